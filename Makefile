@@ -1,0 +1,44 @@
+# Two commands do everything: `make repro` and `make test`. Both set up .venv on their first run.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro test lint ui backfill lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(VENV)/installed ## create .venv with the exact versions of constraints.txt
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+repro: install ## run the whole pipeline and show its table
+	dvc repro
+	@cat reports/ablation.md
+
+test: install lint ## lint, types and every test
+	pytest -n 2 --dist loadgroup
+
+lint: install ## ruff and mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+ui: install ## open the MLflow dashboard on port 5000
+	mlflow ui --backend-store-uri sqlite:///mlflow.db --port 5000
+
+backfill: install ## restore MLflow runs that are missing
+	python -m stages.backfill
+
+lock: install ## write the versions in .venv to constraints.txt
+	@{ echo '# Exact versions of everything `make` installs, direct and indirect; refreshed by `make lock`.'; \
+	   pip freeze --exclude-editable | sed -E 's/ @ file.*//; s/\+cpu$$//'; } > constraints.txt
+
+clean: ## remove outputs and caches of the pipeline, but not .venv and not DVC's cache
+	rm -rf data models metrics predictions figures reports .checkpoints .machine

@@ -1,0 +1,1 @@
+"""Speed and cost, each a script that prints a table: python -m benchmarks.<name>."""

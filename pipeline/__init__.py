@@ -1,0 +1,1 @@
+"""Facial expression recognition with losses on label words: the library behind the stages."""

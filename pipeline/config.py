@@ -1,0 +1,292 @@
+"""`params.yaml` as frozen dataclasses: strict, so that a typing error never becomes a silent default.
+
+The settings of each part are defined beside the code they steer (`Augment`, `Recipe`, ...); this module
+puts them together and checks them. Every problem is one sentence that names the key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from pipeline.data.fer import LABELS
+from pipeline.data.synthetic import Synthetic
+from pipeline.decode import DECODERS
+from pipeline.errors import UserError
+from pipeline.losses import LOSSES
+from pipeline.training import Recipe
+
+T = TypeVar("T")
+
+SOURCES = ("synthetic", "archive", "kaggle")
+EXPECTATIONS = ("any", "fer2013")
+
+
+@dataclass(frozen=True)
+class DataParams:
+    source: str
+    path: str
+    votes: str
+    sha256: str
+    expect: str
+    synthetic: Synthetic
+
+
+@dataclass(frozen=True)
+class LabelParams:
+    vectors: str
+    words: dict[str, str | list[str]]
+
+
+@dataclass(frozen=True)
+class Grid:
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def cells(self) -> list[tuple[str, int]]:
+        return [(model, seed) for model in self.models for seed in self.seeds]
+
+
+@dataclass(frozen=True)
+class ModelParams:
+    """One row of the study: a loss with its options, a decoder, and the learning rate the loss wants."""
+
+    loss: str
+    options: dict[str, Any]
+    decoder: str
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class EvaluateParams:
+    heat_maps: int
+    class_mean_faces: int
+
+
+@dataclass(frozen=True)
+class CompareParams:
+    baseline: str
+    resamples: int
+
+
+@dataclass(frozen=True)
+class Params:
+    data: DataParams
+    labels: LabelParams
+    grid: Grid
+    models: dict[str, ModelParams]
+    recipe: str
+    recipes: dict[str, Recipe]
+    evaluate: EvaluateParams
+    compare: CompareParams
+
+    def model(self, name: str) -> ModelParams:
+        """The entry of one model. Raises UserError if there is none."""
+        if name not in self.models:
+            raise UserError(
+                f"There is no model '{name}' under `models:` in params.yaml; there are {_names(self.models)}."
+            )
+        return self.models[name]
+
+    @property
+    def chosen_recipe(self) -> Recipe:
+        return self.recipes[self.recipe]
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check `params.yaml`. Raises UserError naming the key that is wrong."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist: run stages from the repository's root.")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    params = build(Params, raw, "")
+    _check(params)
+    return params
+
+
+def build(kind: Any, value: Any, key: str) -> Any:
+    """Turn plain YAML into `kind`, recursively: dataclasses, tuples, lists, dicts, unions and scalars.
+
+    Whole numbers pass as floats, nothing else is converted. Raises UserError naming `key`.
+    """
+    origin = typing.get_origin(kind)
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(typing.cast(type[Any], kind), value, key)
+    if origin in (typing.Union, types.UnionType):
+        for option in typing.get_args(kind):
+            try:
+                return build(option, value, key)
+            except UserError:
+                continue
+        raise _wrong_type(kind, value, key)
+    if origin in (tuple, list):
+        if not isinstance(value, list):
+            raise _wrong_type(kind, value, key)
+        item = typing.get_args(kind)[0]
+        return origin(build(item, entry, f"{key}[{index}]") for index, entry in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise _wrong_type(kind, value, key)
+        item = typing.get_args(kind)[1]
+        return {str(name): build(item, entry, _join(key, name)) for name, entry in value.items()}
+    if kind is Any:
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:  # not isinstance: True is not a number here
+        raise _wrong_type(kind, value, key)
+    return value
+
+
+def _build_dataclass(kind: type[T], value: Any, key: str) -> T:
+    if not isinstance(value, dict):
+        raise _wrong_type(kind, value, key)
+    hints = typing.get_type_hints(kind)
+    fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name in value:
+        if name not in fields:
+            raise UserError(
+                f"params.yaml: unknown key '{_join(key, name)}'; known there are {_names(fields)}."
+            )
+    for name in fields:
+        if name not in value:
+            raise UserError(f"params.yaml: '{_join(key, name)}' is missing.")
+    return kind(**{name: build(hints[name], value[name], _join(key, name)) for name in fields})
+
+
+def _wrong_type(kind: Any, value: Any, key: str) -> UserError:
+    plain = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+    if dataclasses.is_dataclass(kind) or typing.get_origin(kind) is dict:
+        wanted = "a mapping of keys to values"
+    elif typing.get_origin(kind) in (tuple, list):
+        wanted = "a list"
+    else:
+        wanted = plain.get(kind, "text or a list of texts")
+    hint = (
+        " (YAML reads numbers such as 1e-4 as text: write 1.0e-4)"
+        if kind is float and isinstance(value, str)
+        else ""
+    )
+    return UserError(f"params.yaml: '{key or 'the file'}' must be {wanted}, not {value!r}{hint}.")
+
+
+def _join(key: str, name: Any) -> str:
+    return f"{key}.{name}" if key else str(name)
+
+
+def _names(names: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(names)
+
+
+def _require(holds: bool, key: str, rule: str, value: Any) -> None:
+    if not holds:
+        raise UserError(f"params.yaml: '{key}' must be {rule}, not {value!r}.")
+
+
+def _one_of(key: str, value: str, names: Sequence[str] | Mapping[str, Any]) -> None:
+    _require(value in names, key, f"one of {_names(names)}", value)
+
+
+def _check(params: Params) -> None:
+    """The rules that types alone cannot say."""
+    data, grid = params.data, params.grid
+    _one_of("data.source", data.source, SOURCES)
+    _one_of("data.expect", data.expect, EXPECTATIONS)
+    _require(
+        data.source != "archive" or bool(data.path),
+        "data.path",
+        "the path of your copy of FER-2013",
+        data.path,
+    )
+    digest = data.sha256.lower()
+    _require(
+        not digest or (len(digest) == 64 and set(digest) <= set("0123456789abcdef")),
+        "data.sha256", "64 hexadecimal digits or empty", data.sha256,
+    )  # fmt: skip
+    for split in ("train", "val", "test"):
+        count = getattr(data.synthetic, split)
+        _require(
+            len(LABELS) <= count <= 1_000_000, f"data.synthetic.{split}", "between 7 and 1,000,000", count
+        )
+    _require(
+        0 <= data.synthetic.ambiguity <= 1,
+        "data.synthetic.ambiguity",
+        "between 0 and 1",
+        data.synthetic.ambiguity,
+    )
+    _require(data.synthetic.seed >= 0, "data.synthetic.seed", "0 or more", data.synthetic.seed)
+
+    _require(
+        set(params.labels.words) == set(LABELS),
+        "labels.words", f"a mapping with exactly the labels {_names(LABELS)}", list(params.labels.words),
+    )  # fmt: skip
+    for label, words in params.labels.words.items():
+        filled = bool(words) and all(word.strip() for word in ([words] if isinstance(words, str) else words))
+        _require(filled, f"labels.words.{label}", "a word, a phrase or a list of them", words)
+
+    for key, values in (("grid.models", grid.models), ("grid.seeds", grid.seeds)):
+        _require(bool(values), key, "a list with at least one entry", list(values))
+        _require(len(set(values)) == len(values), key, "a list without repeats", list(values))
+    for name in grid.models:
+        _one_of("grid.models", name, params.models)
+    _require(
+        all(0 <= seed < 2**31 for seed in grid.seeds), "grid.seeds", "whole numbers from 0", list(grid.seeds)
+    )
+    for name, model in params.models.items():
+        _require(_plain(name), f"models.{name}", "named with letters, digits and _ only", name)
+        _one_of(f"models.{name}.loss", model.loss, LOSSES)
+        _one_of(f"models.{name}.decoder", model.decoder, DECODERS)
+        _require(model.learning_rate > 0, f"models.{name}.learning_rate", "above 0", model.learning_rate)
+        _check_options(name, model)
+
+    _one_of("recipe", params.recipe, params.recipes)
+    for name, recipe in params.recipes.items():
+        for field, holds, rule in recipe.rules():
+            _require(holds, f"recipes.{name}.{field}", rule, _field(recipe, field))
+
+    _require(params.evaluate.heat_maps >= 2, "evaluate.heat_maps", "2 or more", params.evaluate.heat_maps)
+    faces = params.evaluate.class_mean_faces
+    _require(faces >= 1, "evaluate.class_mean_faces", "1 or more", faces)
+    _one_of("compare.baseline", params.compare.baseline, params.models)
+    _require(
+        params.compare.baseline in grid.models,
+        "compare.baseline",
+        "one of grid.models",
+        params.compare.baseline,
+    )
+    _require(params.compare.resamples >= 100, "compare.resamples", "100 or more", params.compare.resamples)
+
+
+def _check_options(name: str, model: ModelParams) -> None:
+    """A loss's options are the fields of its class beyond `targets`, with its types."""
+    kind = LOSSES[model.loss]
+    known = [field.name for field in dataclasses.fields(kind) if field.name != "targets"]  # type: ignore[arg-type]
+    hints = typing.get_type_hints(kind)
+    for option, value in model.options.items():
+        key = f"models.{name}.options.{option}"
+        if option not in known:
+            raise UserError(
+                f"params.yaml: unknown key '{key}'; the loss {model.loss} knows {_names(known) or 'no options'}."
+            )
+        build(hints[option], value, key)
+
+
+def _field(recipe: Recipe, dotted: str) -> Any:
+    value: Any = recipe
+    for part in dotted.split("."):
+        value = getattr(value, part)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _plain(name: str) -> bool:
+    """Names become parts of file names, DVC keys and MLflow tags, where - @ = and / have meanings."""
+    return name.replace("_", "").isalnum() and name.isascii()

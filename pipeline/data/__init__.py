@@ -1,0 +1,1 @@
+"""FER-2013 and what stands in for it: sources, arrays, checks, duplicates, votes."""

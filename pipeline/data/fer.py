@@ -1,0 +1,85 @@
+"""FER-2013 as arrays: the names, the official splits and the one container everybody passes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import UserError
+from pipeline.files import replacing
+
+LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""The classes in FER-2013's own order: the number in the `emotion` column is the index here."""
+
+SPLITS = ("train", "val", "test")
+USAGES = ("Training", "PublicTest", "PrivateTest")
+"""The challenge's names for `SPLITS`, in the same order: PublicTest chooses, PrivateTest is read once."""
+
+VOTE_COLUMNS = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+    "unknown",
+    "NF",
+)
+"""The ten columns of FER+ (Barsoum et al. 2016), in the file's order. NF: not a face."""
+
+VOTES_OF_LABELS = (4, 5, 6, 1, 3, 2, 0)
+"""For each of `LABELS`, the index of its column in `VOTE_COLUMNS`."""
+
+IMAGE_SIZE = 48
+
+PUBLISHED_COUNTS: dict[str, tuple[int, ...]] = {
+    "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),
+    "val": (467, 56, 496, 895, 653, 415, 607),
+    "test": (491, 55, 528, 879, 594, 416, 626),
+}
+"""Images per split and class (order of `LABELS`) as the ICML 2013 challenge published them."""
+
+
+@dataclass(frozen=True)
+class FerData:
+    """A data set in FER-2013's terms, in the row order of its CSV file.
+
+    images: uint8 [N, 48, 48]; labels: uint8 [N], indices into `LABELS`;
+    splits: uint8 [N], indices into `SPLITS`; votes: uint8 [N, 10] as FER+ counts them, or None.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8]
+    splits: npt.NDArray[np.uint8]
+    votes: npt.NDArray[np.uint8] | None = None
+
+    def rows(self, split: str) -> npt.NDArray[np.intp]:
+        """The row numbers of one split, ascending."""
+        return np.flatnonzero(self.splits == SPLITS.index(split))
+
+    def save(self, folder: Path) -> None:
+        """Write `images.npy`, `labels.npy`, `split.npy` and, if there are votes, `votes.npy`."""
+        arrays = {"images": self.images, "labels": self.labels, "split": self.splits}
+        if self.votes is not None:
+            arrays["votes"] = self.votes
+        for name, array in arrays.items():
+            with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> FerData:
+        """Read what `save` wrote. Raises UserError if the folder holds no prepared data."""
+
+        def read(name: str) -> npt.NDArray[np.uint8]:
+            path = folder / f"{name}.npy"
+            if not path.exists():
+                raise UserError(f"{path} is missing: run `dvc repro prepare` first.")
+            return np.load(path, allow_pickle=False)
+
+        votes = read("votes") if (folder / "votes.npy").exists() else None
+        return cls(read("images"), read("labels"), read("split"), votes)

@@ -1,0 +1,28 @@
+"""Where a network looks: class activation maps (Grad-CAM, Selvaraju et al. 2017) through captum."""
+
+from __future__ import annotations
+
+import torch
+from captum.attr import LayerAttribution, LayerGradCam
+from torch import Tensor
+
+from pipeline.losses import Loss
+from pipeline.model import FerNet
+
+CHUNK = 128
+"""Images per backward pass: bounds memory, changes nothing."""
+
+
+def heat_maps(network: FerNet, loss: Loss, pixels: Tensor, classes: Tensor) -> Tensor:
+    """For each image, how much each place speaks for `classes[n]`: float32 [N, H, W], 0 to 1.
+
+    pixels: uint8 [N, 1, H, W]; classes: int64 [N]. The map has the resolution of the last block and is
+    interpolated to the image's; each is scaled to its own maximum, an image without support stays 0.
+    """
+    cam = LayerGradCam(lambda images: loss.scores(network(images)), network.blocks[-1])
+    maps = []
+    for chunk, target in zip(pixels.split(CHUNK), classes.split(CHUNK), strict=True):
+        coarse = cam.attribute(chunk.float(), target, relu_attributions=True)
+        maps.append(LayerAttribution.interpolate(coarse, pixels.shape[-2:], "bilinear")[:, 0].detach())
+    stacked = torch.cat(maps)
+    return stacked / stacked.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)

@@ -1,0 +1,219 @@
+"""What is measured: one model's decisions and probabilities on one split, as a nested dict of numbers.
+
+Arrays everywhere: labels and predicted int [N], indices into `LABELS`; probabilities float64 [N, 7], rows
+adding up to one. A `predicted` need not be the arg-max of its probabilities: it is what the decoder decided.
+Everything here is a fraction or in nats, never per cent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, rel_entr, softmax
+from sklearn.metrics import (
+    accuracy_score,
+    log_loss,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
+
+from pipeline.data.fer import LABELS
+from pipeline.data.votes import distribution, majority
+
+CLASSES = range(len(LABELS))
+CALIBRATION_BINS = 15
+TEMPERATURE_RANGE = (0.05, 20.0)
+
+SMALLEST_PROBABILITY = 1e-7
+"""Floor of p in the divergence from the votes: no image costs more than 16 nats."""
+
+
+class Reliability(NamedTuple):
+    """Images sorted into bins of confidence; fields are arrays [bins], zero where a bin is empty."""
+
+    images: npt.NDArray[np.int64]
+    accuracy: npt.NDArray[np.float64]
+    confidence: npt.NDArray[np.float64]
+
+
+def split_metrics(
+    labels: npt.NDArray[np.integer],
+    predicted: npt.NDArray[np.integer],
+    predicted_flip: npt.NDArray[np.integer],
+    probabilities: npt.NDArray[np.float64],
+    temperature: float,
+    distances: Mapping[str, npt.NDArray[np.float64]],
+    votes: npt.NDArray[np.uint8] | None = None,
+) -> dict[str, Any]:
+    """Every metric of one split, with the same keys whatever the data holds (`votes` alone may be absent).
+
+    - `accuracy` is that of `predicted`, `accuracy_flip` that of `predicted_flip`; all other scores of
+      decisions use `predicted`.
+    - `balanced_accuracy`: mean recall over the classes that occur. `macro_f1`: mean F1 over all seven, where
+      a class that neither occurs nor is predicted counts as zero.
+    - `top2`, `nll` and `ece` judge `probabilities`, so a decoder does not change them; `nll_calibrated` and
+      `ece_calibrated` judge them after `apply_temperature`. NLL is in nats, and a probability of zero counts
+      as the smallest step of a float64 (36 nats).
+    - `severity.<name>`: mean of `distances[name][label, predicted]` over all images and over the mistakes
+      alone; without a mistake both are 0, so that all = error rate * mistakes always holds (zero diagonal).
+    - `votes`: see `vote_metrics`; absent where `votes` is None.
+
+    votes: FER+ counts, uint8 [N, 10], columns `VOTE_COLUMNS`. distances: name -> float64 [7, 7].
+    Raises ValueError if there are no images.
+    """
+    if len(labels) == 0:
+        raise ValueError("there are no images to score")
+    # A softmax in single precision, or a rounded CSV file, misses one by more than scikit-learn forgives.
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
+    calibrated = apply_temperature(probabilities, temperature)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=CLASSES, zero_division=0
+    )
+    metrics: dict[str, Any] = {
+        "images": len(labels),
+        "accuracy": float(accuracy_score(labels, predicted)),
+        "accuracy_flip": float(accuracy_score(labels, predicted_flip)),
+        # The same as balanced_accuracy_score, which warns when a class is predicted that does not occur.
+        "balanced_accuracy": float(recall[support > 0].mean()),
+        "macro_f1": float(f1.mean()),
+        "per_class": {
+            label: {
+                "precision": float(precision[k]),
+                "recall": float(recall[k]),
+                "f1": float(f1[k]),
+                "support": int(support[k]),
+            }
+            for k, label in enumerate(LABELS)
+        },
+        "top2": float(top_k_accuracy_score(labels, probabilities, k=2, labels=CLASSES)),
+        "nll": float(log_loss(labels, probabilities, labels=CLASSES)),
+        "ece": expected_calibration_error(labels, probabilities),
+        "nll_calibrated": float(log_loss(labels, calibrated, labels=CLASSES)),
+        "ece_calibrated": expected_calibration_error(labels, calibrated),
+        "severity": {
+            name: mistake_severity(labels, predicted, distance) for name, distance in distances.items()
+        },
+    }
+    if votes is not None:
+        metrics["votes"] = vote_metrics(predicted, probabilities, votes)
+    return metrics
+
+
+def mistake_severity(
+    labels: npt.NDArray[np.integer],
+    predicted: npt.NDArray[np.integer],
+    distance: npt.NDArray[np.float64],
+) -> dict[str, float]:
+    """Mean distance [7, 7] from the label to the decision, over `all` images and over `mistakes` (0 if none).
+
+    Read the two together: the second can improve while accuracy falls (many mistakes, each a mild one).
+    """
+    cost = distance[labels, predicted]
+    wrong = labels != predicted
+    return {"all": float(cost.mean()), "mistakes": float(cost[wrong].mean()) if wrong.any() else 0.0}
+
+
+def vote_metrics(
+    predicted: npt.NDArray[np.integer],
+    probabilities: npt.NDArray[np.float64],
+    votes: npt.NDArray[np.uint8],
+) -> dict[str, float]:
+    """Agreement with the ten FER+ annotators, whose opinion differs from FER-2013's labels.
+
+    - `accuracy` over the `images` that have a clear majority among our seven classes;
+    - `kl`: KL(votes || p), mean over the images with any vote for our classes, p floored at 1e-7;
+    - `js`: Jensen-Shannon divergence over the same images, between 0 and log 2.
+
+    In nats; all are zero where no image qualifies.
+    """
+    opinion = majority(votes)
+    clear = opinion >= 0
+    shares, voted = distribution(votes)
+    q, p = shares[voted], probabilities[voted]
+    floored = np.maximum(p, SMALLEST_PROBABILITY)
+    # Adding up to one again keeps the divergence at or above zero.
+    kl = rel_entr(q, floored / floored.sum(axis=1, keepdims=True)).sum(axis=1)
+    # Not scipy's jensenshannon: it takes a root, which is NaN where rounding leaves -1e-17.
+    middle = (q + p) / 2
+    js = (rel_entr(q, middle) + rel_entr(p, middle)).sum(axis=1) / 2
+    return {
+        "accuracy": float((predicted[clear] == opinion[clear]).mean()) if clear.any() else 0.0,
+        "kl": float(kl.mean()) if voted.any() else 0.0,
+        "js": float(js.mean()) if voted.any() else 0.0,
+        "images": int(clear.sum()),
+    }
+
+
+def reliability_bins(
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.float64], bins: int = CALIBRATION_BINS
+) -> Reliability:
+    """Count, accuracy and mean confidence of the images in each of `bins` equal bins ((m-1)/M, m/M].
+
+    Confidence is the largest probability; accuracy is that of the class which has it.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    inner_edges = np.linspace(0, 1, bins + 1)[1:-1]
+    index = np.digitize(confidence, inner_edges, right=True)
+    count = np.bincount(index, minlength=bins)
+    filled = np.maximum(count, 1)
+    return Reliability(
+        count,
+        np.bincount(index, weights=correct, minlength=bins) / filled,
+        np.bincount(index, weights=confidence, minlength=bins) / filled,
+    )
+
+
+def expected_calibration_error(
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.float64], bins: int = CALIBRATION_BINS
+) -> float:
+    """ECE = sum over bins of n_m / N * |accuracy_m - confidence_m| (Guo et al., ICML 2017): 0 to 1."""
+    count, accuracy, confidence = reliability_bins(labels, probabilities, bins)
+    return float((count * np.abs(accuracy - confidence)).sum() / count.sum())
+
+
+def apply_temperature(probabilities: npt.NDArray[np.float64], temperature: float) -> npt.NDArray[np.float64]:
+    """p^(1/T), made to add up to one again: softmax(z / T) where p = softmax(z). T > 1 lowers confidence."""
+    return softmax(_log(probabilities) / temperature, axis=1)
+
+
+def fit_temperature(labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.float64]) -> float:
+    """The temperature in [0.05, 20] that minimises the NLL of `apply_temperature`. Fit it on PublicTest only.
+
+    One parameter, which changes no arg-max (Guo et al., ICML 2017). The NLL is convex in 1/T, so the search
+    over log T meets one minimum; where the data asks for more than the range holds, its end is returned.
+    """
+    scores, rows = _log(probabilities), np.arange(len(labels))
+
+    def nll(log_temperature: float) -> float:
+        return float(-log_softmax(scores / np.exp(log_temperature), axis=1)[rows, labels].mean())
+
+    low, high = np.log(TEMPERATURE_RANGE)
+    return float(np.exp(minimize_scalar(nll, bounds=(low, high), method="bounded").x))
+
+
+def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Nested numbers as MLflow wants them: {"test": {"top2": .9}} -> {"test.top2": .9}; all else is left out.
+
+    Left out are names and other text ("model", "training.device") and None. Raises ValueError for a key
+    with '@' or '=', which MLflow refuses.
+    """
+    flat: dict[str, float] = {}
+    for key, value in metrics.items():
+        if "@" in key or "=" in key:
+            raise ValueError(f"metric key {key!r} holds '@' or '=', which MLflow refuses")
+        if isinstance(value, Mapping):
+            flat.update({f"{key}.{inner}": number for inner, number in flatten(value).items()})
+        elif isinstance(value, Real):
+            flat[key] = float(value)
+    return flat
+
+
+def _log(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Logarithm with zero read as the smallest step of a float64, as scikit-learn's log_loss does."""
+    return np.log(np.maximum(probabilities, np.finfo(np.float64).eps))

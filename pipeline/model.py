@@ -1,0 +1,108 @@
+"""The network, and how a trained one is kept: weights as safetensors, everything else as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.files import read_json, replacing, write_json
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, the first followed by 2x2 max-pooling: [B, I, H, W] -> [B, O, H / 2, W / 2].
+
+    Odd sizes round up. No shortcut: at this depth none is needed, and max-pooling keeps the fine marks
+    of an expression (a crease, the corner of a mouth) that an average would blur. See docs/recipe.md.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.norm1(self.pool(self.conv1(x))))
+        return F.gelu(self.norm2(self.conv2(x)))
+
+
+class FerNet(nn.Module):
+    """A small convolutional network for grey faces of any even size.
+
+    Input: float [B, 1, H, W], grey levels 0 to 255; it standardises them itself with the mean and
+    deviation given. Output: float32 [B, outputs]; the loss says what that means.
+    Each 2x2 square of pixels becomes four channels first (pixel unshuffle), one convolution makes
+    `widths[0]` of them, then one block per further width, the maximum over all positions, a linear head.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, widths: Sequence[int], outputs: int, mean: float, std: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+        self.stem = nn.Sequential(
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(4, widths[0], 3, padding=1, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.GELU(),
+        )
+        self.blocks = nn.Sequential(*(Block(a, b) for a, b in pairwise(widths)))
+        self.head = nn.Linear(widths[-1], outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.blocks(self.stem((images - self.mean) / self.std))
+        # The head runs in fp32 even under autocast: a few outputs are not worth bf16's 8 bits.
+        with torch.autocast(device_type=images.device.type, enabled=False):
+            return self.head(features.float().amax(dim=(2, 3)))
+
+
+class Classifier(nn.Module):
+    """A network with the meaning its loss gives its output: images as for `FerNet` -> probabilities [B, K]."""
+
+    def __init__(self, network: FerNet, scores: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network, self.scores = network, scores
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.scores(self.network(images)).softmax(dim=1)
+
+
+def save_model(folder: Path, weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    """Write `model.safetensors` and `model.json`; the description says how to build the network again."""
+    with replacing(folder / "model.safetensors") as temporary:
+        # Copies: safetensors refuses channels_last memory and tensors that share storage.
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
+    write_json(folder / "model.json", description)
+
+
+def load_model(folder: Path) -> tuple[FerNet, dict[str, Any]]:
+    """Build the network that `save_model` described, in evaluation mode. Nothing is ever unpickled.
+
+    Raises UserError if a file is missing or damaged.
+    """
+    weights, description = folder / "model.safetensors", folder / "model.json"
+    for path in (weights, description):
+        if not path.exists():
+            raise UserError(f"{path} is missing: run `dvc repro` to train this model.")
+    try:
+        facts = read_json(description)
+        network = FerNet(**facts["network"])
+        network.load_state_dict(load_file(weights))
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise UserError(
+            f"The model in {folder} cannot be read ({error}): remove the folder and run `dvc repro`."
+        ) from error
+    return network.eval(), facts

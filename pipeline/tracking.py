@@ -1,0 +1,332 @@
+"""Everything that touches MLflow, and nothing else does.
+
+DVC's outputs are the truth; MLflow shows them. So nothing here may stop a stage: the first failure is
+one warning, and from then on the run is silent. `FER_TRACKING=off` switches it off from the start.
+The store is `mlflow.db` and `mlartifacts/` in the repository's root, or whatever `MLFLOW_TRACKING_URI` names.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec
+
+from filelock import FileLock
+
+from pipeline.errors import UserError
+from pipeline.machine import repository
+
+P = ParamSpec("P")
+
+KEY = "fer.key"
+"""The tag that names what a run is about: model, seed and a digest of everything the training read."""
+
+COMPLETE = "fer.complete"
+"""The tag of a run to which everything was logged."""
+
+
+def _safe(method: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[Run, P], None]:
+    """Run a method while MLflow works; on its first failure warn once and stop logging."""
+
+    @functools.wraps(method)
+    def call(self: Run, *args: P.args, **kwargs: P.kwargs) -> None:
+        if self.run_id is None:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # whatever MLflow raises, the stage's outputs come first
+            self.run_id = None
+            warn(error)
+
+    return call
+
+
+class Run:
+    """One MLflow run, or, when MLflow is off or has failed, nothing at all behind the same methods."""
+
+    def __init__(self, run_id: str | None) -> None:
+        self.run_id = run_id
+
+    @_safe
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Log nested parameters under dotted names. Those already logged stay (MLflow refuses changes)."""
+        _client().log_batch(self.run_id, params=_params(flatten(params)))
+
+    @_safe
+    def metrics(self, metrics: Mapping[str, Any], step: int = 0) -> None:
+        """Log nested numbers under dotted names; entries that are None are left out."""
+        _client().log_batch(self.run_id, metrics=_metrics(metrics, step))
+
+    @_safe
+    def curve(self, rows: Sequence[Mapping[str, float]], step: str) -> None:
+        """Log one row per step, skipping steps that are there already (a resumed or restored run)."""
+        logged = {metric.step for metric in _client().get_metric_history(self.run_id, "val_accuracy")}
+        fresh = [row for row in rows if row[step] not in logged]
+        metrics = [entry for row in fresh for entry in _metrics(row, int(row[step]))]
+        for start in range(0, len(metrics), 1000):  # the most that one request may carry
+            _client().log_batch(self.run_id, metrics=metrics[start : start + 1000])
+
+    @_safe
+    def tags(self, tags: Mapping[str, str]) -> None:
+        for name, value in tags.items():
+            _client().set_tag(self.run_id, name, value)
+
+    @_safe
+    def artifacts(self, path: Path, folder: str | None = None) -> None:
+        """Log a file, or a folder with all it holds."""
+        log = _client().log_artifacts if path.is_dir() else _client().log_artifact
+        log(self.run_id, str(path), folder)
+
+    @_safe
+    def dataset(self, name: str, digest: str, profile: Mapping[str, Any], source: Mapping[str, Any]) -> None:
+        """Say which data the run read: `digest` is DVC's own, so the two tools speak of the same thing."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        entity = Dataset(
+            name=name,
+            digest=digest,
+            source_type="dvc",
+            source=json.dumps(source),
+            profile=json.dumps(profile),
+        )
+        _client().log_inputs(
+            self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
+        )
+
+    @_safe
+    def model(self, module: Any, example: Any) -> None:
+        """Log a PyTorch module in the pickle-free `pt2` format. example: array [2 or more, ...]."""
+        import mlflow
+        import mlflow.pytorch
+        import torch
+
+        requirements = [
+            f"torch=={torch.__version__.split('+')[0]}"
+        ]  # given, or MLflow spends minutes guessing
+        with mlflow.start_run(run_id=self.run_id):
+            mlflow.pytorch.log_model(
+                module, name="model", input_example=example, pip_requirements=requirements
+            )
+
+
+@contextmanager
+def run(
+    experiment: str, name: str, key: str, tags: Mapping[str, str], *, only_unfinished: bool = False
+) -> Iterator[Run]:
+    """Continue the newest run with this key, or open one, and close it at the end.
+
+    only_unfinished: continue a run only if it never ended (its process was killed), as training does;
+    a second training of the same inputs is a run of its own.
+    A run that is left by an exception is marked as failed.
+    """
+    current = _open(experiment, name, key, tags, only_unfinished)
+    try:
+        yield current
+    except BaseException:
+        _close(current, "FAILED")
+        raise
+    _close(current, "FINISHED")
+
+
+@contextmanager
+def run_of(where: tuple[str, str, str] | None, tags: Mapping[str, str]) -> Iterator[Run]:
+    """The run of a stage whose outputs are all written: (experiment, name, key). Marked complete at its end."""
+    if where is None:
+        raise ValueError("there are no outputs to log")
+    with run(*where, tags) as current:
+        yield current
+        current.tags({COMPLETE: "yes"})
+
+
+@contextmanager
+def system_metrics(run: Run, seconds: float = 2.0) -> Iterator[None]:
+    """Sample processor, memory, disk and network into the run while the block lasts."""
+    monitor = _start_monitor(run, seconds)
+    try:
+        yield
+    finally:
+        if monitor is not None:
+            monitor.finish()
+
+
+def is_complete(experiment: str, key: str) -> bool:
+    """Whether a run with this key holds everything. Raises UserError if MLflow cannot be asked."""
+    try:
+        return any(candidate.data.tags.get(COMPLETE) == "yes" for candidate in _search(experiment, key))
+    except Exception as error:  # whatever MLflow raises: no database, no server, no permission
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"MLflow at {_store()[0]} cannot be read ({reason}): start it or check the path."
+        ) from error
+
+
+def is_on() -> bool:
+    return os.environ.get("FER_TRACKING", "on").lower() not in ("off", "0", "false")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        flat |= flatten(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
+    return flat
+
+
+def context_tags(stage: str) -> dict[str, str]:
+    """Where a run comes from: the commit and whether it is all there is, the DVC experiment, the stage."""
+    return {
+        "dvc.stage": stage,
+        "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
+        "dvc.exp_baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),
+        "git.commit": _git("rev-parse", "HEAD"),
+        "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
+    }
+
+
+def warn(error: Exception) -> None:
+    """The one line a user sees when MLflow cannot be reached."""
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    print(
+        f"warning: MLflow is not logging this run ({reason}). The stage's outputs are not affected; "
+        "`python -m stages.backfill` brings the run back later.",
+        file=sys.stderr,
+    )
+
+
+def _git(*arguments: str) -> str:
+    try:
+        result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""  # no git here: an archive of the repository was downloaded
+    return result.stdout.strip()
+
+
+def _open(experiment: str, name: str, key: str, tags: Mapping[str, str], only_unfinished: bool) -> Run:
+    if not is_on():
+        return Run(None)
+    try:
+        found = _search(experiment, key)
+        if only_unfinished:
+            found = [candidate for candidate in found if candidate.info.status == "RUNNING"]
+        if found:
+            run_id = found[0].info.run_id
+            _client().update_run(run_id, status="RUNNING")
+        else:
+            labels = {KEY: key, "mlflow.source.name": f"python -m stages.{tags.get('dvc.stage', '')}", **tags}
+            run_id = _client().create_run(_experiment_id(experiment), run_name=name, tags=labels).info.run_id
+        return Run(run_id)
+    except Exception as error:  # as in _safe
+        warn(error)
+        return Run(None)
+
+
+def _close(current: Run, status: str) -> None:
+    if current.run_id is None:
+        return
+    try:
+        _client().set_terminated(current.run_id, status)
+    except Exception as error:  # as in _safe
+        warn(error)
+
+
+def _start_monitor(run: Run, seconds: float) -> Any:
+    if run.run_id is None:
+        return None
+    try:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor = SystemMetricsMonitor(
+            run.run_id,
+            sampling_interval=seconds,
+            samples_before_logging=1,
+            resume_logging=True,
+            tracking_uri=_store()[0],
+        )
+        monitor.start()
+    except Exception as error:  # as in _safe
+        warn(error)
+        return None
+    return monitor
+
+
+def _search(experiment: str, key: str) -> list[Any]:
+    """Runs with this key, the newest first."""
+    return list(
+        _client().search_runs(
+            [_experiment_id(experiment)],
+            filter_string=f"tags.`{KEY}` = '{key}'",
+            order_by=["attributes.start_time DESC"],
+        )
+    )
+
+
+@functools.cache
+def _store() -> tuple[str, str | None]:
+    """The tracking URI, and where new experiments keep artifacts (None: the user's server decides).
+
+    Asked once, since MLflow sets MLFLOW_TRACKING_URI itself later. The artifact folder is absolute, or the
+    artifacts of a queued experiment would vanish with its temporary folder.
+    """
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return uri, None
+    return f"sqlite:///{repository() / 'mlflow.db'}", (repository() / "mlartifacts").as_uri()
+
+
+@functools.cache
+def _client() -> Any:
+    """The one client of this process. Imported here: MLflow takes seconds, and `FER_TRACKING=off` none."""
+    # Without these a server that is down would hold a stage up for many minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_DISABLE_AUTH_WARNING", "true")
+    import mlflow
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(_store()[0])
+    with _first_use():
+        client = mlflow.MlflowClient()
+        client.search_experiments(max_results=1)  # creates the tables of a fresh database
+    return client
+
+
+@functools.cache
+def _experiment_id(name: str) -> str:
+    client = _client()
+    with _first_use():
+        experiment = client.get_experiment_by_name(name)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        return str(client.create_experiment(name, artifact_location=_store()[1]))
+
+
+def _first_use() -> FileLock:
+    """Only one process at a time may create the database and its experiments: SQLite's set-up races."""
+    return FileLock(repository() / "mlflow.db.lock", timeout=120)
+
+
+def _params(flat: Mapping[str, Any]) -> list[Any]:
+    from mlflow.entities import Param
+
+    return [Param(name, str(value)[:6000]) for name, value in flat.items()]
+
+
+def _metrics(values: Mapping[str, Any], step: int) -> list[Any]:
+    import time
+
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [
+        Metric(name, float(value), now, step)
+        for name, value in flatten(values).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]

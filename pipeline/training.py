@@ -1,0 +1,252 @@
+"""One training loop, top to bottom: batches, augmentation, one step, a moving average, a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.augment import Augment, augment, flips
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import UserError
+from pipeline.losses import Loss
+from pipeline.machine import PRECISIONS, Hardware
+from pipeline.model import FerNet
+
+CHUNK = 512
+"""Images per forward pass where no gradient is needed."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained, whatever the loss. Sizes in pixels; warmup as a share of all steps."""
+
+    widths: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    sizes: tuple[int, ...]
+    momentum: float
+    weight_decay: float
+    warmup: float
+    ema_decay: float
+    precision: str
+    augment: Augment
+
+    def rules(self) -> Iterator[tuple[str, bool, str]]:
+        """What makes a recipe possible: (field, whether it holds, the rule in words)."""
+        yield "widths", len(self.widths) > 1 and min(self.widths) > 0, "a list of two or more channel counts"
+        yield "epochs", self.epochs >= 1, "1 or more"
+        yield "batch_size", self.batch_size >= 2, "2 or more: batch normalisation needs it"
+        even = all(size % 2 == 0 and size >= 8 for size in self.sizes)
+        yield "sizes", bool(self.sizes) and even, "a list of even numbers from 8"
+        yield "momentum", 0 < self.momentum < 1, "between 0 and 1"
+        yield "weight_decay", self.weight_decay >= 0, "0 or more"
+        yield "warmup", 0 <= self.warmup < 1, "from 0 to below 1"
+        yield "ema_decay", 0 <= self.ema_decay < 1, "from 0 to below 1"
+        yield "precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"
+        for name in ("rotation", "zoom", "shift", "brightness", "contrast"):
+            yield f"augment.{name}", getattr(self.augment, name) >= 0, "0 or more"
+        yield "augment.cutout", 0 <= self.augment.cutout < 1, "from 0 to below 1"
+
+    def size_in(self, epoch: int) -> int:
+        """The side of the training images in one epoch: each size for an equal share of the epochs."""
+        return self.sizes[epoch * len(self.sizes) // self.epochs]
+
+
+@dataclass(frozen=True)
+class Images:
+    """One split in memory: uint8 [N, 1, H, W] and int64 [N]."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def to(self, device: str) -> Images:
+        return Images(self.pixels.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of history.csv. No times here: two runs of one seed write the same file."""
+
+    epoch: int
+    size: int
+    learning_rate: float
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+
+
+@dataclass
+class Progress:
+    """What a training has reached: the epochs so far, the best of them on PublicTest, seconds spent."""
+
+    history: list[Epoch] = field(default_factory=list)
+    best_epoch: int = -1
+    seconds: float = 0.0
+
+
+def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
+    """A straight rise to `peak` over the first `warmup` share of the steps, then half a cosine to zero."""
+    rise = warmup * steps
+    if step < rise:
+        return peak * (step + 1) / (rise + 1)
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
+
+
+def train(
+    network: FerNet,
+    loss: Loss,
+    training: Images,
+    validation: Images,
+    recipe: Recipe,
+    learning_rate: float,
+    seed: int,
+    hardware: Hardware,
+    checkpoint: Checkpoint,
+    on_epoch: Callable[[Epoch], None],
+) -> tuple[dict[str, Tensor], Progress]:
+    """Train `network` in place; return the averaged weights of the best epoch on PublicTest, and the history.
+
+    Each epoch draws from a generator of its own, seeded by (seed, epoch), so an interrupted run that
+    goes on from its checkpoint ends exactly as an uninterrupted one.
+    Raises UserError if the loss stops being a number.
+    """
+    device = hardware.device
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    training, validation = training.to(device), validation.to(device)
+    optimizer = torch.optim.SGD(decay_groups(network, recipe), momentum=recipe.momentum, nesterov=True)
+    averaged = copy.deepcopy(network)
+    average = averaged.state_dict()
+    best: dict[str, Tensor] = {}
+    progress = Progress()
+    if (saved := checkpoint.load()) is not None:
+        groups, facts = saved
+        network.load_state_dict(groups["network"])
+        averaged.load_state_dict(groups["average"])
+        best = groups["best"]
+        restore_momentum(optimizer, groups["momentum"])
+        progress = Progress([Epoch(**row) for row in facts["history"]], facts["best_epoch"], facts["seconds"])
+
+    count = len(training.labels)
+    batches = max(1, count // recipe.batch_size)  # the incomplete last batch is left out
+    steps = recipe.epochs * batches
+    for epoch in range(len(progress.history), recipe.epochs):
+        start = time.perf_counter()
+        generator = torch.Generator().manual_seed((seed << 20) + epoch)
+        flip = flips(count, epoch, torch.Generator().manual_seed(seed)).to(device)
+        order = torch.randperm(count, generator=generator).to(device)
+        size = recipe.size_in(epoch)
+        losses = torch.zeros(batches, device=device)
+
+        network.train()
+        for batch in range(batches):
+            step = epoch * batches + batch
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(step, steps, learning_rate, recipe.warmup)
+            rows = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
+            images = augment(training.pixels[rows].float(), flip[rows], size, recipe.augment, generator)
+            with hardware.autocast():
+                output = network(images.contiguous(memory_format=torch.channels_last))
+            value = loss(output, training.labels[rows])
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            optimizer.step()
+            # The average follows closely at first, then over the last 1 / (1 - decay) steps.
+            decay = min(recipe.ema_decay, (1 + step) / (10 + step))
+            follow(average, network, decay)
+            losses[batch] = value.detach()  # read only after the epoch: no waiting for a GPU in each step
+
+        stop_if_not_finite(losses, epoch, learning_rate)
+        val_loss, val_accuracy = validate(averaged, loss, validation, hardware)
+        rate = optimizer.param_groups[0]["lr"]
+        row = Epoch(epoch, size, rate, float(losses.double().mean()), val_loss, val_accuracy)
+        if val_accuracy > max((earlier.val_accuracy for earlier in progress.history), default=-1.0):
+            best, progress.best_epoch = {name: tensor.clone() for name, tensor in average.items()}, epoch
+        progress.history.append(row)
+        progress.seconds += time.perf_counter() - start
+        groups = {
+            "network": network.state_dict(), "average": average, "best": best, "momentum": momentum(optimizer)
+        }  # fmt: skip
+        checkpoint.save(groups, asdict(progress))
+        on_epoch(row)
+    return best, progress
+
+
+def decay_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
+    """Weight decay for convolutions and the head, none for normalisations and biases."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def momentum(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's only state, by the position of its parameter."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return {str(i): optimizer.state[p]["momentum_buffer"] for i, p in enumerate(parameters)}
+
+
+def restore_momentum(optimizer: torch.optim.Optimizer, buffers: Mapping[str, Tensor]) -> None:
+    """Give back what `momentum` returned."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for i, parameter in enumerate(parameters):
+        optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffers[str(i)])
+
+
+@torch.no_grad()
+def follow(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * network, for weights and normalisation statistics alike."""
+    current = network.state_dict()
+    names = [name for name, tensor in average.items() if tensor.is_floating_point()]
+    torch._foreach_lerp_([average[name] for name in names], [current[name] for name in names], 1 - decay)
+
+
+def stop_if_not_finite(losses: Tensor, epoch: int, learning_rate: float) -> None:
+    """Raise UserError naming the first batch whose loss is not a number. The last checkpoint stays."""
+    bad = torch.nonzero(~torch.isfinite(losses))
+    if len(bad):
+        raise UserError(
+            f"The loss is no longer a number since batch {int(bad[0])} of epoch {epoch}: try a learning rate "
+            f"below {learning_rate:g} (models.<name>.learning_rate) or precision: fp32 in the recipe."
+        )
+
+
+@torch.no_grad()
+def predict(network: FerNet, loss: Loss, pixels: Tensor, hardware: Hardware, flip: bool = False) -> Tensor:
+    """Scores float32 [N, K] for uint8 images [N, 1, H, W], of their mirror images if `flip`."""
+    network.eval()
+    scores = []
+    for chunk in pixels.split(CHUNK):
+        images = chunk.to(hardware.device).float()
+        images = (images.flip(3) if flip else images).contiguous(memory_format=torch.channels_last)
+        with hardware.autocast():
+            output = network(images)
+        scores.append(loss.scores(output))
+    return torch.cat(scores)
+
+
+def validate(network: FerNet, loss: Loss, data: Images, hardware: Hardware) -> tuple[float, float]:
+    """Mean cross-entropy of the scores and accuracy, comparable between losses."""
+    scores = predict(network, loss, data.pixels, hardware)
+    cross_entropy = nn.functional.cross_entropy(scores, data.labels)
+    return float(cross_entropy), float((scores.argmax(1) == data.labels).float().mean())
+
+
+def training_flop(network: FerNet, recipe: Recipe, images: int) -> int:
+    """Floating point operations of a whole training: a forward pass costs f, a step about 3 f."""
+    total = 0
+    batch = 2
+    for epoch in range(recipe.epochs):
+        size = recipe.size_in(epoch)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.zeros(batch, 1, size, size))
+        seen = max(1, images // recipe.batch_size) * recipe.batch_size
+        total += 3 * counter.get_total_flops() // batch * seen
+    return total

@@ -1,0 +1,37 @@
+"""Bring MLflow up to date with what DVC has: `python -m stages.backfill` (not a DVC stage).
+
+A stage that DVC skips or restores from its cache logs nothing, and a database can be lost. This rebuilds
+every run that is missing from the outputs; what is complete is left alone, so running it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from pipeline import config, tracking
+from pipeline.errors import UserError
+from stages import cell, compare, embed, fetch, prepare, run_stage
+
+
+def main() -> None:
+    if not tracking.is_on():
+        raise UserError("FER_TRACKING is off: unset it to bring MLflow up to date.")
+    params = config.load()
+    parts: list[tuple[cell.Runs, Callable[[], None]]] = [
+        (stage.runs(), stage.log) for stage in (fetch, prepare, embed, compare)
+    ]
+    for one in (cell.Cell(model, seed) for model, seed in params.grid.cells()):
+        parts.append((cell.runs(one), partial(cell.log_model_run, one, params, "backfill")))
+
+    ready = [(where, log) for where, log in parts if where is not None]
+    missing = [(where, log) for where, log in ready if not tracking.is_complete(where[0], where[2])]
+    for where, log in missing:
+        print(f"restoring {where[1]} in {where[0]}")
+        log()
+    complete, without = len(ready) - len(missing), len(parts) - len(ready)
+    print(f"{len(missing)} runs restored, {complete} were complete, {without} have no outputs yet")
+
+
+if __name__ == "__main__":
+    run_stage(main)

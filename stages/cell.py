@@ -1,0 +1,195 @@
+"""One cell of the grid, a model and a seed: where its outputs are, what names its run, what is logged of it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from pipeline import augment, checkpoint, config, files, losses, model, tracking, training
+from pipeline.data.fer import LABELS
+from pipeline.errors import UserError
+from pipeline.labels.vectors import LabelVectors
+
+RAW = Path("data/raw")
+PREPARED = Path("data/prepared")
+LABEL_VECTORS = Path("data/labels/label_vectors.npz")
+DATA_EXPERIMENT = "data"
+"""The MLflow experiment of fetch, prepare and embed; models are in one named after their data set."""
+
+Runs = tuple[str, str, str] | None
+"""Experiment, name and key of a run; None where there is nothing to log yet."""
+
+CODE = (training, model, losses, augment, checkpoint)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model and a seed. `key` is how DVC, MLflow and every file name call the pair."""
+
+    model: str
+    seed: int
+
+    @classmethod
+    def parse(cls, model: str, seed: str) -> Cell:
+        """From the command line. Raises UserError for a seed that is not a whole number."""
+        if not seed.isdecimal():
+            raise UserError(f"The seed must be a whole number from 0, not '{seed}'.")
+        return cls(model, int(seed))
+
+    @property
+    def key(self) -> str:
+        return f"{self.model}-{self.seed}"
+
+    @property
+    def models(self) -> Path:
+        return Path("models") / self.key
+
+    @property
+    def history(self) -> Path:
+        return self.models / "history.csv"
+
+    @property
+    def metrics(self) -> Path:
+        return Path("metrics") / f"{self.key}.json"
+
+    @property
+    def predictions(self) -> Path:
+        return Path("predictions") / f"{self.key}.csv"
+
+    @property
+    def figures(self) -> Path:
+        return Path("figures") / self.key
+
+
+def training_inputs(cell: Cell, params: config.Params) -> dict[str, Any]:
+    """Everything the training of a cell depends on: its settings, and digests of its data and its code."""
+    read = [PREPARED / f"{name}.npy" for name in ("images", "labels", "split")] + [LABEL_VECTORS]
+    missing = next((path for path in read if not path.exists()), None)
+    if missing is not None:
+        raise UserError(f"{missing} is missing: run `dvc repro prepare embed` first.")
+    return {
+        "seed": cell.seed,
+        "model": dataclasses.asdict(params.model(cell.model)),
+        "recipe": dataclasses.asdict(params.chosen_recipe),
+        "data": {path.name: files.sha256(path) for path in read},
+        "code": {module.__name__: files.sha256(Path(str(module.__file__))) for module in CODE},
+    }
+
+
+def digest(inputs: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits that change with any of the inputs."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_key(cell: Cell, inputs_digest: str) -> str:
+    """The name by which train, evaluate and backfill find the one MLflow run of these inputs."""
+    return f"{cell.key}-{inputs_digest}"
+
+
+def dataset_name() -> str:
+    """What prepare called the data; the MLflow experiment has the same name."""
+    return str(files.read_json(PREPARED / "checks.json")["dataset"])
+
+
+def dvc_digest(output: Path) -> str | None:
+    """The digest that DVC itself gave an output, from dvc.lock; None outside DVC or before its first run."""
+    lock = Path("dvc.lock")
+    if not lock.exists():
+        return None
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages", {})
+    outputs = [out for stage in stages.values() for out in stage.get("outs", [])]
+    return next((str(out["md5"]) for out in outputs if out["path"] == output.as_posix()), None)
+
+
+def tags(cell: Cell, stage: str) -> dict[str, str]:
+    return {
+        "kind": "model",
+        "model": cell.model,
+        "seed": str(cell.seed),
+        "digest.prepared": dvc_digest(PREPARED) or "",
+        "digest.labels": dvc_digest(LABEL_VECTORS.parent) or "",
+        **tracking.context_tags(stage),
+    }
+
+
+def read_history(cell: Cell) -> list[dict[str, float]]:
+    with cell.history.open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def log_inputs(run: tracking.Run, cell: Cell, params: config.Params) -> None:
+    """What the training read: settings and data set."""
+    run.params(
+        {
+            "seed": cell.seed,
+            "model": {"name": cell.model, **dataclasses.asdict(params.model(cell.model))},
+            "recipe": {"name": params.recipe, **dataclasses.asdict(params.chosen_recipe)},
+            "data": dataclasses.asdict(params.data),
+            "labels": dataclasses.asdict(params.labels),
+        }
+    )
+    checks = files.read_json(PREPARED / "checks.json")
+    run.dataset(
+        name=checks["dataset"],
+        digest=dvc_digest(PREPARED) or files.sha256(PREPARED / "images.npy")[:32],
+        profile={"rows": checks["rows"], "classes": checks["classes"]},
+        source={"path": PREPARED.as_posix()},
+    )
+
+
+def log_training(run: tracking.Run, cell: Cell) -> None:
+    """What the training wrote. Logging it twice changes nothing."""
+    facts = files.read_json(cell.models / "model.json")
+    run.curve(read_history(cell), "epoch")
+    run.metrics({"training": {name: facts["training"][name] for name in sorted(facts["training"])}})
+    run.tags({"precision": facts["training"]["precision"], "device": facts["training"]["device"]})
+    run.artifacts(cell.models / "model.json", "training")
+    run.artifacts(cell.history, "training")
+
+
+def log_evaluation(run: tracking.Run, cell: Cell, params: config.Params) -> None:
+    """What the evaluation wrote, and the model itself with an input example of two images."""
+    metrics = files.read_json(cell.metrics)
+    run.metrics({split: metrics[split] for split in ("val", "test", "test_clean")})
+    run.artifacts(cell.metrics, "evaluation")
+    run.artifacts(cell.predictions, "evaluation")
+    run.artifacts(cell.figures, "figures")
+    network, _ = model.load_model(cell.models)
+    loss = make_loss(params.model(cell.model), LabelVectors.load(LABEL_VECTORS), "cpu")
+    images = np.load(PREPARED / "images.npy", mmap_mode="r", allow_pickle=False)
+    example = np.array(images[:2, None], dtype=np.float32)
+    run.model(model.Classifier(network, loss.scores).eval(), example)
+
+
+def runs(cell: Cell) -> Runs:
+    """Where the run of a trained and evaluated cell is in MLflow, or None before that."""
+    if not (cell.models / "model.json").exists() or not cell.metrics.exists():
+        return None
+    return (
+        dataset_name(),
+        cell.key,
+        run_key(cell, files.read_json(cell.models / "model.json")["inputs_digest"]),
+    )
+
+
+def log_model_run(cell: Cell, params: config.Params, stage: str) -> None:
+    """Continue the run that training opened (or open it, if it was lost) and log all there is."""
+    with tracking.run_of(runs(cell), tags(cell, stage)) as run:
+        log_inputs(run, cell, params)
+        log_training(run, cell)
+        log_evaluation(run, cell, params)
+
+
+def make_loss(settings: config.ModelParams, vectors: LabelVectors, device: str) -> losses.Loss:
+    """The loss of a model with its label vectors in FER-2013's order, taken by name."""
+    targets = torch.from_numpy(vectors.of(LABELS)).to(device)
+    return losses.LOSSES[settings.loss](targets, **settings.options)

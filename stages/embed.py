@@ -1,0 +1,58 @@
+"""Stage embed: one vector per label word, and how close the words are to each other."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pipeline import config, figures, tracking
+from pipeline.data.fer import LABELS
+from pipeline.files import sha256, write_csv
+from pipeline.labels.vectors import LabelVectors, embed
+from pipeline.machine import repository
+from stages import run_stage
+from stages.cell import DATA_EXPERIMENT, LABEL_VECTORS, Runs
+
+FOLDER = LABEL_VECTORS.parent
+
+
+def main() -> None:
+    labels = config.load().labels
+    path = Path(labels.vectors)
+    vectors = embed(path if path.exists() else repository() / path, labels.words)
+    vectors.save(LABEL_VECTORS)
+    gram = vectors.gram_of(LABELS)
+    pairs = [(LABELS[i], LABELS[j], gram[i, j]) for i in range(len(LABELS)) for j in range(i)]
+    pairs.sort(key=lambda pair: -pair[2])
+    write_csv(
+        FOLDER / "similarity.csv",
+        ["label", "other", "cosine"],
+        [(a, b, f"{cosine:.6f}") for a, b, cosine in pairs],
+    )
+    for a, b, cosine in pairs[:3]:
+        print(f"{a} - {b}: cosine {cosine:.3f}")
+    log()
+
+
+def runs() -> Runs:
+    """Where the run of this stage is in MLflow, or None before the first embed."""
+    return (
+        (DATA_EXPERIMENT, "embed", f"embed-{sha256(LABEL_VECTORS)[:12]}") if LABEL_VECTORS.exists() else None
+    )
+
+
+def log() -> None:
+    vectors = LabelVectors.load(LABEL_VECTORS)
+    with tracking.run_of(runs(), {"kind": "labels", **tracking.context_tags("embed")}) as run:
+        words = dict(zip(vectors.labels, vectors.words, strict=True))
+        run.params({"words": words, "vectors": dict(vectors.provenance)})
+        run.artifacts(FOLDER)
+        with tempfile.TemporaryDirectory() as folder:
+            picture = Path(folder) / "gram.png"
+            title = f"Cosines between the label vectors\n{vectors.provenance['file']}"
+            figures.gram(vectors.gram_of(LABELS), LABELS, picture, title)
+            run.artifacts(picture)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,162 @@
+"""Stage evaluate: measure one trained model, and show what it gets wrong and where it looks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import confusion_matrix
+from torch import Tensor
+
+from pipeline import config, figures
+from pipeline.data.duplicates import read_twins
+from pipeline.data.fer import LABELS, SPLITS, FerData
+from pipeline.decode import DECODERS, softmax
+from pipeline.explain import heat_maps
+from pipeline.files import write_csv, write_json
+from pipeline.labels.references import affective_distance, cosine_distance, human_distance
+from pipeline.labels.vectors import LabelVectors
+from pipeline.losses import Loss
+from pipeline.machine import Hardware
+from pipeline.metrics import fit_temperature, split_metrics
+from pipeline.model import FerNet, load_model
+from pipeline.training import predict
+from stages import run_stage
+from stages.cell import LABEL_VECTORS, PREPARED, Cell, dataset_name, log_model_run, make_loss
+
+EXACT = Hardware("cpu", "fp32")
+"""Models are measured in fp32, whatever they trained in, so that every machine reads the same numbers."""
+
+Ints = npt.NDArray[np.integer]
+Floats = npt.NDArray[np.float64]
+
+
+def main(model: str, seed: str) -> None:
+    params, cell = config.load(), Cell.parse(model, seed)
+    settings = params.model(model)
+    vectors = LabelVectors.load(LABEL_VECTORS)
+    network, facts = load_model(cell.models)
+    loss = make_loss(settings, vectors, EXACT.device)
+    data = FerData.load(PREPARED)
+    rows = np.concatenate([data.rows("val"), data.rows("test")])
+    pixels, actual = torch.from_numpy(data.images[rows])[:, None], data.labels[rows].astype(np.int64)
+
+    decode = DECODERS[settings.decoder]
+    scores = predict(network, loss, pixels, EXACT).numpy()
+    mirrored = predict(network, loss, pixels, EXACT, flip=True).numpy()
+    probabilities, averaged = softmax(scores), (softmax(scores) + softmax(mirrored)) / 2
+    predicted, predicted_flip = decode(probabilities), decode(averaged)
+
+    splits = data.splits[rows]
+    clean = ~read_twins(PREPARED / "duplicates.csv", len(data.labels))[rows]
+    val, test = splits == SPLITS.index("val"), splits == SPLITS.index("test")
+    temperature = fit_temperature(actual[val], probabilities[val])
+    distances = reference_distances(data, vectors)
+    metrics = {
+        name: split_metrics(
+            actual[chosen], predicted[chosen], predicted_flip[chosen], probabilities[chosen], temperature,
+            distances, None if data.votes is None else data.votes[rows][chosen],
+        )
+        for name, chosen in {"val": val, "test": test, "test_clean": test & clean}.items()
+    }  # fmt: skip
+    write_json(
+        cell.metrics,
+        {
+            "model": model,
+            "seed": cell.seed,
+            "dataset": dataset_name(),
+            "temperature": temperature,
+            **metrics,
+            "training": facts["training"],
+        },
+    )
+    write_csv(
+        cell.predictions,
+        ["index", "split", "actual", "predicted", "predicted_flip", *LABELS],
+        (
+            [row, SPLITS[split], LABELS[y], LABELS[k], LABELS[f], *(f"{p:.6f}" for p in probability)]
+            for row, split, y, k, f, probability in zip(
+                rows, splits, actual, predicted, predicted_flip, probabilities, strict=True
+            )
+        ),
+    )
+    draw(
+        cell.figures, f"{model}, seed {seed}, PrivateTest", network, loss, pixels[test], actual[test],
+        predicted[test], probabilities[test], metrics["test"], params.evaluate,
+    )  # fmt: skip
+
+    log_model_run(cell, params, stage="evaluate")
+
+
+def reference_distances(data: FerData, vectors: LabelVectors) -> dict[str, Floats]:
+    """The distances by which mistakes are weighed; the human one from Training votes alone."""
+    distances = {"affective": affective_distance(), "word2vec": cosine_distance(vectors.gram_of(LABELS))}
+    if data.votes is not None:
+        training = data.rows("train")
+        human = human_distance(data.labels[training], data.votes[training])
+        if human is not None:
+            distances["human"] = human
+    return distances
+
+
+def draw(
+    folder: Path, title: str, network: FerNet, loss: Loss, pixels: Tensor, actual: Ints, predicted: Ints,
+    probabilities: Floats, metrics: Mapping[str, Any], settings: config.EvaluateParams,
+) -> None:  # fmt: skip
+    """All figures of one model, from the test split."""
+    counts = confusion_matrix(actual, predicted, labels=range(len(LABELS)))
+    figures.confusion(counts, LABELS, folder / "confusion.png", normalised=False, title=title)
+    figures.confusion(counts, LABELS, folder / "confusion_normalised.png", normalised=True, title=title)
+    figures.reliability(actual, probabilities, folder / "reliability.png", title)
+    figures.per_class_bars(metrics["per_class"], folder / "per_class.png", title)
+    images, confidence = pixels[:, 0].numpy(), probabilities.max(axis=1)
+    figures.confident_mistakes(images, actual, predicted, confidence, LABELS, folder / "mistakes.png")
+
+    shown = surest_of_each(actual, predicted, confidence, settings.heat_maps)
+    maps = heat_maps(network, loss, pixels[shown], torch.from_numpy(predicted[shown])).numpy()
+    captions = [
+        f"{LABELS[predicted[n]]} (right)"
+        if predicted[n] == actual[n]
+        else f"{LABELS[predicted[n]]}, is {LABELS[actual[n]]}"
+        for n in shown
+    ]
+    figures.heat_maps(images[shown], maps, captions, folder / "heat_maps.png")
+
+    sample = np.concatenate(
+        [np.flatnonzero(actual == k)[: settings.class_mean_faces] for k in range(len(LABELS))]
+    )
+    maps = heat_maps(network, loss, pixels[sample], torch.from_numpy(actual[sample])).numpy()
+    figures.class_mean_heat_maps(
+        class_means(images[sample], actual[sample]), class_means(maps, actual[sample]),
+        LABELS, folder / "class_heat_maps.png",
+    )  # fmt: skip
+
+
+def surest_of_each(actual: Ints, predicted: Ints, confidence: Floats, count: int) -> npt.NDArray[np.intp]:
+    """Half right, half wrong (fewer where there are not so many): the surest ones, class by class in turn."""
+    chosen: list[int] = []
+    for right in (True, False):
+        pool = np.flatnonzero((actual == predicted) == right)
+        pool = pool[np.argsort(-confidence[pool], kind="stable")]
+        rank_in_class = np.array(
+            [np.sum(actual[pool[:i]] == actual[n]) for i, n in enumerate(pool)], dtype=int
+        )
+        chosen += pool[np.argsort(rank_in_class, kind="stable")][: (count + 1) // 2].tolist()
+    return np.array(chosen, dtype=np.intp)
+
+
+def class_means(values: npt.NDArray[Any], actual: Ints) -> Floats:
+    """The mean over the images of each class: [N, H, W] -> [K, H, W], NaN where a class has no image."""
+    empty = np.full(values.shape[1:], np.nan)
+    return np.stack(
+        [values[actual == k].mean(axis=0) if np.any(actual == k) else empty for k in range(len(LABELS))]
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main, *sys.argv[1:])

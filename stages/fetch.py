@@ -1,0 +1,69 @@
+"""Stage fetch: bring the data set in, as published, under its digest."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+from pipeline import config, tracking
+from pipeline.data import synthetic
+from pipeline.data.sources import Provenance, fetch_archive, fetch_bytes, fetch_kaggle
+from pipeline.errors import UserError
+from pipeline.files import read_json, sha256, write_json
+from pipeline.machine import repository
+from stages import run_stage
+from stages.cell import DATA_EXPERIMENT, RAW, Runs
+
+SOURCE = RAW / "source.json"
+
+
+def main() -> None:
+    data = config.load().data
+    shutil.rmtree(RAW, ignore_errors=True)
+    digest = data.sha256.lower() or None
+    votes: Provenance | None = None
+    if data.source == "synthetic":
+        drawn = synthetic.draw(data.synthetic)
+        archive = fetch_bytes(synthetic.to_fer_csv(drawn), "synthetic", "fer2013.csv", RAW)
+        votes = fetch_bytes(synthetic.to_votes_csv(drawn), "synthetic", "fer2013new.csv", RAW)
+    elif data.source == "archive":
+        archive = fetch_archive(resolve(data.path), RAW, digest)
+    else:
+        archive = fetch_kaggle(RAW, digest)
+    if data.source != "synthetic" and data.votes:
+        votes = fetch_votes(resolve(data.votes))
+
+    write_json(SOURCE, {"archive": dataclasses.asdict(archive), "votes": votes and dataclasses.asdict(votes)})
+    print(f"{archive.name}: {archive.bytes:,} bytes, sha256 {archive.sha256}")
+    log()
+
+
+def resolve(path: str) -> Path:
+    """Relative paths start at the repository, also when DVC runs an experiment in a copy of it elsewhere."""
+    return repository() / Path(path).expanduser()
+
+
+def fetch_votes(path: Path) -> Provenance:
+    if not path.is_file():
+        raise UserError(
+            f'data.votes: {path} does not exist; set it to FER+\'s fer2013new.csv, or to "" for none.'
+        )
+    return fetch_bytes(path.read_bytes(), "archive", path.name, RAW)
+
+
+def runs() -> Runs:
+    """Where the run of this stage is in MLflow, or None before the first fetch."""
+    return (DATA_EXPERIMENT, "fetch", f"fetch-{sha256(SOURCE)[:12]}") if SOURCE.exists() else None
+
+
+def log() -> None:
+    with tracking.run_of(runs(), {"kind": "data", **tracking.context_tags("fetch")}) as run:
+        source = {name: facts for name, facts in read_json(SOURCE).items() if facts}
+        run.params(source)
+        run.metrics({name: {"bytes": facts["bytes"]} for name, facts in source.items()})
+        run.artifacts(SOURCE)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,78 @@
+"""Stage prepare: parse the archive, check it, find duplicates, keep arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import config, figures, tracking
+from pipeline.data import duplicates, sources
+from pipeline.data.checks import check, dataset_name
+from pipeline.data.fer import LABELS, SPLITS, FerData
+from pipeline.data.votes import read_votes
+from pipeline.errors import UserError
+from pipeline.files import read_json, sha256, write_csv, write_json
+from stages import run_stage
+from stages.cell import DATA_EXPERIMENT, PREPARED, RAW, Runs
+from stages.fetch import SOURCE
+
+CHECKS = PREPARED / "checks.json"
+
+
+def main() -> None:
+    params, source = config.load(), read_json(SOURCE)
+    shutil.rmtree(PREPARED, ignore_errors=True)
+    data = sources.read_raw(RAW / source["archive"]["file"])
+    if source["votes"]:
+        if not sources.in_published_order(RAW / source["archive"]["file"]):
+            raise UserError(
+                "data.votes: FER+ votes follow the order of fer2013.csv, which the folder set has lost; "
+                'use the CSV form of the data set, or set data.votes to "".'
+            )
+        votes = read_votes(RAW / source["votes"]["file"], data.splits)
+        data = dataclasses.replace(data, votes=votes)
+    twins = duplicates.find(data.images)
+    checks = check(data, twins, params.data.expect)
+
+    name = source["archive"]["source"] if source["archive"]["source"] == "synthetic" else dataset_name(data)
+    checks = {"dataset": name or f"custom-{source['archive']['sha256'][:8]}", **checks}
+    data.save(PREPARED)
+    write_csv(PREPARED / "duplicates.csv", duplicates.COLUMNS, duplicates.table(twins, data))
+    write_json(CHECKS, checks)  # last: it marks the folder as complete
+    for warning in checks["warnings"]:
+        print(f"warning: {warning}")
+    print(f"{checks['dataset']}: {checks['rows']:,} images; duplicates: {checks['duplicates']}")
+    log()
+
+
+def runs() -> Runs:
+    """Where the run of this stage is in MLflow, or None before the first prepare."""
+    return (DATA_EXPERIMENT, "prepare", f"prepare-{sha256(CHECKS)[:12]}") if CHECKS.exists() else None
+
+
+def log() -> None:
+    checks = read_json(CHECKS)
+    with tracking.run_of(runs(), {"kind": "data", **tracking.context_tags("prepare")}) as run:
+        run.dataset(checks["dataset"], sha256(PREPARED / "images.npy")[:32], checks, {"path": str(PREPARED)})
+        run.params({"dataset": checks["dataset"]})
+        run.metrics({name: checks[name] for name in ("rows", "classes", "constant_images", "duplicates")})
+        run.artifacts(CHECKS)
+        run.artifacts(PREPARED / "duplicates.csv")
+        with tempfile.TemporaryDirectory() as folder:
+            contact_sheet(FerData.load(PREPARED), Path(folder) / "contact_sheet.png")
+            run.artifacts(Path(folder) / "contact_sheet.png")
+
+
+def contact_sheet(data: FerData, path: Path, per_class: int = 10) -> None:
+    """The first faces of every class, a row each, with where they come from."""
+    rows = np.concatenate([np.flatnonzero(data.labels == label)[:per_class] for label in range(len(LABELS))])
+    captions = [f"{LABELS[data.labels[row]]} {row}\n{SPLITS[data.splits[row]]}" for row in rows]
+    figures.contact_sheet(data.images[rows], captions, path, columns=per_class)
+
+
+if __name__ == "__main__":
+    run_stage(main)

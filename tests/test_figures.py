@@ -1,0 +1,151 @@
+"""Every figure writes one sane, repeatable PNG, or nothing at all."""
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pipeline import figures
+from pipeline.data.fer import LABELS
+
+RNG = np.random.default_rng(0)
+N = 60
+IMAGES = RNG.integers(0, 256, (N, 48, 48), dtype=np.uint8)
+LABEL = RNG.integers(7, size=N)
+PROBABILITIES = RNG.dirichlet(np.ones(7), N)
+DECISION = PROBABILITIES.argmax(axis=1)
+CONFIDENCE = PROBABILITIES.max(axis=1)
+MAPS = RNG.random((7, 48, 48))
+COUNTS = RNG.integers(0, 900, (7, 7))
+PER_CLASS = {name: {"precision": 0.7, "recall": 0.6, "f1": 0.65, "support": 491} for name in LABELS}
+CURVES = {
+    name: [[(epoch, 0.7 - 0.5 / epoch + seed / 100) for epoch in range(1, 9 - seed)] for seed in range(2)]
+    for name in ("baseline", "cosine")
+}
+ACCURACIES = [
+    figures.ModelAccuracy("baseline", 0.7, 0.69, 0.01, 0.012),
+    figures.ModelAccuracy("cosine", 0.68, 0.67),
+]
+SEVERITIES = [figures.ModelSeverity("baseline", 0.7, 0.31), figures.ModelSeverity("cosine", 0.68, 0.3)]
+
+DRAW = {
+    "contact_sheet": lambda path: figures.contact_sheet(IMAGES[:14], [LABELS[k] for k in LABEL[:14]], path),
+    "confusion_counts": lambda path: figures.confusion(COUNTS, LABELS, path, False, "Baseline"),
+    "confusion_shares": lambda path: figures.confusion(COUNTS, LABELS, path, True, "Baseline"),
+    "reliability": lambda path: figures.reliability(LABEL, PROBABILITIES, path, "Baseline"),
+    "per_class_bars": lambda path: figures.per_class_bars(PER_CLASS, path, "Baseline"),
+    "confident_mistakes": lambda path: figures.confident_mistakes(
+        IMAGES, LABEL, DECISION, CONFIDENCE, LABELS, path, 5
+    ),
+    "heat_maps": lambda path: figures.heat_maps(IMAGES[:5], MAPS[:5], list("abcde"), path),
+    "class_mean_heat_maps": lambda path: figures.class_mean_heat_maps(IMAGES[:7] / 1.0, MAPS, LABELS, path),
+    "gram": lambda path: figures.gram(np.corrcoef(COUNTS), LABELS, path, "Similarity of the label words"),
+    "validation_curves": lambda path: figures.validation_curves(CURVES, path),
+    "model_bars": lambda path: figures.model_bars(ACCURACIES, path),
+    "severity_scatter": lambda path: figures.severity_scatter(SEVERITIES, "affective", path),
+}
+
+
+@pytest.fixture(params=DRAW.values(), ids=DRAW.keys())
+def draw(request):
+    return request.param
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def test_writes_a_picture_of_sane_size_with_something_on_it(draw, tmp_path):
+    draw(tmp_path / "new" / "figure.png")
+    picture = pixels(tmp_path / "new" / "figure.png")
+    height, width, _ = picture.shape
+    assert 150 <= height <= 2000
+    assert 500 <= width <= 1500
+    drawn = (picture != 255).any(axis=-1)
+    assert 0.01 < drawn.mean() < 0.99
+    # Nothing is cut off: text and axes keep clear of the outermost pixels.
+    assert not drawn[[0, -1]].any()
+    assert not drawn[:, [0, -1]].any()
+
+
+def test_same_data_gives_the_same_bytes_whatever_the_user_prefers(draw, tmp_path):
+    draw(tmp_path / "first.png")
+    with matplotlib.rc_context({"axes.facecolor": "red", "font.size": 20, "savefig.bbox": "tight"}):
+        draw(tmp_path / "second.png")
+        assert matplotlib.rcParams["font.size"] == 20
+    first = (tmp_path / "first.png").read_bytes()
+    assert first == (tmp_path / "second.png").read_bytes()
+    for word in (b"Software", b"Date", b"tEXt"):
+        assert word not in first
+
+
+def test_a_failed_save_leaves_the_old_picture_and_no_temporary_file(draw, tmp_path, monkeypatch):
+    (tmp_path / "figure.png").write_bytes(b"the old one")
+
+    def half_a_file(self, path, **options):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", half_a_file)
+    with pytest.raises(OSError, match="disk full"):
+        draw(tmp_path / "figure.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
+    assert (tmp_path / "figure.png").read_bytes() == b"the old one"
+
+
+def captions(monkeypatch, call):
+    """The titles over the faces that `call` draws, in order."""
+    shown = []
+    monkeypatch.setattr(figures, "_face", lambda axis, image, caption="": shown.append(caption))
+    call()
+    return shown
+
+
+def test_confident_mistakes_shows_the_surest_first_and_no_right_answer(tmp_path, monkeypatch):
+    labels, predicted = np.array([0, 1, 2, 3]), np.array([1, 1, 3, 4])
+    confidence = np.array([0.5, 0.99, 0.9, 0.7])
+    shown = captions(
+        monkeypatch,
+        lambda: figures.confident_mistakes(
+            IMAGES[:4], labels, predicted, confidence, LABELS, tmp_path / "m.png", count=2
+        ),
+    )
+    assert shown == ["fear\n→ happy 90%", "happy\n→ sad 70%"]
+
+
+def test_no_mistakes_is_a_picture_too(tmp_path):
+    figures.confident_mistakes(IMAGES, LABEL, LABEL, CONFIDENCE, LABELS, tmp_path / "none.png")
+    assert (pixels(tmp_path / "none.png") != 255).any()
+
+
+def test_contact_sheet_needs_a_caption_for_each_image(tmp_path):
+    with pytest.raises(ValueError, match="shorter"):
+        figures.contact_sheet(IMAGES[:3], ["one", "two"], tmp_path / "sheet.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_without_images_stays_blank_in_the_class_means(tmp_path):
+    faces, maps = IMAGES[:7] / 1.0, MAPS.copy()
+    faces[1] = maps[1] = np.nan
+    figures.class_mean_heat_maps(faces, maps, LABELS, tmp_path / "means.png")
+    picture = pixels(tmp_path / "means.png")
+    width = picture.shape[1] // 7
+    inked = [(picture[60:, k * width : (k + 1) * width] != 255).any(axis=-1).mean() for k in range(7)]
+    assert inked[1] < 0.1 < min(inked[:1] + inked[2:])
+
+
+def test_many_models_keep_styles_apart_and_inside_the_picture(tmp_path):
+    names = [f"model-{k}" for k in range(24)]
+    figures.validation_curves(dict.fromkeys(names, CURVES["cosine"]), tmp_path / "curves.png")
+    figures.model_bars(
+        [figures.ModelAccuracy(name, 0.7, 0.69, 0.01, 0.01) for name in names], tmp_path / "bars.png"
+    )
+    figures.severity_scatter(
+        [figures.ModelSeverity(n, 0.7, 0.3) for n in names], "human", tmp_path / "scatter.png"
+    )
+    for name in ("curves", "bars", "scatter"):
+        drawn = (pixels(tmp_path / f"{name}.png") != 255).any(axis=-1)
+        assert not drawn[[0, -1]].any()
+        assert not drawn[:, [0, -1]].any()

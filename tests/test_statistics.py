@@ -1,0 +1,207 @@
+"""Intervals and tests against plain computations, and against simulations whose truth is known."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pipeline.statistics import (
+    holm,
+    interval95,
+    mcnemar,
+    minimum_detectable_difference,
+    paired_bootstrap,
+)
+
+PER_POINT = 1 / 29.7
+"""Shift of `two_models`' scores that moves accuracy by one point, where it is about 70 %."""
+
+
+def two_models(rng, seeds, images, points=0.0, seed_points=0.0):
+    """Right or wrong [seeds, images] for two recipes with 70 % accuracy that disagree on 20 % of images.
+
+    An image is right where difficulty + recipe's taste + run's noise + seed's luck exceeds zero. `points`: by
+    how much the first recipe is better. `seed_points`: standard deviation of the seeds' true accuracy.
+    """
+    difficulty = rng.normal(0.62, 1.0, images)
+    right = []
+    for better in (points, 0.0):
+        taste = rng.normal(0, 0.25, images)
+        luck = rng.normal(0, 1, (seeds, 1)) * seed_points
+        noise = rng.normal(0, 0.55, (seeds, images))
+        right.append(difficulty + taste + noise + (luck + better) * PER_POINT > 0)
+    return right
+
+
+def rejection_rate(simulations, resamples, **model):
+    rng = np.random.default_rng(7)
+    p = [paired_bootstrap(*two_models(rng, **model), resamples=resamples).p for _ in range(simulations)]
+    return np.mean(np.array(p) <= 0.05)
+
+
+def test_simulated_models_look_like_those_on_fer2013():
+    a, b = two_models(np.random.default_rng(0), seeds=40, images=3589, points=2.0)
+    assert b.mean() == pytest.approx(0.70, abs=0.02)
+    assert (a[0] != b[0]).mean() == pytest.approx(0.20, abs=0.03)
+    assert a.mean() - b.mean() == pytest.approx(0.02, abs=0.008)
+
+
+def test_bootstrap_rejects_five_per_cent_when_nothing_differs():
+    assert 0.02 <= rejection_rate(300, 400, seeds=1, images=600) <= 0.09
+
+
+def test_bootstrap_allows_for_seeds_that_differ():
+    """Images alone would reject in 22 to 24 % of these cases."""
+    assert rejection_rate(200, 400, seeds=3, images=3589, seed_points=0.8) <= 0.09
+
+
+def test_bootstrap_finds_two_points():
+    assert rejection_rate(40, 1000, seeds=1, images=3589, points=2.0) >= 0.6
+    assert rejection_rate(40, 1000, seeds=3, images=3589, points=2.0) >= 0.8
+
+
+def test_bootstrap_of_images_matches_drawing_them_one_by_one():
+    rng = np.random.default_rng(1)
+    a, b = two_models(rng, seeds=1, images=400, points=3.0)
+    difference = a[0].astype(float) - b[0]
+    draws = np.array([rng.choice(difference, 400).mean() for _ in range(4000)])
+    result = paired_bootstrap(a, b)
+    assert result.mean == pytest.approx(difference.mean())
+    assert result.low == pytest.approx(np.quantile(draws, 0.025), abs=0.003)
+    assert result.high == pytest.approx(np.quantile(draws, 0.975), abs=0.003)
+    assert result.p == pytest.approx(2 * min((draws <= 0).mean(), (draws >= 0).mean()), abs=0.02)
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.float64])
+def test_bootstrap_of_images_and_seeds_matches_drawing_them_one_by_one(kind):
+    rng = np.random.default_rng(2)
+    a, b = two_models(rng, seeds=3, images=200, points=3.0, seed_points=3.0)
+    if kind is np.float64:
+        a, b = a * rng.random(a.shape), b * rng.random(b.shape)
+    difference = a.astype(float) - b
+    draws = []
+    for _ in range(4000):
+        seeds, images = rng.integers(3, size=3), rng.integers(200, size=200)
+        draws.append(difference[np.ix_(seeds, images)].mean())
+    result = paired_bootstrap(a, b)
+    assert result.mean == pytest.approx(difference.mean())
+    assert result.low == pytest.approx(np.quantile(draws, 0.025), abs=0.006)
+    assert result.high == pytest.approx(np.quantile(draws, 0.975), abs=0.006)
+
+
+def test_bootstrap_pairs_seed_with_seed():
+    """Luck that both recipes share, seed by seed, drops out of their difference."""
+    b = np.array([[True] * 50 + [False] * 50, [False] * 100])
+    a = b.copy()
+    a[:, 99] = True
+    unpaired = paired_bootstrap(a[::-1], b)
+    paired = paired_bootstrap(a, b)
+    assert paired.high - paired.low < 0.05 < unpaired.high - unpaired.low
+
+
+def test_bootstrap_is_repeatable_symmetric_and_independent_of_batching(monkeypatch):
+    a, b = two_models(np.random.default_rng(3), seeds=2, images=300, points=2.0)
+    forward, backward = paired_bootstrap(a, b), paired_bootstrap(b, a)
+    assert paired_bootstrap(a, b) == forward
+    assert paired_bootstrap(a, b, seed=1) != forward
+    assert backward.mean == -forward.mean
+    assert backward.low == pytest.approx(-forward.high, abs=0.004)
+    monkeypatch.setattr("pipeline.statistics.DRAWS_AT_ONCE", 1000)
+    batched = paired_bootstrap(a, b)
+    assert batched.low == pytest.approx(forward.low, abs=0.004)
+    assert batched.p == pytest.approx(forward.p, abs=0.02)
+
+
+def test_bootstrap_p_is_never_zero_and_one_without_any_difference():
+    right, wrong = np.ones((2, 100), bool), np.zeros((2, 100), bool)
+    assert paired_bootstrap(right, wrong, resamples=999) == (1.0, 1.0, 1.0, 0.002)
+    assert paired_bootstrap(right, right, resamples=999) == (0.0, 0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [((3, 10), (2, 10)), ((3, 10), (3, 9)), ((10,), (10,)), ((0, 10), (0, 10)), ((2, 0), (2, 0))]
+)
+def test_bootstrap_refuses_arrays_that_do_not_pair(a, b):
+    with pytest.raises(ValueError, match="seeds, images"):
+        paired_bootstrap(np.zeros(a, bool), np.zeros(b, bool))
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(8, 2), (2, 8), (5, 5), (1, 0), (30, 12)])
+def test_mcnemar_matches_counting_coin_tosses(only_a, only_b):
+    a = np.array([True] * only_a + [False] * only_b + [True] * 20 + [False] * 7)
+    b = np.array([False] * only_a + [True] * only_b + [True] * 20 + [False] * 7)
+    n, fewer = only_a + only_b, min(only_a, only_b)
+    tail = sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n
+    assert mcnemar(a, b) == pytest.approx(min(1.0, 2 * tail))
+
+
+def test_mcnemar_of_equal_verdicts_is_one():
+    assert mcnemar(np.array([True, False]), np.array([True, False])) == 1.0
+
+
+def test_mcnemar_refuses_different_images():
+    with pytest.raises(ValueError, match="one verdict per image"):
+        mcnemar(np.ones(1, bool), np.ones(5, bool))
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.9, 0.8, 0.7]), [1, 1, 1])
+    np.testing.assert_allclose(holm([0.02, 0.02]), [0.04, 0.04])
+    assert holm([]).shape == (0,)
+
+
+def test_holm_is_the_closed_bonferroni_test():
+    """Holm's p of a hypothesis is the largest Bonferroni p over all sets of hypotheses that hold it."""
+    p = np.random.default_rng(0).random(6) * 0.3
+    for i in range(6):
+        sets = (s for size in range(1, 7) for s in itertools.combinations(range(6), size) if i in s)
+        assert holm(p)[i] == pytest.approx(min(1, max(len(s) * min(p[list(s)]) for s in sets)))
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan")])
+def test_holm_refuses_what_is_no_probability(bad):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm([0.5, bad])
+
+
+def test_interval_by_hand():
+    mean, std, half = interval95([0.70, 0.72, 0.71])
+    assert mean == pytest.approx(0.71)
+    assert std == pytest.approx(0.01)
+    assert half == pytest.approx(4.302653 * 0.01 / math.sqrt(3))  # t table: two degrees of freedom, .975
+
+
+def test_interval_holds_the_truth_in_95_of_100_cases():
+    rng = np.random.default_rng(0)
+    intervals = [interval95(rng.normal(0.7, 0.01, 3)) for _ in range(1000)]
+    assert np.mean([abs(i.mean - 0.7) <= i.half_width for i in intervals]) == pytest.approx(0.95, abs=0.02)
+
+
+def test_interval_of_one_seed_is_its_value_alone():
+    assert interval95([0.7]) == (0.7, None, None)
+    with pytest.raises(ValueError, match="at least one"):
+        interval95([])
+
+
+def test_minimum_detectable_difference_by_hand():
+    assert minimum_detectable_difference(3589, 0.2) == pytest.approx(
+        2.801585 * math.sqrt(0.2 / 3589), rel=1e-6
+    )
+    assert minimum_detectable_difference(3589, 0.2, seeds=4) == pytest.approx(
+        minimum_detectable_difference(4 * 3589, 0.2)
+    )
+    assert minimum_detectable_difference(3589, 0.2, seeds=4, correlation=1.0) == pytest.approx(
+        minimum_detectable_difference(3589, 0.2)
+    )
+
+
+def test_minimum_detectable_difference_is_found_in_80_of_100_cases():
+    images, disagreement = 3589, 0.2
+    delta = minimum_detectable_difference(images, disagreement)
+    shares = [(disagreement + delta) / 2, (disagreement - delta) / 2, 1 - disagreement]
+    counts = np.random.default_rng(0).multinomial(images, shares, size=2000)
+    p = stats.binom.cdf(counts[:, :2].min(axis=1), counts[:, :2].sum(axis=1), 0.5) * 2
+    assert np.mean(p <= 0.05) == pytest.approx(0.80, abs=0.04)
