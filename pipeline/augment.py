@@ -69,8 +69,9 @@ def augment(images: Tensor, flip: Tensor, size: int, spec: Augment, generator: t
 def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """Blank one square of `side` pixels per image with grey (DeVries & Taylor 2017); it may overlap the border."""
     count, _, height, width = images.shape
-    top = torch.randint(-side // 2, height - side // 2, (count, 1), generator=generator).to(images.device)
-    left = torch.randint(-side // 2, width - side // 2, (count, 1), generator=generator).to(images.device)
+    half = side // 2
+    top = torch.randint(-half, height - half, (count, 1), generator=generator).to(images.device)
+    left = torch.randint(-half, width - half, (count, 1), generator=generator).to(images.device)
     rows = torch.arange(height, device=images.device) - top
     columns = torch.arange(width, device=images.device) - left
     inside_rows, inside_columns = (rows >= 0) & (rows < side), (columns >= 0) & (columns < side)

@@ -45,7 +45,7 @@ class Checkpoint:
                 for key in file.keys():  # noqa: SIM118 (a safetensors file is not iterable)
                     group, name = key.split("/", 1)
                     groups.setdefault(group, {})[name] = file.get_tensor(key)
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"The checkpoint {self.path} is damaged ({error}): remove it to train from the start."
             ) from error

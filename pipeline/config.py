@@ -7,6 +7,7 @@ puts them together and checks them. Every problem is one sentence that names the
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 import yaml
 
 from pipeline.data.fer import LABELS
@@ -106,7 +108,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise UserError(f"{path} does not exist: run stages from the repository's root.")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     params = build(Params, raw, "")
     _check(params)
@@ -144,6 +146,8 @@ def build(kind: Any, value: Any, key: str) -> Any:
         return float(value)
     if type(value) is not kind:  # not isinstance: True is not a number here
         raise _wrong_type(kind, value, key)
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"params.yaml: '{key}' must be a finite number, not {value!r}.")
     return value
 
 
@@ -267,7 +271,7 @@ def _check(params: Params) -> None:
 
 
 def _check_options(name: str, model: ModelParams) -> None:
-    """A loss's options are the fields of its class beyond `targets`, with its types."""
+    """A loss's options are the fields of its class beyond `targets`, with its types and its own rules."""
     kind = LOSSES[model.loss]
     known = [field.name for field in dataclasses.fields(kind) if field.name != "targets"]  # type: ignore[arg-type]
     hints = typing.get_type_hints(kind)
@@ -278,6 +282,10 @@ def _check_options(name: str, model: ModelParams) -> None:
                 f"params.yaml: unknown key '{key}'; the loss {model.loss} knows {_names(known) or 'no options'}."
             )
         build(hints[option], value, key)
+    try:
+        kind(torch.eye(len(LABELS)), **model.options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"params.yaml: 'models.{name}.options' do not suit the loss: {error}.") from None
 
 
 def _field(recipe: Recipe, dotted: str) -> Any:

@@ -3,6 +3,7 @@
 Shapes: `output` float [B, D], what the network returns; `labels` int64 [B], indices of classes;
 `targets` float [K, D], one unit vector per class, W in the formulas, with rows w_k. All losses
 return a scalar. `scores` returns [B, K]: the higher, the more the network means that class.
+A loss refuses an option that makes no sense with a ValueError.
 
 A new loss is one class here, one entry in `LOSSES` and one test. See docs/extend.md.
 """
@@ -54,6 +55,10 @@ class CrossEntropy:
     label_smoothing: float = 0.0
     needs_vectors: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be from 0 to below 1, not {self.label_smoothing!r}")
+
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(output, labels, label_smoothing=self.label_smoothing)
 
@@ -104,6 +109,10 @@ class ScaledCosine:
     targets: Tensor
     scale: float = 10.0
     needs_vectors: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"scale must be above 0, not {self.scale!r}")
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(self.scores(output), labels)

@@ -45,7 +45,7 @@ def choose(precision: str, cache: Path) -> Hardware:
         return Hardware(device, "bf16" if torch.cuda.is_bf16_supported() else "fp32")
     machine = f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     remembered = _read(cache)
-    if remembered.get("machine") != machine:
+    if remembered.get("machine") != machine or not isinstance(remembered.get("bf16_speedup"), float):
         remembered = {"machine": machine, "bf16_speedup": round(_bf16_speedup(), 2)}
         write_json(cache, remembered)
     return Hardware(device, "bf16" if float(remembered["bf16_speedup"]) > 1.1 else "fp32")
@@ -70,7 +70,7 @@ def repository() -> Path:
 def _read(cache: Path) -> dict[str, float | str]:
     try:
         return dict(json.loads(cache.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return {}  # nothing remembered, or by a version that wrote otherwise: measure again
 
 

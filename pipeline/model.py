@@ -17,6 +17,10 @@ from pipeline.errors import UserError
 from pipeline.files import read_json, replacing, write_json
 
 
+HEAD_SCALE = 0.25
+"""Maxima over positions are large: unscaled, the head's first steps are too long and training may stall."""
+
+
 class Block(nn.Module):
     """Two 3x3 convolutions, the first followed by 2x2 max-pooling: [B, I, H, W] -> [B, O, H / 2, W / 2].
 
@@ -66,7 +70,7 @@ class FerNet(nn.Module):
         features = self.blocks(self.stem((images - self.mean) / self.std))
         # The head runs in fp32 even under autocast: a few outputs are not worth bf16's 8 bits.
         with torch.autocast(device_type=images.device.type, enabled=False):
-            return self.head(features.float().amax(dim=(2, 3)))
+            return self.head(HEAD_SCALE * features.float().amax(dim=(2, 3)))
 
 
 class Classifier(nn.Module):
@@ -101,8 +105,9 @@ def load_model(folder: Path) -> tuple[FerNet, dict[str, Any]]:
         facts = read_json(description)
         network = FerNet(**facts["network"])
         network.load_state_dict(load_file(weights))
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())  # PyTorch lists what does not fit, line by line
         raise UserError(
-            f"The model in {folder} cannot be read ({error}): remove the folder and run `dvc repro`."
+            f"The model in {folder} cannot be read ({reason}): remove the folder and run `dvc repro`."
         ) from error
     return network.eval(), facts

@@ -241,12 +241,13 @@ def validate(network: FerNet, loss: Loss, data: Images, hardware: Hardware) -> t
 
 def training_flop(network: FerNet, recipe: Recipe, images: int) -> int:
     """Floating point operations of a whole training: a forward pass costs f, a step about 3 f."""
+    network = copy.deepcopy(network).eval()  # counting must not touch the normalisation statistics
     total = 0
     batch = 2
     for epoch in range(recipe.epochs):
         size = recipe.size_in(epoch)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.zeros(batch, 1, size, size))
-        seen = max(1, images // recipe.batch_size) * recipe.batch_size
+        seen = min(images, max(1, images // recipe.batch_size) * recipe.batch_size)
         total += 3 * counter.get_total_flops() // batch * seen
     return total

@@ -41,6 +41,7 @@ COLUMNS = ("group", "kind", "index", "split", "label", "conflicting", "cross_spl
 """The columns of `duplicates.csv`: one row per image and kind (exact, near) of which it has a twin."""
 
 BLOCK = 4
+SIDE = IMAGE_SIZE // BLOCK
 COARSE_WINDOW = 7
 COARSE_COSINE = 0.78
 FINE_WINDOW = 9
@@ -172,8 +173,7 @@ def _groups(n: int, left: Indices, right: Indices) -> Groups:
 def _near_pairs(images: Bytes) -> tuple[Indices, Indices]:
     """All pairs of rows, left < right, that are near by the rule above, among images that all differ."""
     found_left, found_right = [], []
-    side = IMAGE_SIZE // BLOCK
-    blocks = images.reshape(len(images), side, BLOCK, side, BLOCK).sum((2, 4), np.int64)
+    blocks = images.reshape(-1, SIDE, BLOCK, SIDE, BLOCK).sum((2, 4), np.int64)
     coarse = _local_contrast(blocks, COARSE_WINDOW)
     for mirrored in (False, True):
         other = coarse[:, :, ::-1] if mirrored else coarse
@@ -196,7 +196,7 @@ def _candidates(coarse: Floats, other: Floats, chunk: int = 1024) -> Iterator[tu
     One matrix product in single precision finds them. Its rounding (about 1e-6) differs between
     machines, so it lets through a little more than the threshold and the caller decides exactly.
     """
-    a, b = (values.reshape(len(values), -1).astype(np.float32) for values in (coarse, other))
+    a, b = (values.reshape(-1, SIDE * SIDE).astype(np.float32) for values in (coarse, other))
     for values in (a, b):
         values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1)
     for start in range(0, len(a), chunk):
@@ -222,7 +222,7 @@ def _overlap(shift: int) -> slice:
 
 
 def _local_contrast(values: npt.NDArray[np.integer], window: int) -> Floats:
-    """window^2 times (value - mean of the window x window values around it), edges repeated; whole numbers."""
+    """window^2 times (value - mean of window x window values around it), edges repeated; whole numbers."""
     total = values.astype(np.float64)
     for axis in (1, 2):
         total = correlate1d(total, np.ones(window), axis=axis, mode="nearest")
@@ -233,7 +233,7 @@ def _cosine(a: Floats, b: Floats) -> Floats:
     """cos of a[i] and b[i] for whole numbers a, b [n, height, width]; 0 if one of them is all zero.
 
     Here no sum exceeds 2304 * (81 * 255)^2 < 2^53, so sums are exact in float64 in whatever order they
-    are taken; product, root and quotient are rounded as IEEE 754 prescribes. Hence no ties are left to chance.
+    are taken; product, root and quotient are rounded as IEEE 754 prescribes. No tie is left to chance.
     """
     dot, square_a, square_b = (np.einsum("nij,nij->n", x, y) for x, y in ((a, b), (a, a), (b, b)))
     norm = np.sqrt(square_a * square_b)

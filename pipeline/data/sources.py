@@ -124,7 +124,7 @@ def read_raw(path: Path) -> FerData:
 
 
 def in_published_order(path: Path) -> bool:
-    """Whether rows come in the order of the published CSV, which FER+'s votes need; False for a folder set."""
+    """Whether rows come in the published CSV's order, which FER+'s votes need; False for a folder set."""
     if not zipfile.is_zipfile(path):
         return True
     with _open(path, path.name) as (_, content):

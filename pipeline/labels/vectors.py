@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import gzip
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,7 +197,7 @@ def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:
     with cast(BinaryIO, gzip.open(path, "rb") if magic == b"\x1f\x8b" else path.open("rb")) as file:
         try:
             header = file.readline(100).split()
-            if len(header) != 2 or not all(part.isdigit() for part in header):
+            if len(header) != 2 or not all(part.isdigit() for part in header) or int(header[1]) == 0:
                 raise UserError(
                     f"{path} does not start with '<words> <dimensions>': it is not a word2vec file."
                 )
@@ -205,7 +206,7 @@ def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:
             binary = not _is_text_row(first, dimensions)
             rest = _binary_rows if binary else _text_rows
             yield from rest(file, first, count, dimensions, path)
-        except (EOFError, gzip.BadGzipFile, OSError) as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise UserError(f"{path} is damaged or cut short ({error}): get it again.") from None
 
 
@@ -223,8 +224,10 @@ def _text_rows(
     for number in range(1, count + 1):
         line = first if number == 1 else file.readline()
         where = f"{path}, line {number + 1},"
-        if line.count(b" ") + (not line.rstrip(b"\n").endswith(b" ")) < dimensions + 1:
-            raise UserError(f"{where} does not hold a word and {dimensions} numbers: the file is cut short.")
+        if line.rstrip().count(b" ") != dimensions:
+            raise UserError(
+                f"{where} does not hold a word and {dimensions} numbers: the file is damaged or cut short."
+            )
         word, numbers = line.split(b" ", 1)
         yield word.decode("utf-8", errors="replace"), _Entry(numbers, False, where)
 
