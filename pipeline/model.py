@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.files import read_json, replacing, write_json
 
-
 HEAD_SCALE = 0.25
 """Maxima over positions are large: unscaled, the head's first steps are too long and training may stall."""
 

@@ -1,0 +1,99 @@
+"""How fast FER-2013's CSV becomes arrays: our parser against what is usually done.
+
+    python -m benchmarks.csv_parsing [--csv fer2013.csv | --rows 5000] [--repeats 3]
+
+The readers take turns, so that a slow minute of the machine hits them all, and each keeps its best time.
+The text is in memory, so no disk is measured. pandas comes with the development extra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from benchmarks.machine import header
+from pipeline.data import fer_csv
+from pipeline.data.fer import USAGES
+
+Reader = Callable[[bytes], npt.NDArray[np.uint8]]
+
+
+def ours(data: bytes) -> npt.NDArray[np.uint8]:
+    return fer_csv.parse(data).images
+
+
+def pandas_and_fromstring(data: bytes) -> npt.NDArray[np.uint8]:
+    table = pd.read_csv(io.BytesIO(data))
+    rows = [np.fromstring(pixels, dtype=np.uint8, sep=" ") for pixels in table["pixels"]]
+    return np.stack(rows).reshape(-1, 48, 48)
+
+
+def pandas_and_split(data: bytes) -> npt.NDArray[np.uint8]:
+    table = pd.read_csv(io.BytesIO(data))
+    rows = [np.array(pixels.split(" "), dtype=np.uint8) for pixels in table["pixels"]]
+    return np.stack(rows).reshape(-1, 48, 48)
+
+
+def plain_python(data: bytes) -> npt.NDArray[np.uint8]:
+    table = csv.DictReader(io.StringIO(data.decode()))
+    return np.array([[int(p) for p in row["pixels"].split()] for row in table], np.uint8).reshape(-1, 48, 48)
+
+
+READERS: dict[str, Reader] = {
+    "pipeline.data.fer_csv": ours,
+    "pandas, np.fromstring per row": pandas_and_fromstring,
+    "pandas, str.split per row": pandas_and_split,
+    "csv module, int per pixel": plain_python,
+}
+
+
+def synthesise(rows: int) -> bytes:
+    """A CSV of random images whose numbers are about as long as the real ones (mean 129)."""
+    rng = np.random.default_rng(0)
+    digits = np.array([str(value) for value in range(256)])
+    images = digits[rng.normal(129, 64, (rows, 2304)).clip(0, 255).astype(np.uint8)]
+    lines = (f"{row % 7},{' '.join(image)},{USAGES[row % 3]}\n" for row, image in enumerate(images))
+    return ("emotion,pixels,Usage\n" + "".join(lines)).encode()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--csv", type=Path, help="a fer2013.csv; without it random rows are made up")
+    parser.add_argument("--rows", type=int, default=5000, help="how many rows to make up")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    data = options.csv.read_bytes() if options.csv else synthesise(options.rows)
+
+    seconds = dict.fromkeys(READERS, float("inf"))
+    images: dict[str, npt.NDArray[np.uint8]] = {}
+    for _ in range(options.repeats):
+        for name, read in READERS.items():
+            start = time.perf_counter()
+            images[name] = read(data)
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    first, *others = images.values()
+    if not all(np.array_equal(first, other) for other in others):
+        raise SystemExit("The readers do not agree on the pixels: the times mean nothing.")
+
+    print(header("pandas"))
+    print(f"{len(first)} rows, {len(data) / 1e6:.0f} MB, best of {options.repeats}\n")
+    print(f"| {'reader':<30} | {'seconds':>8} | {'rows/s':>8} | {'MB/s':>6} | {'times ours':>10} |")
+    print(f"|{'-' * 32}|{'-' * 10}|{'-' * 10}|{'-' * 8}|{'-' * 12}|")
+    base = next(iter(seconds.values()))
+    for name, spent in seconds.items():
+        rate = f"{len(first) / spent:>8.0f} | {len(data) / 1e6 / spent:>6.0f}"
+        print(f"| {name:<30} | {spent:>8.3f} | {rate} | {spent / base:>10.1f} |")
+
+
+if __name__ == "__main__":
+    main()

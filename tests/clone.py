@@ -1,0 +1,104 @@
+"""A clone of this repository in which real commands run, and the small configuration they run with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TIMEOUT = 900
+"""Seconds for one command: many times what it takes, so that only a hang fails."""
+
+SMALL: dict[str, Any] = {
+    "data.synthetic.train": 140,
+    "data.synthetic.val": 35,
+    "data.synthetic.test": 42,
+    "grid.models": ["baseline", "w2v_cosine"],
+    "recipes.fast.widths": [8, 16],
+    "recipes.fast.epochs": 3,
+    "recipes.fast.batch_size": 35,
+    "recipes.fast.sizes": [16, 24],
+    "recipes.fast.precision": "fp32",
+    "evaluate.class_mean_faces": 2,
+    "compare.resamples": 200,
+}
+"""The real configuration with smaller numbers: nothing is switched off."""
+
+
+@dataclass
+class Clone:
+    """A clone in which commands run as a user would type them."""
+
+    path: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *command: str, expect: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            command,
+            cwd=self.path,
+            env=self.env(**environment),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        if expect is not None:
+            assert result.returncode == expect, f"{' '.join(command)}:\n{result.stdout}\n{result.stderr}"
+        return result
+
+    def dvc(self, *arguments: str, expect: int | None = 0, **environment: str) -> str:
+        return self.run(sys.executable, "-m", "dvc", *arguments, expect=expect, **environment).stdout
+
+    def stage(
+        self, *arguments: str, expect: int | None = 0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        name, *rest = arguments
+        return self.run(sys.executable, "-m", f"stages.{name}", *rest, expect=expect, **environment)
+
+    def env(self, **environment: str) -> dict[str, str]:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("DVC_", "MLFLOW_", "FER_", "GIT_"))
+        }
+        # `python` in dvc.yaml must be the interpreter that runs these tests; two tests share two cores.
+        paths = os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]])
+        return inherited | {"PATH": paths, "OMP_NUM_THREADS": "1"} | self.environment | environment
+
+    def set(self, changes: dict[str, Any]) -> None:
+        """Edit params.yaml: dotted keys to values."""
+        file = self.path / "params.yaml"
+        params = yaml.safe_load(file.read_text())
+        for key, value in changes.items():
+            *parents, last = key.split(".")
+            section = params
+            for parent in parents:
+                section = section[parent]
+            section[last] = value
+        file.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", message)
+
+    def runs(self) -> dict[str, list[mlflow.entities.Run]]:
+        """Every MLflow run by experiment, from the store in the clone's root."""
+        client = mlflow.MlflowClient(f"sqlite:///{self.path / 'mlflow.db'}")
+        return {
+            experiment.name: list(client.search_runs([experiment.experiment_id]))
+            for experiment in client.search_experiments()
+            if experiment.name != "Default"
+        }
+
+    def copy(self, path: Path) -> Clone:
+        """The same clone elsewhere, with all its outputs."""
+        shutil.copytree(self.path, path, symlinks=True)
+        return Clone(path, dict(self.environment))

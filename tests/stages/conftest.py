@@ -1,0 +1,44 @@
+"""Pipelines as users run them: real `dvc` and `mlflow` in a git clone of this repository, made small."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.clone import ROOT, SMALL, Clone
+
+
+@pytest.fixture(scope="session")
+def make_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Clone]:
+    """Clone this repository as it is in the working tree, with the small configuration, committed."""
+
+    def make(changes: dict[str, Any] | None = None) -> Clone:
+        path = tmp_path_factory.mktemp("clone") / "fer"
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+        for name in filter(None, names):
+            if (ROOT / name).is_file() and name != "dvc.lock":
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, path / name)
+        clone = Clone(path)
+        clone.run("git", "init", "-q")
+        clone.run("git", "config", "user.name", "Test")
+        clone.run("git", "config", "user.email", "test@example.com")
+        clone.set(SMALL | (changes or {}))
+        clone.commit("A small study")
+        return clone
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(make_clone: Callable[..., Clone]) -> Clone:
+    """A clone after its first `dvc repro`. Shared: tests that change something work on a copy."""
+    clone = make_clone()
+    clone.dvc("repro")
+    clone.commit("The first run")
+    return clone

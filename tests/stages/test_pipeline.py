@@ -1,0 +1,150 @@
+"""What `dvc` users do, end to end: repro, change a parameter, queue experiments, compare, lose the database."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.data.fer import LABELS
+from tests.clone import Clone
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+
+CELLS = ("baseline-0", "w2v_cosine-0")
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '(.+)'", output)
+
+
+def test_first_repro_writes_every_output(finished: Clone) -> None:
+    for cell in CELLS:
+        metrics = json.loads((finished.path / f"metrics/{cell}.json").read_text())
+        assert metrics["dataset"] == "synthetic"
+        assert {"accuracy", "accuracy_flip", "macro_f1", "severity", "votes"} <= metrics["test"].keys()
+        assert {"affective", "human"} <= metrics["test"]["severity"].keys()
+        with (finished.path / f"predictions/{cell}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 35 + 42
+        assert sum(float(rows[0][label]) for label in LABELS) == pytest.approx(1, abs=1e-5)
+        right = [row["actual"] == row["predicted"] for row in rows if row["split"] == "test"]
+        assert sum(right) / len(right) == pytest.approx(metrics["test"]["accuracy"])
+        assert len(list((finished.path / f"figures/{cell}").glob("*.png"))) == 7
+    rows = json.loads((finished.path / "reports/ablation.json").read_text())
+    assert [row["model"] for row in rows] == ["baseline", "w2v_cosine"]
+    assert {"mean", "std", "ci95", "difference", "p", "p_holm"} <= rows[1]["test.accuracy"].keys()
+    assert "drawn faces" in (finished.path / "reports/ablation.md").read_text()
+
+
+def test_second_repro_runs_nothing(finished: Clone) -> None:
+    assert stages_run(finished.dvc("repro")) == []
+    finished.dvc("status", "-q")  # exits 1 when anything is stale
+
+
+def test_editing_a_variant_runs_that_variant_only(finished: Clone, tmp_path: Path) -> None:
+    clone = finished.copy(tmp_path / "fer")
+    clone.set({"models.w2v_cosine.learning_rate": 0.3})
+    ran = stages_run(clone.dvc("repro"))
+    assert ran == ["train@w2v_cosine-0", "evaluate@w2v_cosine-0", "compare"]
+    changed = clone.dvc("params", "diff")
+    assert "models.w2v_cosine.learning_rate" in changed
+    clone.dvc("metrics", "diff")
+    clone.dvc("exp", "show", "--csv")
+
+
+def test_plots_show_draws_the_curves_of_every_model(finished: Clone, tmp_path: Path) -> None:
+    finished.dvc("plots", "show", "--out", str(tmp_path / "plots"))
+    page = (tmp_path / "plots" / "index.html").read_text()
+    assert all(f"models/{cell}/history.csv" in page for cell in CELLS)
+
+
+def test_mlflow_has_one_run_per_model_with_equal_keys(finished: Clone) -> None:
+    runs = finished.runs()
+    assert {run.info.run_name for run in runs["data"]} == {"fetch", "prepare", "embed"}
+    models = {run.info.run_name: run for run in runs["synthetic"] if run.data.tags["kind"] == "model"}
+    assert set(models) == set(CELLS)
+    assert [run.data.tags["kind"] for run in runs["synthetic"]].count("comparison") == 1
+    lock = yaml.safe_load((finished.path / "dvc.lock").read_text())
+    prepared = lock["stages"]["prepare"]["outs"][0]["md5"]
+    keys = []
+    for cell, run in models.items():
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["fer.complete"] == "yes"
+        assert run.data.tags["git.commit"] == finished.run("git", "rev-parse", "HEAD~1").stdout.strip()
+        assert run.inputs.dataset_inputs[0].dataset.digest == prepared == run.data.tags["digest.prepared"]
+        metrics = json.loads((finished.path / f"metrics/{cell}.json").read_text())
+        assert run.data.metrics["test.accuracy"] == pytest.approx(metrics["test"]["accuracy"])
+        assert run.data.params["recipe.epochs"] == "3"
+        artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
+        assert artifacts.is_relative_to(finished.path / "mlartifacts")
+        assert (artifacts / "figures" / "confusion.png").exists()
+        keys.append({name for name in run.data.metrics if not name.startswith("system/")})
+    assert keys[0] == keys[1]
+    assert {"val_accuracy", "train_loss", "test_clean.macro_f1", "training.seconds"} <= keys[0]
+
+
+def test_logged_model_is_free_of_pickle_and_gives_probabilities(finished: Clone) -> None:
+    """A user loads the model from MLflow and gets what the predictions file says."""
+    models = list((finished.path / "mlartifacts").glob("*/models/*/artifacts"))
+    models += list((finished.path / "mlartifacts").glob("models/*/artifacts"))
+    assert len(models) == len(CELLS)
+    assert (models[0] / "data" / "model.pt2").exists()
+    description = yaml.safe_load((models[0] / "MLmodel").read_text())
+    assert "[-1, 1, 48, 48]" in description["signature"]["inputs"]
+    script = (
+        "import mlflow, numpy as np, sys\n"
+        "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
+        "images = np.load('data/prepared/images.npy')[:5, None].astype(np.float32)\n"
+        "out = model.predict(images)\n"
+        "assert out.shape == (5, 7), out.shape\n"
+        "assert np.allclose(out.sum(axis=1), 1, atol=1e-4), out\n"
+    )
+    finished.run("python", "-c", script, str(models[0]), MLFLOW_TRACKING_URI=f"sqlite:///{finished.path}/mlflow.db")
+
+
+def test_backfill_restores_a_lost_database_once(finished: Clone, tmp_path: Path) -> None:
+    clone = finished.copy(tmp_path / "fer")
+    (clone.path / "mlflow.db").unlink()
+    shutil.rmtree(clone.path / "mlartifacts")
+    assert "6 runs restored, 0 were complete" in clone.stage("backfill").stdout
+    before, after = finished.runs(), clone.runs()
+    for experiment, runs in before.items():
+        restored = {run.info.run_name: run for run in after[experiment]}
+        assert set(restored) == {run.info.run_name for run in runs}
+        for run in runs:
+            measured = {k: v for k, v in run.data.metrics.items() if not k.startswith("system/")}
+            assert restored[run.info.run_name].data.metrics == measured
+            assert restored[run.info.run_name].data.params == run.data.params
+    assert "0 runs restored, 6 were complete" in clone.stage("backfill").stdout
+    assert {e: len(runs) for e, runs in clone.runs().items()} == {e: len(runs) for e, runs in before.items()}
+
+
+def test_queued_experiments_in_parallel_log_into_the_parent(make_clone: Callable[..., Clone]) -> None:
+    """Two at once, on a fresh checkout where neither DVC's cache nor MLflow's database exists."""
+    clone = make_clone({"grid.models": ["baseline"], "compare.baseline": "baseline"})
+    clone.dvc("exp", "run", "--queue", "-S", "models.baseline.learning_rate=0.01,0.02")
+    clone.dvc("queue", "start", "-j", "2")
+    deadline = time.monotonic() + 600
+    while (status := clone.dvc("queue", "status")).count("Success") < 2 and time.monotonic() < deadline:
+        assert "Failed" not in status, status + clone.dvc("queue", "logs", status.split()[6], expect=None)
+        time.sleep(2)
+    assert status.count("Success") == 2, status
+    models = [run for run in clone.runs()["synthetic"] if run.data.tags["kind"] == "model"]
+    assert sorted(run.data.params["model.learning_rate"] for run in models) == ["0.01", "0.02"]
+    assert len({run.data.tags["dvc.exp_name"] for run in models} - {""}) == 2
+    for run in models:
+        artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
+        assert artifacts.is_relative_to(clone.path / "mlartifacts")
+        assert (artifacts / "training" / "history.csv").exists()
+        assert (artifacts / "figures" / "heat_maps.png").exists()
+    shown = clone.dvc("exp", "show", "--csv")
+    assert "0.01" in shown
+    assert "0.02" in shown

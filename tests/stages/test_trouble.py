@@ -1,0 +1,218 @@
+"""The promises that matter when something goes wrong: a kill, no MLflow, a bad archive, a bad parameter."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.checkpoint import Checkpoint
+from pipeline.data.synthetic import Synthetic, draw, to_fer_csv
+from stages import fetch, prepare, run_stage
+from tests.clone import Clone
+
+ROOT = Path(__file__).parents[2]
+pipeline = pytest.mark.xdist_group("pipeline")
+
+
+@pipeline
+@pytest.mark.slow
+def test_killed_training_resumes_to_the_same_history(finished: Clone, tmp_path: Path) -> None:
+    """kill -9 in the middle, `dvc repro`: the file is that of a training nobody disturbed."""
+    killed, undisturbed = finished.copy(tmp_path / "killed"), finished.copy(tmp_path / "undisturbed")
+    longer = {"recipes.fast.epochs": 12, "recipes.fast.batch_size": 7}
+    cell = ("repro", "--single-item", "train@baseline-0")
+    for clone in (killed, undisturbed):
+        clone.set(longer)
+    undisturbed.dvc(*cell)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", *cell], cwd=killed.path, env=killed.env(), start_new_session=True
+    )
+    checkpoints = killed.path / ".checkpoints"
+    deadline = time.monotonic() + 300
+    while not list(checkpoints.glob("*.safetensors")):
+        assert process.poll() is None, "training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    saved = Checkpoint(next(p for p in checkpoints.glob("*.safetensors") if not p.name.startswith("."))).load()
+    assert saved is not None
+    done = len(saved[1]["history"])
+    assert 0 < done < 12
+    assert not (killed.path / "models/baseline-0/history.csv").exists()
+
+    shown = killed.dvc(*cell)
+    epochs = [int(line.split()[0]) for line in shown.splitlines() if line[:5].strip().isdigit()]
+    assert epochs == list(range(done, 12))
+    for name in ("history.csv", "model.safetensors"):
+        ours, theirs = (clone.path / "models/baseline-0" / name for clone in (killed, undisturbed))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    assert not list(checkpoints.glob("*"))
+    runs = [run for run in killed.runs()["synthetic"] if run.data.params.get("recipe.epochs") == "12"]
+    assert len(runs) == 1, "the resumed training continues its own run"
+    assert runs[0].info.status == "FINISHED"
+
+
+@pipeline
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param({"FER_TRACKING": "off"}, id="switched off"),
+        pytest.param({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, id="server down"),
+        pytest.param({"MLFLOW_TRACKING_URI": "sqlite:////proc/no-such-place/mlflow.db"}, id="read-only"),
+    ],
+)
+def test_outputs_do_not_depend_on_mlflow(
+    finished: Clone, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    clone = finished.copy(tmp_path / "fer")
+    for stage in (("train", "baseline", "0"), ("evaluate", "baseline", "0"), ("compare",)):
+        result = clone.stage(*stage, **environment)
+        warnings = [line for line in result.stderr.splitlines() if line.startswith("warning: MLflow")]
+        assert len(warnings) == (0 if "FER_TRACKING" in environment else 1), result.stderr
+        assert "Traceback" not in result.stderr
+    for name in ("models/baseline-0/history.csv", "models/baseline-0/model.safetensors", "predictions/baseline-0.csv"):
+        assert (clone.path / name).read_bytes() == (finished.path / name).read_bytes(), name
+    ours, theirs = (json.loads((c.path / "metrics/baseline-0.json").read_text()) for c in (clone, finished))
+    assert ours["test"] == theirs["test"]
+
+
+@pipeline
+@pytest.mark.slow
+def test_database_deleted_between_train_and_evaluate(finished: Clone, tmp_path: Path) -> None:
+    clone = finished.copy(tmp_path / "fer")
+    (clone.path / "mlflow.db").unlink()
+    clone.stage("evaluate", "baseline", "0")
+    (run,) = clone.runs()["synthetic"]
+    assert "val_accuracy" in run.data.metrics, "the curve of the training is restored with the rest"
+    assert "test.accuracy" in run.data.metrics
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params.yaml in which stages run in this process."""
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FER_TRACKING", "off")
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[bytes]:
+    """The lines of a small FER-2013 CSV file, the header first."""
+    return to_fer_csv(draw(Synthetic(0, 14, 7, 7, 0.0))).splitlines(keepends=True)
+
+
+def fails(stage: Callable[..., None], capsys: pytest.CaptureFixture[str], *words: str) -> None:
+    """The stage exits with 1 after one sentence that holds all the words."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        run_stage(stage)
+    assert exit_.value.code == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1, message
+    assert "Traceback" not in message
+    for word in words:
+        assert word in message
+
+
+def use_archive(path: Path, **data: Any) -> None:
+    clone = Clone(Path.cwd())
+    clone.set({"data.source": "archive", "data.path": str(path), **{f"data.{k}": v for k, v in data.items()}})
+
+
+BAD_ROWS = {
+    "short row": (lambda line: line.split(b",")[0] + b"," + line.split(b",")[1] + b"\n", ["line 3"]),
+    "few pixels": (lambda line: b"0,1 2 3,Training\n", ["line 3", "pixels", "2304"]),
+    "letter": (lambda line: line.replace(b" ", b" x", 1), ["line 3", "pixels"]),
+    "label 7": (lambda line: b"7" + line[1:], ["line 3", "emotion", "7"]),
+    "Usage train": (lambda line: line.rsplit(b",", 1)[0] + b",train\n", ["line 3", "Usage", "PublicTest"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_bad_row_names_line_and_column(
+    workspace: Path, rows: list[bytes], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    spoil, words = BAD_ROWS[name]
+    (workspace / "fer2013.csv").write_bytes(b"".join([*rows[:2], spoil(rows[2]), *rows[3:]]))
+    use_archive(workspace / "fer2013.csv")
+    fetch.main()
+    fails(prepare.main, capsys, *words)
+    assert not (workspace / "data/prepared").exists()
+
+
+def test_bad_archives_stop_fetch_and_leave_nothing(
+    workspace: Path, rows: list[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    csv = b"".join(rows)
+    truncated = workspace / "truncated.csv.gz"
+    truncated.write_bytes(gzip.compress(csv)[:-500])
+    empty = workspace / "fer2013.csv"
+    empty.touch()
+    climbing = workspace / "climbing.zip"
+    with zipfile.ZipFile(climbing, "w") as archive:
+        archive.writestr("../fer2013.csv", csv)
+    for path, word in ((truncated, "truncated"), (empty, "empty"), (climbing, "../fer2013.csv")):
+        use_archive(path)
+        fails(fetch.main, capsys, word)
+        assert not list((workspace / "data").rglob("*.*"))
+    assert not (workspace.parent / "fer2013.csv").exists()
+
+
+def test_wrong_digest_stops_before_anything_is_kept(
+    workspace: Path, rows: list[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace / "fer2013.csv").write_bytes(b"".join(rows))
+    use_archive(workspace / "fer2013.csv", sha256="0" * 64)
+    fails(fetch.main, capsys, "0" * 64)
+    assert not list((workspace / "data").rglob("*.*"))
+
+
+def test_another_data_set_than_expected_fails(
+    workspace: Path, rows: list[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace / "fer2013.csv").write_bytes(b"".join(rows))
+    use_archive(workspace / "fer2013.csv", expect="fer2013")
+    fetch.main()
+    fails(prepare.main, capsys, "28", "35887")
+    assert not (workspace / "data/prepared").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("data.sources", "synthetic"), ("recipes.fast.epochs", "ten"), ("recipes.fast.momentum", 2.0)],
+)
+def test_bad_parameter_is_one_sentence(
+    workspace: Path, capsys: pytest.CaptureFixture[str], key: str, value: Any
+) -> None:
+    Clone(workspace).set({key: value})
+    fails(fetch.main, capsys, key)
+    assert not (workspace / "data").exists()
+
+
+def test_prepared_arrays_survive_the_round_trip(workspace: Path) -> None:
+    """Fetch and prepare in this process give what was drawn."""
+    Clone(workspace).set({"data.synthetic": {"seed": 3, "train": 21, "val": 7, "test": 7, "ambiguity": 0.3}})
+    fetch.main()
+    prepare.main()
+    drawn = draw(Synthetic(3, 21, 7, 7, 0.3))
+    assert drawn.votes is not None
+    np.testing.assert_array_equal(np.load("data/prepared/images.npy"), drawn.images)
+    np.testing.assert_array_equal(np.load("data/prepared/votes.npy"), drawn.votes)

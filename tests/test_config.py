@@ -1,0 +1,313 @@
+"""params.yaml is read strictly: whatever is wrong with it is one sentence that names the key."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from pipeline import config
+from pipeline.data.fer import LABELS
+from pipeline.errors import UserError
+from pipeline.losses import LOSSES
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+RAW: dict[str, Any] = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+FREE = ("models", "labels.words", "recipes")
+"""Mappings whose keys are the user's own names."""
+REMOVED = object()
+
+
+def entries(mapping: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of params.yaml, dotted, with its value; the options of a loss are one value."""
+    for name, value in mapping.items():
+        yield above + name, value
+        if isinstance(value, dict) and name != "options":
+            yield from entries(value, f"{above}{name}.")
+
+
+ENTRIES = dict(entries(RAW))
+SECTIONS = [key for key, value in ENTRIES.items() if isinstance(value, dict) and not key.endswith(".options")]
+
+
+def above(key: str) -> str:
+    return key.rpartition(".")[0]
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    """The parameters with one dotted key set, added or removed."""
+    raw = copy.deepcopy(RAW)
+    *path, last = key.split(".")
+    section = raw
+    for name in path:
+        section = section[name]
+    if value is REMOVED:
+        del section[last]
+    else:
+        section[last] = value
+    return raw
+
+
+def load(folder: Path, raw: Any) -> config.Params:
+    path = folder / "params.yaml"
+    path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    return config.load(path)
+
+
+def refusal(folder: Path, raw: Any) -> str:
+    """The one sentence with which these parameters are refused."""
+    with pytest.raises(UserError) as error:
+        load(folder, raw)
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
+
+
+def as_yaml(value: Any) -> Any:
+    """Tuples as the lists that YAML knows."""
+    if isinstance(value, dict):
+        return {name: as_yaml(entry) for name, entry in value.items()}
+    return [as_yaml(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def test_the_shipped_file_loads_and_nothing_of_it_is_lost() -> None:
+    params = config.load(PARAMS)
+    assert as_yaml(dataclasses.asdict(params)) == RAW
+    assert params.chosen_recipe is params.recipes[RAW["recipe"]]
+    assert params.model("w2v_softmax").options == {"scale": 10.0}
+
+
+def test_the_grid_is_every_model_with_every_seed() -> None:
+    grid = config.Grid(("baseline", "w2v_cosine"), (0, 7))
+    assert grid.cells() == [("baseline", 0), ("baseline", 7), ("w2v_cosine", 0), ("w2v_cosine", 7)]
+
+
+def test_an_unknown_model_is_named_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"no model 'baselin' .* there are baseline, w2v_cosine"):
+        config.load(PARAMS).model("baselin")
+
+
+@pytest.mark.parametrize("section", ["", *(key for key in SECTIONS if key not in FREE)])
+def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path, section: str) -> None:
+    key = f"{section}.momentun".removeprefix(".")
+    known = ", ".join(entry.rpartition(".")[2] for entry in ENTRIES if above(entry) == section)
+    message = refusal(tmp_path, changed(key, 1))
+    assert message == f"params.yaml: unknown key '{key}'; known there are {known}."
+
+
+@pytest.mark.parametrize("key", [key for key in ENTRIES if above(key) not in FREE])
+def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
+    assert refusal(tmp_path, changed(key, REMOVED)) == f"params.yaml: '{key}' is missing."
+
+
+@pytest.mark.parametrize("wrong", [None, True, [[]]], ids=repr)
+@pytest.mark.parametrize("key", ENTRIES)
+def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, key: str, wrong: Any) -> None:
+    inside = "[0]" if isinstance(wrong, list) and isinstance(ENTRIES[key], list) else ""
+    shown = [] if inside else wrong
+    message = refusal(tmp_path, changed(key, wrong))
+    assert message.startswith(f"params.yaml: '{key}{inside}' must be ")
+    assert message.endswith(f", not {shown!r}.")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("data.source", "kagle", "one of synthetic, archive, kaggle"),
+        ("data.source", 3, "text, not 3"),
+        ("data.expect", "fer", "one of any, fer2013"),
+        ("data.sha256", "abc", "64 hexadecimal digits or empty"),
+        ("data.sha256", "g" * 64, "64 hexadecimal digits or empty"),
+        ("data.synthetic.train", 6, "between 7 and 1,000,000"),
+        ("data.synthetic.val", 1_000_001, "between 7 and 1,000,000"),
+        ("data.synthetic.test", 100.0, "a whole number, not 100.0"),
+        ("data.synthetic.ambiguity", 1.01, "between 0 and 1"),
+        ("data.synthetic.ambiguity", -0.1, "between 0 and 1"),
+        ("data.synthetic.seed", -1, "0 or more"),
+        ("labels.vectors", {"file": "a"}, "text, not {'file': 'a'}"),
+        ("labels.words.angry", "", "a word, a phrase or a list of them"),
+        ("labels.words.angry", " ", "a word, a phrase or a list of them"),
+        ("labels.words.angry", [], "a word, a phrase or a list of them"),
+        ("labels.words.angry", ["angry", ""], "a word, a phrase or a list of them"),
+        ("labels.words.angry", ["angry", 3], "text or a list of texts"),
+        ("grid.models", [], "a list with at least one entry"),
+        ("grid.models", ["baseline", "baseline"], "a list without repeats"),
+        ("grid.models", ["baseline", "w2v"], "one of baseline, w2v_cosine"),
+        ("grid.seeds", [], "a list with at least one entry"),
+        ("grid.seeds", [1, 0, 1], "a list without repeats"),
+        ("grid.seeds", [-1], "whole numbers from 0"),
+        ("grid.seeds", [2**31], "whole numbers from 0"),
+        ("grid.seeds", "0", "a list, not '0'"),
+        ("grid.seeds", {"from": 0}, "a list, not {'from': 0}"),
+        ("models.baseline.loss", "crossentropy", f"one of {', '.join(LOSSES)}"),
+        ("models.baseline.decoder", "max", "one of argmax"),
+        ("models.baseline.learning_rate", 0, "above 0"),
+        ("models.baseline.learning_rate", -0.1, "above 0"),
+        ("models.baseline.learning_rate", float("inf"), "a finite number"),
+        ("models.baseline.learning_rate", float("nan"), "a finite number"),
+        ("models.baseline.learning_rate", "1e-4", "(YAML reads numbers such as 1e-4 as text: write 1.0e-4)"),
+        ("recipe", "slow", "one of fast"),
+        ("recipes.fast.widths", [32], "a list of two or more channel counts"),
+        ("recipes.fast.widths", [32, 0], "a list of two or more channel counts"),
+        ("recipes.fast.epochs", 0, "1 or more"),
+        ("recipes.fast.epochs", 1.5, "a whole number"),
+        ("recipes.fast.batch_size", 1, "2 or more"),
+        ("recipes.fast.sizes", [], "a list of even numbers from 8"),
+        ("recipes.fast.sizes", [48, 45], "a list of even numbers from 8"),
+        ("recipes.fast.sizes", [6], "a list of even numbers from 8"),
+        ("recipes.fast.momentum", 1.0, "between 0 and 1"),
+        ("recipes.fast.momentum", 0, "between 0 and 1"),
+        ("recipes.fast.weight_decay", -0.1, "0 or more"),
+        ("recipes.fast.warmup", 1, "from 0 to below 1"),
+        ("recipes.fast.ema_decay", 1.0, "from 0 to below 1"),
+        ("recipes.fast.precision", "fp16", "one of auto, fp32, bf16"),
+        ("recipes.fast.augment.rotation", -1.0, "0 or more"),
+        ("recipes.fast.augment.zoom", -0.1, "0 or more"),
+        ("recipes.fast.augment.shift", -0.1, "0 or more"),
+        ("recipes.fast.augment.brightness", float("inf"), "a finite number"),
+        ("recipes.fast.augment.contrast", -0.1, "0 or more"),
+        ("recipes.fast.augment.cutout", 1, "from 0 to below 1"),
+        ("evaluate.heat_maps", 1, "2 or more"),
+        ("evaluate.class_mean_faces", 0, "1 or more"),
+        ("compare.baseline", "base", "one of baseline, w2v_cosine"),
+        ("compare.resamples", 99, "100 or more"),
+    ],
+)
+def test_an_impossible_value_is_named_with_the_rule(tmp_path: Path, key: str, value: Any, rule: str) -> None:
+    message = refusal(tmp_path, changed(key, value))
+    assert message.startswith(f"params.yaml: '{key}' must be ")
+    assert rule in message
+
+
+def test_an_archive_needs_a_path(tmp_path: Path) -> None:
+    message = refusal(tmp_path, changed("data.source", "archive"))
+    assert message == "params.yaml: 'data.path' must be the path of your copy of FER-2013, not ''."
+
+
+def test_the_baseline_must_be_trained(tmp_path: Path) -> None:
+    message = refusal(tmp_path, changed("grid.models", ["w2v_cosine"]))
+    assert message == "params.yaml: 'compare.baseline' must be one of grid.models, not 'baseline'."
+
+
+@pytest.mark.parametrize(
+    "words", [{label: label for label in LABELS[:-1]}, dict.fromkeys([*LABELS, "calm"], "a")]
+)
+def test_words_are_given_for_exactly_the_labels(tmp_path: Path, words: dict[str, str]) -> None:
+    message = refusal(tmp_path, changed("labels.words", words))
+    assert message.startswith(
+        f"params.yaml: 'labels.words' must be a mapping with exactly the labels {LABELS[0]}"
+    )
+
+
+@pytest.mark.parametrize("name", ["w2v-cosine", "a@b", "a=b", "a/b", "a b", "감정", "_", ""])
+def test_model_names_are_fit_for_files_and_keys(tmp_path: Path, name: str) -> None:
+    message = refusal(tmp_path, changed("models", {**RAW["models"], name: RAW["models"]["baseline"]}))
+    assert (
+        message
+        == f"params.yaml: 'models.{name}' must be named with letters, digits and _ only, not '{name}'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "value", "rule"),
+    [
+        (
+            "baseline",
+            "label_smoothing",
+            "1e-1",
+            "a number, not '1e-1' (YAML reads numbers such as 1e-4 as text",
+        ),
+        ("w2v_softmax", "scale", True, "a number, not True"),
+        ("w2v_softmax", "scale", float("inf"), "a finite number"),
+    ],
+)
+def test_an_option_has_the_type_that_the_loss_gives_it(
+    tmp_path: Path, model: str, option: str, value: Any, rule: str
+) -> None:
+    message = refusal(tmp_path, changed(f"models.{model}.options", {option: value}))
+    assert message.startswith(f"params.yaml: 'models.{model}.options.{option}' must be {rule}")
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "known"),
+    [
+        ("baseline", "smoothing", "the loss cross_entropy knows label_smoothing"),
+        ("baseline", "targets", "the loss cross_entropy knows label_smoothing"),
+        ("w2v_cosine", "scale", "the loss cosine knows no options"),
+    ],
+)
+def test_an_option_that_the_loss_lacks_is_named(tmp_path: Path, model: str, option: str, known: str) -> None:
+    message = refusal(tmp_path, changed(f"models.{model}.options", {option: 0.1}))
+    assert message == f"params.yaml: unknown key 'models.{model}.options.{option}'; {known}."
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "value", "rule"),
+    [
+        ("baseline", "label_smoothing", 1.0, "from 0 to below 1"),
+        ("baseline", "label_smoothing", -0.1, "from 0 to below 1"),
+        ("w2v_softmax", "scale", -1.0, "above 0"),
+        ("w2v_softmax", "scale", 0, "above 0"),
+    ],
+)
+def test_an_option_that_the_loss_refuses_is_named(
+    tmp_path: Path, model: str, option: str, value: float, rule: str
+) -> None:
+    message = refusal(tmp_path, changed(f"models.{model}.options", {option: value}))
+    reason = f"{option} must be {rule}, not {value}"
+    assert message == f"params.yaml: 'models.{model}.options' do not suit the loss: {reason}."
+
+
+def test_an_option_without_a_default_must_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Hinge:
+        targets: torch.Tensor
+        margin: float
+
+    monkeypatch.setitem(LOSSES, "hinge", Hinge)
+    message = refusal(tmp_path, changed("models.w2v_cosine.loss", "hinge"))
+    assert "'models.w2v_cosine.options' do not suit the loss" in message
+    assert "'margin'" in message
+
+
+def test_whole_numbers_pass_as_numbers(tmp_path: Path) -> None:
+    rate = load(tmp_path, changed("models.w2v_cosine.learning_rate", 2)).models["w2v_cosine"].learning_rate
+    assert (rate, type(rate)) == (2.0, float)
+
+
+@pytest.mark.parametrize("words", ["very happy", ["happy", "joyful"]])
+def test_a_label_may_have_several_words(tmp_path: Path, words: str | list[str]) -> None:
+    assert load(tmp_path, changed("labels.words.happy", words)).labels.words["happy"] == words
+
+
+@pytest.mark.parametrize("text", ["", "just text", "- 1\n- 2"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    assert refusal(tmp_path, text).startswith(
+        "params.yaml: 'the file' must be a mapping of keys to values, not "
+    )
+
+
+def test_broken_yaml_is_refused_with_its_place(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "data:\n  source: [synthetic\nlabels: {}\n")
+    assert "is not valid YAML" in message
+    assert "line 3" in message
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes("recipe: größer".encode("latin-1"))
+    with pytest.raises(UserError, match="is not valid YAML"):
+        config.load(path)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist: run stages from the repository's root"):
+        config.load(tmp_path / "params.yaml")

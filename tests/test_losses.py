@@ -1,0 +1,289 @@
+"""Every loss against plain Python, its gradient against finite differences, the originals against the README."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data.fer import LABELS
+from pipeline.losses import LOSSES, Loss, cosines, cosines_to_label
+
+CLASSES, DIMENSIONS = 7, 5
+SIZES = (1, 2, 3, 257)
+OPTIONS: dict[str, list[dict[str, float]]] = {
+    "cross_entropy": [{}, {"label_smoothing": 0.1}],
+    "scaled_cosine": [{}, {"scale": 3.0}],
+}
+CASES = [(name, options) for name in LOSSES for options in OPTIONS.get(name, [{}])]
+Vectors = list[list[float]]
+
+
+def make(name: str, options: dict[str, float]) -> Loss:
+    return LOSSES[name](random_targets(), **options)
+
+
+def random_targets() -> torch.Tensor:
+    """Unit vectors with unequal angles between them, some beyond a right angle."""
+    rows = torch.randn(CLASSES, DIMENSIONS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return rows / rows.norm(dim=1, keepdim=True)
+
+
+def batch(size: int, loss: Loss, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Outputs of the width that the loss wants, and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    width = DIMENSIONS if loss.needs_vectors else CLASSES
+    output = 2 * torch.randn(size, width, generator=generator, dtype=torch.float64)
+    return output, torch.randint(CLASSES, (size,), generator=generator)
+
+
+def cosine(a: list[float], b: list[float]) -> float:
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    return dot / (math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(y * y for y in b)))
+
+
+def log_softmax(scores: list[float]) -> list[float]:
+    return [score - math.log(sum(math.exp(other) for other in scores)) for score in scores]
+
+
+def plain_cross_entropy(f: Vectors, y: list[int], w: Vectors, label_smoothing: float = 0.0) -> float:
+    total = 0.0
+    for logits, label in zip(f, y, strict=True):
+        for k, log_probability in enumerate(log_softmax(logits)):
+            wanted = label_smoothing / len(logits) + (1 - label_smoothing if k == label else 0)
+            total -= wanted * log_probability
+    return total / len(f)
+
+
+def plain_cosine(f: Vectors, y: list[int], w: Vectors) -> float:
+    return sum(1 - cosine(w[label], output) for output, label in zip(f, y, strict=True)) / len(f)
+
+
+def plain_absolute_cosine(f: Vectors, y: list[int], w: Vectors) -> float:
+    return sum(1 - abs(cosine(w[label], output)) for output, label in zip(f, y, strict=True)) / len(f)
+
+
+def plain_scaled_cosine(f: Vectors, y: list[int], w: Vectors, scale: float = 10.0) -> float:
+    scores = [[scale * cosine(output, row) for row in w] for output in f]
+    return sum(-log_softmax(row)[label] for row, label in zip(scores, y, strict=True)) / len(f)
+
+
+def visited(count: int) -> list[int]:
+    """The samples that the README's loops visit."""
+    return [0, *range(1, count - 2)]
+
+
+def plain_original_first(f: Vectors, y: list[int], w: Vectors) -> float:
+    return sum(-cosine(w[y[i]], f[i]) for i in visited(len(f)))
+
+
+def plain_original_second(f: Vectors, y: list[int], w: Vectors) -> float:
+    return sum(abs(cosine(w[1], f[i])) for i in visited(len(f))) / len(f)
+
+
+PLAIN: dict[str, Callable[..., float]] = {
+    "cross_entropy": plain_cross_entropy,
+    "cosine": plain_cosine,
+    "absolute_cosine": plain_absolute_cosine,
+    "scaled_cosine": plain_scaled_cosine,
+    "original_first": plain_original_first,
+    "original_second": plain_original_second,
+}
+
+
+def test_every_loss_has_a_plain_counterpart_and_every_option_a_case() -> None:
+    assert set(PLAIN) == set(LOSSES)
+    for name, kind in LOSSES.items():
+        fields = {field.name for field in dataclasses.fields(kind)} - {"targets"}  # type: ignore[arg-type]
+        assert fields == {option for options in OPTIONS.get(name, []) for option in options}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_value_is_that_of_plain_python(name: str, options: dict[str, float], size: int) -> None:
+    loss = make(name, options)
+    output, labels = batch(size, loss)
+    expected = PLAIN[name](output.tolist(), labels.tolist(), loss.targets.tolist(), **options)
+    assert loss(output, labels).shape == ()
+    assert loss(output, labels).item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    in_float32 = LOSSES[name](loss.targets.float(), **options)
+    assert in_float32(output.float(), labels).item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_gradient_is_that_of_finite_differences(name: str, options: dict[str, float], size: int) -> None:
+    loss = make(name, options)
+    output, labels = batch(size, loss)
+    leaf = output.clone().requires_grad_()
+    loss(leaf, labels).backward()
+    assert leaf.grad is not None
+
+    step = 1e-6
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(12):  # directions across the whole batch, then single numbers
+        direction = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+        slope = (loss(output + step * direction, labels) - loss(output - step * direction, labels)) / (
+            2 * step
+        )
+        assert (leaf.grad * direction).sum().item() == pytest.approx(slope.item(), rel=1e-6, abs=1e-8)
+    for row in {0, max(0, size - 3), size - 1}:
+        for column in range(output.shape[1]):
+            direction = torch.zeros_like(output)
+            direction[row, column] = step
+            slope = (loss(output + direction, labels) - loss(output - direction, labels)) / (2 * step)
+            assert leaf.grad[row, column].item() == pytest.approx(slope.item(), rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_zero_output_gives_a_finite_loss_and_gradient(
+    name: str, options: dict[str, float], dtype: torch.dtype
+) -> None:
+    loss = LOSSES[name](random_targets().to(dtype), **options)
+    output, labels = batch(5, loss)
+    for zeros in ([0], [0, 1, 2, 3, 4]):
+        leaf = output.to(dtype, copy=True)
+        leaf[zeros] = 0
+        leaf.requires_grad_()
+        value = loss(leaf, labels)
+        value.backward()
+        assert leaf.grad is not None
+        assert torch.isfinite(value)
+        assert torch.isfinite(leaf.grad).all()
+        assert torch.isfinite(loss.scores(leaf)).all()
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "original_second"])
+def test_minimising_the_loss_makes_the_scores_name_the_label(name: str) -> None:
+    """Descend from a random start, one sample per class; two more, since the originals skip the last two."""
+    loss = make(name, {})
+    labels = torch.tensor([*range(CLASSES), 0, 1])
+    output = batch(len(labels), loss)[0].requires_grad_()
+    optimizer = torch.optim.Adam([output], lr=0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss(output, labels).backward()
+        optimizer.step()
+    scores = loss.scores(output)
+    assert scores.shape == (len(labels), CLASSES)
+    assert scores[:CLASSES].argmax(dim=1).tolist() == list(range(CLASSES))
+
+
+def test_the_second_original_does_not_know_the_labels() -> None:
+    """Minimising it turns every output away from the second label, whatever the right one is."""
+    loss = make("original_second", {})
+    output, labels = batch(20, loss)
+    assert loss(output, labels) == loss(output, (labels + 3) % CLASSES)
+    output.requires_grad_()
+    optimizer = torch.optim.Adam([output], lr=0.01)
+    for _ in range(500):
+        optimizer.zero_grad()
+        loss(output, labels).backward()
+        optimizer.step()
+    assert loss.scores(output)[:-2, 1].max().item() < 0.02
+
+
+@pytest.mark.parametrize("name", ["original_first", "original_second"])
+def test_the_originals_give_the_last_two_samples_no_gradient(name: str) -> None:
+    loss = make(name, {})
+    output, labels = batch(6, loss)
+    output.requires_grad_()
+    loss(output, labels).backward()
+    assert output.grad is not None
+    assert output.grad.abs().sum(dim=1).gt(0).tolist() == [True] * 4 + [False] * 2
+
+
+# The original README's classes, statement by statement. `.numpy().tolist()` is `.tolist()` on numpy arrays.
+# Keras: cosine_similarity(a, b) and CosineSimilarity()(a, b) of two vectors are *minus* their cosine.
+
+README_ORDER = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+
+
+def keras_cosine_similarity(a: Any, b: Any) -> np.float64:
+    a, b = np.asarray(a), np.asarray(b)
+    return -np.sum(a / np.linalg.norm(a) * (b / np.linalg.norm(b)))
+
+
+def readme_first(weight: list[np.ndarray], y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    y_true_n = y_true.tolist()[0]
+    t = weight[y_true_n.index(int(max(y_true_n)))]
+    y_pred_n = y_pred.tolist()[0]
+    loss = keras_cosine_similarity(t, y_pred_n)
+    for i in range(1, len(y_true.tolist()) - 2):
+        y_true_n = y_true.tolist()[i]
+        t = weight[y_true_n.index(int(max(y_true_n)))]
+        y_pred_n = y_pred.tolist()[i]
+        loss += keras_cosine_similarity(t, y_pred_n)
+    return float(np.sum(loss))
+
+
+def readme_second(weight: list[np.ndarray], y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    batch_size = len(y_true)
+    y_true_n = y_true.tolist()[0]
+    y_pred_n = y_pred.tolist()[0]
+    difference_n = abs(keras_cosine_similarity(weight[int(max(y_true_n))], y_pred_n))
+    for n in range(1, len(y_true.tolist()) - 2):
+        y_true_n = y_true.tolist()[n]
+        y_pred_n = y_pred.tolist()[n]
+        difference = abs(keras_cosine_similarity(weight[int(max(y_true_n))], y_pred_n))
+        difference_n = difference + difference_n
+    return float(difference_n / batch_size)
+
+
+@pytest.mark.parametrize("size", [*SIZES, 4, 5])
+@pytest.mark.parametrize(
+    ("name", "readme"), [("original_first", readme_first), ("original_second", readme_second)]
+)
+def test_the_originals_are_the_readmes_loops(
+    name: str, readme: Callable[[list[np.ndarray], np.ndarray, np.ndarray], float], size: int
+) -> None:
+    """Labels are paired by name: the README's order of the classes is not FER-2013's."""
+    loss = make(name, {})
+    output, labels = batch(size, loss, seed=size)
+    weight = [loss.targets[LABELS.index(label)].numpy() for label in README_ORDER]
+    one_hot = np.zeros((size, CLASSES))
+    one_hot[np.arange(size), [README_ORDER.index(LABELS[label]) for label in labels]] = 1.0
+    expected = readme(weight, one_hot, output.numpy())
+    assert loss(output, labels).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_cosines_of_every_pair() -> None:
+    targets = random_targets()
+    output, labels = batch(9, make("cosine", {}))
+    table = cosines(output, 3 * targets)  # lengths do not matter
+    for n in range(9):
+        for k in range(CLASSES):
+            assert table[n, k].item() == pytest.approx(cosine(output[n].tolist(), targets[k].tolist()))
+        assert cosines_to_label(output, labels, targets)[n].item() == pytest.approx(
+            table[n, labels[n]].item()
+        )
+
+
+@pytest.mark.parametrize("name", [name for name, kind in LOSSES.items() if make(name, {}).needs_vectors])
+def test_losses_on_vectors_ignore_the_length_of_the_output(name: str) -> None:
+    loss = make(name, {})
+    output, labels = batch(8, loss)
+    assert loss(1000 * output, labels).item() == pytest.approx(loss(output, labels).item())
+    torch.testing.assert_close(loss.scores(1000 * output), loss.scores(output))
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("cross_entropy", "label_smoothing", -0.1),
+        ("cross_entropy", "label_smoothing", 1.0),
+        ("cross_entropy", "label_smoothing", math.nan),
+        ("scaled_cosine", "scale", 0.0),
+        ("scaled_cosine", "scale", -1.0),
+        ("scaled_cosine", "scale", math.nan),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(name: str, option: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{option} must be .*, not {value}$"):
+        make(name, {option: value})

@@ -1,0 +1,473 @@
+"""The training loop: exact repetition, exact resumption, and each of its rules against plain arithmetic."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import chain, count
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline import training
+from pipeline.augment import Augment, flips
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import UserError
+from pipeline.losses import LOSSES, Cosine, CrossEntropy, Loss
+from pipeline.machine import Hardware
+from pipeline.model import FerNet
+from pipeline.training import (
+    Epoch,
+    Images,
+    Recipe,
+    decay_groups,
+    follow,
+    learning_rate_at,
+    predict,
+    train,
+    training_flop,
+    validate,
+)
+
+NO_AUGMENT = Augment(rotation=0, zoom=0, shift=0, brightness=0, contrast=0, cutout=0)
+RECIPE = Recipe(
+    widths=(4, 8), epochs=4, batch_size=16, sizes=(12, 16), momentum=0.9, weight_decay=1e-3, warmup=0.2,
+    ema_decay=0.9, precision="fp32",
+    augment=Augment(rotation=5, zoom=0.05, shift=0.05, brightness=5, contrast=0.1, cutout=0.2),
+)  # fmt: skip
+CPU = Hardware("cpu", "fp32")
+CLASSES = 7
+RATE = 0.05
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny tensors: more threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def textures(count: int, seed: int) -> Images:
+    """Noisy 16x16 images of four textures (stripes down, stripes across, checks, none), classes 0 to 3."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 4
+    row, column = torch.arange(16)[:, None] // 2 % 2, torch.arange(16)[None] // 2 % 2
+    patterns = [column + 0 * row, row + 0 * column, row ^ column, 0 * row * column]
+    clean = 100 + 60 * torch.stack(patterns)[labels].float()
+    noisy = clean + 20 * torch.randn(count, 16, 16, generator=generator)
+    return Images(noisy.clamp(0, 255).to(torch.uint8)[:, None], labels)
+
+
+TRAINING, VALIDATION = textures(70, 0), textures(24, 1)
+
+
+def fresh(seed: int = 0, outputs: int = CLASSES) -> FerNet:
+    torch.manual_seed(seed)
+    return FerNet(RECIPE.widths, outputs, mean=115.0, std=30.0)
+
+
+def cross_entropy() -> CrossEntropy:
+    return CrossEntropy(torch.eye(CLASSES), label_smoothing=0.1)
+
+
+class Outcome:
+    """One training with everything that can be compared."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        network: FerNet | None = None,
+        loss: Loss | None = None,
+        recipe: Recipe = RECIPE,
+        images: Images = TRAINING,
+        seed: int = 0,
+        rate: float = RATE,
+        hardware: Hardware = CPU,
+        on_epoch: Callable[[Epoch], None] = lambda row: None,
+    ) -> None:
+        self.rows: list[Epoch] = []
+        self.network = network or fresh()
+        self.checkpoint = Checkpoint(folder / "state.safetensors")
+
+        def note(row: Epoch) -> None:
+            self.rows.append(row)
+            on_epoch(row)
+
+        self.best, self.progress = train(
+            self.network, loss or cross_entropy(), images, VALIDATION, recipe, rate, seed, hardware,
+            self.checkpoint, note,
+        )  # fmt: skip
+
+
+def assert_same_weights(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def assert_same(first: Outcome, second: Outcome) -> None:
+    assert first.progress.history == second.progress.history
+    assert first.progress.best_epoch == second.progress.best_epoch
+    assert_same_weights(first.best, second.best)
+    assert_same_weights(first.network.state_dict(), second.network.state_dict())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_one_seed_gives_one_result(tmp_path: Path, precision: str) -> None:
+    hardware = Hardware("cpu", precision)  # type: ignore[arg-type]
+    first = Outcome(tmp_path / "a", hardware=hardware)
+    network = fresh()
+    torch.manual_seed(99)  # the global generator plays no part
+    assert_same(first, Outcome(tmp_path / "b", network=network, hardware=hardware))
+
+
+def test_another_seed_gives_another_result_from_the_same_start(tmp_path: Path) -> None:
+    first, second = Outcome(tmp_path / "a", seed=0), Outcome(tmp_path / "b", seed=1)
+    assert first.progress.history != second.progress.history
+    assert not torch.equal(first.best["head.weight"], second.best["head.weight"])
+
+
+class InterruptionError(Exception):
+    pass
+
+
+class Interrupting:
+    """Cross-entropy that breaks off, or breaks down, in one of its calls."""
+
+    needs_vectors: ClassVar[bool] = False
+
+    def __init__(self, call: int, value: float | None = None) -> None:
+        self.inner, self.left, self.value = cross_entropy(), call, value
+        self.targets = self.inner.targets
+
+    def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left == 0 and self.value is None:
+            raise InterruptionError
+        return self.inner(output, labels) * (self.value if self.left == 0 and self.value else 1)
+
+    def scores(self, output: Tensor) -> Tensor:
+        return self.inner.scores(output)
+
+
+@pytest.mark.parametrize("last", range(RECIPE.epochs))
+def test_interrupted_after_an_epoch_and_resumed_is_as_if_nothing_had_happened(
+    tmp_path: Path, last: int
+) -> None:
+    whole = Outcome(tmp_path / "whole")
+
+    def stop(row: Epoch) -> None:
+        if row.epoch == last:
+            raise InterruptionError
+
+    with pytest.raises(InterruptionError):
+        Outcome(tmp_path / "broken", on_epoch=stop)
+    # Weights that are not in the checkpoint would show: this network starts elsewhere.
+    resumed = Outcome(tmp_path / "broken", network=fresh(seed=5))
+    assert_same(whole, resumed)
+    assert resumed.rows == whole.rows[last + 1 :]
+
+
+def test_interrupted_within_an_epoch_and_resumed_is_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole = Outcome(tmp_path / "whole")
+    batches = len(TRAINING.labels) // RECIPE.batch_size
+    with pytest.raises(InterruptionError):
+        Outcome(tmp_path / "broken", loss=Interrupting(2 * batches + 2))
+    resumed = Outcome(tmp_path / "broken", network=fresh(seed=5))
+    assert_same(whole, resumed)
+    assert [row.epoch for row in resumed.rows] == [2, 3]
+
+
+def test_seconds_add_up_over_interruptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count()  # one second passes between any two looks at it, and each epoch looks twice
+    monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(clock)))
+    with pytest.raises(InterruptionError):
+        Outcome(tmp_path, loss=Interrupting(9))
+    assert Outcome(tmp_path).progress.seconds == RECIPE.epochs
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path: Path, value: float) -> None:
+    batches = len(TRAINING.labels) // RECIPE.batch_size
+    with pytest.raises(UserError) as error:
+        Outcome(tmp_path, loss=Interrupting(batches + 3, value))
+    assert str(error.value) == (
+        "The loss is no longer a number since batch 2 of epoch 1: try a learning rate below 0.05 "
+        "(models.<name>.learning_rate) or precision: fp32 in the recipe."
+    )
+    assert_same(Outcome(tmp_path / "whole"), Outcome(tmp_path, network=fresh(seed=5)))
+
+
+def test_a_learning_rate_far_too_high_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no longer a number since batch \d+ of epoch \d+: .* below 1e\+30"):
+        Outcome(tmp_path, rate=1e30)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "cosine", "scaled_cosine"])
+def test_training_learns_what_can_be_learned(tmp_path: Path, name: str) -> None:
+    recipe = replace(RECIPE, epochs=10, sizes=(16,), augment=NO_AUGMENT)
+    rate = {"cross_entropy": 0.05, "cosine": 0.5, "scaled_cosine": 0.05}[name]
+    outcome = Outcome(
+        tmp_path, loss=LOSSES[name](torch.eye(CLASSES)), recipe=recipe, images=textures(256, 2), rate=rate
+    )
+    history = outcome.progress.history
+    assert history[-1].train_loss < 0.5 * history[0].train_loss
+    assert max(row.val_accuracy for row in history) > 0.75  # chance: 0.25
+
+
+def test_the_best_epoch_is_the_first_with_the_highest_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracies = iter([0.2, 0.5, 0.5, 0.4])
+    monkeypatch.setattr(training, "validate", lambda *args: (1.0, next(accuracies)))
+    averages: list[dict[str, Tensor]] = []
+
+    def keep(row: Epoch) -> None:
+        saved = Checkpoint(tmp_path / "state.safetensors").load()
+        assert saved is not None
+        averages.append(saved[0]["average"])
+
+    outcome = Outcome(tmp_path, on_epoch=keep)
+    assert outcome.progress.best_epoch == 1
+    assert_same_weights(outcome.best, averages[1])
+    assert not torch.equal(outcome.best["head.weight"], averages[2]["head.weight"])
+
+
+def test_the_weights_returned_have_the_accuracy_reported(tmp_path: Path) -> None:
+    outcome = Outcome(tmp_path)
+    again = fresh(seed=5)
+    again.load_state_dict(outcome.best)
+    row = outcome.progress.history[outcome.progress.best_epoch]
+    val_loss, val_accuracy = validate(again, cross_entropy(), VALIDATION, CPU)
+    assert val_accuracy == row.val_accuracy == max(row.val_accuracy for row in outcome.progress.history)
+    assert val_loss == pytest.approx(row.val_loss, rel=1e-6)
+
+
+def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
+    first = Outcome(tmp_path)
+    second = Outcome(tmp_path, network=fresh(seed=5))
+    assert_same(first, second)
+    assert second.rows == []
+
+
+class Recording(Interrupting):
+    """Cross-entropy that notes which images come in which batch; their labels are their numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.batches: list[list[int]] = []
+
+    def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
+        self.batches.append(labels.tolist())
+        return self.inner(output, labels % CLASSES)
+
+
+def test_every_epoch_shuffles_and_leaves_the_incomplete_batch_out(tmp_path: Path) -> None:
+    loss = Recording()
+    Outcome(tmp_path, loss=loss, images=replace(TRAINING, labels=torch.arange(70)))
+    assert [len(batch) for batch in loss.batches] == [16] * 4 * RECIPE.epochs
+    epochs = [list(chain(*loss.batches[4 * epoch : 4 * epoch + 4])) for epoch in range(RECIPE.epochs)]
+    for i, order in enumerate(epochs):
+        assert len(set(order)) == 64  # no image twice
+        assert order != sorted(order)
+        assert all(order != other for other in epochs[:i])
+    assert set().union(*epochs) == set(range(70))
+
+
+def test_fewer_images_than_a_batch_are_one_batch(tmp_path: Path) -> None:
+    loss = Recording()
+    Outcome(tmp_path, loss=loss, images=Images(TRAINING.pixels[:5], torch.arange(5)))
+    assert [sorted(batch) for batch in loss.batches] == [[0, 1, 2, 3, 4]] * RECIPE.epochs
+
+
+def test_history_tells_size_and_learning_rate(tmp_path: Path) -> None:
+    history = Outcome(tmp_path).progress.history
+    assert [(row.epoch, row.size) for row in history] == [(0, 12), (1, 12), (2, 16), (3, 16)]
+    assert [row.learning_rate for row in history] == [
+        learning_rate_at(step, 16, RATE, 0.2) for step in (3, 7, 11, 15)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "epochs", "expected"),
+    [
+        ((12, 16), 4, [12, 12, 16, 16]),
+        ((8, 10, 12), 6, [8, 8, 10, 10, 12, 12]),
+        ((8, 10, 12), 4, [8, 8, 10, 12]),
+        ((8, 10), 1, [8]),
+    ],
+)
+def test_each_size_has_its_share_of_the_epochs(
+    sizes: tuple[int, ...], epochs: int, expected: list[int]
+) -> None:
+    recipe = replace(RECIPE, sizes=sizes, epochs=epochs)
+    assert [recipe.size_in(epoch) for epoch in range(epochs)] == expected
+
+
+def test_steps_are_nesterovs_with_weight_decay_on_convolutions_and_head(tmp_path: Path) -> None:
+    """Three steps on all images at once, so that their order does not matter, by the textbook's formula."""
+    recipe = replace(RECIPE, epochs=3, batch_size=70, sizes=(16,), augment=NO_AUGMENT, ema_decay=0.0)
+    outcome = Outcome(tmp_path, recipe=recipe, seed=3)
+
+    network, loss = fresh().train(), cross_entropy()
+    velocity = {name: torch.zeros_like(parameter) for name, parameter in network.named_parameters()}
+    for step in range(3):
+        mirrored = flips(70, step, torch.Generator().manual_seed(3))[:, None, None, None]
+        images = torch.where(mirrored, TRAINING.pixels.flip(3), TRAINING.pixels).float()
+        value = loss(network(images), TRAINING.labels)
+        gradients = torch.autograd.grad(value, list(network.parameters()))
+        rate = learning_rate_at(step, 3, RATE, recipe.warmup)
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(network.named_parameters(), gradients, strict=True):
+                decayed = gradient + (recipe.weight_decay * parameter if parameter.ndim > 1 else 0)
+                velocity[name] = recipe.momentum * velocity[name] + decayed
+                parameter.sub_(rate * (decayed + recipe.momentum * velocity[name]))
+        assert outcome.progress.history[step].train_loss == pytest.approx(value.item(), rel=1e-4)
+
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(
+            outcome.network.state_dict()[name], parameter.detach(), atol=2e-4, rtol=1e-3
+        )
+
+
+def test_weight_decay_spares_normalisations_and_biases() -> None:
+    network = fresh()
+    decayed, spared = decay_groups(network, RECIPE)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    of_group = [{names[id(p)] for p in group["params"]} for group in (decayed, spared)]  # type: ignore[attr-defined]
+    assert of_group[0] == {"stem.1.weight", "blocks.0.conv1.weight", "blocks.0.conv2.weight", "head.weight"}
+    assert of_group[0] | of_group[1] == set(names.values())
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (RECIPE.weight_decay, 0)
+
+
+def test_the_learning_rate_rises_in_a_straight_line_then_falls_along_half_a_cosine() -> None:
+    """Eight steps, two of them rising: thirds of the peak, the peak, then cosines of sixths of pi."""
+    rates = [learning_rate_at(step, 8, 0.6, 0.25) for step in range(8)]
+    falling = [0.3 * (1 + math.cos(math.pi * sixth / 6)) for sixth in range(6)]
+    assert rates == pytest.approx([0.2, 0.4, *falling])
+    assert falling[0] == 0.6
+
+
+def test_without_warmup_the_learning_rate_starts_at_its_peak() -> None:
+    rates = [learning_rate_at(step, 5, 1.0, 0.0) for step in range(5)]
+    assert rates[0] == 1
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 100, 257])
+@pytest.mark.parametrize("warmup", [0.0, 0.15, 0.5, 0.99])
+def test_the_learning_rate_has_one_hill_between_zero_and_its_peak(steps: int, warmup: float) -> None:
+    rates = [learning_rate_at(step, steps, 0.5, warmup) for step in range(steps)]
+    assert all(0 < rate <= 0.5 for rate in rates)
+    top = rates.index(max(rates))
+    assert rates == sorted(rates[:top]) + sorted(rates[top:], reverse=True)
+    assert abs(top - warmup * steps) <= 1
+
+
+def test_the_average_follows_the_plain_formula() -> None:
+    network = fresh().train()
+    average = copy.deepcopy(network.state_dict())
+    expected = {name: tensor.double() for name, tensor in average.items()}
+    for decay in (0.1, 0.5, 0.9, 0.998):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        network(TRAINING.pixels[:8].float())  # moves the normalisation statistics
+        follow(average, network, decay)
+        for name, current in network.state_dict().items():
+            expected[name] = decay * expected[name] + (1 - decay) * current.double()
+    for name, tensor in average.items():
+        if name.endswith("num_batches_tracked"):
+            assert tensor == 0  # a whole number has no average
+        else:
+            torch.testing.assert_close(tensor.double(), expected[name], rtol=1e-5, atol=1e-5)
+
+
+def test_the_average_follows_closely_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decays: list[float] = []
+    monkeypatch.setattr(training, "follow", lambda average, network, decay: decays.append(decay))
+    Outcome(tmp_path, recipe=replace(RECIPE, ema_decay=0.5))
+    assert decays[:3] == pytest.approx([1 / 10, 2 / 11, 3 / 12])
+    assert decays[8:] == [0.5] * 8  # (1 + 8) / (10 + 8) is the first that reaches it
+
+
+def test_without_averaging_the_network_itself_is_judged(tmp_path: Path) -> None:
+    Outcome(tmp_path, recipe=replace(RECIPE, ema_decay=0.0))
+    saved = Checkpoint(tmp_path / "state.safetensors").load()
+    assert saved is not None
+    for name, tensor in saved[0]["average"].items():
+        assert name.endswith("num_batches_tracked") or torch.equal(tensor, saved[0]["network"][name])
+
+
+@pytest.mark.parametrize("make", [lambda: cross_entropy(), lambda: Cosine(torch.eye(CLASSES))])
+def test_predict_with_flip_is_predict_on_mirrored_images(make: Callable[[], Loss]) -> None:
+    network, loss = fresh(), make()
+    straight = predict(network, loss, VALIDATION.pixels, CPU)
+    mirrored = predict(network, loss, VALIDATION.pixels, CPU, flip=True)
+    assert straight.shape == (24, CLASSES)
+    assert straight.dtype == torch.float32
+    assert torch.equal(mirrored, predict(network, loss, VALIDATION.pixels.flip(3), CPU))
+    assert not torch.allclose(mirrored, straight)
+
+
+def test_predict_works_in_chunks_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = fresh().train()
+    before = copy.deepcopy(network.state_dict())
+    whole = predict(network, cross_entropy(), VALIDATION.pixels, CPU)
+    monkeypatch.setattr(training, "CHUNK", 5)
+    parts = predict(network, cross_entropy(), VALIDATION.pixels, CPU)
+    torch.testing.assert_close(parts, whole)
+    assert_same_weights(network.state_dict(), before)
+    with torch.no_grad():
+        torch.testing.assert_close(whole, network.eval()(VALIDATION.pixels.float()))
+
+
+def test_validation_is_mean_cross_entropy_and_share_of_hits() -> None:
+    network, loss = fresh(), Cosine(torch.eye(CLASSES))
+    scores = predict(network, loss, VALIDATION.pixels, CPU).tolist()
+    labels = VALIDATION.labels.tolist()
+    entropies = [
+        math.log(sum(map(math.exp, row))) - row[label] for row, label in zip(scores, labels, strict=True)
+    ]
+    hits = sum(
+        max(range(CLASSES), key=row.__getitem__) == label for row, label in zip(scores, labels, strict=True)
+    )
+    val_loss, val_accuracy = validate(network, loss, VALIDATION, CPU)
+    assert val_loss == pytest.approx(sum(entropies) / 24, rel=1e-5)
+    assert val_accuracy == pytest.approx(hits / 24)
+
+
+def forward_flop(size: int) -> int:
+    """A multiplication and an addition per weight and place, for widths 4 and 8 and seven outputs, by hand."""
+    unshuffled = size // 2
+    pooled = math.ceil(unshuffled / 2)
+    stem = 2 * 9 * 4 * 4 * unshuffled**2
+    first, second = 2 * 9 * 4 * 8 * unshuffled**2, 2 * 9 * 8 * 8 * pooled**2
+    head = 2 * 8 * 7
+    return stem + first + second + head
+
+
+@pytest.mark.parametrize(
+    ("sizes", "epochs", "images", "seen"),
+    [((16,), 1, 16, 16), ((16,), 1, 70, 64), ((16,), 1, 5, 5), ((10, 16), 4, 70, 64), ((12,), 3, 32, 32)],
+)
+def test_training_flop_by_hand(sizes: tuple[int, ...], epochs: int, images: int, seen: int) -> None:
+    recipe = replace(RECIPE, sizes=sizes, epochs=epochs)
+    expected = sum(3 * seen * forward_flop(recipe.size_in(epoch)) for epoch in range(epochs))
+    assert training_flop(fresh(), recipe, images) == expected
+
+
+def test_counting_operations_leaves_the_network_alone() -> None:
+    network = fresh().train()
+    before = copy.deepcopy(network.state_dict())
+    training_flop(network, RECIPE, 70)
+    assert_same_weights(network.state_dict(), before)
+    assert network.training
