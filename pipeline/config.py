@@ -107,12 +107,27 @@ def load(path: Path = Path("params.yaml")) -> Params:
     if not path.exists():
         raise UserError(f"{path} does not exist: run stages from the repository's root.")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     params = build(Params, raw, "")
     _check(params)
     return params
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML itself keeps the last of two equal keys in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                line = key_node.start_mark.line + 1
+                raise UserError(
+                    f"params.yaml, line {line}: the key '{key_node.value}' is there twice: keep one."
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
 
 
 def build(kind: Any, value: Any, key: str) -> Any:
@@ -216,6 +231,12 @@ def _check(params: Params) -> None:
         not digest or (len(digest) == 64 and set(digest) <= set("0123456789abcdef")),
         "data.sha256", "64 hexadecimal digits or empty", data.sha256,
     )  # fmt: skip
+    _require(
+        not digest or data.source != "synthetic",
+        "data.sha256",
+        "empty for drawn faces, whose bytes are fixed",
+        digest,
+    )
     for split in ("train", "val", "test"):
         count = getattr(data.synthetic, split)
         _require(
@@ -259,7 +280,7 @@ def _check(params: Params) -> None:
 
     _require(params.evaluate.heat_maps >= 2, "evaluate.heat_maps", "2 or more", params.evaluate.heat_maps)
     faces = params.evaluate.class_mean_faces
-    _require(faces >= 1, "evaluate.class_mean_faces", "1 or more", faces)
+    _require(faces >= 8, "evaluate.class_mean_faces", "8 or more: a mean of few faces shows a person", faces)
     _one_of("compare.baseline", params.compare.baseline, params.models)
     _require(
         params.compare.baseline in grid.models,

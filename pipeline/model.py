@@ -24,7 +24,7 @@ class Block(nn.Module):
     """Two 3x3 convolutions, the first followed by 2x2 max-pooling: [B, I, H, W] -> [B, O, H / 2, W / 2].
 
     Odd sizes round up. No shortcut: at this depth none is needed, and max-pooling keeps the fine marks
-    of an expression (a crease, the corner of a mouth) that an average would blur. See docs/recipe.md.
+    of an expression (a crease, the corner of a mouth) that an average would blur.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:

@@ -56,8 +56,13 @@ class Run:
 
     @_safe
     def params(self, params: Mapping[str, Any]) -> None:
-        """Log nested parameters under dotted names. Those already logged stay (MLflow refuses changes)."""
-        _client().log_batch(self.run_id, params=_params(flatten(params)))
+        """Log nested parameters under dotted names; those already there stay, as MLflow refuses changes.
+
+        They can differ only where it does not matter to the run, such as the path of an equal archive.
+        """
+        logged = _client().get_run(self.run_id).data.params
+        fresh = {name: value for name, value in flatten(params).items() if name not in logged}
+        _client().log_batch(self.run_id, params=_params(fresh))
 
     @_safe
     def metrics(self, metrics: Mapping[str, Any], step: int = 0) -> None:
@@ -122,13 +127,15 @@ def run(
 ) -> Iterator[Run]:
     """Continue the newest run with this key, or open one, and close it at the end.
 
-    only_unfinished: continue a run only if it never ended (its process was killed), as training does;
-    a second training of the same inputs is a run of its own.
-    A run that is left by an exception is marked as failed.
+    only_unfinished: continue a run only if it was stopped or killed before its end, as training does; a
+    second training of the same inputs is a run of its own. A run that an exception ends is marked as failed.
     """
     current = _open(experiment, name, key, tags, only_unfinished)
     try:
         yield current
+    except KeyboardInterrupt:
+        _close(current, "KILLED")
+        raise
     except BaseException:
         _close(current, "FAILED")
         raise
@@ -215,7 +222,7 @@ def _open(experiment: str, name: str, key: str, tags: Mapping[str, str], only_un
     try:
         found = _search(experiment, key)
         if only_unfinished:
-            found = [candidate for candidate in found if candidate.info.status == "RUNNING"]
+            found = [candidate for candidate in found if candidate.info.status in ("RUNNING", "KILLED")]
         if found:
             run_id = found[0].info.run_id
             _client().update_run(run_id, status="RUNNING")

@@ -17,6 +17,7 @@ from pipeline import config, figures
 from pipeline.data.duplicates import read_twins
 from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.decode import DECODERS, softmax
+from pipeline.errors import UserError
 from pipeline.explain import heat_maps
 from pipeline.files import write_csv, write_json
 from pipeline.labels.references import affective_distance, cosine_distance, human_distance
@@ -55,6 +56,10 @@ def main(model: str, seed: str) -> None:
     splits = data.splits[rows]
     clean = ~read_twins(PREPARED / "duplicates.csv", len(data.labels))[rows]
     val, test = splits == SPLITS.index("val"), splits == SPLITS.index("test")
+    if not np.any(test & clean):
+        raise UserError(
+            "No test image is without a twin in Training: there is nothing to measure `test_clean` on."
+        )
     temperature = fit_temperature(actual[val], probabilities[val])
     distances = reference_distances(data, vectors)
     metrics = {

@@ -21,22 +21,29 @@ SOURCE = RAW / "source.json"
 def main() -> None:
     data = config.load().data
     shutil.rmtree(RAW, ignore_errors=True)
-    digest = data.sha256.lower() or None
-    votes: Provenance | None = None
-    if data.source == "synthetic":
-        drawn = synthetic.draw(data.synthetic)
-        archive = fetch_bytes(synthetic.to_fer_csv(drawn), "synthetic", "fer2013.csv", RAW)
-        votes = fetch_bytes(synthetic.to_votes_csv(drawn), "synthetic", "fer2013new.csv", RAW)
-    elif data.source == "archive":
-        archive = fetch_archive(resolve(data.path), RAW, digest)
-    else:
-        archive = fetch_kaggle(RAW, digest)
-    if data.source != "synthetic" and data.votes:
-        votes = fetch_votes(resolve(data.votes))
-
+    try:
+        archive, votes = bring(data)
+    except UserError:
+        shutil.rmtree(RAW, ignore_errors=True)  # an archive without its votes is half an output
+        raise
     write_json(SOURCE, {"archive": dataclasses.asdict(archive), "votes": votes and dataclasses.asdict(votes)})
     print(f"{archive.name}: {archive.bytes:,} bytes, sha256 {archive.sha256}")
     log()
+
+
+def bring(data: config.DataParams) -> tuple[Provenance, Provenance | None]:
+    """The archive and, if there are any, the votes, in data/raw."""
+    if data.source == "synthetic":
+        drawn = synthetic.draw(data.synthetic)
+        return (
+            fetch_bytes(synthetic.to_fer_csv(drawn), "synthetic", "fer2013.csv", RAW),
+            fetch_bytes(synthetic.to_votes_csv(drawn), "synthetic", "fer2013new.csv", RAW),
+        )
+    digest = data.sha256.lower() or None
+    votes = fetch_votes(resolve(data.votes)) if data.votes else None
+    if data.source == "kaggle":
+        return fetch_kaggle(RAW, digest), votes
+    return fetch_archive(resolve(data.path), RAW, digest), votes
 
 
 def resolve(path: str) -> Path:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from tqdm import tqdm
 
 from pipeline import config, machine, tracking
@@ -35,6 +37,7 @@ def main(model: str, seed: str) -> None:
 
     torch.manual_seed(cell.seed)
     torch.set_flush_denormal(True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
     torch.use_deterministic_algorithms(True)
     loss = cells.make_loss(settings, LabelVectors.load(LABEL_VECTORS), hardware.device)
     description: dict[str, Any] = {
@@ -46,9 +49,14 @@ def main(model: str, seed: str) -> None:
     network = FerNet(**description)
     flop = training_flop(network, recipe, len(training.labels))
 
-    with tracking.run(
-        cells.dataset_name(), cell.key, key, cells.tags(cell, "train"), only_unfinished=True
-    ) as run:
+    # Two experiments at once may train the same inputs: the second waits, or they would share a checkpoint.
+    checkpoint.path.parent.mkdir(exist_ok=True)
+    with (
+        FileLock(checkpoint.path.with_suffix(".lock")),
+        tracking.run(
+            cells.dataset_name(), cell.key, key, cells.tags(cell, "train"), only_unfinished=True
+        ) as run,
+    ):
         cells.log_inputs(run, cell, params)
         with tracking.system_metrics(run), Table(recipe.epochs) as table:
 

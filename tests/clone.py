@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
     "recipes.fast.batch_size": 35,
     "recipes.fast.sizes": [16, 24],
     "recipes.fast.precision": "fp32",
-    "evaluate.class_mean_faces": 2,
+    "evaluate.class_mean_faces": 8,
     "compare.resamples": 200,
 }
 """The real configuration with smaller numbers: nothing is switched off."""
@@ -40,7 +40,9 @@ class Clone:
     path: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *command: str, expect: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, expect: int | None = 0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
             command,
             cwd=self.path,

@@ -311,3 +311,9 @@ def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist: run stages from the repository's root"):
         config.load(tmp_path / "params.yaml")
+
+
+def test_key_given_twice_is_refused(tmp_path: Path) -> None:
+    text = PARAMS.read_text(encoding="utf-8") + "\nrecipe: fast\n"
+    with pytest.raises(UserError, match=r"line \d+: the key 'recipe' is there twice"):
+        load(tmp_path, text)

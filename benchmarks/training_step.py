@@ -1,0 +1,161 @@
+"""How fast training goes: images per second of whole steps, and how much arithmetic the network gets done.
+
+    python -m benchmarks.training_step [--rounds 5]
+
+A step is what the loop of pipeline.training does with a batch: augment, forward, loss, backward, SGD,
+moving average, under the settings of stages.train. Operations are counted in forward and backward
+(convolutions and matrix products) and divided by the time of these two alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.machine import header
+from benchmarks.timing import Case, alternate, table
+from pipeline import config
+from pipeline.augment import augment
+from pipeline.data.fer import LABELS
+from pipeline.losses import LOSSES, Loss
+from pipeline.machine import Hardware
+from pipeline.model import FerNet
+from pipeline.training import Images, Recipe, decay_groups, follow
+
+FER2013 = 28_709
+"""Training images of FER-2013."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A network in training, one batch at a time."""
+
+    recipe: Recipe
+    hardware: Hardware
+    loss: Loss
+    data: Images
+    network: FerNet
+    average: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+
+    @classmethod
+    def fresh(cls, params: config.Params, hardware: Hardware, images: int = 1024) -> Trainer:
+        """The baseline's loss and rate, on random images: no step is faster for what an image shows."""
+        settings, recipe, device = (
+            params.model(params.compare.baseline),
+            params.chosen_recipe,
+            hardware.device,
+        )
+        torch.manual_seed(0)
+        network = FerNet(recipe.widths, len(LABELS), mean=127.5, std=64.0)
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        pixels = torch.randint(256, (images, 1, 48, 48), dtype=torch.uint8)
+        return cls(
+            recipe=recipe,
+            hardware=hardware,
+            loss=LOSSES[settings.loss](torch.eye(len(LABELS), device=device), **settings.options),
+            data=Images(pixels, torch.randint(len(LABELS), (images,))).to(device),
+            network=network,
+            average=copy.deepcopy(network).state_dict(),
+            optimizer=torch.optim.SGD(
+                decay_groups(network, recipe), settings.learning_rate, recipe.momentum, nesterov=True
+            ),
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def step(self, size: int) -> None:
+        rows = torch.randint(len(self.data.labels), (self.recipe.batch_size,), generator=self.generator)
+        rows = rows.to(self.hardware.device)
+        flip = torch.rand(len(rows), generator=self.generator).to(rows.device) < 0.5
+        images = augment(
+            self.data.pixels[rows].float(), flip, size, self.recipe.augment, self.generator
+        ).contiguous(memory_format=torch.channels_last)
+        self.forward_backward(images, self.data.labels[rows])
+        self.optimizer.step()
+        follow(self.average, self.network, self.recipe.ema_decay)
+        self.wait()
+
+    def forward_backward(self, images: Tensor, labels: Tensor) -> None:
+        with self.hardware.autocast():
+            output = self.network(images)
+        value = self.loss(output, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        self.wait()
+
+    def wait(self) -> None:
+        """A GPU works on while Python goes ahead: time means something only after it is done."""
+        if self.hardware.device == "cuda":
+            torch.cuda.synchronize()
+
+    def batch(self, size: int) -> tuple[Tensor, Tensor]:
+        """One batch that is ready for the network."""
+        count = self.recipe.batch_size
+        images = torch.nn.functional.interpolate(self.data.pixels[:count].float(), (size, size))
+        return images.contiguous(memory_format=torch.channels_last), self.data.labels[:count]
+
+    def flop(self, size: int) -> int:
+        """Floating point operations of forward and backward over one batch."""
+        with FlopCounterMode(display=False) as counter:
+            self.forward_backward(*self.batch(size))
+        return int(counter.get_total_flops())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(True)
+    params = config.load()
+    recipe = params.chosen_recipe
+    device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
+    trainers = {
+        "fp32": Trainer.fresh(params, Hardware(device, "fp32")),
+        "bf16": Trainer.fresh(params, Hardware(device, "bf16")),
+    }
+
+    sizes = sorted(set(recipe.sizes))
+    cases: dict[str, Case] = {}
+    for size, (precision, trainer) in product(sizes, trainers.items()):
+        cases[f"step {size} {precision}"] = partial(trainer.step, size)
+        cases[f"network {size} {precision}"] = partial(trainer.forward_backward, *trainer.batch(size))
+    seconds = alternate(cases, rounds)
+
+    rows = []
+    for size in sizes:
+        flop = trainers["fp32"].flop(size)
+        row = [f"{size} px", f"{flop / recipe.batch_size / 1e6:.0f}"]
+        for precision in trainers:
+            row.append(f"{recipe.batch_size / seconds[f'step {size} {precision}']:,.0f}")
+            row.append(f"{flop / seconds[f'network {size} {precision}'] / 1e9:,.0f}")
+        rows.append([*row, f"{seconds[f'step {size} fp32'] / seconds[f'step {size} bf16']:.2f}"])
+    where = torch.cuda.get_device_name() if device == "cuda" else f"Torch threads: {torch.get_num_threads()}"
+    print(header())
+    print(f"{where}, batches of {recipe.batch_size}, widths {recipe.widths}, best of {rounds}\n")
+    headings = ["size", "MFLOP/image", "fp32 images/s", "GFLOP/s", "bf16 images/s", "GFLOP/s", "bf16 / fp32"]
+    print(table(headings, rows))
+    batches = FER2013 // recipe.batch_size
+    for precision in trainers:
+        whole = sum(
+            batches * seconds[f"step {recipe.size_in(epoch)} {precision}"] for epoch in range(recipe.epochs)
+        )
+        print(
+            f"\n{recipe.epochs} epochs of FER-2013 in {precision}: {whole / 60:.1f} minutes of steps", end=""
+        )
+    print()
+
+
+if __name__ == "__main__":
+    main()
