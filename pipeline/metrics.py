@@ -8,7 +8,6 @@ Everything here is a fraction or in nats, never per cent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -195,23 +194,6 @@ def fit_temperature(labels: npt.NDArray[np.integer], probabilities: npt.NDArray[
 
     low, high = np.log(TEMPERATURE_RANGE)
     return float(np.exp(minimize_scalar(nll, bounds=(low, high), method="bounded").x))
-
-
-def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Nested numbers as MLflow wants them: {"test": {"top2": .9}} -> {"test.top2": .9}; all else is left out.
-
-    Left out are names and other text ("model", "training.device") and None. Raises ValueError for a key
-    with '@' or '=', which MLflow refuses.
-    """
-    flat: dict[str, float] = {}
-    for key, value in metrics.items():
-        if "@" in key or "=" in key:
-            raise ValueError(f"metric key {key!r} holds '@' or '=', which MLflow refuses")
-        if isinstance(value, Mapping):
-            flat.update({f"{key}.{inner}": number for inner, number in flatten(value).items()})
-        elif isinstance(value, Real):
-            flat[key] = float(value)
-    return flat
 
 
 def _log(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -14,11 +14,11 @@ from pipeline.metrics import (
     apply_temperature,
     expected_calibration_error,
     fit_temperature,
-    flatten,
     reliability_bins,
     split_metrics,
     vote_metrics,
 )
+from pipeline.tracking import flatten
 
 ANGRY, DISGUST, FEAR, HAPPY, SAD, SURPRISE, NEUTRAL = range(7)
 DISTANCES = {"affective": np.abs(np.subtract.outer(np.arange(7.0), np.arange(7.0)))}
@@ -257,22 +257,3 @@ def test_divergences_from_votes_at_their_ends():
     assert agree["js"] == 0
     assert oppose["kl"] == pytest.approx(-math.log(1e-7), abs=1e-5)
     assert oppose["js"] == pytest.approx(math.log(2))
-
-
-def test_flatten_joins_names_and_leaves_text_out():
-    nested = {
-        "model": "cosine",
-        "test": {"accuracy": 0.7, "per_class": {"angry": {"f1": 0.6, "support": 491}}},
-    }
-    assert flatten(nested) == {
-        "test.accuracy": 0.7,
-        "test.per_class.angry.f1": 0.6,
-        "test.per_class.angry.support": 491.0,
-    }
-    assert flatten({"a": None, "b": np.int64(3), "c": np.float32(0.5)}) == {"b": 3.0, "c": 0.5}
-
-
-@pytest.mark.parametrize("key", ["train@baseline", "scale=16"])
-def test_flatten_refuses_keys_that_mlflow_refuses(key):
-    with pytest.raises(ValueError, match="MLflow refuses"):
-        flatten({"test": {key: 1.0}})
