@@ -53,4 +53,6 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Forget the state: called when the outputs are safely written."""
+        for leftover in self.path.parent.glob(f".{self.path.name}.*"):  # of a process killed while saving
+            leftover.unlink()
         self.path.unlink(missing_ok=True)

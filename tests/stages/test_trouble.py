@@ -28,29 +28,30 @@ pipeline = pytest.mark.xdist_group("pipeline")
 
 @pipeline
 @pytest.mark.slow
-def test_killed_training_resumes_to_the_same_history(finished: Clone, tmp_path: Path) -> None:
+def test_killed_training_resumes_to_the_same_history(
+    make_clone: Callable[..., Clone], tmp_path: Path
+) -> None:
     """kill -9 in the middle, `dvc repro`: the file is that of a training nobody disturbed."""
-    killed, undisturbed = finished.copy(tmp_path / "killed"), finished.copy(tmp_path / "undisturbed")
-    longer = {"recipes.fast.epochs": 12, "recipes.fast.batch_size": 7}
+    undisturbed = make_clone({"recipes.fast.epochs": 12, "recipes.fast.batch_size": 7})
+    undisturbed.dvc("repro", "prepare", "embed")
+    killed = undisturbed.copy(tmp_path / "killed")
     cell = ("repro", "--single-item", "train@baseline-0")
-    for clone in (killed, undisturbed):
-        clone.set(longer)
     undisturbed.dvc(*cell)
 
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", *cell], cwd=killed.path, env=killed.env(), start_new_session=True
     )
     checkpoints = killed.path / ".checkpoints"
+    complete = "[!.]*.safetensors"  # a file that is being written starts with a dot
     deadline = time.monotonic() + 300
-    while not list(checkpoints.glob("*.safetensors")):
+    while not list(checkpoints.glob(complete)):
         assert process.poll() is None, "training ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    saved = Checkpoint(
-        next(p for p in checkpoints.glob("*.safetensors") if not p.name.startswith("."))
-    ).load()
+    (checkpoint,) = checkpoints.glob(complete)
+    saved = Checkpoint(checkpoint).load()
     assert saved is not None
     done = len(saved[1]["history"])
     assert 0 < done < 12
