@@ -37,7 +37,7 @@ backfill: install ## restore MLflow runs that are missing
 	python -m stages.backfill
 
 lock: install ## write the versions in .venv to constraints.txt
-	@{ echo '# Exact versions of everything `make` installs, direct and indirect; refreshed by `make lock`.'; \
+	@{ echo '# Exact versions of what `make` installs, direct and indirect, with PyTorch for the CPU; refreshed by `make lock`.'; \
 	   pip freeze --exclude-editable | sed -E 's/ @ file.*//; s/\+cpu$$//'; } > constraints.txt
 
 clean: ## remove outputs and caches of the pipeline, but not .venv and not DVC's cache

@@ -25,9 +25,9 @@ from benchmarks.machine import header
 from benchmarks.timing import Case, alternate, table
 from pipeline import config
 from pipeline.data.fer import LABELS
+from pipeline.files import repository
 from pipeline.labels.vectors import embed
 from pipeline.losses import LOSSES, Loss
-from pipeline.machine import repository
 
 Floats = npt.NDArray[np.float32]
 Loop = Callable[[Sequence[Floats], Floats, Floats], float]

@@ -5,23 +5,14 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+
+from pipeline.machine import processor
 
 
 def header(*packages: str) -> str:
     """One line: processor, cores this process may use, Python, numpy, torch, and any further packages."""
     versions = (f"{package} {_version(package)}" for package in ("numpy", "torch", *packages))
-    return ", ".join([f"{_processor()} x {_cores()}", f"Python {platform.python_version()}", *versions])
-
-
-def _processor() -> str:
-    """The processor's own name where the system tells it (Linux), else its architecture."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return ", ".join([f"{processor()} x {_cores()}", f"Python {platform.python_version()}", *versions])
 
 
 def _cores() -> int:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 import yaml
 
+from pipeline.data.checks import EXPECTATIONS
 from pipeline.data.fer import LABELS
 from pipeline.data.synthetic import Synthetic
 from pipeline.decode import DECODERS
@@ -28,7 +29,6 @@ from pipeline.training import Recipe
 T = TypeVar("T")
 
 SOURCES = ("synthetic", "archive", "kaggle")
-EXPECTATIONS = ("any", "fer2013")
 
 
 @dataclass(frozen=True)
@@ -226,6 +226,10 @@ def _check(params: Params) -> None:
         "the path of your copy of FER-2013",
         data.path,
     )
+    _require(
+        data.source != "kaggle" or not data.votes,
+        "data.votes", 'empty for the folder set, which has lost the order that votes follow', data.votes,
+    )  # fmt: skip
     digest = data.sha256.lower()
     _require(
         not digest or (len(digest) == 64 and set(digest) <= set("0123456789abcdef")),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 Scores = npt.NDArray[np.floating]
 
@@ -16,8 +17,7 @@ def softmax(scores: Scores) -> npt.NDArray[np.float64]:
     For the cosine losses these are a convention, not a trained posterior: they rank the classes as
     the model does, and calibration is reported after one temperature is fitted.
     """
-    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    return special.softmax(scores.astype(np.float64), axis=1)
 
 
 def argmax(scores: Scores) -> npt.NDArray[np.int64]:

@@ -10,10 +10,13 @@ A new loss is one class here, one entry in `LOSSES` and one test. See docs/exten
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
+import numpy.typing as npt
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -176,3 +179,10 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "original_second": OriginalSecond,
 }
 """The names that `models.<name>.loss` in params.yaml may use."""
+
+
+def make_loss(
+    name: str, options: Mapping[str, Any], vectors: npt.NDArray[np.floating], device: str = "cpu"
+) -> Loss:
+    """The loss of that name with its options and the label vectors [K, D], in the order of the labels."""
+    return LOSSES[name](torch.as_tensor(vectors, device=device), **options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -60,11 +59,6 @@ def processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return platform.machine()
-
-
-def repository() -> Path:
-    """The repository's root: the parent one when DVC runs an experiment in a temporary copy."""
-    return Path(os.environ.get("DVC_ROOT") or ".").resolve()
 
 
 def _read(cache: Path) -> dict[str, float | str]:

@@ -16,12 +16,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 from filelock import FileLock
 
 from pipeline.errors import UserError
-from pipeline.machine import repository
+from pipeline.files import flatten, repository
 
 P = ParamSpec("P")
 
@@ -29,7 +29,16 @@ KEY = "fer.key"
 """The tag that names what a run is about: model, seed and a digest of everything the training read."""
 
 COMPLETE = "fer.complete"
-"""The tag of a run to which everything was logged."""
+"""The tag of a run to which everything was logged: a digest of what that was."""
+
+
+class Where(NamedTuple):
+    """The run of outputs that are all written. `content` changes with what there is to log."""
+
+    experiment: str
+    name: str
+    key: str
+    content: str
 
 
 def _safe(method: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[Run, P], None]:
@@ -37,12 +46,12 @@ def _safe(method: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[R
 
     @functools.wraps(method)
     def call(self: Run, *args: P.args, **kwargs: P.kwargs) -> None:
-        if self.run_id is None:
+        if self.run_id is None or not self.working:
             return
         try:
             method(self, *args, **kwargs)
         except Exception as error:  # whatever MLflow raises, the stage's outputs come first
-            self.run_id = None
+            self.working = False
             warn(error)
 
     return call
@@ -53,6 +62,7 @@ class Run:
 
     def __init__(self, run_id: str | None) -> None:
         self.run_id = run_id
+        self.working = run_id is not None
 
     @_safe
     def params(self, params: Mapping[str, Any]) -> None:
@@ -91,7 +101,7 @@ class Run:
 
     @_safe
     def dataset(self, name: str, digest: str, profile: Mapping[str, Any], source: Mapping[str, Any]) -> None:
-        """Say which data the run read: `digest` is DVC's own, so the two tools speak of the same thing."""
+        """Say which data the run is about, under a digest of at most 36 characters."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         entity = Dataset(
@@ -117,7 +127,11 @@ class Run:
         ]  # given, or MLflow spends minutes guessing
         with mlflow.start_run(run_id=self.run_id):
             mlflow.pytorch.log_model(
-                module, name="model", input_example=example, pip_requirements=requirements
+                module,
+                name="model",
+                input_example=example,
+                pip_requirements=requirements,
+                serialization_format="pt2",
             )
 
 
@@ -143,13 +157,13 @@ def run(
 
 
 @contextmanager
-def run_of(where: tuple[str, str, str] | None, tags: Mapping[str, str]) -> Iterator[Run]:
-    """The run of a stage whose outputs are all written: (experiment, name, key). Marked complete at its end."""
+def run_of(where: Where | None, tags: Mapping[str, str]) -> Iterator[Run]:
+    """The run of a stage whose outputs are all written. Marked complete at its end."""
     if where is None:
         raise ValueError("there are no outputs to log")
-    with run(*where, tags) as current:
+    with run(where.experiment, where.name, where.key, tags) as current:
         yield current
-        current.tags({COMPLETE: "yes"})
+        current.tags({COMPLETE: where.content})
 
 
 @contextmanager
@@ -163,38 +177,34 @@ def system_metrics(run: Run, seconds: float = 2.0) -> Iterator[None]:
             monitor.finish()
 
 
-def is_complete(experiment: str, key: str) -> bool:
-    """Whether a run with this key holds everything. Raises UserError if MLflow cannot be asked."""
+def is_complete(where: Where) -> bool:
+    """Whether the newest run with this key holds everything. Raises UserError if MLflow cannot be asked."""
     try:
-        return any(candidate.data.tags.get(COMPLETE) == "yes" for candidate in _search(experiment, key))
+        found = _search(where.experiment, where.key)
     except Exception as error:  # whatever MLflow raises: no database, no server, no permission
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"MLflow at {_store()[0]} cannot be read ({reason}): start it or check the path."
         ) from error
+    return bool(found) and found[0].data.tags.get(COMPLETE) == where.content
 
 
 def is_on() -> bool:
     return os.environ.get("FER_TRACKING", "on").lower() not in ("off", "0", "false")
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        flat |= flatten(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
-    return flat
-
-
 def context_tags(stage: str) -> dict[str, str]:
-    """Where a run comes from: the commit and whether it is all there is, the DVC experiment, the stage."""
+    """Where a run comes from: the commit and whether it is all there is, the DVC experiment, the stage.
+
+    dvc.lock does not count as a change: DVC rewrites it while the pipeline runs.
+    """
+    changes = ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/dvc.lock")
     return {
         "dvc.stage": stage,
         "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
         "dvc.exp_baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),
         "git.commit": _git("rev-parse", "HEAD"),
-        "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
+        "git.dirty": "true" if _git(*changes) else "false",
     }
 
 
@@ -239,9 +249,10 @@ def _close(current: Run, status: str) -> None:
     if current.run_id is None:
         return
     try:
-        _client().set_terminated(current.run_id, status)
+        _client().set_terminated(current.run_id, status if current.working else "FAILED")
     except Exception as error:  # as in _safe
-        warn(error)
+        if current.working:
+            warn(error)
 
 
 def _start_monitor(run: Run, seconds: float) -> Any:
@@ -311,6 +322,11 @@ def _experiment_id(name: str) -> str:
     with _first_use():
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
+            if _store()[1] not in (None, experiment.artifact_location):
+                raise RuntimeError(
+                    f"mlflow.db keeps artifacts in {experiment.artifact_location}, where this folder was before: "
+                    "remove mlflow.db and run `python -m stages.backfill`"
+                )
             return str(experiment.experiment_id)
         return str(client.create_experiment(name, artifact_location=_store()[1]))
 

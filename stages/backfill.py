@@ -18,17 +18,22 @@ def main() -> None:
     if not tracking.is_on():
         raise UserError("FER_TRACKING is off: unset it to bring MLflow up to date.")
     params = config.load()
-    parts: list[tuple[cell.Runs, Callable[[], None]]] = [
+    parts: list[tuple[tracking.Where | None, Callable[[], None]]] = [
         (stage.runs(), stage.log) for stage in (fetch, prepare, embed, compare)
     ]
     for one in (cell.Cell(model, seed) for model, seed in params.grid.cells()):
-        parts.append((cell.runs(one), partial(cell.log_model_run, one, params, "backfill")))
+        parts.append((cell.runs(one), partial(cell.log_model_run, one, "backfill")))
 
     ready = [(where, log) for where, log in parts if where is not None]
-    missing = [(where, log) for where, log in ready if not tracking.is_complete(where[0], where[2])]
+    missing = [(where, log) for where, log in ready if not tracking.is_complete(where)]
     for where, log in missing:
-        print(f"restoring {where[1]} in {where[0]}")
+        print(f"restoring {where.name} in {where.experiment}")
         log()
+    lost = [where.name for where, _ in missing if not tracking.is_complete(where)]
+    if lost:
+        raise UserError(
+            f"MLflow did not take {', '.join(lost)}: see the warnings above, then run this again."
+        )
     complete, without = len(ready) - len(missing), len(parts) - len(ready)
     print(f"{len(missing)} runs restored, {complete} were complete, {without} have no outputs yet")
 

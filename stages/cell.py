@@ -11,22 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 
 from pipeline import augment, checkpoint, config, files, losses, model, tracking, training
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.labels.vectors import LabelVectors
+from pipeline.tracking import Where
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 LABEL_VECTORS = Path("data/labels/label_vectors.npz")
 DATA_EXPERIMENT = "data"
 """The MLflow experiment of fetch, prepare and embed; models are in one named after their data set."""
-
-Runs = tuple[str, str, str] | None
-"""Experiment, name and key of a run; None where there is nothing to log yet."""
 
 CODE = (training, model, losses, augment, checkpoint)
 
@@ -126,17 +123,21 @@ def read_history(cell: Cell) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def log_inputs(run: tracking.Run, cell: Cell, params: config.Params) -> None:
+def settings(cell: Cell, params: config.Params) -> dict[str, Any]:
+    """The parameters that MLflow shows of a cell. Training keeps them with the model."""
+    shown = {
+        "seed": cell.seed,
+        "model": {"name": cell.model, **dataclasses.asdict(params.model(cell.model))},
+        "recipe": {"name": params.recipe, **dataclasses.asdict(params.chosen_recipe)},
+        "data": dataclasses.asdict(params.data),
+        "labels": dataclasses.asdict(params.labels),
+    }
+    return dict(json.loads(json.dumps(shown)))  # tuples as lists: the same as when read from model.json
+
+
+def log_inputs(run: tracking.Run, settings: dict[str, Any]) -> None:
     """What the training read: settings and data set."""
-    run.params(
-        {
-            "seed": cell.seed,
-            "model": {"name": cell.model, **dataclasses.asdict(params.model(cell.model))},
-            "recipe": {"name": params.recipe, **dataclasses.asdict(params.chosen_recipe)},
-            "data": dataclasses.asdict(params.data),
-            "labels": dataclasses.asdict(params.labels),
-        }
-    )
+    run.params(settings)
     checks = files.read_json(PREPARED / "checks.json")
     run.dataset(
         name=checks["dataset"],
@@ -156,40 +157,38 @@ def log_training(run: tracking.Run, cell: Cell) -> None:
     run.artifacts(cell.history, "training")
 
 
-def log_evaluation(run: tracking.Run, cell: Cell, params: config.Params) -> None:
+def log_evaluation(run: tracking.Run, cell: Cell) -> None:
     """What the evaluation wrote, and the model itself with an input example of two images."""
     metrics = files.read_json(cell.metrics)
     run.metrics({split: metrics[split] for split in ("val", "test", "test_clean")})
     run.artifacts(cell.metrics, "evaluation")
     run.artifacts(cell.predictions, "evaluation")
     run.artifacts(cell.figures, "figures")
-    network, _ = model.load_model(cell.models)
-    loss = make_loss(params.model(cell.model), LabelVectors.load(LABEL_VECTORS), "cpu")
+    network, loss = load_trained(cell)
     images = np.load(PREPARED / "images.npy", mmap_mode="r", allow_pickle=False)
     example = np.array(images[:2, None], dtype=np.float32)
     run.model(model.Classifier(network, loss.scores).eval(), example)
 
 
-def runs(cell: Cell) -> Runs:
+def runs(cell: Cell) -> Where | None:
     """Where the run of a trained and evaluated cell is in MLflow, or None before that."""
     if not (cell.models / "model.json").exists() or not cell.metrics.exists():
         return None
-    return (
-        dataset_name(),
-        cell.key,
-        run_key(cell, files.read_json(cell.models / "model.json")["inputs_digest"]),
-    )
+    key = run_key(cell, files.read_json(cell.models / "model.json")["inputs_digest"])
+    return Where(dataset_name(), cell.key, key, files.sha256(cell.metrics)[:12])
 
 
-def log_model_run(cell: Cell, params: config.Params, stage: str) -> None:
+def log_model_run(cell: Cell, stage: str) -> None:
     """Continue the run that training opened (or open it, if it was lost) and log all there is."""
     with tracking.run_of(runs(cell), tags(cell, stage)) as run:
-        log_inputs(run, cell, params)
+        # The settings that made this model, which params.yaml may no longer hold.
+        log_inputs(run, files.read_json(cell.models / "model.json")["settings"])
         log_training(run, cell)
-        log_evaluation(run, cell, params)
+        log_evaluation(run, cell)
 
 
-def make_loss(settings: config.ModelParams, vectors: LabelVectors, device: str) -> losses.Loss:
-    """The loss of a model with its label vectors in FER-2013's order, taken by name."""
-    targets = torch.from_numpy(vectors.of(LABELS)).to(device)
-    return losses.LOSSES[settings.loss](targets, **settings.options)
+def load_trained(cell: Cell) -> tuple[model.FerNet, losses.Loss]:
+    """The network of a trained cell, ready to predict, and the loss that gives its output a meaning."""
+    network, facts = model.load_model(cell.models)
+    vectors = LabelVectors.load(LABEL_VECTORS).of(LABELS)
+    return network, losses.make_loss(facts["loss"]["name"], facts["loss"]["options"], vectors)

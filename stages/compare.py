@@ -14,10 +14,10 @@ import numpy.typing as npt
 from pipeline import config, figures, tracking
 from pipeline.data.duplicates import read_twins
 from pipeline.errors import UserError
-from pipeline.files import read_json, sha256, write_csv, write_json, write_text
+from pipeline.files import flatten, read_json, sha256, write_csv, write_json, write_text
 from pipeline.statistics import holm, interval95, mcnemar, paired_bootstrap
 from stages import run_stage
-from stages.cell import PREPARED, Cell, Runs, dataset_name, read_history
+from stages.cell import PREPARED, Cell, dataset_name, read_history
 
 REPORTS = Path("reports")
 TABLE = REPORTS / "ablation.json"
@@ -44,8 +44,9 @@ PAIRED = ("test.accuracy", "test.accuracy_flip", "test_clean.accuracy")
 
 @dataclass(frozen=True)
 class Decisions:
-    """What one model did on PrivateTest: bool [seeds, images] for each of `PAIRED`."""
+    """What one model did on PrivateTest: the images' rows, and bool [seeds, images] for each of `PAIRED`."""
 
+    index: npt.NDArray[np.int64]
     right: dict[str, npt.NDArray[np.bool_]]
 
 
@@ -76,9 +77,12 @@ def main() -> None:
     log()
 
 
-def runs() -> Runs:
+def runs() -> tracking.Where | None:
     """Where the run of this stage is in MLflow, or None before the first comparison."""
-    return (dataset_name(), "comparison", f"comparison-{sha256(TABLE)[:12]}") if TABLE.exists() else None
+    if not TABLE.exists():
+        return None
+    content = sha256(TABLE)[:12]
+    return tracking.Where(dataset_name(), "comparison", f"comparison-{content}", content)
 
 
 def log() -> None:
@@ -96,21 +100,32 @@ def _metrics(cell: Cell) -> dict[str, Any]:
 
 
 def _decisions(cells: Sequence[Cell], twins: npt.NDArray[np.bool_]) -> Decisions:
-    """Read which images of PrivateTest each seed got right, from the prediction files."""
-    plain, flipped, index = [], [], np.empty(0, dtype=int)
+    """Read which images of PrivateTest each seed got right, from the prediction files.
+
+    Raises UserError if they are not about the same images: paired tests compare image by image.
+    """
+    plain, flipped, images = [], [], []
     for cell in cells:
+        if not cell.predictions.exists():
+            raise UserError(f"{cell.predictions} is missing: run `dvc repro` to evaluate {cell.key}.")
         with cell.predictions.open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
-        index = np.array([int(row["index"]) for row in rows])
+        images.append([(int(row["index"]), row["actual"]) for row in rows])
         plain.append([row["predicted"] == row["actual"] for row in rows])
         flipped.append([row["predicted_flip"] == row["actual"] for row in rows])
-    right, right_flip = np.array(plain), np.array(flipped)
+    if any(other != images[0] for other in images):
+        raise UserError(
+            f"The predictions of {cells[0].model} are about different images: run `dvc repro` again."
+        )
+    index = np.array([row for row, _ in images[0]])
+    right = np.array(plain)
     return Decisions(
+        index,
         {
             "test.accuracy": right,
-            "test.accuracy_flip": right_flip,
+            "test.accuracy_flip": np.array(flipped),
             "test_clean.accuracy": right[:, ~twins[index]],
-        }
+        },
     )
 
 
@@ -121,8 +136,7 @@ def _row(
     """One row of ablation.json: every metric's mean, deviation and interval, and the paired tests."""
     row: Row = {"model": model, "decoder": decoder, "seeds": list(seeds)}
     flat = [
-        tracking.flatten({name: seed[name] for name in ("val", "test", "test_clean", "training")})
-        for seed in metrics
+        flatten({name: seed[name] for name in ("val", "test", "test_clean", "training")}) for seed in metrics
     ]
     for name, value in flat[0].items():
         if isinstance(value, int | float):
@@ -130,6 +144,10 @@ def _row(
             row[name] = {"mean": mean, "std": std, "ci95": half}
     if model == settings.baseline:
         return row
+    if not np.array_equal(decisions[model].index, decisions[settings.baseline].index):
+        raise UserError(
+            f"{model} and {settings.baseline} were measured on different images: run `dvc repro` again."
+        )
     for metric in PAIRED:
         mine, baseline = decisions[model].right[metric], decisions[settings.baseline].right[metric]
         difference = paired_bootstrap(mine, baseline, settings.resamples)
@@ -158,11 +176,12 @@ def markdown(rows: Sequence[Row], dataset: str, images: int, seeds: Sequence[int
             "These are drawn faces: the table shows that the pipeline runs, and says nothing about people.",
             "",
         ]
+    best = max(row["test.accuracy"]["mean"] for row in rows)
+    standard_error = 100 * (best * (1 - best) / images) ** 0.5
     if len(seeds) == 1:
         lines += [
             "One seed: no deviation between seeds, and the test compares these two networks, not their recipes. "
-            f"One accuracy here has a binomial standard error of about {50 / images**0.5:.1f} to "
-            f"{100 * (0.7 * 0.3 / images) ** 0.5:.1f} points.",
+            f"The best accuracy here has a binomial standard error of {standard_error:.1f} points.",
             "",
         ]
     shown = {key: heading for key, heading in COLUMNS.items() if all(key in row for row in rows)}

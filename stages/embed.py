@@ -7,11 +7,10 @@ from pathlib import Path
 
 from pipeline import config, figures, tracking
 from pipeline.data.fer import LABELS
-from pipeline.files import sha256, write_csv
+from pipeline.files import repository, sha256, write_csv
 from pipeline.labels.vectors import LabelVectors, embed
-from pipeline.machine import repository
 from stages import run_stage
-from stages.cell import DATA_EXPERIMENT, LABEL_VECTORS, Runs
+from stages.cell import DATA_EXPERIMENT, LABEL_VECTORS
 
 FOLDER = LABEL_VECTORS.parent
 
@@ -34,11 +33,12 @@ def main() -> None:
     log()
 
 
-def runs() -> Runs:
+def runs() -> tracking.Where | None:
     """Where the run of this stage is in MLflow, or None before the first embed."""
-    return (
-        (DATA_EXPERIMENT, "embed", f"embed-{sha256(LABEL_VECTORS)[:12]}") if LABEL_VECTORS.exists() else None
-    )
+    if not LABEL_VECTORS.exists():
+        return None
+    content = sha256(LABEL_VECTORS)[:12]
+    return tracking.Where(DATA_EXPERIMENT, "embed", f"embed-{content}", content)
 
 
 def log() -> None:

@@ -10,10 +10,9 @@ from pipeline import config, tracking
 from pipeline.data import synthetic
 from pipeline.data.sources import Provenance, fetch_archive, fetch_bytes, fetch_kaggle
 from pipeline.errors import UserError
-from pipeline.files import read_json, sha256, write_json
-from pipeline.machine import repository
+from pipeline.files import read_json, repository, sha256, write_json
 from stages import run_stage
-from stages.cell import DATA_EXPERIMENT, RAW, Runs
+from stages.cell import DATA_EXPERIMENT, RAW
 
 SOURCE = RAW / "source.json"
 
@@ -59,9 +58,12 @@ def fetch_votes(path: Path) -> Provenance:
     return fetch_bytes(path.read_bytes(), "archive", path.name, RAW)
 
 
-def runs() -> Runs:
+def runs() -> tracking.Where | None:
     """Where the run of this stage is in MLflow, or None before the first fetch."""
-    return (DATA_EXPERIMENT, "fetch", f"fetch-{sha256(SOURCE)[:12]}") if SOURCE.exists() else None
+    if not SOURCE.exists():
+        return None
+    content = sha256(SOURCE)[:12]
+    return tracking.Where(DATA_EXPERIMENT, "fetch", f"fetch-{content}", content)
 
 
 def log() -> None:

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline import config, figures, tracking
 from pipeline.data import duplicates, sources
@@ -17,14 +18,17 @@ from pipeline.data.votes import read_votes
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256, write_csv, write_json
 from stages import run_stage
-from stages.cell import DATA_EXPERIMENT, PREPARED, RAW, Runs
+from stages.cell import DATA_EXPERIMENT, PREPARED, RAW
 from stages.fetch import SOURCE
 
 CHECKS = PREPARED / "checks.json"
 
 
 def main() -> None:
-    params, source = config.load(), read_json(SOURCE)
+    params = config.load()
+    if not SOURCE.exists():
+        raise UserError(f"{SOURCE} is missing: run `dvc repro fetch` first.")
+    source = read_json(SOURCE)
     shutil.rmtree(PREPARED, ignore_errors=True)
     data = sources.read_raw(RAW / source["archive"]["file"])
     if source["votes"]:
@@ -37,6 +41,7 @@ def main() -> None:
         data = dataclasses.replace(data, votes=votes)
     twins = duplicates.find(data.images)
     checks = check(data, twins, params.data.expect)
+    refuse_unusable(data, duplicates.train_twins(twins.near, data.splits))
 
     name = source["archive"]["source"] if source["archive"]["source"] == "synthetic" else dataset_name(data)
     checks = {"dataset": name or f"custom-{source['archive']['sha256'][:8]}", **checks}
@@ -49,9 +54,23 @@ def main() -> None:
     log()
 
 
-def runs() -> Runs:
+def refuse_unusable(data: FerData, twins: npt.NDArray[np.bool_]) -> None:
+    """Raise UserError now, not after hours of training, if there is nothing to train, choose or measure on."""
+    for split in SPLITS:
+        if not len(data.rows(split)):
+            raise UserError(
+                f"The split '{split}' of the data set has no images: all of {', '.join(SPLITS)} are needed."
+            )
+    if twins[data.rows("test")].all():
+        raise UserError("Every test image has a twin in Training: nothing is left to measure without leaks.")
+
+
+def runs() -> tracking.Where | None:
     """Where the run of this stage is in MLflow, or None before the first prepare."""
-    return (DATA_EXPERIMENT, "prepare", f"prepare-{sha256(CHECKS)[:12]}") if CHECKS.exists() else None
+    if not CHECKS.exists():
+        return None
+    content = sha256(CHECKS)[:12]
+    return tracking.Where(DATA_EXPERIMENT, "prepare", f"prepare-{content}", content)
 
 
 def log() -> None:

@@ -34,6 +34,9 @@ def main() -> None:
     for cell in (Cell(model, seed) for model, seed in config.load().grid.cells()):
         copies[cell.metrics] = folder / "runs" / cell.metrics.name
         copies |= {cell.figures / name: folder / "figures" / cell.key / name for name in SHOWABLE}
+    missing = [str(source) for source in copies if not source.exists()]
+    if missing:
+        raise UserError(f"{missing[0]} is missing: run `dvc repro` first.")
     for source, target in copies.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)

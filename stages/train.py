@@ -15,9 +15,9 @@ from tqdm import tqdm
 from pipeline import config, machine, tracking
 from pipeline.checkpoint import Checkpoint
 from pipeline.data.fer import LABELS, FerData
-from pipeline.errors import UserError
-from pipeline.files import write_csv
+from pipeline.files import repository, write_csv
 from pipeline.labels.vectors import LabelVectors
+from pipeline.losses import make_loss
 from pipeline.model import FerNet, save_model
 from pipeline.training import Epoch, Images, train, training_flop
 from stages import cell as cells
@@ -32,14 +32,18 @@ def main(model: str, seed: str) -> None:
     key = cells.run_key(cell, cells.digest(inputs))
     data = FerData.load(PREPARED)
     training, validation = split(data, "train"), split(data, "val")
-    hardware = machine.choose(recipe.precision, machine.repository() / ".machine" / "precision.json")
-    checkpoint = Checkpoint(machine.repository() / ".checkpoints" / f"{key}.safetensors")
+    hardware = machine.choose(recipe.precision, repository() / ".machine" / "precision.json")
+    # Another device, number format, thread count or PyTorch rounds otherwise and cannot go on exactly.
+    arithmetic = f"{hardware.device}-{hardware.precision}-{torch.get_num_threads()}-{torch.__version__}"
+    checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{arithmetic}.safetensors")
 
     torch.manual_seed(cell.seed)
     torch.set_flush_denormal(True)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
     torch.use_deterministic_algorithms(True)
-    loss = cells.make_loss(settings, LabelVectors.load(LABEL_VECTORS), hardware.device)
+    loss = make_loss(
+        settings.loss, settings.options, LabelVectors.load(LABEL_VECTORS).of(LABELS), hardware.device
+    )
     description: dict[str, Any] = {
         "widths": list(recipe.widths),
         "outputs": loss.targets.shape[1] if loss.needs_vectors else len(LABELS),
@@ -57,7 +61,7 @@ def main(model: str, seed: str) -> None:
             cells.dataset_name(), cell.key, key, cells.tags(cell, "train"), only_unfinished=True
         ) as run,
     ):
-        cells.log_inputs(run, cell, params)
+        cells.log_inputs(run, cells.settings(cell, params))
         with tracking.system_metrics(run), Table(recipe.epochs) as table:
 
             def on_epoch(row: Epoch) -> None:
@@ -87,6 +91,7 @@ def main(model: str, seed: str) -> None:
                 "model": model,
                 "seed": cell.seed,
                 "inputs_digest": cells.digest(inputs),
+                "settings": cells.settings(cell, params),
                 "network": description,
                 "loss": {"name": settings.loss, "options": settings.options},
                 "training": facts,
@@ -102,10 +107,8 @@ def main(model: str, seed: str) -> None:
 
 
 def split(data: FerData, name: str) -> Images:
-    """One split as tensors. Raises UserError if it is empty."""
+    """One split as tensors."""
     rows = data.rows(name)
-    if not len(rows):
-        raise UserError(f"The split '{name}' of the data set is empty: nothing to train or choose on.")
     return Images(
         torch.from_numpy(data.images[rows])[:, None], torch.from_numpy(data.labels[rows].astype(np.int64))
     )

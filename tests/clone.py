@@ -101,6 +101,8 @@ class Clone:
         }
 
     def copy(self, path: Path) -> Clone:
-        """The same clone elsewhere, with all its outputs."""
-        shutil.copytree(self.path, path, symlinks=True)
+        """The same clone elsewhere with all its outputs, but not MLflow's store, which knows where it is."""
+        shutil.copytree(
+            self.path, path, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts")
+        )
         return Clone(path, dict(self.environment))

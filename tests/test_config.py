@@ -176,7 +176,7 @@ def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, key: str, wrong: Any
         ("recipes.fast.augment.contrast", -0.1, "0 or more"),
         ("recipes.fast.augment.cutout", 1, "from 0 to below 1"),
         ("evaluate.heat_maps", 1, "2 or more"),
-        ("evaluate.class_mean_faces", 0, "1 or more"),
+        ("evaluate.class_mean_faces", 7, "8 or more"),
         ("compare.baseline", "base", "one of baseline, w2v_cosine"),
         ("compare.resamples", 99, "100 or more"),
     ],

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from pipeline import machine
-from pipeline.machine import Hardware, choose, processor, repository
+from pipeline.files import repository
+from pipeline.machine import Hardware, choose, processor
 
 
 @pytest.fixture

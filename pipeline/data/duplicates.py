@@ -49,6 +49,9 @@ FINE_WINDOW = 9
 FINE_COSINE = 0.65
 SHIFT = 2
 
+PAIRS = 4096
+"""Pairs compared at a time: bounds memory to some hundred MB, changes nothing."""
+
 Groups = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
@@ -192,7 +195,7 @@ def _near_pairs(images: Bytes) -> tuple[Indices, Indices]:
 
 
 def _candidates(coarse: Floats, other: Floats, chunk: int = 1024) -> Iterator[tuple[Indices, Indices]]:
-    """Pairs, left < right, that may pass step 1, a chunk of rows at a time.
+    """Pairs, left < right, that may pass step 1, a chunk of rows, and at most `PAIRS`, at a time.
 
     One matrix product in single precision finds them. Its rounding (about 1e-6) differs between
     machines, so it lets through a little more than the threshold and the caller decides exactly.
@@ -202,8 +205,10 @@ def _candidates(coarse: Floats, other: Floats, chunk: int = 1024) -> Iterator[tu
         values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1)
     for start in range(0, len(a), chunk):
         left, right = np.nonzero(a[start : start + chunk] @ b[start:].T > COARSE_COSINE - 1e-4)
-        once = left < right
-        yield left[once] + start, right[once] + start
+        once = np.flatnonzero(left < right)
+        for part in range(0, len(once), PAIRS):
+            pairs = once[part : part + PAIRS]
+            yield left[pairs] + start, right[pairs] + start
 
 
 def _aligned_cosine(a: Bytes, b: Bytes) -> Floats:

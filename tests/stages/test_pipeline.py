@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import yaml
 
 from pipeline.data.fer import LABELS
+from pipeline.files import sha256
 from tests.clone import Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
@@ -79,7 +79,8 @@ def test_mlflow_has_one_run_per_model_with_equal_keys(finished: Clone) -> None:
     keys = []
     for cell, run in models.items():
         assert run.info.status == "FINISHED"
-        assert run.data.tags["fer.complete"] == "yes"
+        assert run.data.tags["fer.complete"] == sha256(finished.path / f"metrics/{cell}.json")[:12]
+        assert run.data.tags["git.dirty"] == "false"
         assert run.data.tags["git.commit"] == finished.run("git", "rev-parse", "HEAD~1").stdout.strip()
         assert run.inputs.dataset_inputs[0].dataset.digest == prepared == run.data.tags["digest.prepared"]
         metrics = json.loads((finished.path / f"metrics/{cell}.json").read_text())
@@ -116,8 +117,7 @@ def test_logged_model_is_free_of_pickle_and_gives_probabilities(finished: Clone)
 
 def test_backfill_restores_a_lost_database_once(finished: Clone, tmp_path: Path) -> None:
     clone = finished.copy(tmp_path / "fer")
-    (clone.path / "mlflow.db").unlink()
-    shutil.rmtree(clone.path / "mlartifacts")
+    assert not (clone.path / "mlflow.db").exists()
     assert "6 runs restored, 0 were complete" in clone.stage("backfill").stdout
     before, after = finished.runs(), clone.runs()
     for experiment, runs in before.items():
@@ -152,3 +152,34 @@ def test_queued_experiments_in_parallel_log_into_the_parent(make_clone: Callable
     shown = clone.dvc("exp", "show", "--csv")
     assert "0.01" in shown
     assert "0.02" in shown
+
+
+def test_paired_difference_is_the_difference_of_the_means(finished: Clone) -> None:
+    """Whatever the statistics do, they must compare the images that the metrics are about."""
+    baseline, variant = json.loads((finished.path / "reports/ablation.json").read_text())
+    for metric in ("test.accuracy", "test.accuracy_flip", "test_clean.accuracy"):
+        expected = variant[metric]["mean"] - baseline[metric]["mean"]
+        assert variant[metric]["difference"] == pytest.approx(expected, abs=1e-9), metric
+
+
+def test_backfill_files_a_model_under_its_own_settings(finished: Clone, tmp_path: Path) -> None:
+    """Parameters edited since the training are not those of the model that is there."""
+    clone = finished.copy(tmp_path / "fer")
+    clone.set({"models.baseline.learning_rate": 0.123})
+    clone.stage("backfill")
+    rates = {
+        run.info.run_name: run.data.params.get("model.learning_rate") for run in clone.runs()["synthetic"]
+    }
+    assert rates["baseline-0"] == "0.05"
+
+
+def test_publish_keeps_what_shows_no_single_person(finished: Clone, tmp_path: Path) -> None:
+    clone = finished.copy(tmp_path / "fer")
+    clone.stage("publish")
+    kept = {
+        str(path.relative_to(clone.path / "results/synthetic"))
+        for path in clone.path.glob("results/synthetic/**/*.*")
+    }
+    assert {"ablation.json", "ablation.md", "params.yaml", "dvc.lock", "runs/baseline-0.json"} <= kept
+    assert "figures/baseline-0/class_heat_maps.png" in kept
+    assert not [name for name in kept if "mistakes" in name or name.endswith("/heat_maps.png")]

@@ -76,33 +76,44 @@ def test_killed_training_resumes_to_the_same_history(
     [
         pytest.param({"FER_TRACKING": "off"}, id="switched off"),
         pytest.param({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, id="server down"),
-        pytest.param({"MLFLOW_TRACKING_URI": "sqlite:////proc/no-such-place/mlflow.db"}, id="read-only"),
+        pytest.param({"MLFLOW_TRACKING_URI": "sqlite:////proc/no-such-place/mlflow.db"}, id="no database"),
+        pytest.param({}, id="artifacts cannot be written"),
     ],
 )
 def test_outputs_do_not_depend_on_mlflow(
     finished: Clone, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     clone = finished.copy(tmp_path / "fer")
+    outputs = [
+        *(
+            "models/baseline-0/history.csv",
+            "models/baseline-0/model.safetensors",
+            "predictions/baseline-0.csv",
+        ),
+        *("figures/baseline-0/confusion.png", "reports/accuracy.png"),
+    ]
+    for name in (*outputs, "metrics/baseline-0.json", "reports/ablation.json"):
+        (clone.path / name).unlink()
+    if not environment:
+        (clone.path / "mlartifacts").touch()  # where MLflow wants a folder: it fails in the middle of a run
     for stage in (("train", "baseline", "0"), ("evaluate", "baseline", "0"), ("compare",)):
         result = clone.stage(*stage, **environment)
         warnings = [line for line in result.stderr.splitlines() if line.startswith("warning: MLflow")]
         assert len(warnings) == (0 if "FER_TRACKING" in environment else 1), result.stderr
         assert "Traceback" not in result.stderr
-    for name in (
-        "models/baseline-0/history.csv",
-        "models/baseline-0/model.safetensors",
-        "predictions/baseline-0.csv",
-    ):
+    for name in outputs:
         assert (clone.path / name).read_bytes() == (finished.path / name).read_bytes(), name
     ours, theirs = (json.loads((c.path / "metrics/baseline-0.json").read_text()) for c in (clone, finished))
     assert ours["test"] == theirs["test"]
+    ours, theirs = (json.loads((c.path / "reports/ablation.json").read_text()) for c in (clone, finished))
+    assert [row["test.accuracy"] for row in ours] == [row["test.accuracy"] for row in theirs]
 
 
 @pipeline
 @pytest.mark.slow
 def test_database_deleted_between_train_and_evaluate(finished: Clone, tmp_path: Path) -> None:
+    """A copy has no database, as if it were deleted: evaluate makes one and fills it."""
     clone = finished.copy(tmp_path / "fer")
-    (clone.path / "mlflow.db").unlink()
     clone.stage("evaluate", "baseline", "0")
     (run,) = clone.runs()["synthetic"]
     assert "val_accuracy" in run.data.metrics, "the curve of the training is restored with the rest"
