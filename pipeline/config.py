@@ -18,8 +18,7 @@ from typing import Any, TypeVar
 import torch
 import yaml
 
-from pipeline.data.checks import EXPECTATIONS
-from pipeline.data.fer import LABELS
+from pipeline.data.fer import EXPECTATIONS, LABELS
 from pipeline.data.synthetic import Synthetic
 from pipeline.decode import DECODERS
 from pipeline.errors import UserError

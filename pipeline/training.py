@@ -242,12 +242,11 @@ def validate(network: FerNet, loss: Loss, data: Images, hardware: Hardware) -> t
 def training_flop(network: FerNet, recipe: Recipe, images: int) -> int:
     """Floating point operations of a whole training: a forward pass costs f, a step about 3 f."""
     network = copy.deepcopy(network).eval()  # counting must not touch the normalisation statistics
-    total = 0
     batch = 2
-    for epoch in range(recipe.epochs):
-        size = recipe.size_in(epoch)
+    forward = {}
+    for size in set(recipe.sizes):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.zeros(batch, 1, size, size))
-        seen = min(images, max(1, images // recipe.batch_size) * recipe.batch_size)
-        total += 3 * counter.get_total_flops() // batch * seen
-    return total
+        forward[size] = counter.get_total_flops() // batch
+    seen = min(images, max(1, images // recipe.batch_size) * recipe.batch_size)
+    return sum(3 * forward[recipe.size_in(epoch)] * seen for epoch in range(recipe.epochs))

@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.duplicates import Duplicates, summary
-from pipeline.data.fer import LABELS, PUBLISHED_COUNTS, SPLITS, FerData
+from pipeline.data.fer import EXPECTATIONS, LABELS, PUBLISHED_COUNTS, SPLITS, FerData
 from pipeline.data.votes import ANNOTATORS, majority
 from pipeline.errors import UserError
 
-EXPECTATIONS = ("any", "fer2013")
 SHOWN_ROWS = 10
 ORDERED_AGREEMENT = 0.4
 """FER+ agrees with FER-2013's label on most images, and on about one in five when rows are mismatched."""

@@ -45,6 +45,10 @@ PUBLISHED_COUNTS: dict[str, tuple[int, ...]] = {
 """Images per split and class (order of `LABELS`) as the ICML 2013 challenge published them."""
 
 
+EXPECTATIONS = ("any", "fer2013")
+"""What `data.expect` may ask of a data set: nothing, or the counts above."""
+
+
 @dataclass(frozen=True)
 class FerData:
     """A data set in FER-2013's terms, in the row order of its CSV file.

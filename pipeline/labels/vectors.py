@@ -9,14 +9,16 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
-from gensim.models import KeyedVectors
 
 from pipeline.errors import UserError
 from pipeline.files import replacing, sha256
+
+if TYPE_CHECKING:
+    from gensim.models import KeyedVectors
 
 Words = Mapping[str, str | Sequence[str]]
 """For each label the word, the phrase ("very happy") or the list of words that stands for it."""
@@ -117,6 +119,8 @@ def read_vectors(path: Path, words: set[str]) -> KeyedVectors:
     The file is streamed and only the wanted rows are kept: seven words out of the 3.6 GB of
     GoogleNews cost a few kilobytes of memory. Raises UserError for a missing or malformed file.
     """
+    from gensim.models import KeyedVectors  # takes half a second, and only the embed stage reads words
+
     rows: dict[str, npt.NDArray[np.float32]] = {}
     for word, read in _entries(path):
         if word in words and word not in rows:  # gensim, too, keeps the first of two equal words
