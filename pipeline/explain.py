@@ -7,7 +7,7 @@ from captum.attr import LayerAttribution, LayerGradCam
 from torch import Tensor
 
 from pipeline.losses import Loss
-from pipeline.model import FerNet
+from pipeline.model import Block, FerNet
 
 CHUNK = 128
 """Images per backward pass: bounds memory, changes nothing."""
@@ -16,10 +16,13 @@ CHUNK = 128
 def heat_maps(network: FerNet, loss: Loss, pixels: Tensor, classes: Tensor) -> Tensor:
     """For each image, how much each place speaks for `classes[n]`: float32 [N, H, W], 0 to 1.
 
-    pixels: uint8 [N, 1, H, W]; classes: int64 [N]. The map has the resolution of the last block and is
-    interpolated to the image's; each is scaled to its own maximum, an image without support stays 0.
+    pixels: uint8 [N, 1, H, W]; classes: int64 [N]. The map is that of the last convolution before the last
+    pooling (6 x 6 for 48 pixels; after it 3 x 3 would be left), interpolated to the image's size; each is
+    scaled to its own maximum, an image without support stays 0.
     """
-    cam = LayerGradCam(lambda images: loss.scores(network(images)), network.blocks[-1])
+    last = network.blocks[-1]
+    assert isinstance(last, Block)
+    cam = LayerGradCam(lambda images: loss.scores(network(images)), last.conv1)
     maps = []
     for chunk, target in zip(pixels.split(CHUNK), classes.split(CHUNK), strict=True):
         coarse = cam.attribute(chunk.float(), target, relu_attributions=True)

@@ -34,9 +34,9 @@ def make(name: str = "cross_entropy") -> Loss:
 
 
 def plain_grad_cam(made: FerNet, loss: Loss, image: Tensor, label: int) -> Tensor:
-    """ReLU of the sum over channels of (mean over places of d score / d A) times A, A the last block's output."""
+    """ReLU of the sum over channels of (mean over places of d score / d A) times A, A the last pooling's input."""
     outputs: list[Tensor] = []
-    made.blocks[-1].register_forward_hook(lambda block, inputs, output: outputs.append(output))
+    made.blocks[-1].conv1.register_forward_hook(lambda layer, inputs, output: outputs.append(output))
     score = loss.scores(made(image.float()[None]))[0, label]
     features = outputs[0]
     (gradient,) = torch.autograd.grad(score, features)
