@@ -103,7 +103,7 @@ def main(model: str, seed: str) -> None:
             },
         )
         cells.log_training(run, cell)
-    checkpoint.remove()
+        checkpoint.remove()
 
 
 def split(data: FerData, name: str) -> Images:
