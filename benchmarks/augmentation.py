@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.machine import header
 from benchmarks.timing import Case, alternate, table
 from pipeline import config
-from pipeline.augment import GREY, Augment, augment
+from pipeline.augment import DRAWS, GREY, Augment, augment
 
 SIDE = 48
 
@@ -73,7 +73,7 @@ def cases(size: int, batch: int, spec: Augment) -> dict[str, Case]:
 
     def batched(threads: int) -> Tensor:
         torch.set_num_threads(threads)
-        return augment(tensors.float(), flip, size, spec, generator)
+        return augment(tensors.float(), flip, size, spec, torch.rand(batch, DRAWS, generator=generator))
 
     return {
         "all threads": lambda: batched(threads),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import timeit
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 Case = Callable[[], object]
+Name = TypeVar("Name", bound=Hashable)
 
 
-def alternate(cases: Mapping[str, Case], rounds: int, turn: float = 0.05) -> dict[str, float]:
+def alternate(cases: Mapping[Name, Case], rounds: int, turn: float = 0.05) -> dict[Name, float]:
     """Best seconds per call of each case over `rounds` rounds.
 
     The cases take turns, so that a slow minute of the machine hits them all. A turn repeats its case

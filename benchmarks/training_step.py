@@ -2,15 +2,14 @@
 
     python -m benchmarks.training_step [--rounds 5]
 
-A step is what the loop of pipeline.training does with a batch: augment, forward, loss, backward, SGD,
-moving average, under the settings of stages.train. Operations are counted in forward and backward
+A step is what pipeline.training does with a batch: augment, forward, loss, backward, SGD, moving average,
+under the settings of stages.train. Operations are counted in forward and backward
 (convolutions and matrix products) and divided by the time of these two alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -23,12 +22,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.machine import header
 from benchmarks.timing import Case, alternate, table
 from pipeline import config
-from pipeline.augment import augment
+from pipeline.augment import DRAWS, augment
 from pipeline.data.fer import LABELS
-from pipeline.losses import LOSSES, Loss
+from pipeline.losses import LOSSES
 from pipeline.machine import Hardware
 from pipeline.model import FerNet
-from pipeline.training import Images, Recipe, decay_groups, follow
+from pipeline.training import Images, Learner
 
 FER2013 = 28_709
 """Training images of FER-2013."""
@@ -36,72 +35,56 @@ FER2013 = 28_709
 
 @dataclass(frozen=True)
 class Trainer:
-    """A network in training, one batch at a time."""
+    """A learner with random images to learn from: no step is faster for what an image shows."""
 
-    recipe: Recipe
-    hardware: Hardware
-    loss: Loss
+    learner: Learner
     data: Images
-    network: FerNet
-    average: dict[str, Tensor]
-    optimizer: torch.optim.Optimizer
+    learning_rate: float
     generator: torch.Generator
 
     @classmethod
     def fresh(cls, params: config.Params, hardware: Hardware, images: int = 1024) -> Trainer:
-        """The baseline's loss and rate, on random images: no step is faster for what an image shows."""
-        settings, recipe, device = (
-            params.model(params.compare.baseline),
-            params.chosen_recipe,
-            hardware.device,
-        )
+        """The baseline's loss and rate with the chosen recipe."""
+        settings, recipe = params.model(params.compare.baseline), params.chosen_recipe
         torch.manual_seed(0)
         network = FerNet(recipe.widths, len(LABELS), mean=127.5, std=64.0)
-        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        loss = LOSSES[settings.loss](torch.eye(len(LABELS), device=hardware.device), **settings.options)
         pixels = torch.randint(256, (images, 1, 48, 48), dtype=torch.uint8)
         return cls(
-            recipe=recipe,
-            hardware=hardware,
-            loss=LOSSES[settings.loss](torch.eye(len(LABELS), device=device), **settings.options),
-            data=Images(pixels, torch.randint(len(LABELS), (images,))).to(device),
-            network=network,
-            average=copy.deepcopy(network).state_dict(),
-            optimizer=torch.optim.SGD(
-                decay_groups(network, recipe), settings.learning_rate, recipe.momentum, nesterov=True
-            ),
-            generator=torch.Generator().manual_seed(0),
+            Learner(network, loss, recipe, hardware),
+            Images(pixels, torch.randint(len(LABELS), (images,))).to(hardware.device),
+            settings.learning_rate,
+            torch.Generator().manual_seed(0),
         )
 
     def step(self, size: int) -> None:
-        rows = torch.randint(len(self.data.labels), (self.recipe.batch_size,), generator=self.generator)
-        rows = rows.to(self.hardware.device)
-        flip = torch.rand(len(rows), generator=self.generator).to(rows.device) < 0.5
-        images = augment(
-            self.data.pixels[rows].float(), flip, size, self.recipe.augment, self.generator
-        ).contiguous(memory_format=torch.channels_last)
-        self.forward_backward(images, self.data.labels[rows])
-        self.optimizer.step()
-        follow(self.average, self.network, self.recipe.ema_decay)
+        recipe, device = self.learner.recipe, self.learner.hardware.device
+        count = recipe.batch_size
+        rows = torch.randint(len(self.data.labels), (count,), generator=self.generator).to(device)
+        flip = (torch.rand(count, generator=self.generator) < 0.5).to(device)
+        draws = torch.rand(count, DRAWS, generator=self.generator).to(device)
+        images = augment(self.data.pixels[rows].float(), flip, size, recipe.augment, draws)
+        self.learner.step(images, self.data.labels[rows], self.learning_rate, recipe.ema_decay)
         self.wait()
 
     def forward_backward(self, images: Tensor, labels: Tensor) -> None:
-        with self.hardware.autocast():
-            output = self.network(images)
-        value = self.loss(output, labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        """The part of a step that the network's operations are counted in."""
+        with self.learner.hardware.autocast():
+            output = self.learner.model(images)
+        self.learner.optimizer.zero_grad(set_to_none=True)
+        self.learner.loss(output, labels).backward()
         self.wait()
 
     def wait(self) -> None:
         """A GPU works on while Python goes ahead: time means something only after it is done."""
-        if self.hardware.device == "cuda":
+        if self.learner.hardware.device == "cuda":
             torch.cuda.synchronize()
 
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
         """One batch that is ready for the network."""
-        count = self.recipe.batch_size
+        count = self.learner.recipe.batch_size
         images = torch.nn.functional.interpolate(self.data.pixels[:count].float(), (size, size))
-        return images.contiguous(memory_format=torch.channels_last), self.data.labels[:count]
+        return images.contiguous(memory_format=self.learner.hardware.layout), self.data.labels[:count]
 
     def flop(self, size: int) -> int:
         """Floating point operations of forward and backward over one batch."""
@@ -121,9 +104,10 @@ def main() -> None:
     params = config.load()
     recipe = params.chosen_recipe
     device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
+    threads = torch.get_num_threads()
     trainers = {
-        "fp32": Trainer.fresh(params, Hardware(device, "fp32")),
-        "bf16": Trainer.fresh(params, Hardware(device, "bf16")),
+        "fp32": Trainer.fresh(params, Hardware(device, "fp32", threads=threads)),
+        "bf16": Trainer.fresh(params, Hardware(device, "bf16", threads=threads)),
     }
 
     sizes = sorted(set(recipe.sizes))
@@ -141,7 +125,7 @@ def main() -> None:
             row.append(f"{recipe.batch_size / seconds[f'step {size} {precision}']:,.0f}")
             row.append(f"{flop / seconds[f'network {size} {precision}'] / 1e9:,.0f}")
         rows.append([*row, f"{seconds[f'step {size} fp32'] / seconds[f'step {size} bf16']:.2f}"])
-    where = torch.cuda.get_device_name() if device == "cuda" else f"Torch threads: {torch.get_num_threads()}"
+    where = torch.cuda.get_device_name() if device == "cuda" else f"Torch threads: {threads}"
     print(header())
     print(f"{where}, batches of {recipe.batch_size}, widths {recipe.widths}, best of {rounds}\n")
     headings = ["size", "MFLOP/image", "fp32 images/s", "GFLOP/s", "bf16 images/s", "GFLOP/s", "bf16 / fp32"]

@@ -1,6 +1,8 @@
 """Augmentation of whole batches of tensors: every image gets its own parameters, no Python loop.
 
-Images are float [B, 1, H, W] in grey levels 0 to 255. All randomness comes from the generator passed in.
+Images are float [B, 1, H, W] in grey levels 0 to 255. Nothing here is random: each image comes with a row
+of numbers drawn beforehand, so a whole epoch is drawn (and sent to a GPU) at once, and processes that
+share a batch all know its numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 GREY = 127.5
+DRAWS = 8
+"""Random numbers per image, uniform from 0 to below 1: rotation, zoom, two shifts, two for light, two for cut-out."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,16 @@ def flips(count: int, epoch: int, generator: torch.Generator) -> Tensor:
     return (torch.rand(count, generator=generator) < 0.5) ^ (epoch % 2 == 1)
 
 
-def augment(images: Tensor, flip: Tensor, size: int, spec: Augment, generator: torch.Generator) -> Tensor:
-    """Rotate, zoom, shift and mirror in one bilinear resampling to [B, 1, size, size], then light and cut-out."""
+def augment(images: Tensor, flip: Tensor, size: int, spec: Augment, draws: Tensor) -> Tensor:
+    """Rotate, zoom, shift and mirror in one bilinear resampling to [B, 1, size, size], then light and cut-out.
+
+    flip: bool [B]; draws: float [B, DRAWS], uniform from 0 to below 1.
+    """
     count = len(images)
-
-    def symmetric(limit: float) -> Tensor:
-        return (torch.rand(count, generator=generator) * 2 - 1).to(images.device) * limit
-
-    angle, scale = symmetric(math.radians(spec.rotation)), symmetric(spec.zoom).exp()
+    signed = (draws * 2 - 1).unbind(1)  # each from -1 to 1
+    angle, scale = signed[0] * math.radians(spec.rotation), (signed[1] * spec.zoom).exp()
     # affine_grid's unit is half an image: a shift of the whole width would be 2.
-    shift_x, shift_y = symmetric(2 * spec.shift), symmetric(2 * spec.shift)
+    shift_x, shift_y = signed[2] * 2 * spec.shift, signed[3] * 2 * spec.shift
     mirror = 1 - 2 * flip.to(images)
     cosine, sine = angle.cos() * scale, angle.sin() * scale
     rows = [
@@ -60,18 +64,21 @@ def augment(images: Tensor, flip: Tensor, size: int, spec: Augment, generator: t
     grid = F.affine_grid(torch.stack(rows, 1), [count, 1, size, size], align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
-    brightness = symmetric(spec.brightness)[:, None, None, None]
-    contrast = symmetric(spec.contrast).exp()[:, None, None, None]
+    brightness = (signed[4] * spec.brightness)[:, None, None, None]
+    contrast = (signed[5] * spec.contrast).exp()[:, None, None, None]
     lit = (moved - GREY) * contrast + GREY + brightness
-    return cutout(lit, round(spec.cutout * size), generator) if spec.cutout else lit
+    return cutout(lit, round(spec.cutout * size), draws[:, 6:8]) if spec.cutout else lit
 
 
-def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Blank one square of `side` pixels per image with grey (DeVries & Taylor 2017); it may overlap the border."""
-    count, _, height, width = images.shape
+def cutout(images: Tensor, side: int, draws: Tensor) -> Tensor:
+    """Blank one square of `side` pixels per image with grey (DeVries & Taylor 2017); it may overlap the border.
+
+    draws: float [B, 2], uniform from 0 to below 1: where the square is, from top to bottom and left to right.
+    """
+    _, _, height, width = images.shape
     half = side // 2
-    top = torch.randint(-half, height - half, (count, 1), generator=generator).to(images.device)
-    left = torch.randint(-half, width - half, (count, 1), generator=generator).to(images.device)
+    top = (draws[:, :1] * height).long() - half
+    left = (draws[:, 1:] * width).long() - half
     rows = torch.arange(height, device=images.device) - top
     columns = torch.arange(width, device=images.device) - left
     inside_rows, inside_columns = (rows >= 0) & (rows < side), (columns >= 0) & (columns < side)

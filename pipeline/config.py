@@ -23,6 +23,7 @@ from pipeline.data.synthetic import Synthetic
 from pipeline.decode import DECODERS
 from pipeline.errors import UserError
 from pipeline.losses import LOSSES
+from pipeline.machine import MEMORY_FORMATS, PRECISIONS, MachineParams
 from pipeline.training import Recipe
 
 T = TypeVar("T")
@@ -85,6 +86,7 @@ class Params:
     models: dict[str, ModelParams]
     recipe: str
     recipes: dict[str, Recipe]
+    machine: MachineParams
     evaluate: EvaluateParams
     compare: CompareParams
 
@@ -106,9 +108,17 @@ def load(path: Path = Path("params.yaml")) -> Params:
     if not path.exists():
         raise UserError(f"{path} does not exist: run stages from the repository's root.")
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+        return parse(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not valid YAML: {error}.") from None
+
+
+def parse(text: str) -> Params:
+    """The same from the file's text."""
+    try:
+        raw = yaml.load(text, _UniqueKeys)
+    except yaml.YAMLError as error:
+        raise UserError(f"params.yaml is not valid YAML: {' '.join(str(error).split())}.") from None
     params = build(Params, raw, "")
     _check(params)
     return params
@@ -188,7 +198,8 @@ def _wrong_type(kind: Any, value: Any, key: str) -> UserError:
     elif typing.get_origin(kind) in (tuple, list):
         wanted = "a list"
     else:
-        wanted = plain.get(kind, "text or a list of texts")
+        several = [typing.get_origin(option) or option for option in typing.get_args(kind)]
+        wanted = plain.get(kind, "text or a list of texts" if list in several else "text or a whole number")
     hint = (
         " (YAML reads numbers such as 1e-4 as text: write 1.0e-4)"
         if kind is float and isinstance(value, str)
@@ -280,6 +291,17 @@ def _check(params: Params) -> None:
     for name, recipe in params.recipes.items():
         for field, holds, rule in recipe.rules():
             _require(holds, f"recipes.{name}.{field}", rule, _field(recipe, field))
+
+    machine = params.machine
+    _one_of("machine.precision", machine.precision, PRECISIONS)
+    _one_of("machine.memory_format", machine.memory_format, MEMORY_FORMATS)
+    threads = machine.threads
+    _require(
+        threads == "auto" or (isinstance(threads, int) and threads >= 1),
+        "machine.threads",
+        "auto or a whole number from 1",
+        threads,
+    )
 
     _require(params.evaluate.heat_maps >= 2, "evaluate.heat_maps", "2 or more", params.evaluate.heat_maps)
     faces = params.evaluate.class_mean_faces

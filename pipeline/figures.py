@@ -18,7 +18,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from pipeline.files import replacing
 from pipeline.metrics import CALIBRATION_BINS, expected_calibration_error, reliability_bins
@@ -243,6 +243,25 @@ def validation_curves(curves: Mapping[str, Sequence[Sequence[tuple[float, float]
         axis.yaxis.set_major_formatter(PercentFormatter(1))
         axis.grid()
         figure.legend(loc="outside right upper", fontsize=9, handlelength=3)
+
+
+def speed_curves(runs: Mapping[str, Sequence[Sequence[tuple[float, float]]]], path: Path) -> None:
+    """Accuracy on PublicTest against training time: per recipe, one line of (seconds, accuracy) per seed."""
+    with _figure(path, 8.0, 4.5, "Accuracy on PublicTest against training time") as figure:
+        axis = figure.add_subplot()
+        for (recipe, lines), colour in zip(runs.items(), cycle(COLOURS)):
+            for number, line in enumerate(lines):
+                seconds, accuracy = zip(*line, strict=True)
+                minutes = [second / 60 for second in seconds]
+                axis.plot(
+                    minutes, accuracy, "o-", markersize=3, color=colour, label=recipe if not number else None
+                )
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda minutes, _: f"{minutes:g}"))
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.set_xlabel("minutes of training")
+        axis.grid(axis="y")
+        axis.legend(loc="lower right")
 
 
 def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:

@@ -1,29 +1,64 @@
-"""What this machine is good at, measured once: the number format that trains faster here."""
+"""What this machine is good at, measured once: number format, memory format and threads for training."""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import platform
+import shutil
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
+from torch import nn
 
+from pipeline.errors import UserError
 from pipeline.files import write_json
 
 PRECISIONS = ("auto", "fp32", "bf16")
+MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
+MARGIN = 1.1
+"""How many times as fast a setting must be to be chosen before one that is listed earlier."""
+ROUNDS = 6
+PATIENCE = 10.0
+"""Seconds after which measuring ends: on a busy machine it would last, and not tell what the machine can do."""
+HOPELESS = 3
+"""How many times slower than the best a setting may be and still be measured again."""
+
+
+@dataclass(frozen=True)
+class MachineParams:
+    """What params.yaml says of the machine; "auto" is measured."""
+
+    precision: str
+    memory_format: str
+    threads: str | int
+    compile: bool
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and in which number format to compute."""
+    """Where and how to compute."""
 
     device: Literal["cpu", "cuda"]
     precision: Literal["fp32", "bf16"]
+    memory_format: Literal["channels_last", "contiguous"] = "channels_last"
+    threads: int = 1
+    compile: bool = False
+
+    def __str__(self) -> str:
+        threads = f", {self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else ""
+        return f"{self.device}, {self.precision}, {self.memory_format}{threads}{', compiled' * self.compile}"
+
+    @property
+    def layout(self) -> torch.memory_format:
+        return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
     def autocast(self) -> AbstractContextManager[None]:
         if self.precision == "fp32":
@@ -31,23 +66,69 @@ class Hardware:
         return torch.autocast(self.device, torch.bfloat16)
 
 
-def choose(precision: str, cache: Path) -> Hardware:
-    """The hardware to train on: CUDA if there is one, `precision` as asked, or as measured for "auto".
+def choose(wishes: MachineParams, cache: Path) -> Hardware:
+    """CUDA if there is one; the rest as wished, or for "auto" what a small network trains fastest with.
 
-    Without bf16 units a processor computes bf16 slower than fp32, so it is measured (about a second)
-    and remembered in `cache` for this processor, thread count and PyTorch version.
+    A processor without bf16 units computes bf16 far slower than fp32, and on many cores a small network may
+    train faster with few of them. So the combinations are measured (about a second on two cores) and their
+    times kept in `cache` for this processor, number of threads and PyTorch version.
+    On a GPU nothing is measured: bf16 where it has it, channels_last.
+    Raises UserError if more threads are wished for than PyTorch may use.
     """
-    device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
-    if precision != "auto":
-        return Hardware(device, "bf16" if precision == "bf16" else "fp32")
-    if device == "cuda":
-        return Hardware(device, "bf16" if torch.cuda.is_bf16_supported() else "fp32")
-    machine = f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    remembered = _read(cache)
-    if remembered.get("machine") != machine or not isinstance(remembered.get("bf16_speedup"), float):
-        remembered = {"machine": machine, "bf16_speedup": round(_bf16_speedup(), 2)}
-        write_json(cache, remembered)
-    return Hardware(device, "bf16" if float(remembered["bf16_speedup"]) > 1.1 else "fp32")
+    torch.set_flush_denormal(True)  # before any other thread runs: those that do would not hear of it
+    compiled = wishes.compile and _can_compile()
+    most = torch.get_num_threads()
+    if torch.cuda.is_available():
+        bf16 = wishes.precision != "fp32" and torch.cuda.is_bf16_supported(including_emulation=False)
+        contiguous = wishes.memory_format == "contiguous"
+        return Hardware(
+            "cuda",
+            "bf16" if bf16 else "fp32",
+            "contiguous" if contiguous else "channels_last",
+            most,
+            compiled,
+        )
+    if isinstance(wishes.threads, int) and wishes.threads > most:
+        raise UserError(
+            f"params.yaml: 'machine.threads' is {wishes.threads}, but PyTorch may use {most} here: lower it or "
+            "raise OMP_NUM_THREADS."
+        )
+    candidates = [
+        Hardware("cpu", precision, layout, threads, compiled)
+        for threads, layout, precision in product(
+            [wishes.threads] if isinstance(wishes.threads, int) else _thread_counts(most),
+            MEMORY_FORMATS[1:] if wishes.memory_format == "auto" else [wishes.memory_format],
+            PRECISIONS[1:] if wishes.precision == "auto" else [wishes.precision],
+        )
+    ]
+    if len(candidates) == 1:
+        return candidates[0]
+    machine = f"{processor()}, {most} threads, torch {torch.__version__}"
+    seconds = _remembered(cache, machine)
+    if any(_name(candidate) not in seconds for candidate in candidates):
+        measured = _measure(candidates)
+        seconds |= measured
+        if len(measured) == len(candidates):
+            write_json(cache, {"machine": machine, "seconds": seconds})
+        else:
+            _warn("The machine is too busy to be measured: it will be at the next training.")
+    known = [candidate for candidate in candidates if _name(candidate) in seconds]
+    best = known[0]
+    for candidate in known[1:]:
+        if MARGIN * seconds[_name(candidate)] < seconds[_name(best)]:
+            best = candidate
+    return best
+
+
+def set_up(hardware: Hardware, seed: int) -> None:
+    """Make PyTorch compute on this hardware, repeatably: the same seed gives the same bits."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(hardware.threads)
+    torch.set_flush_denormal(True)  # numbers near zero would slow a processor down a hundredfold
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
+    torch.use_deterministic_algorithms(True)
+    # That would also fill all new memory, a guard against code that reads what it never wrote.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def processor() -> str:
@@ -61,22 +142,65 @@ def processor() -> str:
     return platform.machine()
 
 
-def _read(cache: Path) -> dict[str, float | str]:
+def _thread_counts(most: int) -> list[int]:
+    """`most` and every power of two below it, in falling order."""
+    return sorted({most, *(2**power for power in range(most.bit_length()) if 2**power < most)}, reverse=True)
+
+
+def _name(hardware: Hardware) -> str:
+    return f"{hardware.precision} {hardware.memory_format} {hardware.threads}"
+
+
+def _remembered(cache: Path, machine: str) -> dict[str, float]:
+    """Seconds by candidate as measured earlier on the same machine."""
     try:
-        return dict(json.loads(cache.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}  # nothing remembered, or by a version that wrote otherwise: measure again
+        facts = json.loads(cache.read_text(encoding="utf-8"))
+        if facts["machine"] == machine:
+            return {name: float(value) for name, value in facts["seconds"].items()}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        pass  # nothing remembered, or by a version that wrote otherwise: measure again
+    return {}
 
 
-def _bf16_speedup() -> float:
-    """Seconds of a convolution forward and backward in fp32 over those in bf16, best of five each, alternating."""
-    best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
-    for _ in range(6):
-        for dtype in best:
-            images = torch.randn(32, 64, 20, 20, dtype=dtype).to(memory_format=torch.channels_last)
-            images.requires_grad_()
-            weight = torch.randn(64, 64, 3, 3, dtype=dtype, requires_grad=True)
-            start = time.perf_counter()
-            F.conv2d(images, weight, padding=1).sum().backward()
-            best[dtype] = min(best[dtype], time.perf_counter() - start)
-    return best[torch.float32] / best[torch.bfloat16]
+def _measure(candidates: Sequence[Hardware]) -> dict[str, float]:
+    """Best seconds of a training step of one block, in turns; what is far behind gets no further turn.
+
+    Candidates that the time did not suffice for are missing.
+    """
+    threads, end = torch.get_num_threads(), time.perf_counter() + PATIENCE
+    best: dict[Hardware, float] = {}
+    try:
+        for candidate in ROUNDS * list(candidates):
+            if best.get(candidate, 0.0) > HOPELESS * min(best.values(), default=0.0):
+                continue
+            if time.perf_counter() > end:
+                break
+            torch.set_num_threads(candidate.threads)
+            best[candidate] = min(best.get(candidate, float("inf")), _step_seconds(candidate))
+    finally:
+        torch.set_num_threads(threads)
+    return {_name(candidate): round(seconds, 5) for candidate, seconds in best.items()}
+
+
+def _step_seconds(hardware: Hardware) -> float:
+    """Forward and backward through the kinds of layers of `FerNet`, at a usual size: 3 GFLOP."""
+    layers = [nn.Conv2d(32, 64, 3, padding=1), nn.MaxPool2d(2), nn.BatchNorm2d(64), nn.GELU()]
+    block = nn.Sequential(*layers, nn.Conv2d(64, 64, 3, padding=1)).to(memory_format=hardware.layout)  # type: ignore[call-overload]
+    images = torch.ones(32, 32, 24, 24).to(memory_format=hardware.layout).requires_grad_()
+    start = time.perf_counter()
+    with hardware.autocast():
+        output = block(images)
+    output.float().sum().backward()
+    return time.perf_counter() - start
+
+
+def _can_compile() -> bool:
+    """Whether torch.compile finds the C++ compiler it needs; if not, say so and go on without."""
+    found = any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++") if name)
+    if not found:
+        _warn("No C++ compiler was found: machine.compile is ignored.")
+    return found
+
+
+def _warn(text: str) -> None:
+    logging.getLogger(__name__).warning(text)

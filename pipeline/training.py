@@ -12,20 +12,27 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.augment import Augment, augment, flips
-from pipeline.checkpoint import Checkpoint
+from pipeline.augment import DRAWS, Augment, augment, flips
+from pipeline.checkpoint import Checkpoint, Groups
 from pipeline.errors import UserError
 from pipeline.losses import Loss
-from pipeline.machine import PRECISIONS, Hardware
+from pipeline.machine import Hardware
 from pipeline.model import FerNet
+from pipeline.parallel import Group, require_equal_shares
 
 CHUNK = 512
 """Images per forward pass where no gradient is needed."""
+SINGLE = Group()
+"""A process that trains on its own."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained, whatever the loss. Sizes in pixels; warmup as a share of all steps."""
+    """How a network is trained, whatever the loss. Sizes in pixels; warmup as a share of all steps.
+
+    self_distillation: the weight that the network's own earlier predictions have reached in the last epoch,
+    beside the labels (Kim et al. 2021, with the averages of Laine & Aila 2017); 0: none.
+    """
 
     widths: tuple[int, ...]
     epochs: int
@@ -35,7 +42,7 @@ class Recipe:
     weight_decay: float
     warmup: float
     ema_decay: float
-    precision: str
+    self_distillation: float
     augment: Augment
 
     def rules(self) -> Iterator[tuple[str, bool, str]]:
@@ -49,7 +56,7 @@ class Recipe:
         yield "weight_decay", self.weight_decay >= 0, "0 or more"
         yield "warmup", 0 <= self.warmup < 1, "from 0 to below 1"
         yield "ema_decay", 0 <= self.ema_decay < 1, "from 0 to below 1"
-        yield "precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"
+        yield "self_distillation", 0 <= self.self_distillation < 1, "from 0 to below 1"
         for name in ("rotation", "zoom", "shift", "brightness", "contrast"):
             yield f"augment.{name}", getattr(self.augment, name) >= 0, "0 or more"
         yield "augment.cutout", 0 <= self.augment.cutout < 1, "from 0 to below 1"
@@ -69,6 +76,14 @@ class Images:
     def to(self, device: str) -> Images:
         return Images(self.pixels.to(device), self.labels.to(device))
 
+    def grey_levels(self) -> tuple[float, float]:
+        """Mean and standard deviation over all pixels, to four decimals."""
+        counts = torch.bincount(self.pixels.flatten(), minlength=256).double()  # no copy in a wider type
+        levels = torch.arange(256, dtype=torch.float64)
+        mean = counts @ levels / counts.sum()
+        variance = counts @ (levels - mean).square() / counts.sum()
+        return round(float(mean), 4), round(float(variance.sqrt()), 4)
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -84,11 +99,11 @@ class Epoch:
 
 @dataclass
 class Progress:
-    """What a training has reached: the epochs so far, the best of them on PublicTest, seconds spent."""
+    """What a training has reached: the epochs so far, the seconds of each, the best of them on PublicTest."""
 
     history: list[Epoch] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
     best_epoch: int = -1
-    seconds: float = 0.0
 
 
 def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
@@ -97,6 +112,78 @@ def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float
     if step < rise:
         return peak * (step + 1) / (rise + 1)
     return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What the network itself thought of a batch in earlier epochs [B, K], and how much that counts."""
+
+    probabilities: Tensor
+    weight: float
+
+
+class Learner:
+    """What a step changes: the network, its moving average, and the optimiser's momentum."""
+
+    def __init__(
+        self, network: FerNet, loss: Loss, recipe: Recipe, hardware: Hardware, group: Group = SINGLE
+    ) -> None:
+        network.to(hardware.device, memory_format=hardware.layout)  # type: ignore[call-overload]
+        self.network, self.loss, self.recipe, self.hardware, self.group = (
+            network,
+            loss,
+            recipe,
+            hardware,
+            group,
+        )
+        self.averaged = copy.deepcopy(network)
+        self.average = self.averaged.state_dict()
+        self.optimizer = torch.optim.SGD(
+            decay_groups(network, recipe), momentum=recipe.momentum, nesterov=True
+        )
+        model = group.wrap(network)
+        self.model = torch.compile(model) if hardware.compile else model
+
+    def step(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        learning_rate: float,
+        decay: float,
+        opinion: Opinion | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Learn from a batch: this process's share of the images, all of the labels.
+
+        Returns the batch's loss and its scores [B, K], both without gradient.
+        """
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = learning_rate
+        with self.hardware.autocast():
+            output = self.model(images.contiguous(memory_format=self.hardware.layout))
+        output = self.group.join(output)
+        value, scores = self.loss(output, labels), self.loss.scores(output)
+        if opinion is not None:
+            own = nn.functional.cross_entropy(scores, opinion.probabilities)
+            value = (1 - opinion.weight) * value + opinion.weight * own
+        self.optimizer.zero_grad(set_to_none=True)
+        # Each process has the gradient of its share, and what is left in all of them is the mean: too small
+        # by the number of processes.
+        (self.group.size * value).backward()
+        self.optimizer.step()
+        follow(self.average, self.network, decay)
+        return value.detach(), scores.detach()
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "momentum": momentum(self.optimizer),
+        }
+
+    def restore(self, state: Groups) -> None:
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["average"])
+        restore_momentum(self.optimizer, state["momentum"])
 
 
 def train(
@@ -108,73 +195,70 @@ def train(
     learning_rate: float,
     seed: int,
     hardware: Hardware,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | None,
     on_epoch: Callable[[Epoch], None],
+    group: Group = SINGLE,
 ) -> tuple[dict[str, Tensor], Progress]:
     """Train `network` in place; return the averaged weights of the best epoch on PublicTest, and the history.
 
     Each epoch draws from a generator of its own, seeded by (seed, epoch), so an interrupted run that
-    goes on from its checkpoint ends exactly as an uninterrupted one.
+    goes on from its checkpoint ends exactly as an uninterrupted one. The processes of a group draw alike.
     Raises UserError if the loss stops being a number.
     """
     device = hardware.device
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     training, validation = training.to(device), validation.to(device)
-    optimizer = torch.optim.SGD(decay_groups(network, recipe), momentum=recipe.momentum, nesterov=True)
-    averaged = copy.deepcopy(network)
-    average = averaged.state_dict()
-    best: dict[str, Tensor] = {}
-    progress = Progress()
-    if (saved := checkpoint.load()) is not None:
-        groups, facts = saved
-        network.load_state_dict(groups["network"])
-        averaged.load_state_dict(groups["average"])
-        best = groups["best"]
-        restore_momentum(optimizer, groups["momentum"])
-        progress = Progress([Epoch(**row) for row in facts["history"]], facts["best_epoch"], facts["seconds"])
+    learner = Learner(network, loss, recipe, hardware, group)
+    # For each image the mean of the network's predictions in the epochs so far, the latest counting most.
+    opinions = torch.full((len(training.labels), len(loss.targets)), 1 / len(loss.targets), device=device)
+    progress, best = Progress(), dict[str, Tensor]()
+    if checkpoint and (saved := checkpoint.load()):
+        state, facts = saved
+        learner.restore(state)
+        best, opinions = state["best"], state["opinions"]["mean"].to(device)
+        progress = Progress([Epoch(**row) for row in facts["history"]], facts["seconds"], facts["best_epoch"])
 
     count = len(training.labels)
     batches = max(1, count // recipe.batch_size)  # the incomplete last batch is left out
+    require_equal_shares(min(count, recipe.batch_size), group.size)
     steps = recipe.epochs * batches
     for epoch in range(len(progress.history), recipe.epochs):
         start = time.perf_counter()
         generator = torch.Generator().manual_seed((seed << 20) + epoch)
-        flip = flips(count, epoch, torch.Generator().manual_seed(seed)).to(device)
         order = torch.randperm(count, generator=generator).to(device)
+        draws = torch.rand(count, DRAWS, generator=generator).to(device)
+        flip = flips(count, epoch, torch.Generator().manual_seed(seed)).to(device)
         size = recipe.size_in(epoch)
+        weight = recipe.self_distillation * epoch / recipe.epochs
         losses = torch.zeros(batches, device=device)
 
         network.train()
         for batch in range(batches):
             step = epoch * batches + batch
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(step, steps, learning_rate, recipe.warmup)
+            rate = learning_rate_at(step, steps, learning_rate, recipe.warmup)
             rows = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
-            images = augment(training.pixels[rows].float(), flip[rows], size, recipe.augment, generator)
-            with hardware.autocast():
-                output = network(images.contiguous(memory_format=torch.channels_last))
-            value = loss(output, training.labels[rows])
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            optimizer.step()
+            mine = group.share(rows)
+            images = augment(training.pixels[mine].float(), flip[mine], size, recipe.augment, draws[mine])
             # The average follows closely at first, then over the last 1 / (1 - decay) steps.
             decay = min(recipe.ema_decay, (1 + step) / (10 + step))
-            follow(average, network, decay)
-            losses[batch] = value.detach()  # read only after the epoch: no waiting for a GPU in each step
+            opinion = Opinion(opinions[rows], weight) if weight else None
+            # The losses are read only after the epoch: no waiting for a GPU in each step.
+            losses[batch], scores = learner.step(images, training.labels[rows], rate, decay, opinion)
+            if recipe.self_distillation:
+                opinions[rows] = opinions[rows].lerp(scores.softmax(1), 0.5)
 
         stop_if_not_finite(losses, epoch, learning_rate)
-        val_loss, val_accuracy = validate(averaged, loss, validation, hardware)
-        rate = optimizer.param_groups[0]["lr"]
+        val_loss, val_accuracy = validate(learner.averaged, loss, validation, hardware, group)
         row = Epoch(epoch, size, rate, float(losses.double().mean()), val_loss, val_accuracy)
         if val_accuracy > max((earlier.val_accuracy for earlier in progress.history), default=-1.0):
-            best, progress.best_epoch = {name: tensor.clone() for name, tensor in average.items()}, epoch
+            best = {name: tensor.clone() for name, tensor in learner.average.items()}
+            progress.best_epoch = epoch
         progress.history.append(row)
-        progress.seconds += time.perf_counter() - start
-        groups = {
-            "network": network.state_dict(), "average": average, "best": best, "momentum": momentum(optimizer)
-        }  # fmt: skip
-        checkpoint.save(groups, asdict(progress))
-        on_epoch(row)
+        progress.seconds.append(round(time.perf_counter() - start, 3))
+        if checkpoint and group.leads:
+            state = {**learner.state(), "best": best, "opinions": {"mean": opinions}}
+            checkpoint.save(state, asdict(progress))
+        if group.leads:
+            on_epoch(row)
     return best, progress
 
 
@@ -214,7 +298,7 @@ def stop_if_not_finite(losses: Tensor, epoch: int, learning_rate: float) -> None
     if len(bad):
         raise UserError(
             f"The loss is no longer a number since batch {int(bad[0])} of epoch {epoch}: try a learning rate "
-            f"below {learning_rate:g} (models.<name>.learning_rate) or precision: fp32 in the recipe."
+            f"below {learning_rate:g} (models.<name>.learning_rate) or machine.precision: fp32."
         )
 
 
@@ -225,22 +309,27 @@ def predict(network: FerNet, loss: Loss, pixels: Tensor, hardware: Hardware, fli
     scores = []
     for chunk in pixels.split(CHUNK):
         images = chunk.to(hardware.device).float()
-        images = (images.flip(3) if flip else images).contiguous(memory_format=torch.channels_last)
+        images = (images.flip(3) if flip else images).contiguous(memory_format=hardware.layout)
         with hardware.autocast():
             output = network(images)
         scores.append(loss.scores(output))
     return torch.cat(scores)
 
 
-def validate(network: FerNet, loss: Loss, data: Images, hardware: Hardware) -> tuple[float, float]:
+def validate(
+    network: FerNet, loss: Loss, data: Images, hardware: Hardware, group: Group = SINGLE
+) -> tuple[float, float]:
     """Mean cross-entropy of the scores and accuracy, comparable between losses."""
-    scores = predict(network, loss, data.pixels, hardware)
+    count = len(data.labels)
+    rows = torch.arange(count + -count % group.size) % count  # equal shares: some images come twice
+    mine = data.pixels[group.share(rows)] if group.size > 1 else data.pixels
+    scores = group.join(predict(network, loss, mine, hardware))[:count]
     cross_entropy = nn.functional.cross_entropy(scores, data.labels)
     return float(cross_entropy), float((scores.argmax(1) == data.labels).float().mean())
 
 
-def training_flop(network: FerNet, recipe: Recipe, images: int) -> int:
-    """Floating point operations of a whole training: a forward pass costs f, a step about 3 f."""
+def epoch_flop(network: FerNet, recipe: Recipe, images: int) -> list[int]:
+    """Floating point operations of each epoch: a forward pass costs f, a step about 3 f."""
     network = copy.deepcopy(network).eval()  # counting must not touch the normalisation statistics
     batch = 2
     forward = {}
@@ -249,4 +338,4 @@ def training_flop(network: FerNet, recipe: Recipe, images: int) -> int:
             network(torch.zeros(batch, 1, size, size))
         forward[size] = counter.get_total_flops() // batch
     seen = min(images, max(1, images // recipe.batch_size) * recipe.batch_size)
-    return sum(3 * forward[recipe.size_in(epoch)] * seen for epoch in range(recipe.epochs))
+    return [3 * forward[recipe.size_in(epoch)] * seen for epoch in range(recipe.epochs)]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pipeline import augment, checkpoint, config, files, losses, model, tracking, training
+from pipeline import augment, checkpoint, config, files, losses, model, parallel, tracking, training
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.labels.vectors import LabelVectors
@@ -25,7 +25,7 @@ LABEL_VECTORS = Path("data/labels/label_vectors.npz")
 DATA_EXPERIMENT = "data"
 """The MLflow experiment of fetch, prepare and embed; models are in one named after their data set."""
 
-CODE = (training, model, losses, augment, checkpoint)
+CODE = (training, model, losses, augment, checkpoint, parallel)
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ def settings(cell: Cell, params: config.Params) -> dict[str, Any]:
         "seed": cell.seed,
         "model": {"name": cell.model, **dataclasses.asdict(params.model(cell.model))},
         "recipe": {"name": params.recipe, **dataclasses.asdict(params.chosen_recipe)},
+        "machine": dataclasses.asdict(params.machine),
         "data": dataclasses.asdict(params.data),
         "labels": dataclasses.asdict(params.labels),
     }
@@ -152,7 +153,7 @@ def log_training(run: tracking.Run, cell: Cell) -> None:
     facts = files.read_json(cell.models / "model.json")
     run.curve(read_history(cell), "epoch")
     run.metrics({"training": {name: facts["training"][name] for name in sorted(facts["training"])}})
-    run.tags({"precision": facts["training"]["precision"], "device": facts["training"]["device"]})
+    run.tags({name: str(value) for name, value in facts["machine"].items()})
     run.artifacts(cell.models / "model.json", "training")
     run.artifacts(cell.history, "training")
 

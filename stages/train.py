@@ -3,55 +3,71 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock
+from torch import Tensor
 from tqdm import tqdm
 
-from pipeline import config, machine, tracking
+from pipeline import config, machine, parallel, tracking
 from pipeline.checkpoint import Checkpoint
 from pipeline.data.fer import LABELS, FerData
 from pipeline.files import repository, write_csv
 from pipeline.labels.vectors import LabelVectors
 from pipeline.losses import make_loss
 from pipeline.model import FerNet, save_model
-from pipeline.training import Epoch, Images, train, training_flop
+from pipeline.parallel import Group
+from pipeline.training import Epoch, Images, Progress, epoch_flop, train
 from stages import cell as cells
 from stages import run_stage
 from stages.cell import LABEL_VECTORS, PREPARED, Cell
 
 
 def main(model: str, seed: str) -> None:
-    params, cell = config.load(), Cell.parse(model, seed)
-    settings, recipe = params.model(model), params.chosen_recipe
+    with parallel.group() as group:
+        train_cell(Cell.parse(model, seed), group)
+
+
+def train_cell(cell: Cell, group: Group) -> None:
+    params = config.load()
+    settings, recipe = params.model(cell.model), params.chosen_recipe
     inputs = cells.training_inputs(cell, params)
     key = cells.run_key(cell, cells.digest(inputs))
     data = FerData.load(PREPARED)
     training, validation = split(data, "train"), split(data, "val")
-    hardware = machine.choose(recipe.precision, repository() / ".machine" / "precision.json")
-    # Another device, number format, thread count or PyTorch rounds otherwise and cannot go on exactly.
-    arithmetic = f"{hardware.device}-{hardware.precision}-{torch.get_num_threads()}-{torch.__version__}"
+    hardware = group.agree(lambda: machine.choose(params.machine, repository() / ".machine" / "speed.json"))
+    # Another way to compute rounds otherwise and cannot go on exactly.
+    arithmetic = f"{hardware} x {group.size}, torch {torch.__version__}".replace(", ", "-").replace(" ", "")
     checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{arithmetic}.safetensors")
 
-    torch.manual_seed(cell.seed)
-    torch.set_flush_denormal(True)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
-    torch.use_deterministic_algorithms(True)
+    machine.set_up(hardware, cell.seed)
     loss = make_loss(
         settings.loss, settings.options, LabelVectors.load(LABEL_VECTORS).of(LABELS), hardware.device
     )
+    mean, std = training.grey_levels()
     description: dict[str, Any] = {
         "widths": list(recipe.widths),
         "outputs": loss.targets.shape[1] if loss.needs_vectors else len(LABELS),
-        "mean": round(float(training.pixels.float().mean()), 4),
-        "std": round(float(training.pixels.float().std()), 4),
+        "mean": mean,
+        "std": std,
     }
     network = FerNet(**description)
-    flop = training_flop(network, recipe, len(training.labels))
+    flop = epoch_flop(network, recipe, len(training.labels))
+
+    def fit(on_epoch: Callable[[Epoch], None]) -> tuple[dict[str, Tensor], Progress]:
+        group.wait()  # until the first process has the lock, and so a checkpoint that no one else writes
+        return train(
+            network, loss, training, validation, recipe, settings.learning_rate, cell.seed,
+            hardware, checkpoint, on_epoch, group,
+        )  # fmt: skip
+
+    if not group.leads:
+        fit(lambda row: None)
+        return
 
     # Two experiments at once may train the same inputs: the second waits, or they would share a checkpoint.
     checkpoint.path.parent.mkdir(exist_ok=True)
@@ -62,25 +78,24 @@ def main(model: str, seed: str) -> None:
         ) as run,
     ):
         cells.log_inputs(run, cells.settings(cell, params))
+        print(f"{cell.key}, {params.recipe} recipe: {sum(flop):.2e} FLOP on {hardware} x {group.size}")
         with tracking.system_metrics(run), Table(recipe.epochs) as table:
 
             def on_epoch(row: Epoch) -> None:
                 table.row(row)
                 run.curve([dataclasses.asdict(row)], "epoch")
 
-            best, progress = train(
-                network, loss, training, validation, recipe, settings.learning_rate, cell.seed,
-                hardware, checkpoint, on_epoch,
-            )  # fmt: skip
+            best, progress = fit(on_epoch)
 
         rows = [dataclasses.astuple(epoch) for epoch in progress.history]
         write_csv(cell.history, [field.name for field in dataclasses.fields(Epoch)], rows)
+        seconds = sum(progress.seconds)
         facts = {
-            "seconds": round(progress.seconds, 2),
+            "seconds": round(seconds, 2),
             "epochs": recipe.epochs,
             "best_epoch": progress.best_epoch,
-            "flop": flop,
-            "images_per_second": round(recipe.epochs * len(training.labels) / progress.seconds, 1),
+            "flop": sum(flop),
+            "images_per_second": round(recipe.epochs * len(training.labels) / seconds, 1),
             "precision": hardware.precision,
             "device": hardware.device,
         }
@@ -88,16 +103,19 @@ def main(model: str, seed: str) -> None:
             cell.models,
             best,
             {
-                "model": model,
+                "model": cell.model,
                 "seed": cell.seed,
                 "inputs_digest": cells.digest(inputs),
                 "settings": cells.settings(cell, params),
                 "network": description,
                 "loss": {"name": settings.loss, "options": settings.options},
                 "training": facts,
+                "epoch_seconds": progress.seconds,
+                "epoch_flop": flop,
                 "machine": {
                     "processor": machine.processor(),
-                    "threads": torch.get_num_threads(),
+                    **dataclasses.asdict(hardware),
+                    "processes": group.size,
                     "torch": str(torch.__version__),
                 },
             },

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from pipeline.augment import GREY, Augment, augment, cutout, flips
+from pipeline.augment import DRAWS, GREY, Augment, augment, cutout, flips
 
 NONE = Augment(rotation=0, zoom=0, shift=0, brightness=0, contrast=0, cutout=0)
 ALL = Augment(rotation=15, zoom=0.1, shift=0.1, brightness=10, contrast=0.2, cutout=0.2)
@@ -29,18 +29,22 @@ def smooth(count: int = 1) -> Tensor:
     return torch.from_numpy(127.5 + 400 * blurred).float()[:, None]
 
 
-def no_flip(count: int) -> Tensor:
-    return torch.zeros(count, dtype=torch.bool)
+def uniform(count: int, columns: int = DRAWS, seed: int = 0) -> Tensor:
+    return torch.rand(count, columns, generator=seeded(seed))
 
 
-def apply(images: Tensor, spec: Augment, flip: bool = False, size: int = SIZE, seed: int = 0) -> Tensor:
-    return augment(images, torch.full((len(images),), flip), size, spec, seeded(seed))
+def apply(
+    images: Tensor, spec: Augment, flip: bool = False, size: int = SIZE, draws: Tensor | None = None
+) -> Tensor:
+    """All images mirrored or none; random numbers unless they are given."""
+    draws = uniform(len(images)) if draws is None else draws
+    return augment(images, torch.full((len(images),), flip), size, spec, draws)
 
 
 @pytest.fixture
-def extreme(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every parameter is drawn at the upper end of its range."""
-    monkeypatch.setattr(torch, "rand", lambda count, generator: torch.ones(count))
+def extreme() -> Tensor:
+    """Draws for one image with every parameter at the upper end of its range."""
+    return torch.ones(1, DRAWS)
 
 
 @pytest.mark.parametrize("size", [48, 44, 40, 24, 96])
@@ -57,47 +61,44 @@ def test_without_changes_only_the_size_changes(size: int) -> None:
 def test_flipped_images_are_mirrored_and_the_others_are_not() -> None:
     images = smooth(4)
     flip = torch.tensor([True, False, False, True])
-    found = augment(images, flip, SIZE, NONE, seeded())
+    found = augment(images, flip, SIZE, NONE, uniform(4))
     expected = torch.stack(
         [image.flip(2) if mirrored else image for image, mirrored in zip(images, flip, strict=True)]
     )
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 
-@pytest.mark.usefixtures("extreme")
 @pytest.mark.parametrize("degrees", [7.0, 30.0, 90.0])
-def test_rotation_is_scipys(degrees: float) -> None:
+def test_rotation_is_scipys(degrees: float, extreme: Tensor) -> None:
     image = smooth()
-    found = apply(image, replace(NONE, rotation=degrees))[0, 0].numpy()
+    found = apply(image, replace(NONE, rotation=degrees), draws=extreme)[0, 0].numpy()
     expected = ndimage.rotate(image[0, 0].numpy(), degrees, reshape=False, order=1, mode="nearest")
     np.testing.assert_allclose(found, expected, atol=0.01)
 
 
-@pytest.mark.usefixtures("extreme")
-def test_zoom_is_the_logarithm_of_the_scale() -> None:
+def test_zoom_is_the_logarithm_of_the_scale(extreme: Tensor) -> None:
     image = smooth()
     scale, centre = 1.2, (SIZE - 1) / 2
-    found = apply(image, replace(NONE, zoom=float(np.log(scale))))[0, 0].numpy()
+    found = apply(image, replace(NONE, zoom=float(np.log(scale))), draws=extreme)[0, 0].numpy()
     matrix, offset = np.eye(2) * scale, centre - scale * centre
     expected = ndimage.affine_transform(image[0, 0].numpy(), matrix, offset, order=1, mode="nearest")
     np.testing.assert_allclose(found, expected, atol=0.01)
 
 
-@pytest.mark.usefixtures("extreme")
-def test_shift_is_a_share_of_the_width_in_both_directions() -> None:
+def test_shift_is_a_share_of_the_width_in_both_directions(extreme: Tensor) -> None:
     image = smooth()
-    found = apply(image, replace(NONE, shift=0.1))[0, 0].numpy()
+    found = apply(image, replace(NONE, shift=0.1), draws=extreme)[0, 0].numpy()
     expected = ndimage.shift(image[0, 0].numpy(), (-0.1 * SIZE, -0.1 * SIZE), order=1, mode="nearest")
     np.testing.assert_allclose(found, expected, atol=0.01)
 
 
-@pytest.mark.usefixtures("extreme")
 @pytest.mark.parametrize("flip", [False, True])
-def test_all_movements_at_once_are_one_resampling(flip: bool) -> None:
+def test_all_movements_at_once_are_one_resampling(flip: bool, extreme: Tensor) -> None:
     """Where a pixel of the result comes from: mirror, rotate and scale about the centre, then shift."""
     image = smooth()
     degrees, scale, shift = 20.0, 1.1, 0.05
-    found = apply(image, replace(NONE, rotation=degrees, zoom=float(np.log(scale)), shift=shift), flip)[0, 0]
+    spec = replace(NONE, rotation=degrees, zoom=float(np.log(scale)), shift=shift)
+    found = apply(image, spec, flip, draws=extreme)[0, 0]
 
     angle, centre = np.radians(degrees), np.full(2, (SIZE - 1) / 2)
     turn = np.array(
@@ -130,9 +131,9 @@ def test_contrast_scales_about_grey_up_to_the_limit_in_both_directions() -> None
     assert 0.19 < exponent.max() < 0.2001
 
 
-@pytest.mark.usefixtures("extreme")
-def test_contrast_comes_before_brightness() -> None:
-    found = apply(torch.full((1, 1, 8, 8), 100.0), replace(NONE, contrast=0.2, brightness=12), size=8)
+def test_contrast_comes_before_brightness(extreme: Tensor) -> None:
+    spec = replace(NONE, contrast=0.2, brightness=12)
+    found = apply(torch.full((1, 1, 8, 8), 100.0), spec, size=8, draws=extreme)
     assert found[0, 0, 0, 0].item() == pytest.approx(GREY + (100 - GREY) * np.exp(0.2) + 12, abs=1e-3)
 
 
@@ -146,30 +147,49 @@ def test_every_image_gets_its_own_parameters(field: str) -> None:
             assert not torch.allclose(found[i], found[j], atol=0.01)
 
 
-def test_the_generator_alone_decides() -> None:
-    images = smooth(5)
+def test_the_draws_alone_decide() -> None:
+    images, draws = smooth(5), uniform(5, seed=3)
     torch.manual_seed(1)
     state = torch.random.get_rng_state()
-    first = apply(images, ALL, seed=3)
+    first = apply(images, ALL, draws=draws)
     assert torch.equal(torch.random.get_rng_state(), state)
     torch.manual_seed(2)
-    assert torch.equal(apply(images, ALL, seed=3), first)
-    assert not torch.equal(apply(images, ALL, seed=4), first)
+    assert torch.equal(apply(images, ALL, draws=draws), first)
+    assert not torch.equal(apply(images, ALL, draws=uniform(5, seed=4)), first)
 
 
-def test_the_images_given_stay_as_they_were() -> None:
-    images = smooth(5)
-    before = images.clone()
-    apply(images, ALL)
-    cutout(images, 8, seeded())
-    assert torch.equal(images, before)
+@pytest.mark.parametrize("column", range(DRAWS))
+def test_every_image_depends_on_its_own_draws_only(column: int) -> None:
+    """And on each of them: there is no number that is drawn for nothing."""
+    images, draws = smooth(5), uniform(5)
+    before = apply(images, ALL, draws=draws)
+    draws[3, column] = (draws[3, column] + 0.5) % 1
+    changed = [not torch.equal(a, b) for a, b in zip(apply(images, ALL, draws=draws), before, strict=True)]
+    assert changed == [False, False, False, True, False]
+
+
+@pytest.mark.parametrize("part", [slice(0, 3), slice(3, 6), slice(2, 3), [5, 0, 4]], ids=str)
+def test_a_part_of_a_batch_is_augmented_as_in_the_whole(part: slice | list[int]) -> None:
+    """Bit for bit: processes that share a batch augment their own part only."""
+    images, flip, draws = smooth(6), torch.tensor([True, False, False, True, True, False]), uniform(6)
+    whole = augment(images, flip, 40, ALL, draws)
+    assert torch.equal(augment(images[part], flip[part], 40, ALL, draws[part]), whole[part])
+
+
+def test_what_is_given_stays_as_it_was() -> None:
+    images, draws = smooth(5), uniform(5)
+    before = images.clone(), draws.clone()
+    apply(images, ALL, draws=draws)
+    cutout(images, 8, draws[:, :2])
+    assert torch.equal(images, before[0])
+    assert torch.equal(draws, before[1])
 
 
 @pytest.mark.parametrize("side", [0, 1, 7, 8])
 def test_cutout_blanks_one_square_around_a_pixel_of_the_image(side: int) -> None:
     """So at least half of its side is inside the image, and most often all of it."""
     images = torch.zeros(3000, 1, 10, 12)
-    blank = cutout(images, side, seeded())[:, 0] == GREY
+    blank = cutout(images, side, uniform(3000, 2))[:, 0] == GREY
     heights, widths = blank.any(2).sum(1), blank.any(1).sum(1)
     assert torch.equal(blank.sum((1, 2)), heights * widths)  # a rectangle
     assert set(heights.tolist()) == set(range((side + 1) // 2, side + 1))
@@ -179,10 +199,27 @@ def test_cutout_blanks_one_square_around_a_pixel_of_the_image(side: int) -> None
 
 
 def test_cutout_of_an_odd_side_treats_opposite_edges_alike() -> None:
-    blank = cutout(torch.zeros(20_000, 1, 15, 15), 5, seeded())[:, 0] == GREY
+    blank = cutout(torch.zeros(20_000, 1, 15, 15), 5, uniform(20_000, 2))[:, 0] == GREY
     often = blank.float().mean(0)
     for mirrored in (often.flip(0), often.flip(1)):
         assert (often - mirrored).abs().max() < 0.015  # five standard errors
+
+
+@pytest.mark.parametrize(
+    ("draws", "rows", "columns"),
+    [
+        ((0.0, 0.0), [0, 1], [0, 1]),
+        ((0.5, 0.25), [3, 4, 5, 6], [1, 2, 3, 4]),
+        ((1 - 2**-24, 1 - 2**-24), [7, 8, 9], [9, 10, 11]),
+    ],
+)
+def test_cutouts_first_draw_goes_from_top_to_bottom_the_second_from_left_to_right(
+    draws: tuple[float, float], rows: list[int], columns: list[int]
+) -> None:
+    """A square of four pixels reaches from two before its pixel of the image, the first or the last at the ends."""
+    blank = cutout(torch.zeros(1, 1, 10, 12), 4, torch.tensor([draws]))[0, 0] == GREY
+    assert blank.any(1).nonzero().flatten().tolist() == rows
+    assert blank.any(0).nonzero().flatten().tolist() == columns
 
 
 def test_cutout_is_measured_by_the_size_of_the_result() -> None:

@@ -108,8 +108,15 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     assert refusal(tmp_path, changed(key, REMOVED)) == f"params.yaml: '{key}' is missing."
 
 
-@pytest.mark.parametrize("wrong", [None, True, [[]]], ids=repr)
-@pytest.mark.parametrize("key", ENTRIES)
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        (key, 1 if isinstance(value, bool) and wrong is True else wrong)
+        for key, value in ENTRIES.items()
+        for wrong in (None, True, [[]])
+    ],
+    ids=repr,
+)
 def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, key: str, wrong: Any) -> None:
     inside = "[0]" if isinstance(wrong, list) and isinstance(ENTRIES[key], list) else ""
     shown = [] if inside else wrong
@@ -168,13 +175,25 @@ def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, key: str, wrong: Any
         ("recipes.fast.weight_decay", -0.1, "0 or more"),
         ("recipes.fast.warmup", 1, "from 0 to below 1"),
         ("recipes.fast.ema_decay", 1.0, "from 0 to below 1"),
-        ("recipes.fast.precision", "fp16", "one of auto, fp32, bf16"),
+        ("recipes.fast.self_distillation", 1.0, "from 0 to below 1"),
+        ("recipes.fast.self_distillation", -0.1, "from 0 to below 1"),
         ("recipes.fast.augment.rotation", -1.0, "0 or more"),
         ("recipes.fast.augment.zoom", -0.1, "0 or more"),
         ("recipes.fast.augment.shift", -0.1, "0 or more"),
         ("recipes.fast.augment.brightness", float("inf"), "a finite number"),
         ("recipes.fast.augment.contrast", -0.1, "0 or more"),
         ("recipes.fast.augment.cutout", 1, "from 0 to below 1"),
+        ("machine.precision", "fp16", "one of auto, fp32, bf16"),
+        ("machine.precision", 32, "text, not 32"),
+        ("machine.memory_format", "nhwc", "one of auto, channels_last, contiguous"),
+        ("machine.threads", 0, "auto or a whole number from 1, not 0"),
+        ("machine.threads", -2, "auto or a whole number from 1, not -2"),
+        ("machine.threads", "2", "auto or a whole number from 1, not '2'"),
+        ("machine.threads", "all", "auto or a whole number from 1, not 'all'"),
+        ("machine.threads", 1.5, "text or a whole number, not 1.5"),
+        ("machine.threads", [2], "text or a whole number, not [2]"),
+        ("machine.compile", "yes", "true or false, not 'yes'"),
+        ("machine.compile", 1, "true or false, not 1"),
         ("evaluate.heat_maps", 1, "2 or more"),
         ("evaluate.class_mean_faces", 7, "8 or more"),
         ("compare.baseline", "base", "one of baseline, w2v_cosine"),
@@ -281,6 +300,17 @@ def test_an_option_without_a_default_must_be_given(tmp_path: Path, monkeypatch: 
 def test_whole_numbers_pass_as_numbers(tmp_path: Path) -> None:
     rate = load(tmp_path, changed("models.w2v_cosine.learning_rate", 2)).models["w2v_cosine"].learning_rate
     assert (rate, type(rate)) == (2.0, float)
+
+
+@pytest.mark.parametrize("threads", ["auto", 1, 64])
+def test_threads_are_measured_or_a_number(tmp_path: Path, threads: str | int) -> None:
+    assert load(tmp_path, changed("machine.threads", threads)).machine.threads == threads
+
+
+def test_a_recipe_does_not_say_how_to_compute(tmp_path: Path) -> None:
+    """Precision was a recipe's once: an old file is refused, not half obeyed."""
+    message = refusal(tmp_path, changed("recipes.fast.precision", "bf16"))
+    assert message.startswith("params.yaml: unknown key 'recipes.fast.precision'; known there are widths, ")
 
 
 @pytest.mark.parametrize("words", ["very happy", ["happy", "joyful"]])

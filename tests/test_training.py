@@ -5,16 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain, count
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from pipeline import training
+from pipeline import config, training
 from pipeline.augment import Augment, flips
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import UserError
@@ -24,25 +24,35 @@ from pipeline.model import FerNet
 from pipeline.training import (
     Epoch,
     Images,
+    Learner,
+    Opinion,
     Recipe,
     decay_groups,
+    epoch_flop,
     follow,
     learning_rate_at,
     predict,
     train,
-    training_flop,
     validate,
 )
 
 NO_AUGMENT = Augment(rotation=0, zoom=0, shift=0, brightness=0, contrast=0, cutout=0)
 RECIPE = Recipe(
     widths=(4, 8), epochs=4, batch_size=16, sizes=(12, 16), momentum=0.9, weight_decay=1e-3, warmup=0.2,
-    ema_decay=0.9, precision="fp32",
+    ema_decay=0.9, self_distillation=0.0,
     augment=Augment(rotation=5, zoom=0.05, shift=0.05, brightness=5, contrast=0.1, cutout=0.2),
 )  # fmt: skip
+DISTILLING = replace(RECIPE, self_distillation=0.8)
+SHIPPED = config.load(Path(__file__).parents[1] / "params.yaml").recipes
 CPU = Hardware("cpu", "fp32")
 CLASSES = 7
 RATE = 0.05
+
+
+def small(recipe: Recipe) -> Recipe:
+    """A recipe of params.yaml with as few and small numbers as the images here need."""
+    widths = tuple(range(4, 4 + len(recipe.widths)))
+    return replace(recipe, widths=widths, epochs=4, batch_size=16, sizes=(12, 16))
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +78,9 @@ def textures(count: int, seed: int) -> Images:
 TRAINING, VALIDATION = textures(70, 0), textures(24, 1)
 
 
-def fresh(seed: int = 0, outputs: int = CLASSES) -> FerNet:
+def fresh(seed: int = 0, outputs: int = CLASSES, widths: tuple[int, ...] = RECIPE.widths) -> FerNet:
     torch.manual_seed(seed)
-    return FerNet(RECIPE.widths, outputs, mean=115.0, std=30.0)
+    return FerNet(widths, outputs, mean=115.0, std=30.0)
 
 
 def cross_entropy() -> CrossEntropy:
@@ -94,7 +104,7 @@ class Outcome:
         on_epoch: Callable[[Epoch], None] = lambda row: None,
     ) -> None:
         self.rows: list[Epoch] = []
-        self.network = network or fresh()
+        self.network = network or fresh(widths=recipe.widths)
         self.checkpoint = Checkpoint(folder / "state.safetensors")
 
         def note(row: Epoch) -> None:
@@ -121,12 +131,60 @@ def assert_same(first: Outcome, second: Outcome) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_one_seed_gives_one_result(tmp_path: Path, precision: str) -> None:
-    hardware = Hardware("cpu", precision)  # type: ignore[arg-type]
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
+def test_one_seed_gives_one_result(tmp_path: Path, precision: Any, layout: Any) -> None:
+    hardware = Hardware("cpu", precision, layout)
     first = Outcome(tmp_path / "a", hardware=hardware)
     network = fresh()
     torch.manual_seed(99)  # the global generator plays no part
     assert_same(first, Outcome(tmp_path / "b", network=network, hardware=hardware))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_recipe_is_repeated_and_resumed_exactly(tmp_path: Path, name: str) -> None:
+    recipe = small(SHIPPED[name])
+    first = Outcome(tmp_path / "a", recipe=recipe, seed=3)
+    assert_same(first, Outcome(tmp_path / "b", recipe=recipe, seed=3))
+    with pytest.raises(InterruptionError):
+        Outcome(tmp_path / "c", recipe=recipe, seed=3, loss=Interrupting(10))
+    resumed = Outcome(tmp_path / "c", recipe=recipe, seed=3, network=fresh(seed=5, widths=recipe.widths))
+    assert_same(first, resumed)
+    assert [row.epoch for row in resumed.rows] == [2, 3]
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
+def test_weights_and_images_lie_in_memory_as_wished(layout: Any) -> None:
+    hardware = Hardware("cpu", "fp32", layout)
+    learner = Learner(fresh(), cross_entropy(), RECIPE, hardware)
+    seen: list[tuple[int, ...]] = []
+    learner.network.blocks[0].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0].stride()))
+    learner.step(VALIDATION.pixels.float(), VALIDATION.labels, RATE, 0.9)
+    assert seen == [{"channels_last": (256, 1, 32, 4), "contiguous": (256, 64, 8, 1)}[layout]]
+    for network in (learner.network, learner.averaged):
+        assert network.blocks[0].conv2.weight.is_contiguous(memory_format=hardware.layout)  # type: ignore[union-attr]
+
+
+def test_the_memory_format_changes_roundings_only(tmp_path: Path) -> None:
+    rows = [
+        Outcome(tmp_path / layout, hardware=Hardware("cpu", "fp32", layout)).progress.history  # type: ignore[arg-type]
+        for layout in ("channels_last", "contiguous")
+    ]
+    for first, second in zip(*rows, strict=True):
+        assert asdict(first) == pytest.approx(asdict(second), rel=1e-3)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_network_is_compiled_only_if_wished(monkeypatch: pytest.MonkeyPatch, compiled: bool) -> None:
+    compile_, seen = torch.compile, list[FerNet]()
+    monkeypatch.setattr(
+        torch, "compile", lambda model: seen.append(model) or compile_(model, backend="eager")
+    )
+    learner = Learner(fresh(), cross_entropy(), RECIPE, replace(CPU, compile=compiled))
+    before = copy.deepcopy(learner.network.state_dict())
+    learner.step(VALIDATION.pixels.float(), VALIDATION.labels, RATE, 0.9)
+    assert seen == ([learner.network] if compiled else [])
+    assert learner.network.state_dict().keys() == before.keys()  # no prefix: a checkpoint fits both
+    assert not torch.equal(learner.network.head.weight, before["head.weight"])
 
 
 def test_another_seed_gives_another_result_from_the_same_start(tmp_path: Path) -> None:
@@ -186,12 +244,25 @@ def test_interrupted_within_an_epoch_and_resumed_is_as_if_nothing_had_happened(t
     assert [row.epoch for row in resumed.rows] == [2, 3]
 
 
-def test_seconds_add_up_over_interruptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_network_thought_before_an_interruption_still_counts_after_it(tmp_path: Path) -> None:
+    whole = Outcome(tmp_path / "whole", recipe=DISTILLING)
+    with pytest.raises(InterruptionError):
+        Outcome(tmp_path / "broken", recipe=DISTILLING, loss=Interrupting(14))
+    saved = Checkpoint(tmp_path / "broken" / "state.safetensors").load()
+    assert saved is not None
+    opinions = saved[0]["opinions"]["mean"]
+    assert (opinions - 1 / CLASSES).abs().amax(1).gt(0).sum() >= 64
+    assert_same(whole, Outcome(tmp_path / "broken", recipe=DISTILLING, network=fresh(seed=5)))
+
+
+def test_seconds_are_kept_by_epoch_over_interruptions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = count()  # one second passes between any two looks at it, and each epoch looks twice
     monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(clock)))
     with pytest.raises(InterruptionError):
         Outcome(tmp_path, loss=Interrupting(9))
-    assert Outcome(tmp_path).progress.seconds == RECIPE.epochs
+    assert Outcome(tmp_path).progress.seconds == RECIPE.epochs * [1.0]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -201,7 +272,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path: 
         Outcome(tmp_path, loss=Interrupting(batches + 3, value))
     assert str(error.value) == (
         "The loss is no longer a number since batch 2 of epoch 1: try a learning rate below 0.05 "
-        "(models.<name>.learning_rate) or precision: fp32 in the recipe."
+        "(models.<name>.learning_rate) or machine.precision: fp32."
     )
     assert_same(Outcome(tmp_path / "whole"), Outcome(tmp_path, network=fresh(seed=5)))
 
@@ -445,6 +516,64 @@ def test_validation_is_mean_cross_entropy_and_share_of_hits() -> None:
     assert val_accuracy == pytest.approx(hits / 24)
 
 
+def step_by_hand(opinion: Opinion | None) -> tuple[Learner, Tensor, Tensor]:
+    """One step on one batch, with what the loss must be and the scores that it was computed from."""
+    learner = Learner(fresh(), cross_entropy(), RECIPE, CPU)
+    learner.network.train()
+    scores = copy.deepcopy(learner.network)(VALIDATION.pixels.float()).detach()
+    value, found = learner.step(VALIDATION.pixels.float(), VALIDATION.labels, RATE, 0.9, opinion)
+    torch.testing.assert_close(found, scores)
+    assert not value.requires_grad
+    assert not found.requires_grad
+    return learner, value, scores
+
+
+def test_a_step_gives_the_loss_and_the_scores_of_its_batch() -> None:
+    _, value, scores = step_by_hand(None)
+    assert value.item() == pytest.approx(cross_entropy()(scores, VALIDATION.labels).item(), rel=1e-5)
+
+
+def test_an_opinion_counts_by_its_weight() -> None:
+    """(1 - w) loss - w mean over the batch of sum_k p_k log softmax(scores)_k."""
+    generator = torch.Generator().manual_seed(0)
+    opinion = Opinion(torch.rand(24, CLASSES, generator=generator).softmax(1), 0.3)
+    learner, value, scores = step_by_hand(opinion)
+    alone, without, _ = step_by_hand(None)
+    own = -(opinion.probabilities * scores.log_softmax(1)).sum(1).mean()
+    assert value.item() == pytest.approx(0.7 * without.item() + 0.3 * own.item(), rel=1e-5)
+    assert not torch.equal(learner.network.head.weight, alone.network.head.weight)
+
+
+def test_opinions_are_means_of_predictions_the_latest_counting_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All images are one batch: each epoch's predictions p_e change an image's mean m to (m + p_e) / 2."""
+    given: list[Opinion | None] = []
+    predicted: list[Tensor] = []
+    step = Learner.step
+
+    def noting(
+        self: Learner, images: Tensor, labels: Tensor, rate: float, decay: float, opinion: Opinion | None
+    ) -> tuple[Tensor, Tensor]:
+        given.append(opinion)
+        value, scores = step(self, images, labels, rate, decay, opinion)
+        predicted.append(torch.empty_like(scores).index_copy_(0, labels, scores).softmax(1))
+        return value, scores
+
+    monkeypatch.setattr(Learner, "step", noting)
+    numbered = replace(TRAINING, labels=torch.arange(70))  # a label tells which image it is
+    Outcome(tmp_path, recipe=replace(DISTILLING, batch_size=70), images=numbered, loss=Recording())
+    assert given[0] is None  # nothing is known before the first epoch
+    mean = torch.full((70, CLASSES), 1 / CLASSES)
+    order = [torch.randperm(70, generator=torch.Generator().manual_seed(epoch)) for epoch in range(4)]
+    for epoch in range(1, 4):
+        mean = (mean + predicted[epoch - 1]) / 2
+        opinion = given[epoch]
+        assert opinion is not None
+        assert opinion.weight == pytest.approx(0.8 * epoch / 4)
+        torch.testing.assert_close(opinion.probabilities, mean[order[epoch]])
+
+
 def forward_flop(size: int) -> int:
     """A multiplication and an addition per weight and place, for widths 4 and 8 and seven outputs, by hand."""
     unshuffled = size // 2
@@ -459,15 +588,21 @@ def forward_flop(size: int) -> int:
     ("sizes", "epochs", "images", "seen"),
     [((16,), 1, 16, 16), ((16,), 1, 70, 64), ((16,), 1, 5, 5), ((10, 16), 4, 70, 64), ((12,), 3, 32, 32)],
 )
-def test_training_flop_by_hand(sizes: tuple[int, ...], epochs: int, images: int, seen: int) -> None:
+def test_flop_of_each_epoch_by_hand(sizes: tuple[int, ...], epochs: int, images: int, seen: int) -> None:
     recipe = replace(RECIPE, sizes=sizes, epochs=epochs)
-    expected = sum(3 * seen * forward_flop(recipe.size_in(epoch)) for epoch in range(epochs))
-    assert training_flop(fresh(), recipe, images) == expected
+    expected = [3 * seen * forward_flop(recipe.size_in(epoch)) for epoch in range(epochs)]
+    assert epoch_flop(fresh(), recipe, images) == expected
+
+
+def test_grey_levels_are_mean_and_deviation_of_all_pixels() -> None:
+    pixels = TRAINING.pixels.double()
+    expected = pixels.mean().item(), pixels.std(correction=0).item()
+    assert TRAINING.grey_levels() == pytest.approx(expected, abs=5.1e-5)
 
 
 def test_counting_operations_leaves_the_network_alone() -> None:
     network = fresh().train()
     before = copy.deepcopy(network.state_dict())
-    training_flop(network, RECIPE, 70)
+    epoch_flop(network, RECIPE, 70)
     assert_same_weights(network.state_dict(), before)
     assert network.training

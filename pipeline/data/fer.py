@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -77,13 +78,16 @@ class FerData:
 
     @classmethod
     def load(cls, folder: Path) -> FerData:
-        """Read what `save` wrote. Raises UserError if the folder holds no prepared data."""
+        """Read what `save` wrote; the images stay on disk until rows of them are taken.
 
-        def read(name: str) -> npt.NDArray[np.uint8]:
+        Raises UserError if the folder holds no prepared data.
+        """
+
+        def read(name: str, mode: Literal["r"] | None = None) -> npt.NDArray[np.uint8]:
             path = folder / f"{name}.npy"
             if not path.exists():
                 raise UserError(f"{path} is missing: run `dvc repro prepare` first.")
-            return np.load(path, allow_pickle=False)
+            return np.load(path, mmap_mode=mode, allow_pickle=False)
 
         votes = read("votes") if (folder / "votes.npy").exists() else None
-        return cls(read("images"), read("labels"), read("split"), votes)
+        return cls(read("images", "r"), read("labels"), read("split"), votes)

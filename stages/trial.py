@@ -1,0 +1,51 @@
+"""A training that only asks how well something works on PublicTest: no outputs, no MLflow, no PrivateTest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline import machine
+from pipeline.config import ModelParams
+from pipeline.data.fer import LABELS, FerData
+from pipeline.errors import UserError
+from pipeline.files import repository
+from pipeline.labels.vectors import LabelVectors
+from pipeline.losses import make_loss
+from pipeline.model import FerNet
+from pipeline.training import Epoch, Recipe, epoch_flop, train
+from stages.cell import LABEL_VECTORS, PREPARED
+from stages.train import split
+
+
+def trial(model: ModelParams, recipe: Recipe, seed: int, wishes: machine.MachineParams) -> dict[str, Any]:
+    """Train as stages.train does; return the best accuracy on PublicTest, seconds, FLOP and the hardware.
+
+    The accuracy is None if the loss stopped being a number.
+    """
+    data = FerData.load(PREPARED)
+    training, validation = split(data, "train"), split(data, "val")
+    hardware = machine.choose(wishes, repository() / ".machine" / "speed.json")
+    machine.set_up(hardware, seed)
+    vectors = LabelVectors.load(LABEL_VECTORS).of(LABELS)
+    loss = make_loss(model.loss, model.options, vectors, hardware.device)
+    outputs = loss.targets.shape[1] if loss.needs_vectors else len(LABELS)
+    network = FerNet(recipe.widths, outputs, *training.grey_levels())
+    outcome: dict[str, Any] = {
+        "val_accuracy": None,
+        "seconds": None,
+        "flop": sum(epoch_flop(network, recipe, len(training.labels))),
+        "hardware": str(hardware),
+    }
+
+    def show(row: Epoch) -> None:
+        print(f"  epoch {row.epoch}: {row.val_accuracy:.4f}", flush=True)
+
+    try:
+        _, progress = train(
+            network, loss, training, validation, recipe, model.learning_rate, seed, hardware, None, show
+        )
+    except UserError as error:
+        print(f"  {error}")
+        return outcome
+    best = max(row.val_accuracy for row in progress.history)
+    return outcome | {"val_accuracy": best, "seconds": round(sum(progress.seconds), 1)}

@@ -1,0 +1,82 @@
+"""The real training command in several processes, and what it says when it cannot start."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.data.fer import LABELS
+from tests.clone import Clone
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+def train(clone: Clone, *arguments: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
+    return clone.run(*TORCHRUN, "-m", "stages.train", *arguments, expect=expect)
+
+
+def history(clone: Clone) -> list[dict[str, float]]:
+    with (clone.path / "models/baseline-0/history.csv").open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def probabilities(clone: Clone) -> np.ndarray:
+    with (clone.path / "predictions/baseline-0.csv").open() as file:
+        return np.array([[float(row[label]) for label in LABELS] for row in csv.DictReader(file)])
+
+
+def test_two_processes_train_what_one_trains(finished: Clone, tmp_path: Path) -> None:
+    clone = finished.copy(tmp_path / "fer")
+    for name in ("model.safetensors", "model.json", "history.csv"):
+        (clone.path / "models/baseline-0" / name).unlink()
+    shown = train(clone, "baseline", "0").stdout
+
+    epochs = [line.split()[0] for line in shown.splitlines() if line[:5].strip().isdigit()]
+    assert epochs == ["0", "1", "2"]
+    assert shown.count("FLOP on cpu, fp32, channels_last, 1 thread x 2") == 1
+    assert {path.name for path in (clone.path / "models/baseline-0").iterdir()} == {
+        "model.safetensors", "model.json", "history.csv"
+    }  # fmt: skip
+    assert not list((clone.path / ".checkpoints").glob("*.safetensors"))
+    model = json.loads((clone.path / "models/baseline-0/model.json").read_text())
+    single = json.loads((finished.path / "models/baseline-0/model.json").read_text())
+    assert model["machine"] == {**single["machine"], "processes": 2}
+    assert model["inputs_digest"] == single["inputs_digest"]
+    assert len(model["epoch_seconds"]) == 3
+    (run,) = clone.runs()["synthetic"]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["processes"] == "2"
+    assert run.data.metrics["val_accuracy"] == history(clone)[-1]["val_accuracy"]
+
+    for ours, theirs in zip(history(clone), history(finished), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+    clone.stage("evaluate", "baseline", "0")
+    np.testing.assert_allclose(probabilities(clone), probabilities(finished), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "sentence"),
+    [
+        (("baselin", "0"), {}, "There is no model 'baselin' under `models:` in params.yaml"),
+        (("baseline", "0"), {"machine.threads": 64}, "'machine.threads' is 64, but PyTorch may use 1 here"),
+        (("baseline", "0"), {"recipes.fast.batch_size": 35}, "2 processes cannot share batches of 35 images"),
+    ],
+    ids=["unknown model", "too many threads", "odd batches"],
+)
+def test_an_error_ends_all_processes_with_one_sentence(
+    finished: Clone, tmp_path: Path, arguments: tuple[str, str], changes: dict[str, int], sentence: str
+) -> None:
+    """The second is found by the first process alone, while the other waits for its choice."""
+    clone = finished.copy(tmp_path / "fer")
+    clone.set(changes)
+    result = train(clone, *arguments, expect=None)
+    assert result.returncode != 0
+    assert f"error: {sentence}" in result.stderr or f"error: params.yaml: {sentence}" in result.stderr
