@@ -1,4 +1,4 @@
-"""Keep a finished study in git: `python -m stages.publish` (not a DVC stage) fills results/<data set>/.
+"""Keep a finished study in git: `python -m stages.publish [NAME]` (not a DVC stage) fills results/<data set>/[NAME/].
 
 Copied are the table, every metrics file, and the figures that show no single person; with them params.yaml
 and dvc.lock, which made them. The pictures of single faces stay in figures/ and in MLflow.
@@ -7,6 +7,7 @@ and dvc.lock, which made them. The pictures of single faces stay in figures/ and
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 from pipeline import config
@@ -25,15 +26,15 @@ SHOWABLE = (
 """Figures of one model made of numbers or of the mean of many faces."""
 
 
-def main() -> None:
+def main(name: str = "") -> None:
     if not TABLE.exists():
         raise UserError(f"{TABLE} is missing: run `dvc repro` first.")
-    folder = Path("results") / dataset_name()
-    copies = {name: folder / name.name for name in (TABLE, TABLE.with_suffix(".md"), *REPORTS.glob("*.png"))}
-    copies |= {Path(name): folder / name for name in ("params.yaml", "dvc.lock")}
+    folder = Path("results") / dataset_name() / name
+    copies = {path: folder / path.name for path in (TABLE, TABLE.with_suffix(".md"), *REPORTS.glob("*.png"))}
+    copies |= {Path(file): folder / file for file in ("params.yaml", "dvc.lock")}
     for cell in (Cell(model, seed) for model, seed in config.load().grid.cells()):
         copies[cell.metrics] = folder / "runs" / cell.metrics.name
-        copies |= {cell.figures / name: folder / "figures" / cell.key / name for name in SHOWABLE}
+        copies |= {cell.figures / file: folder / "figures" / cell.key / file for file in SHOWABLE}
     missing = [str(source) for source in copies if not source.exists()]
     if missing:
         raise UserError(f"{missing[0]} is missing: run `dvc repro` first.")
@@ -44,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, *sys.argv[1:])

@@ -1,0 +1,90 @@
+"""The record of accuracy against time, from the workspace and from experiments, against the files it reads."""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.cell import Cell
+from stages.speedrun import describe
+from tests.clone import Clone
+
+slow = pytest.mark.slow
+pipeline = pytest.mark.xdist_group("pipeline")
+
+FILES: dict[str, Any] = {
+    "models/baseline-3/model.json": {
+        "settings": {"recipe": {"name": "fast"}},
+        "epoch_seconds": [10.0, 20.0, 30.5],
+        "epoch_flop": [100, 100, 300],
+        "machine": {"processor": "Example 1"},
+    },
+    "metrics/baseline-3.json": {
+        "val": {"accuracy": 0.69},
+        "test": {"accuracy": 0.7, "accuracy_flip": 0.71},
+    },
+}
+HISTORY = "epoch,val_accuracy\n0,0.50\n1,0.6501\n2,0.69\n"
+
+
+def read(path: str) -> str:
+    return HISTORY if path == "models/baseline-3/history.csv" else json.dumps(FILES[path])
+
+
+def test_a_threshold_is_passed_at_the_end_of_the_first_epoch_above_it() -> None:
+    run = describe(Cell("baseline", 3), read)
+    assert run == {
+        "recipe": "fast", "seed": 3, "val_accuracy": 0.69, "test_accuracy": 0.7, "test_accuracy_flip": 0.71,
+        "training_seconds": 60.5, "epochs": 3, "flop": 500,
+        "thresholds": {
+            "0.60": {"seconds": 30.0, "epochs": 2, "flop": 200},
+            "0.65": {"seconds": 30.0, "epochs": 2, "flop": 200},
+            "0.68": {"seconds": 60.5, "epochs": 3, "flop": 500},
+            "0.70": None,
+            "0.72": None,
+        },
+        "machine": {"processor": "Example 1"},
+        "curve": [(10.0, 0.5), (30.0, 0.6501), (60.5, 0.69)],
+    }  # fmt: skip
+
+
+@slow
+@pipeline
+def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone, tmp_path: Path) -> None:
+    clone = finished.copy(tmp_path / "fer")
+    file = clone.path / "results" / "synthetic" / "speedrun.json"
+    printed = clone.stage("speedrun").stdout
+    (run,) = json.loads(file.read_text())
+    model = json.loads((clone.path / "models/baseline-0/model.json").read_text())
+    with (clone.path / "models/baseline-0/history.csv").open() as rows:
+        accuracy = [float(row["val_accuracy"]) for row in csv.DictReader(rows)]
+    assert [point[1] for point in run["curve"]] == accuracy
+    assert [point[0] for point in run["curve"]] == pytest.approx(
+        list(accumulate(model["epoch_seconds"])), abs=0.1
+    )
+    assert run["flop"] == model["training"]["flop"] == sum(model["epoch_flop"])
+    assert run["training_seconds"] == pytest.approx(model["training"]["seconds"], abs=0.1)
+    assert "| fast | 0 |" in printed
+    assert file.with_suffix(".png").stat().st_size > 5000
+
+    # As `make speedrun` does it: the workspace keeps its own parameters and outputs.
+    before = (clone.path / "params.yaml").read_text()
+    only_baseline = ("-S", "grid.models=[baseline]", "-S", "grid.seeds=[1,2]")
+    clone.dvc("exp", "run", "--temp", "--name", "speedrun-full", "-S", "recipe=full", *only_baseline)
+    assert (clone.path / "params.yaml").read_text() == before
+    clone.stage("speedrun", "speedrun-full")
+    runs = json.loads(file.read_text())
+    assert [(run["recipe"], run["seed"]) for run in runs] == [("fast", 0), ("full", 1), ("full", 2)]
+    assert runs[0] == run  # it stays
+    clone.stage("speedrun", "speedrun-full")
+    assert json.loads(file.read_text()) == runs  # a run replaces itself
+
+    missing = clone.stage("speedrun", "no-such-experiment", expect=1)
+    assert missing.stderr.startswith("error: ")
+    assert "no-such-experiment" in missing.stderr
+    assert json.loads(file.read_text()) == runs
