@@ -1,0 +1,167 @@
+"""The ready-made package `fer` from PyPI against our trained models, on the same faces.
+
+`fer` cannot be installed beside this project (its facenet-pytorch asks for an older torch and numpy), so it
+answers from a Python of its own: benchmarks.fer_worker. Both sides run on the processor with the threads
+they take by themselves, and take turns.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import IO, Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import accuracy_score, f1_score
+
+from benchmarks import fer_worker
+from benchmarks.fer_worker import Images, timed
+from benchmarks.machine import header
+from benchmarks.timing import table
+from pipeline import config
+from pipeline.data.fer import LABELS, SPLITS, USAGES, FerData
+from pipeline.errors import UserError
+from pipeline.files import repository
+from pipeline.labels.vectors import embed
+from pipeline.losses import make_loss
+from pipeline.machine import Hardware
+from pipeline.model import load_model
+from pipeline.training import predict
+
+INSTALL = (
+    "pip install tensorflow-cpu 'opencv-python-headless<5' requests pillow 'setuptools<81', "
+    "then pip install --no-deps fer==25.10.3"
+)
+"""What `fer` needs to classify faces; its full dependencies also bring a second torch, moviepy and more."""
+
+BATCHES = (64, 256)
+
+Classes = npt.NDArray[np.integer]
+
+
+class Classifier(Protocol):
+    """Something that classifies the first `batch` of the images it was given, `calls` times."""
+
+    def answer(self, batch: int, calls: int) -> tuple[list[int], list[float]]:
+        """The classes, and the seconds of every call."""
+
+
+class Ours:
+    """A trained model in fp32, as evaluated by the pipeline: one view, no mirror image."""
+
+    def __init__(self, folder: Path, images: Images, params: config.Params) -> None:
+        self.network, facts = load_model(folder)
+        vectors = embed(repository() / params.labels.vectors, params.labels.words).of(LABELS)
+        self.loss = make_loss(facts["loss"]["name"], facts["loss"]["options"], vectors)
+        self.hardware, self.images = Hardware("cpu", "fp32"), images
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def decide(self, images: Images) -> list[int]:
+        scores = predict(self.network, self.loss, torch.from_numpy(images)[:, None], self.hardware)
+        return [int(k) for k in scores.argmax(1)]
+
+    def answer(self, batch: int, calls: int) -> tuple[list[int], list[float]]:
+        return timed(self.decide, self.images[:batch], calls)
+
+
+class Theirs:
+    """The package in its own process, which answers line by line."""
+
+    def __init__(self, python: str, questions: IO[str], answers: IO[str], errors: IO[str]) -> None:
+        self.python, self.questions, self.answers, self.errors = python, questions, answers, errors
+        self.versions: dict[str, str] = self.read()
+
+    def answer(self, batch: int, calls: int) -> tuple[list[int], list[float]]:
+        print(json.dumps([batch, calls]), file=self.questions, flush=True)
+        decided, seconds = self.read()
+        return decided, seconds
+
+    def read(self) -> Any:
+        """The next answer. Raises UserError with the process's last words if there is none."""
+        if line := self.answers.readline():
+            return json.loads(line)
+        self.errors.seek(0)
+        reason = (self.errors.read().strip().splitlines() or ["no message"])[-1]
+        raise UserError(
+            f"The package fer does not run in {self.python} ({reason}): make an environment for it "
+            f"(python -m venv FOLDER, in it {INSTALL}) and give its Python as --python."
+        )
+
+
+@contextmanager
+def theirs(python: str, kind: str, images: Path) -> Iterator[Theirs]:
+    """`fer` in the given Python, with its quantised TensorFlow Lite model (its default) or its Keras model."""
+    command = [python, fer_worker.__file__, kind, str(images)]
+    with tempfile.TemporaryFile("w+") as errors:
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        except OSError as error:
+            raise UserError(f"--python: {python} cannot be run ({error}).") from error
+        with process:  # closes the pipes, at which the process ends
+            yield Theirs(python, cast(IO[str], process.stdin), cast(IO[str], process.stdout), errors)
+
+
+def compare(python: str, folders: Sequence[Path], prepared: Path, rounds: int, limit: int | None) -> None:
+    """Print accuracy and macro-F1 on each split (its first `limit` images), then latency and throughput."""
+    data = FerData.load(prepared)
+    rows = [data.rows(split)[:limit] for split in SPLITS]
+    chosen = np.concatenate(rows)
+    images, actual = data.images[chosen], data.labels[chosen]
+    if len(images) < max(BATCHES):
+        raise UserError(f"--limit leaves {len(images)} images: batches of {max(BATCHES)} need more.")
+    params = config.load()
+    with ExitStack() as stack:
+        file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "images.npy"
+        np.save(file, images)
+        packages = {
+            name: stack.enter_context(theirs(python, kind, file))
+            for kind, name in {"tflite": "fer, TensorFlow Lite", "keras": "fer, Keras"}.items()
+        }
+        models = {str(folder): Ours(folder, images, params) for folder in folders}
+        classifiers: dict[str, Classifier] = {**packages, **models}
+        print(header("scikit-learn"))
+        versions = next(iter(packages.values())).versions
+        print(f"Beside it: {', '.join(f'{name} {number}' for name, number in versions.items())}\n")
+
+        splits = np.repeat(np.arange(len(SPLITS)), [len(part) for part in rows])
+        headings = [f"{usage}, {metric}" for usage in USAGES for metric in ("accuracy", "macro-F1")]
+        scored = [
+            [name, *scores(actual, np.array(classifier.answer(len(images), 1)[0]), splits)]
+            for name, classifier in classifiers.items()
+        ]
+        print(table(["per cent", *headings], scored), end="\n\n")
+        print(f"Latency: median of single images; throughput: best of {rounds}\n")
+        headings = ["on the processor", "one image, ms", *(f"images/s, {batch} at once" for batch in BATCHES)]
+        print(table(headings, speeds(classifiers, rounds)))
+
+
+def scores(actual: Classes, decided: Classes, splits: Classes) -> Iterator[str]:
+    """Accuracy and macro-F1 in per cent, split by split."""
+    for split in range(len(SPLITS)):
+        pair = actual[splits == split], decided[splits == split]
+        macro_f1 = f1_score(*pair, labels=range(len(LABELS)), average="macro", zero_division=0)
+        yield f"{100 * accuracy_score(*pair):.2f}"
+        yield f"{100 * macro_f1:.2f}"
+
+
+def speeds(classifiers: dict[str, Classifier], rounds: int, calls: int = 50) -> Iterator[list[str]]:
+    """Rows of the table. In each round every classifier has its turn at every batch size."""
+    single: dict[str, list[float]] = {name: [] for name in classifiers}
+    best = {name: dict.fromkeys(BATCHES, float("inf")) for name in classifiers}
+    for _ in range(rounds):
+        for name, classifier in classifiers.items():
+            single[name] += classifier.answer(1, calls)[1]
+            for batch in BATCHES:
+                best[name][batch] = min(best[name][batch], *classifier.answer(batch, 2)[1])
+    for name in classifiers:
+        rates = [f"{batch / best[name][batch]:,.0f}" for batch in BATCHES]
+        yield [name, f"{1000 * median(single[name]):.2f}", *rates]

@@ -1,0 +1,213 @@
+"""This project against what others publish for FER-2013: cost of training, accuracy per operation, a package.
+
+    python -m benchmarks.peers steps [--rounds 3] [--batch 8]
+    python -m benchmarks.peers figure
+    python -m benchmarks.peers package --python PYTHON_WITH_FER [MODEL_FOLDER ...]
+
+steps times whole training steps: the peers' published recipes that start from nothing (benchmarks.published)
+against ours, each in fp32 as the peers' code computes on a processor (their mixed precision is for GPUs
+only), and in the format chosen for this machine. figure sets PrivateTest accuracy against the operations of
+the training (benchmarks.per_flop). package is described in benchmarks.package.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks import package, per_flop
+from benchmarks.machine import header
+from benchmarks.published import CLASSES, SYSTEMS, Training
+from benchmarks.timing import Case, alternate, table
+from benchmarks.training_step import FER2013, Trainer
+from pipeline import config, machine
+from pipeline.errors import UserError
+from pipeline.files import repository
+from pipeline.machine import Hardware
+
+SIDE = 48
+RESULTS = Path("results/fer2013")
+
+
+def crops(images: Tensor, size: int, count: int) -> Tensor:
+    """[B, C, 48, 48] -> [count B, C, size, size]: the centre, then the four corners, then all five mirrored."""
+    far, middle = SIDE - size, (SIDE - size) // 2
+    places = [(middle, middle), (0, 0), (0, far), (far, 0), (far, far)]
+    views = [images[..., top : top + size, left : left + size] for top, left in places]
+    return torch.cat([*views, *(view.flip(3) for view in views)][:count])
+
+
+class Peer:
+    """A peer's network in training: crops, forward, cross-entropy, backward, SGD with Nesterov momentum.
+
+    Its augmentation is left out, in its favour: it runs image by image, in other processes.
+    """
+
+    def __init__(self, training: Training, hardware: Hardware, batch: int) -> None:
+        torch.manual_seed(0)
+        self.training, self.hardware = training, hardware
+        self.network = training.network().to(hardware.device, memory_format=hardware.layout)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, nesterov=True
+        )
+        shape = (batch, training.channels, SIDE, SIDE)
+        self.pixels = torch.randint(256, shape, dtype=torch.uint8, device=hardware.device)
+        self.labels = torch.randint(CLASSES, (batch,), device=hardware.device)
+
+    def step(self) -> None:
+        images = crops(self.pixels.float() / 255, self.training.size, self.training.crops)
+        with self.hardware.autocast():
+            output = self.network(images.contiguous(memory_format=self.hardware.layout))
+        loss = F.cross_entropy(output.float(), self.labels.repeat(self.training.crops))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        if self.hardware.device == "cuda":
+            torch.cuda.synchronize()
+
+
+@dataclass(frozen=True)
+class Part:
+    """The epochs of a training whose steps are alike. `name` is unique; `image_flop` is of one image and epoch."""
+
+    name: str
+    epochs: int
+    step: Case
+    image_flop: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A whole training, in batches of `batch` images."""
+
+    name: str
+    batch: int
+    parts: list[Part]
+
+    @property
+    def epochs(self) -> int:
+        return sum(part.epochs for part in self.parts)
+
+    def image_seconds(self, step_seconds: dict[str, float]) -> float:
+        """Seconds that one image takes, on average over all epochs, from the seconds of a step of each part."""
+        return sum(part.epochs * step_seconds[part.name] for part in self.parts) / self.epochs / self.batch
+
+    def image_flop(self) -> float:
+        """Floating point operations of one image, on average over all epochs."""
+        return sum(part.epochs * part.image_flop for part in self.parts) / self.epochs
+
+
+def peer_schedule(name: str, training: Training, hardware: Hardware, batch: int) -> Schedule:
+    step = under(hardware, Peer(training, hardware, batch).step)
+    return Schedule(name, batch, [Part(name, training.epochs, step, training.image_flop())])
+
+
+def our_schedule(name: str, params: config.Params, recipe_name: str, hardware: Hardware) -> Schedule:
+    recipe = params.recipes[recipe_name]
+    trainer = Trainer.fresh(replace(params, recipe=recipe_name), hardware)
+    sizes = [recipe.size_in(epoch) for epoch in range(recipe.epochs)]
+    parts = [
+        Part(
+            f"{name}, {size} px",
+            sizes.count(size),
+            under(hardware, partial(trainer.step, size), deterministic=True),
+            trainer.flop(size) / recipe.batch_size,
+        )
+        for size in sorted(set(sizes))
+    ]
+    return Schedule(name, recipe.batch_size, parts)
+
+
+def under(hardware: Hardware, step: Case, deterministic: bool = False) -> Case:
+    """A step with the settings of its training; ours is deterministic (stages.train), the peers' are not."""
+
+    def case() -> None:
+        torch.set_num_threads(hardware.threads)
+        torch.use_deterministic_algorithms(deterministic)
+        step()
+
+    return case
+
+
+def steps(rounds: int, batch: int | None) -> None:
+    """Print images per second, and what follows from it for whole trainings, of the peers and our recipes."""
+    torch.set_flush_denormal(True)
+    params = config.load()
+    chosen = machine.choose(params.machine, repository() / ".machine" / "speed.json")
+    usual = Hardware(chosen.device, "fp32", "contiguous", torch.get_num_threads())
+    ways = list(dict.fromkeys([usual, chosen]))
+    schedules = [
+        peer_schedule(f"{system.name}, {way}", system.training, way, batch or system.training.batch_size)
+        for system in SYSTEMS
+        if system.training and not system.pretrained
+        for way in ways
+    ]
+    schedules += [
+        our_schedule(f"ours, {name}, {way}", params, name, way) for name in params.recipes for way in ways
+    ]
+    cases = {part.name: part.step for schedule in schedules for part in schedule.parts}
+    step_seconds = alternate(cases, rounds, turn=1)
+    image_seconds = [schedule.image_seconds(step_seconds) for schedule in schedules]
+    hours = [s.epochs * FER2013 * seconds / 3600 for s, seconds in zip(schedules, image_seconds, strict=True)]
+
+    print(header())
+    print(f"Whole steps, best of {rounds}; the peers' batches: {batch or 'as published'}\n")
+    headings = [
+        "system",
+        "images/s",
+        "GFLOP/s",
+        "MFLOP/image",
+        "s/epoch",
+        "epochs",
+        "hours",
+        "times the last",
+    ]
+    rows = [
+        [
+            schedule.name, f"{1 / seconds:,.1f}", f"{schedule.image_flop() / seconds / 1e9:,.0f}",
+            f"{schedule.image_flop() / 1e6:,.0f}", f"{FER2013 * seconds:,.0f}", str(schedule.epochs),
+            f"{total:,.2f}", f"{total / hours[-1]:,.1f}",
+        ]
+        for schedule, seconds, total in zip(schedules, image_seconds, hours, strict=True)
+    ]  # fmt: skip
+    print(table(headings, rows))
+    print("\nHours are extrapolated: seconds per epoch times epochs, steps alone.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("steps", help="images per second of training steps")
+    command.add_argument("--rounds", type=int, default=3)
+    command.add_argument("--batch", type=int, help="images per batch of the peers, instead of their own")
+    command = commands.add_parser("figure", help="accuracy against FLOP, as a table and a PNG")
+    command.add_argument("--runs", type=Path, default=RESULTS / "speedrun.json", help="our runs")
+    command.add_argument("--to", type=Path, default=RESULTS / "accuracy_per_flop.png")
+    command = commands.add_parser("package", help="the package fer against trained models")
+    command.add_argument("models", type=Path, nargs="*", help="folders such as models/baseline-0")
+    command.add_argument("--python", required=True, help="a Python that has fer")
+    command.add_argument("--data", type=Path, default=Path("data/prepared"))
+    command.add_argument("--rounds", type=int, default=3)
+    command.add_argument("--limit", type=int, help="images of each split, for a quick try")
+    options = parser.parse_args()
+    try:
+        if options.command == "steps":
+            steps(options.rounds, options.batch)
+        elif options.command == "figure":
+            per_flop.show(options.runs, options.to)
+        else:
+            package.compare(options.python, options.models, options.data, options.rounds, options.limit)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

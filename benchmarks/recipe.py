@@ -1,0 +1,133 @@
+"""What each choice of a recipe is worth: PublicTest accuracy with one setting changed at a time.
+
+    python -m benchmarks.recipe [--recipe fast] [--epochs 8] [--seeds 0 1] [--only NAME ...]
+
+Trains the baseline on data/prepared (run `dvc repro prepare embed` first) once per variant and seed and keeps
+every run in results/<data set>/recipe.json, so it can be interrupted, continued and extended; what is there
+is not trained again. Only PublicTest is read. --epochs shortens all variants alike: differences between
+recipes of 8 epochs are not quite those of 16, but cost half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import header
+from benchmarks.timing import table
+from pipeline import config
+from pipeline.config import ModelParams
+from pipeline.files import read_json, write_json
+from pipeline.training import Recipe
+from stages.cell import dataset_name
+from stages.trial import trial
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "the recipe": {},
+    "no self-distillation": {"self_distillation": 0.0},
+    "self-distillation 0.8": {"self_distillation": 0.8},
+    "no label smoothing": {"label_smoothing": 0.0},
+    "no moving average": {"ema_decay": 0.0},
+    "no warm-up": {"warmup": 0.0},
+    "no weight decay": {"weight_decay": 0.0},
+    "48 px throughout": {"sizes": [48]},
+    "40 px throughout": {"sizes": [40]},
+    "no cut-out": {"augment.cutout": 0.0},
+    "no change of light": {"augment.brightness": 0.0, "augment.contrast": 0.0},
+    "flips and cut-out only": {"augment.rotation": 0.0, "augment.zoom": 0.0, "augment.shift": 0.0},
+    "movements x 1.5": {"augment.rotation": 15.0, "augment.zoom": 0.12, "augment.shift": 0.06},
+    "batch 128, twice the rate": {"batch_size": 128, "learning_rate": 2.0},
+    "batch 32": {"batch_size": 32, "learning_rate": 0.7, "ema_decay": 0.999},
+    "half the learning rate": {"learning_rate": 0.5},
+    "twice the learning rate": {"learning_rate": 2.0},
+    "half the width": {"widths": 0.5},
+    "1.5 times the width": {"widths": 1.5},
+    "half the epochs": {"epochs": 0.5},
+    "1.5 times the epochs": {"epochs": 1.5},
+}
+"""Changes by name. widths, epochs and learning_rate are factors, everything else is the new value."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipe", default="fast")
+    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="NAME", help="variants, default: all")
+    arguments = parser.parse_args()
+    params = config.load()
+    file = Path("results") / dataset_name() / "recipe.json"
+    base = params.recipes[arguments.recipe]
+    base = replace(base, epochs=arguments.epochs or base.epochs)
+    baseline = params.model(params.compare.baseline)
+
+    shown = []
+    for name, changes in VARIANTS.items():
+        recipe, model = change(base, baseline, changes)
+        # All that the result depends on: a run made with other settings is another run.
+        settings = json.loads(json.dumps({"recipe": asdict(recipe), "model": asdict(model)}))
+        for seed in arguments.seeds:
+            key = {"variant": name, "seed": seed, "settings": settings}
+            done = next((run for run in _runs(file) if key.items() <= run.items()), None)
+            if done is None and name in (arguments.only or VARIANTS):
+                print(f"{name}, seed {seed}", flush=True)
+                done = key | trial(model, recipe, seed, params.machine)
+                write_json(file, [*_runs(file), done])  # read again: another process may have added its own
+            shown += [done] if done else []
+
+    print(f"\n{header()}\nrecipe {arguments.recipe} with {base.epochs} epochs, PublicTest\n\n{report(shown)}")
+
+
+def change(recipe: Recipe, model: ModelParams, changes: Mapping[str, Any]) -> tuple[Recipe, ModelParams]:
+    """Recipe and baseline with the changes of one variant."""
+    augment = {key.split(".")[1]: value for key, value in changes.items() if key.startswith("augment.")}
+    plain = {key: value for key, value in changes.items() if not key.startswith("augment.")}
+    model = replace(
+        model,
+        learning_rate=model.learning_rate * plain.pop("learning_rate", 1.0),
+        options=model.options | {key: plain.pop(key) for key in ("label_smoothing",) if key in plain},
+    )
+    if "widths" in plain:
+        plain["widths"] = tuple(round(plain["widths"] * width) for width in recipe.widths)
+    if "epochs" in plain:
+        plain["epochs"] = round(plain["epochs"] * recipe.epochs)
+    if "sizes" in plain:
+        plain["sizes"] = tuple(plain["sizes"])
+    changed = replace(recipe, augment=replace(recipe.augment, **augment), **plain)
+    return changed, model
+
+
+def report(runs: list[dict[str, Any]]) -> str:
+    """Mean accuracy of each variant in per cent, its distance from the unchanged recipe, and its cost."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault(run["variant"], []).append(run)
+    means = {
+        name: statistics.mean(run["val_accuracy"] or 0.0 for run in group) for name, group in groups.items()
+    }
+    unchanged = means.get("the recipe")
+    rows = []
+    for name in sorted(groups, key=lambda name: list(VARIANTS).index(name)):
+        accuracies = [f"{100 * (run['val_accuracy'] or 0.0):.2f}" for run in groups[name]]
+        difference = f"{100 * (means[name] - unchanged):+.2f}" if unchanged is not None else ""
+        seconds = statistics.mean(run["seconds"] for run in groups[name])
+        rows.append(
+            [name, f"{100 * means[name]:.2f}", difference, ", ".join(accuracies), f"{seconds:,.0f}",
+             f"{groups[name][0]['flop']:.1e}"]
+        )  # fmt: skip
+    return table(["variant", "mean", "difference", "each seed", "seconds", "FLOP"], rows)
+
+
+def _runs(file: Path) -> list[dict[str, Any]]:
+    return list(read_json(file)) if file.exists() else []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""A recipe's training as the roofline takes it apart: FER-2013's number of random images, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.profiler import record_function
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.training_step import Trainer
+from pipeline.augment import DRAWS, augment, flips
+from pipeline.checkpoint import Checkpoint
+from pipeline.config import Params
+from pipeline.data.fer import LABELS, PUBLISHED_COUNTS
+from pipeline.machine import Hardware
+from pipeline.training import Epoch, Images, Opinion, Progress, validate
+
+TRAINING, VALIDATION = (sum(PUBLISHED_COUNTS[split]) for split in ("train", "val"))
+AUGMENTATION = "augmentation"
+"""What the profiler calls the time from the images in memory to a batch for the network."""
+
+
+class Workload:
+    """What pipeline.training.train does, in pieces that can be timed."""
+
+    def __init__(self, params: Params, recipe: str, hardware: Hardware, images: int = TRAINING) -> None:
+        trainer = Trainer.fresh(replace(params, recipe=recipe), hardware, images)
+        self.learner, self.data, self.rate = trainer.learner, trainer.data, trainer.learning_rate
+        self.recipe, self.hardware = trainer.learner.recipe, hardware
+        self.opinions = torch.full((images, len(LABELS)), 1 / len(LABELS), device=hardware.device)
+        self.batch = 0
+        self.draw()
+
+    @property
+    def batches(self) -> int:
+        return max(1, len(self.data.labels) // self.recipe.batch_size)
+
+    def draw(self) -> None:
+        """The random numbers of one epoch."""
+        count, device = len(self.data.labels), self.hardware.device
+        generator = torch.Generator().manual_seed(0)
+        self.order = torch.randperm(count, generator=generator).to(device)
+        self.draws = torch.rand(count, DRAWS, generator=generator).to(device)
+        self.flip = flips(count, 0, torch.Generator().manual_seed(0)).to(device)
+
+    def next_rows(self) -> Tensor:
+        """The next batch of the epoch, which begins again after its last."""
+        start = self.batch * self.recipe.batch_size
+        self.batch = (self.batch + 1) % self.batches
+        return self.order[start : start + self.recipe.batch_size]
+
+    def augment(self, rows: Tensor, size: int) -> Tensor:
+        pixels = self.data.pixels[rows].float()
+        return augment(pixels, self.flip[rows], size, self.recipe.augment, self.draws[rows])
+
+    def learn(self, images: Tensor, rows: Tensor) -> None:
+        weight = self.recipe.self_distillation
+        opinion = Opinion(self.opinions[rows], weight) if weight else None
+        _, scores = self.learner.step(
+            images, self.data.labels[rows], self.rate, self.recipe.ema_decay, opinion
+        )
+        if weight:
+            self.opinions[rows] = self.opinions[rows].lerp(scores.softmax(1), 0.5)
+
+    def step(self, size: int) -> None:
+        rows = self.next_rows()
+        with record_function(AUGMENTATION):
+            images = self.augment(rows, size)
+        self.learn(images, rows)
+
+    def flop(self, size: int) -> int:
+        """Floating point operations of one step's convolutions and matrix products."""
+        rows = self.next_rows()
+        images = self.augment(rows, size)
+        with FlopCounterMode(display=False) as counter:
+            self.learn(images, rows)
+        return int(counter.get_total_flops())
+
+    def validate(self, data: Images) -> None:
+        validate(self.learner.averaged, self.learner.loss, data, self.hardware)
+
+    def save(self, folder: Path) -> None:
+        """The checkpoint after a last epoch that was the best: the largest there is."""
+        best = {name: tensor.clone() for name, tensor in self.learner.average.items()}
+        state = {**self.learner.state(), "best": best, "opinions": {"mean": self.opinions}}
+        count = self.recipe.epochs
+        facts = asdict(Progress([an_epoch(epoch) for epoch in range(count)], [1.0] * count, count - 1))
+        Checkpoint(folder / "checkpoint.safetensors").save(state, facts)
+
+
+def random_images(count: int) -> Images:
+    pixels = torch.randint(256, (count, 1, 48, 48), dtype=torch.uint8)
+    return Images(pixels, torch.randint(len(LABELS), (count,)))
+
+
+def an_epoch(number: int) -> Epoch:
+    """A row of the history as long as real ones are."""
+    return Epoch(number, 48, 0.0123456789, 1.23456789, 1.23456789, 0.54321012)
