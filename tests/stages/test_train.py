@@ -57,9 +57,9 @@ def test_two_processes_train_what_one_trains(finished: Clone, tmp_path: Path) ->
     assert run.data.metrics["val_accuracy"] == history(clone)[-1]["val_accuracy"]
 
     for ours, theirs in zip(history(clone), history(finished), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4)
+        assert ours == pytest.approx(theirs, rel=1e-3)
     clone.stage("evaluate", "baseline", "0")
-    np.testing.assert_allclose(probabilities(clone), probabilities(finished), atol=1e-4)
+    np.testing.assert_allclose(probabilities(clone), probabilities(finished), atol=1e-3)
 
 
 @pytest.mark.parametrize(
