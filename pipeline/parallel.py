@@ -72,7 +72,7 @@ class Group:
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = GlobalBatchNorm  # parameters, statistics and names stay
         # Statistics need no broadcast: they are computed from the global batch everywhere.
-        return DistributedDataParallel(network, broadcast_buffers=False)
+        return DistributedDataParallel(network, forward_sync_buffers=False)
 
 
 @contextmanager
@@ -118,6 +118,11 @@ class _Sum(torch.autograd.Function):
         return total
 
 
+@torch.compiler.disable  # traced, the sum over the gradients would get lost
+def _total(tensor: Tensor) -> Tensor:
+    return cast(Tensor, _Sum.apply(tensor))
+
+
 class GlobalBatchNorm(nn.BatchNorm2d):
     """Batch normalisation over the batch of all processes (torch.nn.SyncBatchNorm has no CPU version)."""
 
@@ -134,7 +139,7 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         # Around the running mean, or the difference of two large sums would lose the variance's digits.
         centred = values - self.running_mean[:, None, None]
         sums = torch.stack([centred.sum((0, 2, 3)), centred.square().sum((0, 2, 3))])
-        first, second = (_Sum.apply(sums) / count).unbind()
+        first, second = (_total(sums) / count).unbind()
         variance = (second - first.square()).clamp(min=0)
         with torch.no_grad():
             self.running_mean.lerp_(self.running_mean + first, self.momentum)
