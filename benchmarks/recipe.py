@@ -117,7 +117,7 @@ def report(runs: list[dict[str, Any]]) -> str:
     for name in sorted(groups, key=lambda name: list(VARIANTS).index(name)):
         accuracies = [f"{100 * (run['val_accuracy'] or 0.0):.2f}" for run in groups[name]]
         difference = f"{100 * (means[name] - unchanged):+.2f}" if unchanged is not None else ""
-        seconds = statistics.mean(run["seconds"] for run in groups[name])
+        seconds = statistics.mean(run["seconds"] or 0.0 for run in groups[name])
         rows.append(
             [name, f"{100 * means[name]:.2f}", difference, ", ".join(accuracies), f"{seconds:,.0f}",
              f"{groups[name][0]['flop']:.1e}"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from tests.clone import ROOT, SMALL, Clone
 
@@ -42,3 +43,12 @@ def finished(make_clone: Callable[..., Clone]) -> Clone:
     clone.dvc("repro")
     clone.commit("The first run")
     return clone
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch may use one thread: on tiny tensors more only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

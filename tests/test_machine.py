@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -19,6 +18,8 @@ from pipeline.errors import UserError
 from pipeline.files import repository
 from pipeline.machine import HOPELESS, MARGIN, PATIENCE, ROUNDS, Hardware, MachineParams, choose, processor
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 AUTO = MachineParams("auto", "auto", "auto", compile=False)
 CANDIDATES = ["fp32 channels_last 1", "bf16 channels_last 1", "fp32 contiguous 1", "bf16 contiguous 1"]
 """On one thread, the one that needs no reason to be chosen first."""
@@ -27,15 +28,6 @@ CANDIDATES = ["fp32 channels_last 1", "bf16 channels_last 1", "fp32 contiguous 1
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / ".machine" / "speed.json"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """PyTorch may use one thread, unless a test says otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Clock:

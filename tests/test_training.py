@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import chain, count
 from pathlib import Path
@@ -36,6 +36,8 @@ from pipeline.training import (
     validate,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NO_AUGMENT = Augment(rotation=0, zoom=0, shift=0, brightness=0, contrast=0, cutout=0)
 RECIPE = Recipe(
     widths=(4, 8), epochs=4, batch_size=16, sizes=(12, 16), momentum=0.9, weight_decay=1e-3, warmup=0.2,
@@ -53,15 +55,6 @@ def small(recipe: Recipe) -> Recipe:
     """A recipe of params.yaml with as few and small numbers as the images here need."""
     widths = tuple(range(4, 4 + len(recipe.widths)))
     return replace(recipe, widths=widths, epochs=4, batch_size=16, sizes=(12, 16))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors: more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def textures(count: int, seed: int) -> Images:
