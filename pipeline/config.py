@@ -22,7 +22,8 @@ from pipeline.data.fer import EXPECTATIONS, LABELS
 from pipeline.data.synthetic import Synthetic
 from pipeline.decode import DECODERS
 from pipeline.errors import UserError
-from pipeline.losses import LOSSES
+from pipeline.labels import targets as label_targets
+from pipeline.losses import LOSSES, WithVector
 from pipeline.machine import MEMORY_FORMATS, PRECISIONS, MachineParams
 from pipeline.training import Recipe
 
@@ -42,7 +43,9 @@ class DataParams:
 
 
 @dataclass(frozen=True)
-class LabelParams:
+class WordSet:
+    """Which words stand for the labels, and the word2vec file that has their vectors."""
+
     vectors: str
     words: dict[str, str | list[str]]
 
@@ -58,12 +61,27 @@ class Grid:
 
 @dataclass(frozen=True)
 class ModelParams:
-    """One row of the study: a loss with its options, a decoder, and the learning rate the loss wants."""
+    """One row of the study: loss, targets and decoders, chosen independently, and the loss's learning rate.
+
+    The first decoder is the model's own; each further one is a row of the table without another training.
+    """
 
     loss: str
     options: dict[str, Any]
-    decoder: str
+    targets: str
+    decoders: tuple[str, ...]
     learning_rate: float
+
+
+@dataclass(frozen=True)
+class SearchParams:
+    """The budget that every loss has in the search for its learning rate."""
+
+    start: float
+    factor: float
+    trials: int
+    epochs: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -81,12 +99,13 @@ class CompareParams:
 @dataclass(frozen=True)
 class Params:
     data: DataParams
-    labels: LabelParams
+    labels: dict[str, WordSet]
     grid: Grid
     models: dict[str, ModelParams]
     recipe: str
     recipes: dict[str, Recipe]
     machine: MachineParams
+    search: SearchParams
     evaluate: EvaluateParams
     compare: CompareParams
 
@@ -264,13 +283,22 @@ def _check(params: Params) -> None:
     )
     _require(data.synthetic.seed >= 0, "data.synthetic.seed", "0 or more", data.synthetic.seed)
 
-    _require(
-        set(params.labels.words) == set(LABELS),
-        "labels.words", f"a mapping with exactly the labels {_names(LABELS)}", list(params.labels.words),
-    )  # fmt: skip
-    for label, words in params.labels.words.items():
-        filled = bool(words) and all(word.strip() for word in ([words] if isinstance(words, str) else words))
-        _require(filled, f"labels.words.{label}", "a word, a phrase or a list of them", words)
+    _require(bool(params.labels), "labels", "at least one set of words", {})
+    for name, entry in params.labels.items():
+        _require(_plain(name), f"labels.{name}", "named with letters, digits and _ only", name)
+        taken = _names(label_targets.SOURCES)
+        _require(
+            name not in label_targets.SOURCES, f"labels.{name}", f"named otherwise ({taken} are taken)", name
+        )
+        _require(
+            set(entry.words) == set(LABELS),
+            f"labels.{name}.words", f"a mapping with exactly the labels {_names(LABELS)}", list(entry.words),
+        )  # fmt: skip
+        for label, words in entry.words.items():
+            listed = [words] if isinstance(words, str) else words
+            filled = bool(words) and all(word.strip() for word in listed)
+            _require(filled, f"labels.{name}.words.{label}", "a word, a phrase or a list of them", words)
+    targets = label_targets.names(params.labels)
 
     for key, values in (("grid.models", grid.models), ("grid.seeds", grid.seeds)):
         _require(bool(values), key, "a list with at least one entry", list(values))
@@ -283,9 +311,15 @@ def _check(params: Params) -> None:
     for name, model in params.models.items():
         _require(_plain(name), f"models.{name}", "named with letters, digits and _ only", name)
         _one_of(f"models.{name}.loss", model.loss, LOSSES)
-        _one_of(f"models.{name}.decoder", model.decoder, DECODERS)
+        _one_of(f"models.{name}.targets", model.targets, targets)
+        _require(
+            LOSSES[model.loss].uses_targets or model.targets == "one_hot",
+            f"models.{name}.targets", f"one_hot, as the loss {model.loss} uses none", model.targets,
+        )  # fmt: skip
         _require(model.learning_rate > 0, f"models.{name}.learning_rate", "above 0", model.learning_rate)
         _check_options(name, model)
+        _check_decoders(name, model, targets)
+    _check_votes(params)
 
     _one_of("recipe", params.recipe, params.recipes)
     for name, recipe in params.recipes.items():
@@ -303,6 +337,13 @@ def _check(params: Params) -> None:
         threads,
     )
 
+    search = params.search
+    _require(search.start > 0, "search.start", "above 0", search.start)
+    _require(search.factor >= 1.5, "search.factor", "1.5 or more", search.factor)
+    _require(1 <= search.trials <= 20, "search.trials", "from 1 to 20", search.trials)
+    _require(search.epochs >= 1, "search.epochs", "1 or more", search.epochs)
+    _require(search.seed >= 0, "search.seed", "0 or more", search.seed)
+
     _require(params.evaluate.heat_maps >= 2, "evaluate.heat_maps", "2 or more", params.evaluate.heat_maps)
     faces = params.evaluate.class_mean_faces
     _require(faces >= 8, "evaluate.class_mean_faces", "8 or more: a mean of few faces shows a person", faces)
@@ -318,8 +359,8 @@ def _check(params: Params) -> None:
 
 def _check_options(name: str, model: ModelParams) -> None:
     """A loss's options are the fields of its class beyond `targets`, with its types and its own rules."""
-    kind = LOSSES[model.loss]
-    known = [field.name for field in dataclasses.fields(kind) if field.name != "targets"]  # type: ignore[arg-type]
+    kind: Any = LOSSES[model.loss]
+    known = [field.name for field in dataclasses.fields(kind) if field.name != "targets"]
     hints = typing.get_type_hints(kind)
     for option, value in model.options.items():
         key = f"models.{name}.options.{option}"
@@ -332,6 +373,48 @@ def _check_options(name: str, model: ModelParams) -> None:
         kind(torch.eye(len(LABELS)), **model.options)
     except (TypeError, ValueError) as error:
         raise UserError(f"params.yaml: 'models.{name}.options' do not suit the loss: {error}.") from None
+
+
+def _check_decoders(name: str, model: ModelParams, targets: Sequence[str]) -> None:
+    """A decoder must be able to work with what the loss's network answers."""
+    key, loss = f"models.{name}.decoders", LOSSES[model.loss]
+    _require(bool(model.decoders), key, "a list with at least one entry", list(model.decoders))
+    _require(
+        len(set(model.decoders)) == len(model.decoders), key, "a list without repeats", list(model.decoders)
+    )
+    for decoder in model.decoders:
+        rule, dot, weights = decoder.partition(".")
+        _one_of(key, rule, DECODERS)
+        kind = DECODERS[rule]
+        if kind.weighs:
+            example = f"followed by a dot and targets, as {rule}.{targets[0]}"
+            _require(weights in targets, key, example, decoder)
+        else:
+            _require(not dot, key, f"{rule} with nothing behind it", decoder)
+        if kind.needs_probabilities and not loss.probabilistic:
+            raise UserError(
+                f"params.yaml: '{key}' names {decoder}, which needs probabilities, but the loss {model.loss} "
+                "trains none: choose another decoder or another loss."
+            )
+        if kind.needs_vectors and not issubclass(loss, WithVector):
+            raise UserError(
+                f"params.yaml: '{key}' names {decoder}, which compares the output with label vectors, but with "
+                f"the loss {model.loss} the network answers with one number per class: choose another decoder."
+            )
+
+
+def _check_votes(params: Params) -> None:
+    """A model of the grid that needs FER+ votes would otherwise fail after its training, in evaluate."""
+    if params.data.source == "synthetic" or params.data.votes:
+        return
+    for name in params.grid.models:
+        model = params.models[name]
+        for choice in (model.targets, *model.decoders):
+            if "human" in choice.split("."):
+                raise UserError(
+                    f"params.yaml: 'models.{name}' names {choice}, which is made of FER+ votes, but 'data.votes' is "
+                    "empty: set it or take the model out of grid.models."
+                )
 
 
 def _field(recipe: Recipe, dotted: str) -> Any:

@@ -1,33 +1,108 @@
-"""From the scores of a model to its decision."""
+"""From what a model says of an image to its decision.
+
+A decoder sees an `Answer`: arrays [N, K] of N images and K classes. Which of them exist depends on the loss.
+A new decoder is one class here, one entry in `DECODERS` and one test.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-Scores = npt.NDArray[np.floating]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
-def softmax(scores: Scores) -> npt.NDArray[np.float64]:
-    """exp(s_k) / sum_j exp(s_j), rows of [N, K] in float64: the probabilities a model's scores stand for.
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of N images.
 
-    For the cosine losses these are a convention, not a trained posterior: they rank the classes as
-    the model does, and calibration is reported after one temperature is fitted.
+    scores: the loss's scores, [N, K]. probabilities: their softmax; a trained posterior only where the loss
+    is probabilistic, else a convention that ranks the classes as the model does. cosines: of the output with
+    each label vector, [N, K]; None where the output is no vector.
     """
-    return special.softmax(scores.astype(np.float64), axis=1)
+
+    scores: Floats
+    probabilities: Floats
+    cosines: Floats | None
+
+    def averaged(self, other: Answer) -> Answer:
+        """The mean of two views of the same images; scores are those of the mean probabilities."""
+        probabilities = (self.probabilities + other.probabilities) / 2
+        cosines = (
+            None if self.cosines is None or other.cosines is None else (self.cosines + other.cosines) / 2
+        )
+        return Answer(np.log(np.maximum(probabilities, np.finfo(float).tiny)), probabilities, cosines)
 
 
-def argmax(scores: Scores) -> npt.NDArray[np.int64]:
-    """The class with the highest score, the first of equals.
+def softmax(scores: npt.NDArray[np.floating]) -> Floats:
+    """exp(s_k) / sum_j exp(s_j), rows of [N, K] in float64."""
+    return np.asarray(special.softmax(scores.astype(np.float64), axis=1))
 
-    Where scores are cosines to the label vectors this is the nearest label vector, the meaning of
-    the original README's `train_step`.
+
+class Decoder(Protocol):
+    """needs_probabilities, needs_vectors: which losses it makes sense for; weighs: whether it is made of a Gram
+    matrix, by which it weighs mistakes."""
+
+    needs_probabilities: ClassVar[bool]
+    needs_vectors: ClassVar[bool]
+    weighs: ClassVar[bool]
+
+    def __call__(self, answer: Answer) -> Ints: ...
+
+
+@dataclass(frozen=True)
+class ArgMax:
+    """arg-max over k of the scores, the first of equals."""
+
+    needs_probabilities: ClassVar[bool] = False
+    needs_vectors: ClassVar[bool] = False
+    weighs: ClassVar[bool] = False
+
+    def __call__(self, answer: Answer) -> Ints:
+        return answer.scores.argmax(axis=1).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """arg-max over k of cos(f, w_k): the nearest label vector, the meaning of the README's `train_step`."""
+
+    needs_probabilities: ClassVar[bool] = False
+    needs_vectors: ClassVar[bool] = True
+    weighs: ClassVar[bool] = False
+
+    def __call__(self, answer: Answer) -> Ints:
+        if answer.cosines is None:
+            raise ValueError("the model's output is no vector")
+        return answer.cosines.argmax(axis=1).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class CostSensitive:
+    """arg-min over k of sum_j C_kj p_j with C = 1 - S: the class of least expected cost.
+
+    Conditional risk minimisation (CRM) as in Karthik et al. (ICLR 2021). S is `gram`, the cosines between some
+    targets, [K, K]. As sum_j p_j = 1 this is arg-max over k of (S p)_k, which is also what the cosine loss
+    decides in the limit (see docs/losses.md).
     """
-    return scores.argmax(axis=1).astype(np.int64)
+
+    gram: Floats
+    needs_probabilities: ClassVar[bool] = True
+    needs_vectors: ClassVar[bool] = False
+    weighs: ClassVar[bool] = True
+
+    def __call__(self, answer: Answer) -> Ints:
+        return (answer.probabilities @ (1 - self.gram).T).argmin(axis=1).astype(np.int64)
 
 
-DECODERS: dict[str, Callable[[Scores], npt.NDArray[np.int64]]] = {"argmax": argmax}
-"""The names that `models.<name>.decoder` in params.yaml may use."""
+DECODERS: dict[str, type[Decoder]] = {
+    "argmax": ArgMax,
+    "nearest": Nearest,
+    "crm": CostSensitive,
+}
+"""The names that `models.<name>.decoders` in params.yaml may use. Behind the name of one that weighs mistakes stand
+a dot and the targets whose cosines it weighs them by: `crm.word2vec`."""

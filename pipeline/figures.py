@@ -57,11 +57,14 @@ class ModelAccuracy(NamedTuple):
 
 
 class ModelSeverity(NamedTuple):
-    """One model's test accuracy (a fraction) and mean distance from label to decision over all images."""
+    """One model's test accuracy (a fraction) and mean distance from label to decision over all images, and half of
+    each 95 % interval (None: one seed only)."""
 
     model: str
     accuracy: float
     severity: float
+    accuracy_half_width: float | None = None
+    severity_half_width: float | None = None
 
 
 def contact_sheet(
@@ -305,26 +308,120 @@ def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
 
 
 def severity_scatter(rows: Sequence[ModelSeverity], distance: str, path: Path) -> None:
-    """Accuracy against mean mistake severity under one named distance: better is right and down."""
+    """Accuracy against mean mistake severity under one named distance: better is right and down.
+
+    Models that are right less than half as often as the best are named, not drawn: the others would be one spot.
+    """
     styles = cycle((colour, marker) for marker in MARKERS for colour in COLOURS)
+    best = max(row.accuracy for row in rows)
+    shown = [row for row in rows if row.accuracy >= best / 2]
+    left_out = [f"{row.model} ({row.accuracy:.1%}, {row.severity:.2f})" for row in rows if row not in shown]
     with _figure(path, 8.4, max(4.6, 0.24 * len(rows) + 1)) as figure:
         axis = figure.subplots()
-        for row, (colour, marker) in zip(rows, styles, strict=False):
-            axis.plot(
-                row.accuracy,
-                row.severity,
-                marker,
-                color=colour,
-                markersize=8,
-                linestyle="none",
-                label=row.model,
-            )
+        for row, (colour, marker) in zip(shown, styles, strict=False):
+            axis.errorbar(
+                row.accuracy, row.severity, xerr=row.accuracy_half_width, yerr=row.severity_half_width,
+                fmt=marker, color=colour, markersize=7, elinewidth=0.8, label=row.model,
+            )  # fmt: skip
         axis.set_title("Accuracy and severity of mistakes on PrivateTest (better: right and down)")
+        if left_out:
+            figure.supxlabel(f"off the scale: {', '.join(left_out)}", fontsize=8)
         axis.set(xlabel="accuracy", ylabel=f"mean severity over all images ({distance} distance)")
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
         axis.margins(0.08)
         axis.grid()
         figure.legend(loc="outside right upper", fontsize=9)
+
+
+def agreement_bars(rows: Sequence[tuple[str, float, float]], between_seeds: float | None, path: Path) -> None:
+    """How often each model decides as the posterior p of its seed: (name, as arg-max p, as arg-max S p), fractions.
+
+    between_seeds: how often two posteriors of different seeds decide alike, as a line.
+    """
+    with _figure(path, 8.0, 0.42 * len(rows) + 1.8) as figure:
+        axis = figure.subplots()
+        height = np.arange(len(rows))
+        axis.plot([row[1] for row in rows], height - 0.12, "o", color=COLOURS[0], label="arg-max p")
+        axis.plot([row[2] for row in rows], height + 0.12, "s", color=COLOURS[1], label="arg-max S p")
+        if between_seeds is not None:
+            axis.axvline(between_seeds, color="#777777", linestyle="--", label="two seeds of cross-entropy")
+        axis.set_yticks(height, [row[0] for row in rows])
+        axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="share of PrivateTest decided alike")
+        axis.set_title("Agreement of each cosine model with cross-entropy of the same seed")
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.grid(axis="x")
+        figure.legend(loc="outside lower center", ncols=3)
+
+
+def shares_of_decisions(
+    rows: Sequence[tuple[str, npt.NDArray[np.floating], npt.NDArray[np.floating]]],
+    labels: Sequence[str],
+    path: Path,
+) -> None:
+    """How often each class is decided for: (model, found [K], as arg-max S p says [K]), one panel per class."""
+    with _figure(path, 1.9 * len(labels), 0.3 * len(rows) + 1.8) as figure:
+        axes = figure.subplots(1, len(labels), sharey=True)
+        height = np.arange(len(rows))
+        for k, (axis, label) in enumerate(zip(axes, labels, strict=True)):
+            axis.plot([row[1][k] for row in rows], height, "o", color=COLOURS[0], label="found")
+            axis.plot([row[2][k] for row in rows], height, "x", color=COLOURS[1], label="predicted by S p")
+            axis.set_title(label)
+            axis.set_xlim(left=0)
+            axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axis.grid(axis="x")
+        axes[0].set_yticks(height, [row[0] for row in rows])
+        axes[0].set_ylim(len(rows) - 0.5, -0.5)
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=2)
+        figure.suptitle("Share of PrivateTest decided for each class")
+
+
+def spread_scatter(rows: Sequence[tuple[str, float, float, float | None]], path: Path) -> None:
+    """Accuracy against how unequal the targets' cosines are: (model, spread, accuracy, half an interval)."""
+    with _figure(path, 7.2, 4.8) as figure:
+        axis = figure.subplots()
+        for (name, spread, accuracy, half), (colour, marker) in zip(
+            rows, ((colour, marker) for marker in MARKERS for colour in COLOURS), strict=False
+        ):
+            axis.errorbar(spread, accuracy, yerr=half or 0.0, fmt=marker, color=colour, capsize=3, label=name)
+        axis.set(xlabel="standard deviation of the cosines between targets", ylabel="accuracy on PrivateTest")
+        axis.set_title("Cosine loss: unequal cosines between targets and accuracy")
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+        axis.grid()
+        figure.legend(loc="outside right upper", fontsize=9)
+
+
+def grams(matrices: Mapping[str, npt.NDArray[np.floating]], labels: Sequence[str], path: Path) -> None:
+    """The cosines between targets [K, K] of several models, side by side on one scale."""
+    columns = 3
+    lines = -(-len(matrices) // columns)
+    with _figure(path, 4.6 * columns, 4.2 * lines) as figure:
+        axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+        for axis, (name, matrix) in zip(axes, matrices.items(), strict=False):
+            picture = _matrix(axis, matrix, "PuOr", (-1, 1), labels, matrix.round(2) + 0.0, ".2f")  # no -0.00
+            axis.set_title(name)
+        for axis in axes[len(matrices) :]:
+            axis.set_axis_off()
+        figure.colorbar(picture, ax=figure.axes, shrink=0.5, label="cosine")
+
+
+def recall_differences(
+    rows: Mapping[str, Mapping[str, tuple[float, float, float]]], labels: Sequence[str], path: Path
+) -> None:
+    """Recall minus the baseline's by model and class: (mean, low, high), fractions."""
+    with _figure(path, 1.9 * len(labels), 0.34 * len(rows) + 1.6) as figure:
+        axes = figure.subplots(1, len(labels), sharey=True)
+        height = np.arange(len(rows))
+        for axis, label in zip(axes, labels, strict=True):
+            mean, low, high = np.array([row[label] for row in rows.values()]).T
+            axis.errorbar(mean, height, xerr=(mean - low, high - mean), fmt="o", color=COLOURS[0], capsize=2)
+            axis.axvline(0, color="#777777", linewidth=0.8)
+            axis.set_title(label)
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.0f}"))
+            axis.grid(axis="x")
+        axes[0].set_yticks(height, list(rows))
+        axes[0].set_ylim(len(rows) - 0.5, -0.5)
+        figure.suptitle("Recall minus the baseline's, in points, with 95% intervals over images and seeds")
 
 
 @contextmanager

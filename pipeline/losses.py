@@ -1,8 +1,9 @@
 """Every loss: what the network is trained to do, and how its output ranks the classes.
 
-Shapes: `output` float [B, D], what the network returns; `labels` int64 [B], indices of classes;
-`targets` float [K, D], one unit vector per class, W in the formulas, with rows w_k. All losses
-return a scalar. `scores` returns [B, K]: the higher, the more the network means that class.
+Shapes: `output` float [B, O], what the network returns, f in the formulas, with O as the loss's `outputs`
+says; `labels` y, int64 [B], indices of classes; `targets` float [K, D], one unit vector per class, W in the
+formulas, with rows w_k. All losses return a scalar. `scores` returns [B, K]: the higher, the more the network
+means that class; where `probabilistic`, their softmax is the posterior that the loss trains.
 A loss refuses an option that makes no sense with a ValueError.
 
 A new loss is one class here, one entry in `LOSSES` and one test. See docs/extend.md.
@@ -27,14 +28,47 @@ EPSILON = 1e-6
 class Loss(Protocol):
     """What training and evaluation need of a loss."""
 
-    needs_vectors: ClassVar[bool]
+    probabilistic: ClassVar[bool]
+    uses_targets: ClassVar[bool]
 
     @property
     def targets(self) -> Tensor: ...
 
+    @property
+    def outputs(self) -> int: ...
+
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor: ...
 
     def scores(self, output: Tensor) -> Tensor: ...
+
+
+class WithLogits:
+    """A loss whose network answers with one logit per class: [B, K]."""
+
+    targets: Tensor
+    uses_targets: ClassVar[bool] = True
+
+    @property
+    def outputs(self) -> int:
+        return self.targets.shape[0]
+
+    def scores(self, output: Tensor) -> Tensor:
+        return output
+
+
+class WithVector:
+    """A loss whose network answers with a vector in the space of the targets: [B, D]."""
+
+    targets: Tensor
+    uses_targets: ClassVar[bool] = True
+
+    @property
+    def outputs(self) -> int:
+        return self.targets.shape[1]
+
+    def cosines(self, output: Tensor) -> Tensor:
+        """cos(f, w_k): [B, D] -> [B, K]."""
+        return cosines(output, self.targets)
 
 
 def cosines(output: Tensor, targets: Tensor) -> Tensor:
@@ -48,15 +82,17 @@ def cosines_to_label(output: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(WithLogits):
     """-sum_k q_k log softmax(f)_k with q = (1 - e) onehot(y) + e / K.
 
-    e is `label_smoothing` (Szegedy et al. 2016). The output holds the K logits; targets are not used.
+    e is `label_smoothing` (Szegedy et al. 2016). The output holds the K logits; of the targets only their
+    number counts.
     """
 
     targets: Tensor
     label_smoothing: float = 0.0
-    needs_vectors: ClassVar[bool] = False
+    probabilistic: ClassVar[bool] = True
+    uses_targets: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
@@ -65,16 +101,13 @@ class CrossEntropy:
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(output, labels, label_smoothing=self.label_smoothing)
 
-    def scores(self, output: Tensor) -> Tensor:
-        return output
-
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(WithVector):
     """mean over the batch of 1 - cos(w_y, f): the loss the original README aims at, without |.|."""
 
     targets: Tensor
-    needs_vectors: ClassVar[bool] = True
+    probabilistic: ClassVar[bool] = False
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         return (1 - cosines_to_label(output, labels, self.targets)).mean()
@@ -84,15 +117,15 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class AbsoluteCosine:
+class AbsoluteCosine(WithVector):
     """mean over the batch of 1 - |cos(w_y, f)|: the intended form of the README's second loss.
 
-    f and -f are worth the same, so classes are ranked by |cos| too. The gradient vanishes where
-    f is orthogonal to w_y, and pushes to whichever of w_y and -w_y is nearer.
+    f and -f are worth the same, so classes are ranked by |cos| too. The gradient pushes to whichever of w_y and
+    -w_y is nearer; where f is orthogonal to w_y the loss has a ridge, on which PyTorch takes 0.
     """
 
     targets: Tensor
-    needs_vectors: ClassVar[bool] = True
+    probabilistic: ClassVar[bool] = False
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         return (1 - cosines_to_label(output, labels, self.targets).abs()).mean()
@@ -102,7 +135,7 @@ class AbsoluteCosine:
 
 
 @dataclass(frozen=True)
-class ScaledCosine:
+class ScaledCosine(WithVector):
     """-log softmax(s cos(f, w_1), ..., s cos(f, w_K))_y: cross-entropy over scaled cosines.
 
     With learned w_k this is NormFace (Wang et al. 2017); here the w_k are the fixed label vectors, and
@@ -111,7 +144,7 @@ class ScaledCosine:
 
     targets: Tensor
     scale: float = 10.0
-    needs_vectors: ClassVar[bool] = True
+    probabilistic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.scale > 0:
@@ -124,13 +157,96 @@ class ScaledCosine:
         return self.scale * cosines(output, self.targets)
 
 
+@dataclass(frozen=True)
+class CosineAndCrossEntropy(WithVector):
+    """mean over the batch of 1 - cos(w_y, f) + weight * CE(g, y) (Barz & Denzler, WACV 2020, section 3.3).
+
+    The output [B, D + K] is the vector f and, behind it, the K logits g. In the paper g is a linear layer on
+    top of f / |f|; here both are linear in the same features, so that a loss owns no weights. The logits
+    decide, as in the paper. `weight` is its lambda, 0.1 there.
+    """
+
+    targets: Tensor
+    weight: float = 0.1
+    probabilistic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ValueError(f"weight must be above 0, not {self.weight!r}")
+
+    @property
+    def outputs(self) -> int:
+        return sum(self.targets.shape)
+
+    def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
+        cosine = (1 - cosines_to_label(self._vector(output), labels, self.targets)).mean()
+        return cosine + self.weight * F.cross_entropy(self.scores(output), labels)
+
+    def scores(self, output: Tensor) -> Tensor:
+        return output[:, self.targets.shape[1] :]
+
+    def cosines(self, output: Tensor) -> Tensor:
+        return cosines(self._vector(output), self.targets)
+
+    def _vector(self, output: Tensor) -> Tensor:
+        return output[:, : self.targets.shape[1]]
+
+
+@dataclass(frozen=True)
+class HingeRank(WithVector):
+    """mean over the batch of sum over j != y of max(0, m - f.w_y + f.w_j): DeViSE (Frome et al. 2013).
+
+    m is `margin`, 0.1 in the paper. f is not normalised, so its length scales the margin away: the loss
+    reaches zero once every wrong class is m behind, and only samples that are not there have a gradient.
+    """
+
+    targets: Tensor
+    margin: float = 0.1
+    probabilistic: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not self.margin > 0:
+            raise ValueError(f"margin must be above 0, not {self.margin!r}")
+
+    def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
+        scores = self.scores(output)
+        behind = F.relu(self.margin - scores.gather(1, labels[:, None]) + scores)
+        # The label's own term is the margin itself, a constant.
+        return behind.sum(1).mean() - self.margin
+
+    def scores(self, output: Tensor) -> Tensor:
+        return output @ self.targets.T
+
+
+@dataclass(frozen=True)
+class SoftLabels(WithLogits):
+    """-sum_k q_k log softmax(f)_k, q_k proportional to exp(-sharpness * d(k, y)), d = 1 - w_k.w_y.
+
+    Soft labels (Bertinetto et al., CVPR 2020, section 3.2), with the distance of the label vectors for that
+    of a hierarchy. `sharpness` is the paper's beta: at 0 all classes are alike, at infinity it is
+    cross-entropy. Only the Gram matrix of the targets counts; the output holds K logits.
+    """
+
+    targets: Tensor
+    sharpness: float = 5.0
+    probabilistic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.sharpness > 0:
+            raise ValueError(f"sharpness must be above 0, not {self.sharpness!r}")
+
+    def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
+        similarity = self.targets @ self.targets.T
+        return F.cross_entropy(output, (self.sharpness * similarity[labels]).softmax(1))
+
+
 def _summed_samples(batch_size: int) -> int:
     """How many samples the README's loops visit: sample 0, then `range(1, B - 2)`."""
     return max(1, batch_size - 2)
 
 
 @dataclass(frozen=True)
-class OriginalFirst:
+class OriginalFirst(WithVector):
     """The README's first `NumLoss` as written: -sum over i < B - 2 of cos(w_y, f_i).
 
     Kept with its defects: a sum, not a mean, so the step grows with the batch; the last two samples of
@@ -139,7 +255,7 @@ class OriginalFirst:
     """
 
     targets: Tensor
-    needs_vectors: ClassVar[bool] = True
+    probabilistic: ClassVar[bool] = False
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         count = _summed_samples(len(output))
@@ -150,7 +266,7 @@ class OriginalFirst:
 
 
 @dataclass(frozen=True)
-class OriginalSecond:
+class OriginalSecond(WithVector):
     """The README's second `NumLoss` as written: (1/B) sum over i < B - 2 of |cos(w_1, f_i)|.
 
     Kept with its defects: `int(max(one_hot))` is always 1, so every sample is compared with class 1,
@@ -159,7 +275,7 @@ class OriginalSecond:
     """
 
     targets: Tensor
-    needs_vectors: ClassVar[bool] = True
+    probabilistic: ClassVar[bool] = False
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         count = _summed_samples(len(output))
@@ -170,11 +286,14 @@ class OriginalSecond:
         return cosines(output, self.targets).abs()
 
 
-LOSSES: dict[str, Callable[..., Loss]] = {
+LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": CrossEntropy,
     "cosine": Cosine,
     "absolute_cosine": AbsoluteCosine,
     "scaled_cosine": ScaledCosine,
+    "cosine_and_cross_entropy": CosineAndCrossEntropy,
+    "hinge_rank": HingeRank,
+    "soft_labels": SoftLabels,
     "original_first": OriginalFirst,
     "original_second": OriginalSecond,
 }
@@ -182,7 +301,8 @@ LOSSES: dict[str, Callable[..., Loss]] = {
 
 
 def make_loss(
-    name: str, options: Mapping[str, Any], vectors: npt.NDArray[np.floating], device: str = "cpu"
+    name: str, options: Mapping[str, Any], targets: npt.NDArray[np.floating], device: str = "cpu"
 ) -> Loss:
-    """The loss of that name with its options and the label vectors [K, D], in the order of the labels."""
-    return LOSSES[name](torch.as_tensor(vectors, device=device), **options)
+    """The loss of that name with its options and the targets [K, D], in the order of the labels."""
+    kind: Callable[..., Loss] = LOSSES[name]
+    return kind(torch.as_tensor(targets, dtype=torch.float32, device=device), **options)

@@ -45,11 +45,19 @@ class Group:
             dist.barrier()
 
     def agree(self, choose: Callable[[], T]) -> T:
-        """What `choose` returns in the first process, the only one that calls it."""
-        box: list[Any] = [choose() if self.leads else None]
+        """What `choose` returns in the first process, the only one that calls it; or its UserError, in all."""
+        box: list[Any] = [None, None]
+        if self.leads:
+            try:
+                box = [choose(), None]
+            except UserError as error:
+                box = [None, error]
         if self.size > 1:
             dist.broadcast_object_list(box)
-        return cast(T, box[0])
+        chosen, wrong = box
+        if wrong is not None:
+            raise wrong
+        return cast(T, chosen)
 
     def share(self, rows: Tensor) -> Tensor:
         """This process's part of a batch of rows, all parts equally long: [B, ...] -> [B / size, ...]."""
@@ -94,7 +102,7 @@ def group() -> Iterator[Group]:
 
 
 def require_equal_shares(batch: int, size: int) -> None:
-    """Raise UserError if a batch of that many images cannot be cut into `size` equal parts of two or more."""
+    """Raise UserError if a batch of that many images cannot be cut into `size` equal parts."""
     if batch % size:
         raise UserError(
             f"{size} processes cannot share batches of {batch} images equally: change recipes.<name>.batch_size "

@@ -303,17 +303,16 @@ def stop_if_not_finite(losses: Tensor, epoch: int, learning_rate: float) -> None
 
 
 @torch.no_grad()
-def predict(network: FerNet, loss: Loss, pixels: Tensor, hardware: Hardware, flip: bool = False) -> Tensor:
-    """Scores float32 [N, K] for uint8 images [N, 1, H, W], of their mirror images if `flip`."""
+def predict(network: FerNet, pixels: Tensor, hardware: Hardware, flip: bool = False) -> Tensor:
+    """Outputs float32 [N, O] for uint8 images [N, 1, H, W], of their mirror images if `flip`."""
     network.eval()
-    scores = []
+    outputs = []
     for chunk in pixels.split(CHUNK):
         images = chunk.to(hardware.device).float()
         images = (images.flip(3) if flip else images).contiguous(memory_format=hardware.layout)
         with hardware.autocast():
-            output = network(images)
-        scores.append(loss.scores(output))
-    return torch.cat(scores)
+            outputs.append(network(images))
+    return torch.cat(outputs)
 
 
 def validate(
@@ -323,7 +322,7 @@ def validate(
     count = len(data.labels)
     rows = torch.arange(count + -count % group.size) % count  # equal shares: some images come twice
     mine = data.pixels[group.share(rows)] if group.size > 1 else data.pixels
-    scores = group.join(predict(network, loss, mine, hardware))[:count]
+    scores = loss.scores(group.join(predict(network, mine, hardware))[:count])
     cross_entropy = nn.functional.cross_entropy(scores, data.labels)
     return float(cross_entropy), float((scores.argmax(1) == data.labels).float().mean())
 

@@ -1,12 +1,16 @@
 """Cut the shipped word list out of a larger word2vec file: how `googlenews-emotions.w2v.txt` was made.
 
-python resources/extract_words.py GoogleNews-vectors-negative300.bin resources/googlenews-emotions.w2v.txt
+python -m resources.extract_words GoogleNews-vectors-negative300.bin resources/googlenews-emotions.w2v.txt
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.files import write_text
 from pipeline.labels.vectors import read_vectors
@@ -26,11 +30,16 @@ WORDS = """
 def main(source: Path, target: Path) -> None:
     words = WORDS.split()
     vectors = read_vectors(source, set(words))
-    found = [word for word in words if word in vectors]
-    # Nine significant digits bring a float32 back exactly.
-    rows = [" ".join([word, *(f"{value:.9g}" for value in vectors[word])]) for word in found]
-    write_text(target, "\n".join([f"{len(found)} {vectors.vector_size}", *rows]) + "\n")
+    found = {word: vectors[word] for word in words if word in vectors}
+    write_vectors(target, found)
     print(f"{len(found)} of {len(words)} words; not in {source.name}: {sorted(set(words) - set(found))}")
+
+
+def write_vectors(target: Path, vectors: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """A word2vec text file. Nine significant digits bring a float32 back exactly."""
+    rows = [" ".join([word, *(f"{value:.9g}" for value in vector)]) for word, vector in vectors.items()]
+    dimensions = len(next(iter(vectors.values())))
+    write_text(target, "\n".join([f"{len(rows)} {dimensions}", *rows]) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,25 +16,33 @@ import yaml
 from pipeline import config
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
-from pipeline.losses import LOSSES
+from pipeline.labels.targets import SOURCES, names
+from pipeline.losses import LOSSES, WithVector
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 RAW: dict[str, Any] = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
-FREE = ("models", "labels.words", "recipes")
-"""Mappings whose keys are the user's own names."""
+FREE = ("models", "labels", "recipes")
+"""Mappings whose keys are the user's own names: every entry is checked alike, so the first stands for all."""
+WORDS = "labels.word2vec.words"
+"""A mapping with exactly the labels as keys, which has a rule of its own."""
 REMOVED = object()
 
 
 def entries(mapping: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of params.yaml, dotted, with its value; the options of a loss are one value."""
-    for name, value in mapping.items():
+    """The keys of params.yaml, dotted, with their values; the options of a loss are one value."""
+    for name, value in list(mapping.items())[: 1 if above.removesuffix(".") in FREE else None]:
         yield above + name, value
         if isinstance(value, dict) and name != "options":
             yield from entries(value, f"{above}{name}.")
 
 
 ENTRIES = dict(entries(RAW))
-SECTIONS = [key for key, value in ENTRIES.items() if isinstance(value, dict) and not key.endswith(".options")]
+SECTIONS = [
+    key
+    for key, value in ENTRIES.items()
+    if isinstance(value, dict) and not key.endswith(".options") and key not in (*FREE, WORDS)
+]
+MODELS = ", ".join(RAW["models"])
 
 
 def above(key: str) -> str:
@@ -91,11 +99,14 @@ def test_the_grid_is_every_model_with_every_seed() -> None:
 
 
 def test_an_unknown_model_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"no model 'baselin' .* there are baseline, w2v_cosine"):
+    with pytest.raises(UserError) as error:
         config.load(PARAMS).model("baselin")
+    assert str(error.value) == (
+        f"There is no model 'baselin' under `models:` in params.yaml; there are {MODELS}."
+    )
 
 
-@pytest.mark.parametrize("section", ["", *(key for key in SECTIONS if key not in FREE)])
+@pytest.mark.parametrize("section", ["", *SECTIONS])
 def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path, section: str) -> None:
     key = f"{section}.momentun".removeprefix(".")
     known = ", ".join(entry.rpartition(".")[2] for entry in ENTRIES if above(entry) == section)
@@ -103,7 +114,7 @@ def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path, section: st
     assert message == f"params.yaml: unknown key '{key}'; known there are {known}."
 
 
-@pytest.mark.parametrize("key", [key for key in ENTRIES if above(key) not in FREE])
+@pytest.mark.parametrize("key", [key for key in ENTRIES if above(key) not in (*FREE, WORDS)])
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     assert refusal(tmp_path, changed(key, REMOVED)) == f"params.yaml: '{key}' is missing."
 
@@ -139,15 +150,16 @@ def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, key: str, wrong: Any
         ("data.synthetic.ambiguity", 1.01, "between 0 and 1"),
         ("data.synthetic.ambiguity", -0.1, "between 0 and 1"),
         ("data.synthetic.seed", -1, "0 or more"),
-        ("labels.vectors", {"file": "a"}, "text, not {'file': 'a'}"),
-        ("labels.words.angry", "", "a word, a phrase or a list of them"),
-        ("labels.words.angry", " ", "a word, a phrase or a list of them"),
-        ("labels.words.angry", [], "a word, a phrase or a list of them"),
-        ("labels.words.angry", ["angry", ""], "a word, a phrase or a list of them"),
-        ("labels.words.angry", ["angry", 3], "text or a list of texts"),
+        ("labels", {}, "at least one set of words"),
+        ("labels.word2vec.vectors", {"file": "a"}, "text, not {'file': 'a'}"),
+        (f"{WORDS}.angry", "", "a word, a phrase or a list of them"),
+        (f"{WORDS}.angry", " ", "a word, a phrase or a list of them"),
+        (f"{WORDS}.angry", [], "a word, a phrase or a list of them"),
+        (f"{WORDS}.angry", ["angry", ""], "a word, a phrase or a list of them"),
+        (f"{WORDS}.angry", ["angry", 3], "text or a list of texts"),
         ("grid.models", [], "a list with at least one entry"),
         ("grid.models", ["baseline", "baseline"], "a list without repeats"),
-        ("grid.models", ["baseline", "w2v"], "one of baseline, w2v_cosine"),
+        ("grid.models", ["baseline", "w2v"], f"one of {MODELS}, not 'w2v'"),
         ("grid.seeds", [], "a list with at least one entry"),
         ("grid.seeds", [1, 0, 1], "a list without repeats"),
         ("grid.seeds", [-1], "whole numbers from 0"),
@@ -155,7 +167,11 @@ def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, key: str, wrong: Any
         ("grid.seeds", "0", "a list, not '0'"),
         ("grid.seeds", {"from": 0}, "a list, not {'from': 0}"),
         ("models.baseline.loss", "crossentropy", f"one of {', '.join(LOSSES)}"),
-        ("models.baseline.decoder", "max", "one of argmax"),
+        ("models.baseline.targets", "w2v", f"one of {', '.join(names(RAW['labels']))}, not 'w2v'"),
+        ("models.baseline.decoders", "argmax", "a list, not 'argmax'"),
+        ("models.baseline.decoders", [], "a list with at least one entry, not []"),
+        ("models.baseline.decoders", ["argmax", "crm.human", "argmax"], "a list without repeats"),
+        ("models.baseline.decoders", ["argmax", "max"], "one of argmax, nearest, crm, not 'max'"),
         ("models.baseline.learning_rate", 0, "above 0"),
         ("models.baseline.learning_rate", -0.1, "above 0"),
         ("models.baseline.learning_rate", float("inf"), "a finite number"),
@@ -194,9 +210,18 @@ def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, key: str, wrong: Any
         ("machine.threads", [2], "text or a whole number, not [2]"),
         ("machine.compile", "yes", "true or false, not 'yes'"),
         ("machine.compile", 1, "true or false, not 1"),
+        ("search.start", 0, "above 0"),
+        ("search.start", -0.1, "above 0"),
+        ("search.start", float("inf"), "a finite number"),
+        ("search.factor", 1.4, "1.5 or more"),
+        ("search.trials", 0, "from 1 to 20"),
+        ("search.trials", 21, "from 1 to 20"),
+        ("search.trials", 2.5, "a whole number"),
+        ("search.epochs", 0, "1 or more"),
+        ("search.seed", -1, "0 or more"),
         ("evaluate.heat_maps", 1, "2 or more"),
         ("evaluate.class_mean_faces", 7, "8 or more"),
-        ("compare.baseline", "base", "one of baseline, w2v_cosine"),
+        ("compare.baseline", "base", f"one of {MODELS}"),
         ("compare.resamples", 99, "100 or more"),
     ],
 )
@@ -220,19 +245,146 @@ def test_the_baseline_must_be_trained(tmp_path: Path) -> None:
     "words", [{label: label for label in LABELS[:-1]}, dict.fromkeys([*LABELS, "calm"], "a")]
 )
 def test_words_are_given_for_exactly_the_labels(tmp_path: Path, words: dict[str, str]) -> None:
-    message = refusal(tmp_path, changed("labels.words", words))
-    assert message.startswith(
-        f"params.yaml: 'labels.words' must be a mapping with exactly the labels {LABELS[0]}"
+    message = refusal(tmp_path, changed(WORDS, words))
+    assert message == (
+        f"params.yaml: '{WORDS}' must be a mapping with exactly the labels {', '.join(LABELS)}, "
+        f"not {list(words)}."
     )
 
 
-@pytest.mark.parametrize("name", ["w2v-cosine", "a@b", "a=b", "a/b", "a b", "감정", "_", ""])
-def test_model_names_are_fit_for_files_and_keys(tmp_path: Path, name: str) -> None:
-    message = refusal(tmp_path, changed("models", {**RAW["models"], name: RAW["models"]["baseline"]}))
-    assert (
-        message
-        == f"params.yaml: 'models.{name}' must be named with letters, digits and _ only, not '{name}'."
+@pytest.mark.parametrize(("section", "entry"), [("models", "baseline"), ("labels", "word2vec")])
+@pytest.mark.parametrize("name", ["w2v-cosine", "w2v.cosine", "a@b", "a=b", "a/b", "a b", "감정", "_", ""])
+def test_names_are_fit_for_files_and_keys(tmp_path: Path, section: str, entry: str, name: str) -> None:
+    message = refusal(tmp_path, changed(section, {**RAW[section], name: RAW[section][entry]}))
+    assert message == (
+        f"params.yaml: '{section}.{name}' must be named with letters, digits and _ only, not '{name}'."
     )
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_set_of_words_is_not_named_like_targets_made_of_no_words(tmp_path: Path, name: str) -> None:
+    message = refusal(tmp_path, changed("labels", {**RAW["labels"], name: RAW["labels"]["word2vec"]}))
+    assert message == (
+        f"params.yaml: 'labels.{name}' must be named otherwise (one_hot, random, affective, human are taken), "
+        f"not '{name}'."
+    )
+
+
+@pytest.mark.parametrize("targets", names(RAW["labels"]))
+def test_targets_are_every_source_and_every_change_of_it(tmp_path: Path, targets: str) -> None:
+    raw = changed("models.w2v_cosine.targets", targets)
+    raw["models"]["baseline"]["decoders"] = [f"crm.{targets}"]
+    params = load(tmp_path, raw)
+    assert params.model("w2v_cosine").targets == targets
+    assert params.model("baseline").decoders == (f"crm.{targets}",)
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        "word2vec.whitend", "word2vec.", ".whitened", "word2vec.centred.permuted", "word2vec permuted",
+        "Word2vec", "onehot", "",
+    ],
+)  # fmt: skip
+def test_unknown_targets_are_refused_with_the_known_ones(tmp_path: Path, targets: str) -> None:
+    message = refusal(tmp_path, changed("models.w2v_cosine.targets", targets))
+    known = ", ".join(names(RAW["labels"]))
+    assert message == (f"params.yaml: 'models.w2v_cosine.targets' must be one of {known}, not '{targets}'.")
+
+
+def test_targets_of_a_set_of_words_that_is_gone_are_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, changed("labels.nouns", REMOVED))
+    assert message.startswith("params.yaml: 'models.w2v_nouns.targets' must be one of word2vec, glove, ")
+    assert message.endswith(", not 'nouns'.")
+
+
+@pytest.mark.parametrize("decoder", ["crm", "crm.", "crm.w2v", "crm.word2vec.whitend", "crm.crm.word2vec"])
+def test_costs_are_those_of_known_targets(tmp_path: Path, decoder: str) -> None:
+    message = refusal(tmp_path, changed("models.baseline.decoders", ["argmax", decoder]))
+    assert message == (
+        "params.yaml: 'models.baseline.decoders' must be followed by a dot and targets, as crm.word2vec, "
+        f"not '{decoder}'."
+    )
+
+
+@pytest.mark.parametrize(
+    "decoder", ["argmax.", "argmax.word2vec", "argmax.something", "nearest.word2vec", "nearest."]
+)
+def test_decoders_that_weigh_nothing_stand_alone(tmp_path: Path, decoder: str) -> None:
+    message = refusal(tmp_path, changed("models.w2v_cosine.decoders", [decoder]))
+    rule = decoder.partition(".")[0]
+    assert message == (
+        f"params.yaml: 'models.w2v_cosine.decoders' must be {rule} with nothing behind it, not '{decoder}'."
+    )
+
+
+def with_decoder(loss: str, decoder: str) -> dict[str, Any]:
+    """The parameters with a model of that loss that uses the decoder beside arg-max."""
+    raw = changed("models.baseline.loss", loss)
+    raw["models"]["baseline"] |= {"options": {}, "decoders": ["argmax", decoder]}
+    return raw
+
+
+def test_costs_weigh_the_probabilities_of_losses_that_train_some(tmp_path: Path) -> None:
+    accepted = []
+    for loss in LOSSES:
+        raw = with_decoder(loss, "crm.word2vec.centred")
+        if LOSSES[loss].probabilistic:
+            assert load(tmp_path, raw).model("baseline").decoders == ("argmax", "crm.word2vec.centred")
+            accepted.append(loss)
+        else:
+            assert refusal(tmp_path, raw) == (
+                "params.yaml: 'models.baseline.decoders' names crm.word2vec.centred, which needs "
+                f"probabilities, but the loss {loss} trains none: choose another decoder or another loss."
+            )
+    assert accepted == ["cross_entropy", "scaled_cosine", "cosine_and_cross_entropy", "soft_labels"]
+
+
+def test_nearest_is_for_losses_whose_network_answers_with_a_vector(tmp_path: Path) -> None:
+    refused = []
+    for loss in LOSSES:
+        raw = with_decoder(loss, "nearest")
+        if issubclass(LOSSES[loss], WithVector):
+            assert load(tmp_path, raw).model("baseline").decoders == ("argmax", "nearest")
+        else:
+            assert refusal(tmp_path, raw) == (
+                "params.yaml: 'models.baseline.decoders' names nearest, which compares the output with label "
+                f"vectors, but with the loss {loss} the network answers with one number per class: "
+                "choose another decoder."
+            )
+            refused.append(loss)
+    assert refused == ["cross_entropy", "soft_labels"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("w2v_softmax.targets", "human", "human"),
+        ("w2v_softmax.targets", "human.permuted", "human.permuted"),
+        ("baseline.decoders", ["argmax", "crm.human"], "crm.human"),
+        ("baseline.decoders", ["crm.human.centred", "argmax"], "crm.human.centred"),
+    ],
+)
+def test_what_is_made_of_votes_needs_them_before_a_training_not_after(
+    tmp_path: Path, key: str, value: Any, named: str
+) -> None:
+    raw = changed(f"models.{key}", value)
+    model = key.partition(".")[0]
+    raw["grid"]["models"] = list({"baseline": None, model: None})
+    load(tmp_path, raw)  # drawn faces bring their own
+    raw["data"] |= {"source": "kaggle"}
+    assert refusal(tmp_path, raw) == (
+        f"params.yaml: 'models.{model}' names {named}, which is made of FER+ votes, but 'data.votes' is empty: "
+        "set it or take the model out of grid.models."
+    )
+    raw["data"] |= {"source": "archive", "path": "fer2013.csv", "votes": "fer2013new.csv"}
+    load(tmp_path, raw)
+
+
+def test_models_outside_the_grid_may_need_votes_that_are_not_there(tmp_path: Path) -> None:
+    raw = changed("data.source", "kaggle")
+    raw["grid"]["models"] = ["baseline"]
+    assert load(tmp_path, raw).model("cosine_human").targets == "human"
 
 
 @pytest.mark.parametrize(
@@ -275,6 +427,9 @@ def test_an_option_that_the_loss_lacks_is_named(tmp_path: Path, model: str, opti
         ("baseline", "label_smoothing", -0.1, "from 0 to below 1"),
         ("w2v_softmax", "scale", -1.0, "above 0"),
         ("w2v_softmax", "scale", 0, "above 0"),
+        ("w2v_cosine_ce", "weight", 0, "above 0"),
+        ("w2v_hinge", "margin", -0.1, "above 0"),
+        ("w2v_soft_labels", "sharpness", 0, "above 0"),
     ],
 )
 def test_an_option_that_the_loss_refuses_is_named(
@@ -285,16 +440,23 @@ def test_an_option_that_the_loss_refuses_is_named(
     assert message == f"params.yaml: 'models.{model}.options' do not suit the loss: {reason}."
 
 
+def test_targets_that_a_loss_would_ignore_are_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, changed("models.baseline.targets", "word2vec"))
+    assert message == (
+        "params.yaml: 'models.baseline.targets' must be one_hot, as the loss cross_entropy uses none, not 'word2vec'."
+    )
+
+
 def test_an_option_without_a_default_must_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass(frozen=True)
-    class Hinge:
+    class Demanding(WithVector):
         targets: torch.Tensor
-        margin: float
+        strength: float
 
-    monkeypatch.setitem(LOSSES, "hinge", Hinge)
-    message = refusal(tmp_path, changed("models.w2v_cosine.loss", "hinge"))
+    monkeypatch.setitem(LOSSES, "demanding", Demanding)
+    message = refusal(tmp_path, changed("models.w2v_cosine.loss", "demanding"))
     assert "'models.w2v_cosine.options' do not suit the loss" in message
-    assert "'margin'" in message
+    assert "'strength'" in message
 
 
 def test_whole_numbers_pass_as_numbers(tmp_path: Path) -> None:
@@ -315,7 +477,8 @@ def test_a_recipe_does_not_say_how_to_compute(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", ["very happy", ["happy", "joyful"]])
 def test_a_label_may_have_several_words(tmp_path: Path, words: str | list[str]) -> None:
-    assert load(tmp_path, changed("labels.words.happy", words)).labels.words["happy"] == words
+    labels = load(tmp_path, changed(f"{WORDS}.happy", words)).labels
+    assert labels["word2vec"].words["happy"] == words
 
 
 @pytest.mark.parametrize("text", ["", "just text", "- 1\n- 2"])

@@ -1,13 +1,30 @@
-"""From scores to probabilities and decisions, against plain Python."""
+"""From what a model says to its decision, against plain Python."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pipeline.decode import DECODERS, argmax, softmax
+from pipeline.decode import DECODERS, Answer, ArgMax, CostSensitive, Decoder, Nearest, softmax
+
+CLASSES = 7
+EYE = np.eye(CLASSES)
+
+
+def answer(count: int = 40, seed: int = 0) -> Answer:
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(0, 2, (count, CLASSES))
+    return Answer(scores, softmax(scores), rng.uniform(-1, 1, (count, CLASSES)))
+
+
+def gram(seed: int = 1) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(CLASSES, 5))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors @ vectors.T
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -26,29 +43,88 @@ def test_softmax_of_scores_that_would_overflow() -> None:
     np.testing.assert_allclose(found, [[0.5, 0, 0.5], [0.25, 0.75, 0]], rtol=1e-9)
 
 
-def test_softmax_ranks_as_the_scores_do() -> None:
-    scores = np.random.default_rng(1).uniform(-1, 1, (100, 7)).astype(np.float32)
-    np.testing.assert_array_equal(np.argsort(softmax(scores), axis=1), np.argsort(scores, axis=1))
-
-
 def test_argmax_takes_the_highest_score_and_the_first_of_equals() -> None:
-    found = argmax(np.array([[0.1, 0.9, 0.2], [-3, -2, -1], [5, 1, 5], [0, 0, 0]], np.float32))
-    assert found.dtype == np.int64
-    assert found.tolist() == [1, 2, 0, 0]
+    scores = np.array([[0.1, 0.9, 0.2], [-3, -2, -1], [5, 1, 5], [0, 0, 0]], np.float64)
+    assert ArgMax()(Answer(scores, softmax(scores), None)).tolist() == [1, 2, 0, 0]
 
 
-def test_argmax_of_cosines_is_the_nearest_label_vector() -> None:
+def test_nearest_is_the_label_vector_at_the_smallest_distance() -> None:
     rng = np.random.default_rng(2)
     labels, outputs = rng.normal(size=(7, 5)), rng.normal(size=(40, 5))
     labels /= np.linalg.norm(labels, axis=1, keepdims=True)
     outputs /= np.linalg.norm(outputs, axis=1, keepdims=True)
-    nearest = [min(range(7), key=lambda k: math.dist(output, labels[k])) for output in outputs]
-    assert argmax(outputs @ labels.T).tolist() == nearest
+    wanted = [min(range(7), key=lambda k: math.dist(output, labels[k])) for output in outputs]
+    scores = rng.normal(size=(40, 7))  # play no part
+    assert Nearest()(Answer(scores, softmax(scores), outputs @ labels.T)).tolist() == wanted
+
+
+def test_nearest_of_an_output_that_is_no_vector_is_refused() -> None:
+    scores = np.zeros((1, 7))
+    with pytest.raises(ValueError, match="no vector"):
+        Nearest()(Answer(scores, softmax(scores), None))
+
+
+def test_cost_sensitive_takes_the_class_of_least_expected_cost() -> None:
+    similarity, said = gram(), answer()
+    for probabilities, found in zip(
+        said.probabilities.tolist(), CostSensitive(similarity)(said).tolist(), strict=True
+    ):
+        costs = [
+            sum((1 - similarity[k][j]) * probabilities[j] for j in range(CLASSES)) for k in range(CLASSES)
+        ]
+        assert found == costs.index(min(costs))
+
+
+def test_with_equal_costs_the_most_probable_class_is_cheapest() -> None:
+    said = answer()
+    equal = 0.7 * EYE + 0.3  # every mistake costs the same
+    np.testing.assert_array_equal(CostSensitive(equal)(said), ArgMax()(said))
+
+
+def test_unequal_costs_can_prefer_a_less_probable_class_between_two_others() -> None:
+    similarity = np.eye(3)
+    similarity[0, 2] = similarity[2, 0] = similarity[1, 2] = similarity[2, 1] = 0.8
+    scores = np.log(np.array([[0.4, 0.35, 0.25]]))
+    assert CostSensitive(similarity)(Answer(scores, softmax(scores), None)).tolist() == [2]
+
+
+def test_two_views_are_averaged_as_probabilities() -> None:
+    first, second = answer(seed=3), answer(seed=4)
+    both = first.averaged(second)
+    np.testing.assert_allclose(both.probabilities, (first.probabilities + second.probabilities) / 2)
+    np.testing.assert_array_equal(ArgMax()(both), both.probabilities.argmax(axis=1))
+    np.testing.assert_allclose(softmax(both.scores), both.probabilities)
+    assert both.cosines is not None
+    np.testing.assert_allclose(both.cosines, (first.cosines + second.cosines) / 2)
+
+
+def test_two_views_without_vectors_have_no_cosines_and_sure_ones_stay_finite() -> None:
+    sure = Answer(np.array([[1e4, 0.0]]), np.array([[1.0, 0.0]]), None)
+    both = sure.averaged(sure)
+    assert both.cosines is None
+    assert np.isfinite(both.scores).all()
+    assert ArgMax()(both).tolist() == [0]
+
+
+def make(name: str) -> Decoder:
+    """A decoder of that name; those that weigh mistakes are made of a Gram matrix."""
+    kind: Callable[..., Decoder] = DECODERS[name]
+    return kind(gram()) if DECODERS[name].weighs else kind()
 
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_every_decoder_names_one_class_per_row(name: str) -> None:
-    found = DECODERS[name](np.random.default_rng(3).normal(size=(30, 7)))
+    found = make(name)(answer(30))
     assert found.shape == (30,)
     assert found.dtype == np.int64
-    assert set(found.tolist()) <= set(range(7))
+    assert set(found.tolist()) <= set(range(CLASSES))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoders_read_what_they_say_they_need(name: str) -> None:
+    """What a decoder does not need may be anything: its decisions stay."""
+    kind, said, other = DECODERS[name], answer(seed=5), answer(seed=6)
+    decided = make(name)(said)
+    for field, needed in [("probabilities", kind.needs_probabilities), ("cosines", kind.needs_vectors)]:
+        changed = replace(said, **{field: getattr(other, field)})
+        assert np.array_equal(make(name)(changed), decided) == (not needed), field

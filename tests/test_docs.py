@@ -1,21 +1,33 @@
-"""README and docs against what they speak of: parameters, files, make targets, modules."""
+"""README and docs against what they speak of: parameters, files, make targets, modules, examples."""
 
 from __future__ import annotations
 
+import csv
+import json
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from pipeline.data.fer import LABELS
+from pipeline.decode import DECODERS
+from pipeline.labels.targets import SOURCES, TRANSFORMS
+from pipeline.labels.vectors import embed
+from pipeline.losses import LOSSES
+from tests.clone import ROOT, SMALL, Clone
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EACH = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 
-NAMES = {"models": "<name>", "recipes": "<name>", "labels.words": "<label>"}
+NAMES = {"models": "<name>", "recipes": "<name>", "labels": "<name>", "labels.<name>.words": "<label>"}
 """Sections whose next key the user chooses, or that hold one entry per label: documented once for all."""
 
 
@@ -50,6 +62,11 @@ def test_the_options_of_every_model_are_documented(params: dict[str, Any]) -> No
         assert used <= set(re.findall(r"`(\w+)`", (ROOT / "docs" / page).read_text()))
 
 
+@pytest.mark.parametrize("name", [*LOSSES, *SOURCES, *TRANSFORMS, *DECODERS])
+def test_every_loss_target_and_decoder_has_a_row(name: str) -> None:
+    assert re.search(rf"^\| `\.?{name}\b", (ROOT / "docs/losses.md").read_text(), flags=re.MULTILINE)
+
+
 @EACH
 def test_overrides_change_keys_that_exist(page: Path, params: dict[str, Any]) -> None:
     for key in re.findall(r"-S '?([\w.]+)=", code(page)):
@@ -61,7 +78,8 @@ def test_overrides_change_keys_that_exist(page: Path, params: dict[str, Any]) ->
 
 @EACH
 def test_local_links_resolve(page: Path) -> None:
-    links = re.findall(r"(?:\]\(|src=\")([^)\s\"]+)", page.read_text(encoding="utf-8"))
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"(?:\]\(|src=\")([^)\s\"]+)", prose)
     local = [link.partition("#")[0] for link in links if not re.match(r"https?:|mailto:|#", link)]
     assert [link for link in local if not (page.parent / link).exists()] == []
 
@@ -76,7 +94,7 @@ def test_make_targets_exist(page: Path) -> None:
 
 @EACH
 def test_modules_exist(page: Path) -> None:
-    modules = set(re.findall(r"python -m ((?:stages|benchmarks)\.\w+)", code(page)))
+    modules = set(re.findall(r"python -m ((?:stages|benchmarks|resources)\.\w+)", code(page)))
     assert [module for module in modules if find_spec(module) is None] == []
 
 
@@ -98,3 +116,117 @@ def test_every_page_is_reached_from_the_readme() -> None:
 def test_no_placeholder_is_left(page: Path) -> None:
     """Measured numbers and tables are pasted in from real runs."""
     assert re.findall(r"@@\w+@@", page.read_text(encoding="utf-8")) == []
+
+
+def test_the_cosines_of_the_label_words_are_those_of_the_page(params: dict[str, Any]) -> None:
+    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    for name, words in params["labels"].items():
+        gram = embed(ROOT / words["vectors"], words["words"]).gram_of(LABELS)
+        first, second = np.triu_indices(len(LABELS), 1)
+        cosines = gram[first, second]
+        closest = [
+            f"{LABELS[first[n]]} - {LABELS[second[n]]} {cosines[n]:.2f}" for n in np.argsort(-cosines)[:3]
+        ]
+        neutral = np.delete(gram[LABELS.index("neutral")], LABELS.index("neutral")).max()
+        row = f"| {', '.join(closest)} | {neutral:.2f} | {cosines.mean():.2f} | {cosines.std():.2f} |"
+        assert re.search(rf"^\| `{name}` \|.*{re.escape(row)}$", page, flags=re.MULTILINE), row
+
+
+class Step(NamedTuple):
+    """One step of docs/extend.md: the file it is about, the code for it, the entries (table, name, value) for it."""
+
+    file: str
+    code: str
+    entries: list[tuple[str, str, str]]
+
+
+def steps() -> list[Step]:
+    page = (ROOT / "docs/extend.md").read_text(encoding="utf-8")
+    step = re.compile(
+        r"^\d\. In `([\w/.]+)`.*?```\w+\n(.*?)```(.*?)(?=^\d\. |^#|\Z)", re.MULTILINE | re.DOTALL
+    )
+    entry = re.compile(r'`(\w+)`: `"(\w+)": (.+?)`')
+    return [Step(file, textwrap.dedent(code), entry.findall(rest)) for file, code, rest in step.findall(page)]
+
+
+ROWS: dict[str, Any] = {
+    name: row
+    for step in steps()
+    if step.file == "params.yaml"
+    for name, row in yaml.safe_load(step.code).items()
+}
+"""The models of docs/extend.md."""
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A copy of the code in which somebody has done what docs/extend.md says, and nothing else."""
+    folder = tmp_path_factory.mktemp("followed")
+    for name in ("pipeline", "stages", "tests", "resources"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "params.yaml"):
+        shutil.copy(ROOT / name, folder)
+    for file, code, entries in steps():
+        if file.endswith(".py"):
+            text = (folder / file).read_text(encoding="utf-8")
+            if entries:  # before the table, which needs it
+                text = text.replace(f"\n{entries[0][0]}: ", f"\n{code}\n\n{entries[0][0]}: ", 1)
+            else:
+                text += f"\n\n{code}"
+            for table, name, value in entries:
+                text = re.sub(
+                    rf"(^{table}: .* = {{$)", rf'\1\n    "{name}": {value},', text, flags=re.MULTILINE
+                )
+                assert f'    "{name}": {value},' in text, f"{file} has no table {table}"
+            (folder / file).write_text(text, encoding="utf-8")
+    clone = Clone(folder)
+    clone.set(SMALL | {f"models.{name}": row for name, row in ROWS.items()} | {"machine.threads": 1})
+    return clone
+
+
+def test_the_page_extends_every_table() -> None:
+    assert {table for step in steps() for table, _, _ in step.entries} >= {"LOSSES", "SOURCES", "DECODERS"}
+
+
+def test_the_tests_pass_with_the_examples(followed: Clone) -> None:
+    """Those that the page adds, and those that were there."""
+    files = [step.file for step in steps() if step.file.startswith("tests/")]
+    followed.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
+
+
+def test_the_examples_train_decode_and_compare(followed: Clone) -> None:
+    """The real stages: nothing but the tables knows of the new names."""
+    names = ["baseline", "w2v_margin", "cosine_facial"]
+    followed.set({"grid.models": names})
+    followed.run(sys.executable, "-c", STAGES, *names, FER_TRACKING="off")
+
+    table = json.loads((followed.path / "reports/ablation.json").read_text())
+    assert [(row["model"], row["decoder"]) for row in table] == [
+        (name, decoder) for name in names for decoder in ROWS[name]["decoders"]
+    ]
+    for name, outputs in zip(names, (7, 300, 27), strict=True):
+        folder = followed.path / "models" / f"{name}-0"
+        assert json.loads((folder / "model.json").read_text())["network"]["outputs"] == outputs
+        with (folder / "history.csv").open() as file:
+            losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
+        assert losses[-1] < losses[0]
+    with (followed.path / "predictions/baseline-0.csv").open() as file:
+        for row in csv.DictReader(file):
+            sure = max(float(row[label]) for label in LABELS) >= 0.5
+            assert row["predicted.cautious"] == (row["predicted"] if sure else "neutral")
+
+
+STAGES = """
+import sys
+from matplotlib.figure import Figure
+from stages import compare, embed, evaluate, fetch, prepare, train
+
+Figure.savefig = lambda *_, **__: None  # most of the time; drawing has tests of its own
+for stage in (fetch, prepare, embed):
+    stage.main()
+for model in sys.argv[1:]:
+    train.main(model, "0")
+    evaluate.main(model, "0")
+compare.main()
+"""
+"""What `dvc repro` runs, in one process."""

@@ -27,7 +27,19 @@ ACCURACIES = [
     figures.ModelAccuracy("baseline", 0.7, 0.69, 0.01, 0.012),
     figures.ModelAccuracy("cosine", 0.68, 0.67),
 ]
-SEVERITIES = [figures.ModelSeverity("baseline", 0.7, 0.31), figures.ModelSeverity("cosine", 0.68, 0.3)]
+SEVERITIES = [
+    figures.ModelSeverity("baseline", 0.7, 0.31, 0.01, 0.005),
+    figures.ModelSeverity("cosine", 0.68, 0.3),
+    figures.ModelSeverity("original_second", 0.2, 0.6),
+]
+SHARES = [(name, *RNG.dirichlet(np.ones(7), 2)) for name in ("w2v_cosine", "cosine_random")]
+RECALLS = {
+    name: {
+        label: (mean, mean - 0.02, mean + 0.03)
+        for label, mean in zip(LABELS, RNG.normal(0, 0.05, 7), strict=True)
+    }
+    for name in ("w2v_cosine", "cosine_random")
+}
 
 DRAW = {
     "contact_sheet": lambda path: figures.contact_sheet(IMAGES[:14], [LABELS[k] for k in LABEL[:14]], path),
@@ -44,6 +56,18 @@ DRAW = {
     "validation_curves": lambda path: figures.validation_curves(CURVES, path),
     "model_bars": lambda path: figures.model_bars(ACCURACIES, path),
     "severity_scatter": lambda path: figures.severity_scatter(SEVERITIES, "affective", path),
+    "speed_curves": lambda path: figures.speed_curves({"fast": [[(40, 0.5), (90, 0.6)], [(60, 0.55)]]}, path),
+    "agreement_bars": lambda path: figures.agreement_bars(
+        [("w2v_cosine", 0.8, 0.9), ("cosine_random", 0.85, 0.85)], 0.84, path
+    ),
+    "shares_of_decisions": lambda path: figures.shares_of_decisions(SHARES, LABELS, path),
+    "spread_scatter": lambda path: figures.spread_scatter(
+        [("w2v_cosine", 0.1, 0.68, 0.01), ("cosine_one_hot", 0.0, 0.7, None)], path
+    ),
+    "grams": lambda path: figures.grams(
+        {f"model {k}": np.corrcoef(COUNTS + k) for k in range(4)}, LABELS, path
+    ),
+    "recall_differences": lambda path: figures.recall_differences(RECALLS, LABELS, path),
 }
 
 
@@ -62,7 +86,7 @@ def test_writes_a_picture_of_sane_size_with_something_on_it(draw, tmp_path):
     picture = pixels(tmp_path / "new" / "figure.png")
     height, width, _ = picture.shape
     assert 150 <= height <= 2000
-    assert 500 <= width <= 1500
+    assert 500 <= width <= 1700
     drawn = (picture != 255).any(axis=-1)
     assert 0.01 < drawn.mean() < 0.99
     # Nothing is cut off: text and axes keep clear of the outermost pixels.
@@ -120,6 +144,20 @@ def test_no_mistakes_is_a_picture_too(tmp_path):
     assert (pixels(tmp_path / "none.png") != 255).any()
 
 
+def test_models_far_below_the_best_are_named_beside_the_scale(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, path, **options: saved.append(self) or path.write_bytes(b"")
+    )
+    figures.severity_scatter(SEVERITIES, "human", tmp_path / "with.png")
+    figures.severity_scatter(SEVERITIES[:2], "human", tmp_path / "without.png")
+    drawn = [figure.axes[0].get_legend_handles_labels()[1] for figure in saved]
+    assert drawn == [["baseline", "cosine"]] * 2
+    assert [figure.get_supxlabel() for figure in saved] == [
+        "off the scale: original_second (20.0%, 0.60)", "",
+    ]  # fmt: skip
+
+
 def test_contact_sheet_needs_a_caption_for_each_image(tmp_path):
     with pytest.raises(ValueError, match="shorter"):
         figures.contact_sheet(IMAGES[:3], ["one", "two"], tmp_path / "sheet.png")
@@ -145,7 +183,11 @@ def test_many_models_keep_styles_apart_and_inside_the_picture(tmp_path):
     figures.severity_scatter(
         [figures.ModelSeverity(n, 0.7, 0.3) for n in names], "human", tmp_path / "scatter.png"
     )
-    for name in ("curves", "bars", "scatter"):
+    figures.agreement_bars([(n, 0.8, 0.9) for n in names], None, tmp_path / "agreement.png")
+    figures.shares_of_decisions([(n, *SHARES[0][1:]) for n in names], LABELS, tmp_path / "shares.png")
+    figures.spread_scatter([(n, 0.1, 0.7, 0.01) for n in names], tmp_path / "spread.png")
+    figures.recall_differences(dict.fromkeys(names, RECALLS["w2v_cosine"]), LABELS, tmp_path / "recalls.png")
+    for name in ("curves", "bars", "scatter", "agreement", "shares", "spread", "recalls"):
         drawn = (pixels(tmp_path / f"{name}.png") != 255).any(axis=-1)
         assert not drawn[[0, -1]].any()
         assert not drawn[:, [0, -1]].any()

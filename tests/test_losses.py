@@ -12,13 +12,25 @@ import pytest
 import torch
 
 from pipeline.data.fer import LABELS
-from pipeline.losses import LOSSES, Loss, cosines, cosines_to_label
+from pipeline.losses import (
+    LOSSES,
+    HingeRank,
+    Loss,
+    WithLogits,
+    WithVector,
+    cosines,
+    cosines_to_label,
+    make_loss,
+)
 
 CLASSES, DIMENSIONS = 7, 5
 SIZES = (1, 2, 3, 257)
 OPTIONS: dict[str, list[dict[str, float]]] = {
     "cross_entropy": [{}, {"label_smoothing": 0.1}],
     "scaled_cosine": [{}, {"scale": 3.0}],
+    "cosine_and_cross_entropy": [{}, {"weight": 2.0}],
+    "hinge_rank": [{}, {"margin": 0.7}],
+    "soft_labels": [{}, {"sharpness": 1.5}],
 }
 CASES = [(name, options) for name in LOSSES for options in OPTIONS.get(name, [{}])]
 Vectors = list[list[float]]
@@ -37,8 +49,7 @@ def random_targets() -> torch.Tensor:
 def batch(size: int, loss: Loss, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     """Outputs of the width that the loss wants, and labels."""
     generator = torch.Generator().manual_seed(seed)
-    width = DIMENSIONS if loss.needs_vectors else CLASSES
-    output = 2 * torch.randn(size, width, generator=generator, dtype=torch.float64)
+    output = 2 * torch.randn(size, loss.outputs, generator=generator, dtype=torch.float64)
     return output, torch.randint(CLASSES, (size,), generator=generator)
 
 
@@ -73,6 +84,28 @@ def plain_scaled_cosine(f: Vectors, y: list[int], w: Vectors, scale: float = 10.
     return sum(-log_softmax(row)[label] for row, label in zip(scores, y, strict=True)) / len(f)
 
 
+def plain_cosine_and_cross_entropy(f: Vectors, y: list[int], w: Vectors, weight: float = 0.1) -> float:
+    vectors, logits = [row[:DIMENSIONS] for row in f], [row[DIMENSIONS:] for row in f]
+    return plain_cosine(vectors, y, w) + weight * plain_cross_entropy(logits, y, w)
+
+
+def plain_hinge_rank(f: Vectors, y: list[int], w: Vectors, margin: float = 0.1) -> float:
+    total = 0.0
+    for output, label in zip(f, y, strict=True):
+        scores = [sum(a * b for a, b in zip(output, row, strict=True)) for row in w]
+        total += sum(max(0.0, margin - scores[label] + score) for j, score in enumerate(scores) if j != label)
+    return total / len(f)
+
+
+def plain_soft_labels(f: Vectors, y: list[int], w: Vectors, sharpness: float = 5.0) -> float:
+    total = 0.0
+    for logits, label in zip(f, y, strict=True):
+        weights = [math.exp(-sharpness * (1 - cosine(w[k], w[label]))) for k in range(len(w))]
+        for weight, log_probability in zip(weights, log_softmax(logits), strict=True):
+            total -= weight / sum(weights) * log_probability
+    return total / len(f)
+
+
 def visited(count: int) -> list[int]:
     """The samples that the README's loops visit."""
     return [0, *range(1, count - 2)]
@@ -91,6 +124,9 @@ PLAIN: dict[str, Callable[..., float]] = {
     "cosine": plain_cosine,
     "absolute_cosine": plain_absolute_cosine,
     "scaled_cosine": plain_scaled_cosine,
+    "cosine_and_cross_entropy": plain_cosine_and_cross_entropy,
+    "hinge_rank": plain_hinge_rank,
+    "soft_labels": plain_soft_labels,
     "original_first": plain_original_first,
     "original_second": plain_original_second,
 }
@@ -265,7 +301,9 @@ def test_cosines_of_every_pair() -> None:
         )
 
 
-@pytest.mark.parametrize("name", [name for name, kind in LOSSES.items() if make(name, {}).needs_vectors])
+@pytest.mark.parametrize(
+    "name", ["cosine", "absolute_cosine", "scaled_cosine", "original_first", "original_second"]
+)
 def test_losses_on_vectors_ignore_the_length_of_the_output(name: str) -> None:
     loss = make(name, {})
     output, labels = batch(8, loss)
@@ -282,8 +320,74 @@ def test_losses_on_vectors_ignore_the_length_of_the_output(name: str) -> None:
         ("scaled_cosine", "scale", 0.0),
         ("scaled_cosine", "scale", -1.0),
         ("scaled_cosine", "scale", math.nan),
+        ("cosine_and_cross_entropy", "weight", 0.0),
+        ("hinge_rank", "margin", 0.0),
+        ("soft_labels", "sharpness", -1.0),
     ],
 )
 def test_options_that_make_no_sense_are_refused(name: str, option: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{option} must be .*, not {value}$"):
         make(name, {option: value})
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_outputs_are_as_many_as_the_loss_says(name: str) -> None:
+    loss = make(name, {})
+    assert loss.outputs == {"cosine_and_cross_entropy": DIMENSIONS + CLASSES}.get(
+        name, CLASSES if isinstance(loss, WithLogits) else DIMENSIONS
+    )
+    output, _ = batch(4, loss)
+    assert loss.scores(output).shape == (4, CLASSES)
+    if isinstance(loss, WithVector):
+        torch.testing.assert_close(loss.cosines(output), cosines(output[:, :DIMENSIONS], loss.targets))
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_losses_are_made_by_name_from_targets_of_any_precision(name: str, options: dict[str, float]) -> None:
+    made = make_loss(name, options, random_targets().numpy())
+    assert type(made) is LOSSES[name]
+    assert made.targets.dtype == torch.float32
+    output, labels = batch(9, made)
+    expected = make(name, options)(output, labels)
+    assert made(output.float(), labels).item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].probabilistic])
+def test_the_softmax_of_the_scores_is_what_a_probabilistic_loss_trains(name: str) -> None:
+    """Over labels that occur with shares p, the loss is smallest where softmax(scores) is p: it is proper.
+
+    The options are such that labels are not softened and the cosine beside cross-entropy weighs nothing.
+    """
+    options = {"soft_labels": {"sharpness": 1e4}, "cosine_and_cross_entropy": {"weight": 1e4}}
+    loss = LOSSES[name](torch.eye(CLASSES, dtype=torch.float64), **options.get(name, {}))
+    wanted = torch.tensor([4, 3, 1, 1, 1, 1, 1])
+    labels = torch.repeat_interleave(torch.arange(CLASSES), wanted)
+    output = 0.1 * batch(1, loss)[0]
+    output.requires_grad_()
+    optimizer = torch.optim.LBFGS([output], max_iter=300, line_search_fn="strong_wolfe")
+
+    def value() -> torch.Tensor:
+        optimizer.zero_grad()
+        risk = loss(output.expand(len(labels), -1), labels)
+        risk.backward()
+        return risk
+
+    optimizer.step(value)
+    found = loss.scores(output).softmax(1)[0].detach()
+    torch.testing.assert_close(found, wanted / wanted.sum(), atol=1e-3, rtol=1e-3, check_dtype=False)
+
+
+def test_very_sharp_soft_labels_are_cross_entropy_and_flat_ones_are_uniform() -> None:
+    output, labels = batch(9, make("cross_entropy", {}))
+    sharp, flat = make("soft_labels", {"sharpness": 1e4}), make("soft_labels", {"sharpness": 1e-9})
+    assert sharp(output, labels).item() == pytest.approx(make("cross_entropy", {})(output, labels).item())
+    uniform = -output.log_softmax(1).mean()
+    assert flat(output, labels).item() == pytest.approx(uniform.item())
+
+
+def test_hinge_rank_is_zero_once_every_class_is_a_margin_behind() -> None:
+    loss = HingeRank(torch.eye(CLASSES, dtype=torch.float64), margin=0.5)
+    output = 0.5 * torch.eye(CLASSES, dtype=torch.float64)
+    labels = torch.arange(CLASSES)
+    assert loss(output, labels).item() == pytest.approx(0, abs=1e-15)
+    assert loss(0.9 * output, labels).item() == pytest.approx(6 * 0.05)

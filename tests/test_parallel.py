@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pipeline.augment import Augment
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import UserError
-from pipeline.losses import LOSSES, CrossEntropy, Loss
+from pipeline.losses import LOSSES, CrossEntropy, Loss, WithLogits
 from pipeline.machine import Hardware
 from pipeline.model import FerNet
 from pipeline.parallel import GlobalBatchNorm, Group, group, require_equal_shares
@@ -41,10 +41,11 @@ RECIPE = Recipe(
     augment=Augment(rotation=5, zoom=0.05, shift=0.05, brightness=5, contrast=0.1, cutout=0.2),
 )  # fmt: skip
 CPU = Hardware("cpu", "fp32")
-CLASSES, OUTPUTS = 7, 5
+CLASSES, DIMENSIONS = 7, 5
 STEPS = 5
 RATES = {
     "cross_entropy": 0.05, "cosine": 0.5, "absolute_cosine": 0.5, "scaled_cosine": 0.05,
+    "cosine_and_cross_entropy": 0.5, "hinge_rank": 0.1, "soft_labels": 0.05,
     "original_first": 0.02, "original_second": 0.5,
 }  # fmt: skip
 """By loss, large enough that five steps change the network."""
@@ -71,10 +72,8 @@ def fresh(seed: int = 0, outputs: int = CLASSES) -> FerNet:
 
 
 def make(name: str) -> Loss:
-    """A loss; the vectors of the classes are of another number than they."""
-    if not LOSSES[name].needs_vectors:  # type: ignore[attr-defined]
-        return LOSSES[name](torch.eye(CLASSES))
-    vectors = torch.randn(CLASSES, OUTPUTS, generator=torch.Generator().manual_seed(7))
+    """A loss; the vectors of the classes have another number of dimensions than there are classes."""
+    vectors = torch.randn(CLASSES, DIMENSIONS, generator=torch.Generator().manual_seed(7))
     return LOSSES[name](nn.functional.normalize(vectors, dim=1))
 
 
@@ -113,7 +112,7 @@ def normalisation(group: Group, offset: float, dtype: torch.dtype) -> Result:
 def stepped(group: Group, name: str, turned: int = 0, hardware: Hardware = CPU) -> Result:
     """The network and its average after some steps with that loss; each batch turned by so many images."""
     loss = make(name)
-    learner = Learner(fresh(outputs=loss.targets.shape[1]), loss, RECIPE, hardware, group)
+    learner = Learner(fresh(outputs=loss.outputs), loss, RECIPE, hardware, group)
     learner.network.train()
     values = []
     for step in range(STEPS):
@@ -139,10 +138,10 @@ class BreakingError(Exception):
     pass
 
 
-class Breaking:
+class Breaking(WithLogits):
     """Cross-entropy that breaks off in one of its calls, in all processes at once."""
 
-    needs_vectors: ClassVar[bool] = False
+    probabilistic = True
 
     def __init__(self, call: int) -> None:
         self.targets, self.left = torch.eye(CLASSES), call
@@ -153,9 +152,6 @@ class Breaking:
         if self.left == 0:
             raise BreakingError
         return self.inner(output, labels)
-
-    def scores(self, output: Tensor) -> Tensor:
-        return self.inner.scores(output)
 
 
 def trained(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from pipeline import config, training
 from pipeline.augment import Augment, flips
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import UserError
-from pipeline.losses import LOSSES, Cosine, CrossEntropy, Loss
+from pipeline.losses import LOSSES, Cosine, CosineAndCrossEntropy, CrossEntropy, Loss, WithLogits
 from pipeline.machine import Hardware
 from pipeline.model import FerNet
 from pipeline.training import (
@@ -74,6 +74,12 @@ TRAINING, VALIDATION = textures(70, 0), textures(24, 1)
 def fresh(seed: int = 0, outputs: int = CLASSES, widths: tuple[int, ...] = RECIPE.widths) -> FerNet:
     torch.manual_seed(seed)
     return FerNet(widths, outputs, mean=115.0, std=30.0)
+
+
+def vectors() -> Tensor:
+    """Targets of the classes, in a space of more dimensions than there are classes."""
+    rows = torch.randn(CLASSES, 9, generator=torch.Generator().manual_seed(7))
+    return torch.nn.functional.normalize(rows, dim=1)
 
 
 def cross_entropy() -> CrossEntropy:
@@ -190,10 +196,10 @@ class InterruptionError(Exception):
     pass
 
 
-class Interrupting:
+class Interrupting(WithLogits):
     """Cross-entropy that breaks off, or breaks down, in one of its calls."""
 
-    needs_vectors: ClassVar[bool] = False
+    probabilistic = True
 
     def __init__(self, call: int, value: float | None = None) -> None:
         self.inner, self.left, self.value = cross_entropy(), call, value
@@ -204,9 +210,6 @@ class Interrupting:
         if self.left == 0 and self.value is None:
             raise InterruptionError
         return self.inner(output, labels) * (self.value if self.left == 0 and self.value else 1)
-
-    def scores(self, output: Tensor) -> Tensor:
-        return self.inner.scores(output)
 
 
 @pytest.mark.parametrize("last", range(RECIPE.epochs))
@@ -275,13 +278,20 @@ def test_a_learning_rate_far_too_high_is_named(tmp_path: Path) -> None:
         Outcome(tmp_path, rate=1e30)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "cosine", "scaled_cosine"])
-def test_training_learns_what_can_be_learned(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        ("cross_entropy", 0.05), ("cosine", 0.5), ("scaled_cosine", 0.05), ("cosine_and_cross_entropy", 0.5),
+        ("hinge_rank", 0.1), ("soft_labels", 0.05),
+    ],
+)  # fmt: skip
+def test_training_learns_what_can_be_learned(tmp_path: Path, name: str, rate: float) -> None:
     recipe = replace(RECIPE, epochs=10, sizes=(16,), augment=NO_AUGMENT)
-    rate = {"cross_entropy": 0.05, "cosine": 0.5, "scaled_cosine": 0.05}[name]
+    loss = LOSSES[name](vectors())
     outcome = Outcome(
-        tmp_path, loss=LOSSES[name](torch.eye(CLASSES)), recipe=recipe, images=textures(256, 2), rate=rate
-    )
+        tmp_path, network=fresh(outputs=loss.outputs), loss=loss, recipe=recipe, images=textures(256, 2),
+        rate=rate,
+    )  # fmt: skip
     history = outcome.progress.history
     assert history[-1].train_loss < 0.5 * history[0].train_loss
     assert max(row.val_accuracy for row in history) > 0.75  # chance: 0.25
@@ -471,32 +481,38 @@ def test_without_averaging_the_network_itself_is_judged(tmp_path: Path) -> None:
         assert name.endswith("num_batches_tracked") or torch.equal(tensor, saved[0]["network"][name])
 
 
-@pytest.mark.parametrize("make", [lambda: cross_entropy(), lambda: Cosine(torch.eye(CLASSES))])
-def test_predict_with_flip_is_predict_on_mirrored_images(make: Callable[[], Loss]) -> None:
-    network, loss = fresh(), make()
-    straight = predict(network, loss, VALIDATION.pixels, CPU)
-    mirrored = predict(network, loss, VALIDATION.pixels, CPU, flip=True)
-    assert straight.shape == (24, CLASSES)
+@pytest.mark.parametrize("outputs", [CLASSES, 16])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_predict_with_flip_is_predict_on_mirrored_images(outputs: int, precision: Any) -> None:
+    network, hardware = fresh(outputs=outputs), Hardware("cpu", precision)
+    straight = predict(network, VALIDATION.pixels, hardware)
+    mirrored = predict(network, VALIDATION.pixels, hardware, flip=True)
+    assert straight.shape == (24, outputs)
     assert straight.dtype == torch.float32
-    assert torch.equal(mirrored, predict(network, loss, VALIDATION.pixels.flip(3), CPU))
+    assert not straight.requires_grad
+    assert torch.equal(mirrored, predict(network, VALIDATION.pixels.flip(3), hardware))
     assert not torch.allclose(mirrored, straight)
 
 
 def test_predict_works_in_chunks_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     network = fresh().train()
     before = copy.deepcopy(network.state_dict())
-    whole = predict(network, cross_entropy(), VALIDATION.pixels, CPU)
+    whole = predict(network, VALIDATION.pixels, CPU)
     monkeypatch.setattr(training, "CHUNK", 5)
-    parts = predict(network, cross_entropy(), VALIDATION.pixels, CPU)
+    parts = predict(network, VALIDATION.pixels, CPU)
     torch.testing.assert_close(parts, whole)
     assert_same_weights(network.state_dict(), before)
     with torch.no_grad():
         torch.testing.assert_close(whole, network.eval()(VALIDATION.pixels.float()))
 
 
-def test_validation_is_mean_cross_entropy_and_share_of_hits() -> None:
-    network, loss = fresh(), Cosine(torch.eye(CLASSES))
-    scores = predict(network, loss, VALIDATION.pixels, CPU).tolist()
+@pytest.mark.parametrize("kind", [CrossEntropy, Cosine, CosineAndCrossEntropy])
+def test_validation_is_mean_cross_entropy_of_the_scores_and_share_of_hits(
+    kind: Callable[[Tensor], Loss],
+) -> None:
+    loss = kind(vectors())
+    network = fresh(outputs=loss.outputs)
+    scores = loss.scores(predict(network, VALIDATION.pixels, CPU)).tolist()
     labels = VALIDATION.labels.tolist()
     entropies = [
         math.log(sum(map(math.exp, row))) - row[label] for row, label in zip(scores, labels, strict=True)

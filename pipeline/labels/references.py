@@ -30,13 +30,10 @@ def affective_distance() -> npt.NDArray[np.float64]:
     return _scaled(np.linalg.norm(points[:, None] - points[None], axis=2))
 
 
-def human_distance(
-    labels: npt.NDArray[np.uint8], votes: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.float64] | None:
-    """1 - cosine between the mean FER+ vote vectors of two FER-2013 classes.
+def mean_votes(labels: npt.NDArray[np.uint8], votes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64] | None:
+    """The mean share of FER+ votes that each FER-2013 class gets: float64 [K, K]; None if a class has none.
 
     labels: [N], votes: [N, 10], of the Training split only, or the test set would judge itself.
-    Two classes are close when annotators give them the same votes. None if a class has no votes.
     """
     shares, voted = distribution(votes)
     means = []
@@ -45,7 +42,17 @@ def human_distance(
         if not len(of_class):
             return None
         means.append(of_class.mean(axis=0))
-    units = np.stack(means) / np.linalg.norm(means, axis=1, keepdims=True)
+    return np.stack(means)
+
+
+def human_distance(
+    labels: npt.NDArray[np.uint8], votes: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float64] | None:
+    """1 - cosine between the `mean_votes` of two classes: close when annotators give them the same votes."""
+    means = mean_votes(labels, votes)
+    if means is None:
+        return None
+    units = means / np.linalg.norm(means, axis=1, keepdims=True)
     return _scaled(1 - units @ units.T)
 
 

@@ -77,7 +77,7 @@ class LabelVectors:
         return [self.labels.index(label) for label in labels]
 
 
-def embed(path: Path, words: Words) -> LabelVectors:
+def embed(path: Path, words: Words, name: str = "<name>") -> LabelVectors:
     """Read the vectors of the label words from a word2vec file, text or binary, plain or gzipped.
 
     A label of several words gets the mean of their unit vectors, scaled back to unit length; a
@@ -85,8 +85,13 @@ def embed(path: Path, words: Words) -> LabelVectors:
     that entry. Sums are correctly rounded (`math.fsum`), so the result does not depend on the
     machine's vector units.
 
-    Raises UserError for a missing or malformed file and for a word that is not in it.
+    Raises UserError for a missing or malformed file and for a word that is not in it, with the key to
+    change: `name` is what params.yaml calls the set of words.
     """
+    if not path.is_file():
+        raise UserError(
+            f"The word vector file {path} does not exist: set labels.{name}.vectors to a word2vec file."
+        )
     parts = {label: [value] if isinstance(value, str) else list(value) for label, value in words.items()}
     wanted = {
         spelling for items in parts.values() for item in items for spelling in (_joined(item), *item.split())
@@ -100,8 +105,8 @@ def embed(path: Path, words: Words) -> LabelVectors:
             tokens += [_joined(item)] if _joined(item) in found else item.split()
         for token in tokens:
             if token not in found:
-                raise UserError(_missing(path, token, label))
-        vectors.append(_mean_direction([found[token] for token in tokens], path, label))
+                raise UserError(_missing(path, token, label, name))
+        vectors.append(_mean_direction([found[token] for token in tokens], path, label, name))
         used.append(" ".join(tokens))
     stacked = np.stack(vectors)
     return LabelVectors(
@@ -117,7 +122,7 @@ def read_vectors(path: Path, words: set[str]) -> KeyedVectors:
     """The rows of `words` that the file has, as gensim KeyedVectors; words it lacks are left out.
 
     The file is streamed and only the wanted rows are kept: seven words out of the 3.6 GB of
-    GoogleNews cost a few kilobytes of memory. Raises UserError for a missing or malformed file.
+    GoogleNews cost a few kilobytes of memory. Raises UserError for a malformed file.
     """
     from gensim.models import KeyedVectors  # takes half a second, and only the embed stage reads words
 
@@ -145,7 +150,7 @@ def _joined(phrase: str) -> str:
 
 
 def _mean_direction(
-    vectors: Sequence[npt.NDArray[np.float32]], path: Path, label: str
+    vectors: Sequence[npt.NDArray[np.float32]], path: Path, label: str, name: str
 ) -> npt.NDArray[np.float32]:
     units = []
     for vector in vectors:
@@ -155,12 +160,13 @@ def _mean_direction(
     norm = math.sqrt(math.fsum(mean * mean))
     if not norm > 1e-6:
         raise UserError(
-            f"labels.words: the vectors of label '{label}' in {path} cancel out or are zero: choose other words."
+            f"The vectors of label '{label}' in {path} cancel out or are zero: choose other words in "
+            f"labels.{name}.words.{label}."
         )
     return (mean / norm).astype(np.float32)
 
 
-def _missing(path: Path, word: str, label: str) -> str:
+def _missing(path: Path, word: str, label: str, name: str) -> str:
     vocabulary = [entry for entry, _ in _entries(path)]
     folded = {entry.lower(): entry for entry in reversed(vocabulary)}
     nearest = [folded[entry] for entry in difflib.get_close_matches(word.lower(), folded, n=5, cutoff=0.6)]
@@ -170,8 +176,8 @@ def _missing(path: Path, word: str, label: str) -> str:
         else "nothing in it is spelled alike"
     )
     return (
-        f"labels.words: the word '{word}' of label '{label}' is not among the {len(vocabulary):,} words of "
-        f"{path}; {hint}."
+        f"The word '{word}' of label '{label}' is not among the {len(vocabulary):,} words of {path} ({hint}): "
+        f"change labels.{name}.words.{label}."
     )
 
 
@@ -194,8 +200,6 @@ class _Entry:
 
 def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:
     """Yield (word, row) in the file's order. Word2vec text and binary start with "<words> <dimensions>"."""
-    if not path.is_file():
-        raise UserError(f"The word vector file {path} does not exist: set labels.vectors to a word2vec file.")
     with path.open("rb") as plain:
         magic = plain.read(2)
     with cast(BinaryIO, gzip.open(path, "rb") if magic == b"\x1f\x8b" else path.open("rb")) as file:

