@@ -5,7 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro speedrun test lint ui backfill lock clean
+.PHONY: help install repro speedrun test lint ui report backfill lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ lint: install ## ruff and mypy
 
 ui: install ## open the MLflow dashboard on port 5000
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --port 5000
+
+report: install ## write the study from the runs in results/fer2013
+	python -m stages.report
 
 backfill: install ## restore MLflow runs that are missing
 	python -m stages.backfill

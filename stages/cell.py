@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 
 from pipeline import augment, checkpoint, config, files, losses, model, parallel, tracking, training
-from pipeline.data.fer import LABELS
+from pipeline.data.fer import LABELS, FerData
 from pipeline.errors import UserError
+from pipeline.labels.targets import SOURCES, Training, source_of, transformed
 from pipeline.labels.vectors import LabelVectors
 from pipeline.tracking import Where
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
-LABEL_VECTORS = Path("data/labels/label_vectors.npz")
+LABELS_FOLDER = Path("data/labels")
 DATA_EXPERIMENT = "data"
 """The MLflow experiment of fetch, prepare and embed; models are in one named after their data set."""
 
@@ -67,15 +69,35 @@ class Cell:
         return Path("figures") / self.key
 
 
+def label_vectors(words: str) -> Path:
+    """Where embed keeps the vectors of one set of words."""
+    return LABELS_FOLDER / words / "label_vectors.npz"
+
+
+def targets(name: str, seed: int) -> npt.NDArray[np.float64]:
+    """The targets [K, D] of that name in the order of `LABELS`: from embed's output or from `SOURCES`."""
+    source = source_of(name)
+    if source in SOURCES:
+        data = FerData.load(PREPARED)
+        rows = data.rows("train")
+        votes = None if data.votes is None else data.votes[rows]
+        vectors = SOURCES[source](Training(data.labels[rows], votes, seed))
+    else:
+        vectors = LabelVectors.load(label_vectors(source)).of(LABELS).astype(np.float64)
+    return transformed(name, vectors, seed)
+
+
 def training_inputs(cell: Cell, params: config.Params) -> dict[str, Any]:
     """Everything the training of a cell depends on: its settings, and digests of its data and its code."""
-    read = [PREPARED / f"{name}.npy" for name in ("images", "labels", "split")] + [LABEL_VECTORS]
-    missing = next((path for path in read if not path.exists()), None)
+    read = [PREPARED / f"{name}.npy" for name in ("images", "labels", "split")]
+    missing = next((path for path in [*read, LABELS_FOLDER] if not path.exists()), None)
     if missing is not None:
         raise UserError(f"{missing} is missing: run `dvc repro prepare embed` first.")
+    model = params.model(cell.model)
     return {
         "seed": cell.seed,
-        "model": dataclasses.asdict(params.model(cell.model)),
+        "model": {"loss": model.loss, "options": model.options, "learning_rate": model.learning_rate},
+        "targets": targets(model.targets, cell.seed).round(6).tolist(),
         "recipe": dataclasses.asdict(params.chosen_recipe),
         "data": {path.name: files.sha256(path) for path in read},
         "code": {module.__name__: files.sha256(Path(str(module.__file__))) for module in CODE},
@@ -87,6 +109,11 @@ def digest(inputs: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def settings_digest(inputs: dict[str, Any]) -> str:
+    """The same without the code: what was asked for, by whatever version it was computed."""
+    return digest({name: value for name, value in inputs.items() if name != "code"})
+
+
 def run_key(cell: Cell, inputs_digest: str) -> str:
     """The name by which train, evaluate and backfill find the one MLflow run of these inputs."""
     return f"{cell.key}-{inputs_digest}"
@@ -94,6 +121,8 @@ def run_key(cell: Cell, inputs_digest: str) -> str:
 
 def dataset_name() -> str:
     """What prepare called the data; the MLflow experiment has the same name."""
+    if not (PREPARED / "checks.json").exists():
+        raise UserError(f"{PREPARED} is missing: run `dvc repro prepare embed` first.")
     return str(files.read_json(PREPARED / "checks.json")["dataset"])
 
 
@@ -113,7 +142,7 @@ def tags(cell: Cell, stage: str) -> dict[str, str]:
         "model": cell.model,
         "seed": str(cell.seed),
         "digest.prepared": dvc_digest(PREPARED) or "",
-        "digest.labels": dvc_digest(LABEL_VECTORS.parent) or "",
+        "digest.labels": dvc_digest(LABELS_FOLDER) or "",
         **tracking.context_tags(stage),
     }
 
@@ -131,7 +160,7 @@ def settings(cell: Cell, params: config.Params) -> dict[str, Any]:
         "recipe": {"name": params.recipe, **dataclasses.asdict(params.chosen_recipe)},
         "machine": dataclasses.asdict(params.machine),
         "data": dataclasses.asdict(params.data),
-        "labels": dataclasses.asdict(params.labels),
+        "labels": {name: dataclasses.asdict(words) for name, words in params.labels.items()},
     }
     return dict(json.loads(json.dumps(shown)))  # tuples as lists: the same as when read from model.json
 
@@ -191,5 +220,6 @@ def log_model_run(cell: Cell, stage: str) -> None:
 def load_trained(cell: Cell) -> tuple[model.FerNet, losses.Loss]:
     """The network of a trained cell, ready to predict, and the loss that gives its output a meaning."""
     network, facts = model.load_model(cell.models)
-    vectors = LabelVectors.load(LABEL_VECTORS).of(LABELS)
-    return network, losses.make_loss(facts["loss"]["name"], facts["loss"]["options"], vectors)
+    loss = facts["loss"]
+    vectors = targets(loss["targets"], cell.seed)
+    return network, losses.make_loss(loss["name"], loss["options"], vectors)

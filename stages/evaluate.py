@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,18 @@ from torch import Tensor
 from pipeline import config, figures
 from pipeline.data.duplicates import read_twins
 from pipeline.data.fer import LABELS, SPLITS, FerData
-from pipeline.decode import DECODERS, softmax
+from pipeline.decode import DECODERS, Answer, Decoder, softmax
 from pipeline.explain import heat_maps
 from pipeline.files import read_json, write_csv, write_json
 from pipeline.labels.references import affective_distance, cosine_distance, human_distance
 from pipeline.labels.vectors import LabelVectors
-from pipeline.losses import Loss
+from pipeline.losses import Loss, WithVector
 from pipeline.machine import Hardware
-from pipeline.metrics import fit_temperature, split_metrics
+from pipeline.metrics import CLASSES, fit_temperature, split_metrics
 from pipeline.model import FerNet
 from pipeline.training import predict
 from stages import run_stage
-from stages.cell import LABEL_VECTORS, PREPARED, Cell, dataset_name, load_trained, log_model_run
+from stages.cell import PREPARED, Cell, dataset_name, label_vectors, load_trained, log_model_run, targets
 
 EXACT = Hardware("cpu", "fp32")
 """Models are measured in fp32, whatever they trained in, so that every machine reads the same numbers."""
@@ -39,62 +39,106 @@ Floats = npt.NDArray[np.float64]
 def main(model: str, seed: str) -> None:
     params, cell = config.load(), Cell.parse(model, seed)
     settings = params.model(model)
-    vectors = LabelVectors.load(LABEL_VECTORS)
     network, loss = load_trained(cell)
     data = FerData.load(PREPARED)
     rows = np.concatenate([data.rows("val"), data.rows("test")])
     pixels, actual = torch.from_numpy(data.images[rows])[:, None], data.labels[rows].astype(np.int64)
 
-    decode = DECODERS[settings.decoder]
-    scores = predict(network, loss, pixels, EXACT).numpy()
-    mirrored = predict(network, loss, pixels, EXACT, flip=True).numpy()
-    probabilities, averaged = softmax(scores), (softmax(scores) + softmax(mirrored)) / 2
-    predicted, predicted_flip = decode(probabilities), decode(averaged)
+    answer = answer_of(loss, predict(network, pixels, EXACT))
+    averaged = answer.averaged(answer_of(loss, predict(network, pixels, EXACT, flip=True)))
+    decoders = {name: decoder(name, cell.seed) for name in settings.decoders}
+    predicted = {name: decode(answer) for name, decode in decoders.items()}
+    predicted_flip = {name: decode(averaged) for name, decode in decoders.items()}
 
     splits = data.splits[rows]
     clean = ~read_twins(PREPARED / "duplicates.csv", len(data.labels))[rows]
     val, test = splits == SPLITS.index("val"), splits == SPLITS.index("test")
-    temperature = fit_temperature(actual[val], probabilities[val])
-    distances = reference_distances(data, vectors)
+    temperature = fit_temperature(actual[val], answer.probabilities[val])
+    distances = reference_distances(data, params.labels)
     metrics = {
-        name: split_metrics(
-            actual[chosen], predicted[chosen], predicted_flip[chosen], probabilities[chosen], temperature,
-            distances, None if data.votes is None else data.votes[rows][chosen],
-        )
-        for name, chosen in {"val": val, "test": test, "test_clean": test & clean}.items()
+        decoder: {
+            name: split_metrics(
+                actual[chosen], predicted[decoder][chosen], predicted_flip[decoder][chosen],
+                answer.probabilities[chosen], temperature,
+                distances, None if data.votes is None else data.votes[rows][chosen],
+            )
+            for name, chosen in {"val": val, "test": test, "test_clean": test & clean}.items()
+        }
+        for decoder in decoders
     }  # fmt: skip
+    own, *others = settings.decoders
+    columns = {f"predicted{suffix(name, own)}": labels for name, labels in predicted.items()}
+    columns |= {f"predicted_flip{suffix(name, own)}": labels for name, labels in predicted_flip.items()}
     write_csv(
         cell.predictions,
-        ["index", "split", "actual", "predicted", "predicted_flip", *LABELS],
+        ["index", "split", "actual", *columns, *LABELS],
         (
-            [row, SPLITS[split], LABELS[y], LABELS[k], LABELS[f], *(f"{p:.6f}" for p in probability)]
-            for row, split, y, k, f, probability in zip(
-                rows, splits, actual, predicted, predicted_flip, probabilities, strict=True
+            [row, SPLITS[split], LABELS[y], *(LABELS[k] for k in named), *(f"{p:.6f}" for p in probability)]
+            for row, split, y, named, probability in zip(
+                rows, splits, actual, zip(*columns.values(), strict=True), answer.probabilities, strict=True
             )
         ),
     )
     draw(
         cell.figures, f"{model}, seed {seed}, PrivateTest", network, loss, pixels[test], actual[test],
-        predicted[test], probabilities[test], metrics["test"], params.evaluate,
+        predicted[own][test], answer.probabilities[test], metrics[own]["test"], params.evaluate,
     )  # fmt: skip
+    facts = read_json(cell.models / "model.json")
     write_json(  # last: it marks the evaluation as complete
         cell.metrics,
         {
             "model": model,
             "seed": cell.seed,
             "dataset": dataset_name(),
+            "loss": facts["loss"]["name"],
+            "targets": facts["loss"]["targets"],
+            "settings": {
+                "loss": facts["loss"],
+                "learning_rate": facts["settings"]["model"]["learning_rate"],
+                "recipe": facts["settings"]["recipe"],
+            },
+            "gram": (loss.targets @ loss.targets.T).double().numpy().round(6).tolist(),
+            "decoder": own,
             "temperature": temperature,
-            **metrics,
-            "training": read_json(cell.models / "model.json")["training"],
+            "confusion": confusion_matrix(actual[test], predicted[own][test], labels=CLASSES).tolist(),
+            **metrics[own],
+            "decoders": {name: metrics[name] for name in others},
+            "training": facts["training"],
+            "settings_digest": facts["settings_digest"],
         },
     )
 
     log_model_run(cell, stage="evaluate")
 
 
-def reference_distances(data: FerData, vectors: LabelVectors) -> dict[str, Floats]:
-    """The distances by which mistakes are weighed; the human one from Training votes alone."""
-    distances = {"affective": affective_distance(), "word2vec": cosine_distance(vectors.gram_of(LABELS))}
+def answer_of(loss: Loss, output: Tensor) -> Answer:
+    """What the outputs [N, O] of a network say under its loss."""
+    scores = loss.scores(output).numpy().astype(np.float64)
+    cosines = loss.cosines(output).numpy().astype(np.float64) if isinstance(loss, WithVector) else None
+    return Answer(scores, softmax(scores), cosines)
+
+
+def decoder(name: str, seed: int) -> Decoder:
+    """The decoder of that name, with the cosines of the targets it is to weigh mistakes by."""
+    rule, _, weights = name.partition(".")
+    make: Callable[..., Decoder] = DECODERS[rule]
+    if not weights:
+        return make()
+    vectors = targets(weights, seed)
+    return make(vectors @ vectors.T)
+
+
+def suffix(decoder: str, own: str) -> str:
+    """What tells the columns of the further decoders from those of the model's own."""
+    return "" if decoder == own else f".{decoder}"
+
+
+def reference_distances(data: FerData, words: Iterable[str]) -> dict[str, Floats]:
+    """The distances by which mistakes are weighed: of the sets of words, and two that no model trains on as
+    such, the affective and the human one (from Training votes alone)."""
+    distances = {"affective": affective_distance()}
+    for name in words:
+        distances[name] = cosine_distance(LabelVectors.load(label_vectors(name)).gram_of(LABELS))
     if data.votes is not None:
         training = data.rows("train")
         human = human_distance(data.labels[training], data.votes[training])
@@ -108,7 +152,7 @@ def draw(
     probabilities: Floats, metrics: Mapping[str, Any], settings: config.EvaluateParams,
 ) -> None:  # fmt: skip
     """All figures of one model, from the test split."""
-    counts = confusion_matrix(actual, predicted, labels=range(len(LABELS)))
+    counts = confusion_matrix(actual, predicted, labels=CLASSES)
     figures.confusion(counts, LABELS, folder / "confusion.png", normalised=False, title=title)
     figures.confusion(counts, LABELS, folder / "confusion_normalised.png", normalised=True, title=title)
     figures.reliability(actual, probabilities, folder / "reliability.png", title)

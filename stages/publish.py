@@ -1,20 +1,22 @@
-"""Keep a finished study in git: `python -m stages.publish [NAME]` (not a DVC stage) fills results/<data set>/[NAME/].
+"""Keep finished runs in git: `python -m stages.publish [NAME]` (not a DVC stage) fills results/<data set>/[NAME/].
 
-Copied are the table, every metrics file, and the figures that show no single person; with them params.yaml
-and dvc.lock, which made them. The pictures of single faces stay in figures/ and in MLflow.
+Every cell of the grid that is evaluated is kept as `stages.runs` describes, with the figures of the first seed
+that show no single person, and with params.yaml and dvc.lock. A study that takes days can be kept run by run:
+runs from an earlier grid stay, and `make report` makes one table of all that are there.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import config
 from pipeline.errors import UserError
 from stages import run_stage
 from stages.cell import Cell, dataset_name
-from stages.compare import REPORTS, TABLE
+from stages.runs import Run
 
 SHOWABLE = (
     "confusion.png",
@@ -27,21 +29,26 @@ SHOWABLE = (
 
 
 def main(name: str = "") -> None:
-    if not TABLE.exists():
-        raise UserError(f"{TABLE} is missing: run `dvc repro` first.")
+    grid = config.load().grid
+    finished = [cell for cell in (Cell(*pair) for pair in grid.cells()) if cell.metrics.exists()]
+    if not finished:
+        raise UserError("No model of the grid is evaluated yet: run `dvc repro` first.")
     folder = Path("results") / dataset_name() / name
-    copies = {path: folder / path.name for path in (TABLE, TABLE.with_suffix(".md"), *REPORTS.glob("*.png"))}
-    copies |= {Path(file): folder / file for file in ("params.yaml", "dvc.lock")}
-    for cell in (Cell(model, seed) for model, seed in config.load().grid.cells()):
-        copies[cell.metrics] = folder / "runs" / cell.metrics.name
-        copies |= {cell.figures / file: folder / "figures" / cell.key / file for file in SHOWABLE}
-    missing = [str(source) for source in copies if not source.exists()]
-    if missing:
-        raise UserError(f"{missing[0]} is missing: run `dvc repro` first.")
-    for source, target in copies.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    print(f"{len(copies)} files in {folder}")
+    keep(folder, finished)
+    print(f"{len(finished)} of {len(grid.cells())} runs kept in {folder}")
+
+
+def keep(folder: Path, finished: Sequence[Cell]) -> None:
+    """Write the runs of these cells into the folder, and with what they were made."""
+    for cell in finished:
+        Run.of_workspace(cell).keep(folder / "runs", cell.key)
+        if cell.seed == 0:  # one picture of each model is enough
+            target = folder / "figures" / cell.key
+            target.mkdir(parents=True, exist_ok=True)
+            for figure in SHOWABLE:
+                shutil.copyfile(cell.figures / figure, target / figure)
+    for file in ("params.yaml", "dvc.lock"):
+        shutil.copyfile(file, folder / file)
 
 
 if __name__ == "__main__":

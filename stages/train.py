@@ -15,16 +15,15 @@ from tqdm import tqdm
 
 from pipeline import config, machine, parallel, tracking
 from pipeline.checkpoint import Checkpoint
-from pipeline.data.fer import LABELS, FerData
+from pipeline.data.fer import FerData
 from pipeline.files import repository, write_csv
-from pipeline.labels.vectors import LabelVectors
 from pipeline.losses import make_loss
 from pipeline.model import FerNet, save_model
 from pipeline.parallel import Group
 from pipeline.training import Epoch, Images, Progress, epoch_flop, train
 from stages import cell as cells
 from stages import run_stage
-from stages.cell import LABEL_VECTORS, PREPARED, Cell
+from stages.cell import PREPARED, Cell
 
 
 def main(model: str, seed: str) -> None:
@@ -45,13 +44,12 @@ def train_cell(cell: Cell, group: Group) -> None:
     checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{arithmetic}.safetensors")
 
     machine.set_up(hardware, cell.seed)
-    loss = make_loss(
-        settings.loss, settings.options, LabelVectors.load(LABEL_VECTORS).of(LABELS), hardware.device
-    )
+    targets = cells.targets(settings.targets, cell.seed)
+    loss = make_loss(settings.loss, settings.options, targets, hardware.device)
     mean, std = training.grey_levels()
     description: dict[str, Any] = {
         "widths": list(recipe.widths),
-        "outputs": loss.targets.shape[1] if loss.needs_vectors else len(LABELS),
+        "outputs": loss.outputs,
         "mean": mean,
         "std": std,
     }
@@ -106,9 +104,10 @@ def train_cell(cell: Cell, group: Group) -> None:
                 "model": cell.model,
                 "seed": cell.seed,
                 "inputs_digest": cells.digest(inputs),
+                "settings_digest": cells.settings_digest(inputs),
                 "settings": cells.settings(cell, params),
                 "network": description,
-                "loss": {"name": settings.loss, "options": settings.options},
+                "loss": {"name": settings.loss, "options": settings.options, "targets": settings.targets},
                 "training": facts,
                 "epoch_seconds": progress.seconds,
                 "epoch_flop": flop,

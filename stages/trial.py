@@ -6,14 +6,13 @@ from typing import Any
 
 from pipeline import machine
 from pipeline.config import ModelParams
-from pipeline.data.fer import LABELS, FerData
+from pipeline.data.fer import FerData
 from pipeline.errors import UserError
 from pipeline.files import repository
-from pipeline.labels.vectors import LabelVectors
 from pipeline.losses import make_loss
 from pipeline.model import FerNet
 from pipeline.training import Epoch, Recipe, epoch_flop, train
-from stages.cell import LABEL_VECTORS, PREPARED
+from stages.cell import PREPARED, targets
 from stages.train import split
 
 
@@ -26,10 +25,9 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, wishes: machine.Machine
     training, validation = split(data, "train"), split(data, "val")
     hardware = machine.choose(wishes, repository() / ".machine" / "speed.json")
     machine.set_up(hardware, seed)
-    vectors = LabelVectors.load(LABEL_VECTORS).of(LABELS)
+    vectors = targets(model.targets, seed)
     loss = make_loss(model.loss, model.options, vectors, hardware.device)
-    outputs = loss.targets.shape[1] if loss.needs_vectors else len(LABELS)
-    network = FerNet(recipe.widths, outputs, *training.grey_levels())
+    network = FerNet(recipe.widths, loss.outputs, *training.grey_levels())
     outcome: dict[str, Any] = {
         "val_accuracy": None,
         "seconds": None,

@@ -7,13 +7,16 @@ import json
 import re
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
-from pipeline.data.fer import LABELS
+from pipeline.data.fer import LABELS, SPLITS
 from pipeline.files import sha256
+from pipeline.labels.vectors import LabelVectors
 from tests.clone import Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
@@ -39,9 +42,47 @@ def test_first_repro_writes_every_output(finished: Clone) -> None:
         assert sum(right) / len(right) == pytest.approx(metrics["test"]["accuracy"])
         assert len(list((finished.path / f"figures/{cell}").glob("*.png"))) == 7
     rows = json.loads((finished.path / "reports/ablation.json").read_text())
-    assert [row["model"] for row in rows] == ["baseline", "w2v_cosine"]
-    assert {"mean", "std", "ci95", "difference", "p", "p_holm"} <= rows[1]["test.accuracy"].keys()
+    assert [row["model"] for row in rows] == ["baseline", "baseline", "w2v_cosine"]
+    assert {"mean", "std", "ci95", "difference", "p", "p_holm"} <= rows[2]["test.accuracy"].keys()
     assert "drawn faces" in (finished.path / "reports/ablation.md").read_text()
+
+
+def test_every_decoder_is_a_row_without_a_training_of_its_own(finished: Clone) -> None:
+    """Word2Vec's costs on top of the baseline: measured, in the predictions, in the table."""
+    metrics = json.loads((finished.path / "metrics/baseline-0.json").read_text())
+    assert metrics["decoder"] == "argmax"
+    assert list(metrics["decoders"]) == ["crm.word2vec"]
+    gram = LabelVectors.load(finished.path / "data/labels/word2vec/label_vectors.npz").gram_of(LABELS)
+    with (finished.path / "predictions/baseline-0.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    right = 0
+    for row in rows:
+        costs = [sum((1 - gram[k][j]) * float(row[LABELS[j]]) for j in range(7)) for k in range(7)]
+        assert row["predicted.crm.word2vec"] == LABELS[costs.index(min(costs))]
+        right += row["predicted.crm.word2vec"] == row["actual"]
+    assert metrics["decoders"]["crm.word2vec"]["test"]["accuracy"] == pytest.approx(right / len(rows))
+    assert "| baseline + crm.word2vec |" in (finished.path / "reports/ablation.md").read_text()
+
+
+def test_human_targets_read_training_alone(finished: Clone, tmp_path: Path) -> None:
+    """Other labels and votes in the test splits change neither the human targets nor the human distance."""
+    clone = finished.copy(tmp_path / "fer")
+    script = (
+        "import numpy as np\n"
+        "from stages.cell import targets, PREPARED\n"
+        "from stages.evaluate import reference_distances\n"
+        "from pipeline.data.fer import FerData\n"
+        "print(targets('human', 0).tolist(), reference_distances(FerData.load(PREPARED), [])['human'].tolist())\n"
+    )
+    before = clone.run("python", "-c", script).stdout
+    prepared = clone.path / "data/prepared"
+    test_splits = np.load(prepared / "split.npy") != SPLITS.index("train")
+    for name in ("labels", "votes"):
+        values = np.load(prepared / f"{name}.npy")
+        values[test_splits] = 3
+        np.save(prepared / f"{name}.npy", values)
+    assert clone.run("python", "-c", script).stdout == before
+    assert "nan" not in before
 
 
 def test_second_repro_runs_nothing(finished: Clone) -> None:
@@ -156,8 +197,8 @@ def test_queued_experiments_in_parallel_log_into_the_parent(make_clone: Callable
 
 def test_paired_difference_is_the_difference_of_the_means(finished: Clone) -> None:
     """Whatever the statistics do, they must compare the images that the metrics are about."""
-    baseline, variant = json.loads((finished.path / "reports/ablation.json").read_text())
-    for metric in ("test.accuracy", "test.accuracy_flip", "test_clean.accuracy"):
+    baseline, *variants = json.loads((finished.path / "reports/ablation.json").read_text())
+    for variant, metric in product(variants, ("test.accuracy", "test.accuracy_flip", "test_clean.accuracy")):
         expected = variant[metric]["mean"] - baseline[metric]["mean"]
         assert variant[metric]["difference"] == pytest.approx(expected, abs=1e-9), metric
 
@@ -170,7 +211,7 @@ def test_backfill_files_a_model_under_its_own_settings(finished: Clone, tmp_path
     rates = {
         run.info.run_name: run.data.params.get("model.learning_rate") for run in clone.runs()["synthetic"]
     }
-    assert rates["baseline-0"] == "0.05"
+    assert rates["baseline-0"] == "0.1"
 
 
 def test_publish_keeps_what_shows_no_single_person(finished: Clone, tmp_path: Path) -> None:
@@ -180,6 +221,6 @@ def test_publish_keeps_what_shows_no_single_person(finished: Clone, tmp_path: Pa
         str(path.relative_to(clone.path / "results/synthetic"))
         for path in clone.path.glob("results/synthetic/**/*.*")
     }
-    assert {"ablation.json", "ablation.md", "params.yaml", "dvc.lock", "runs/baseline-0.json"} <= kept
+    assert {"params.yaml", "dvc.lock", "runs/baseline-0.json", "runs/baseline-0.npz"} <= kept
     assert "figures/baseline-0/class_heat_maps.png" in kept
     assert not [name for name in kept if "mistakes" in name or name.endswith("/heat_maps.png")]

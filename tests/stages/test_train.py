@@ -81,4 +81,5 @@ def test_an_error_ends_all_processes_with_one_sentence(
     clone.set(changes)
     result = train(clone, *arguments, expect=None)
     assert result.returncode != 0
+    assert "Gloo" not in result.stderr
     assert f"error: {sentence}" in result.stderr or f"error: params.yaml: {sentence}" in result.stderr

@@ -1,0 +1,183 @@
+"""What the runs of a study say: numbers for the report, from nothing but what is kept of each run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.comparison import Row
+from pipeline.data.fer import LABELS
+from pipeline.labels.targets import SOURCES, source_of
+from pipeline.prediction import (
+    agreement,
+    confusion_correlation,
+    cost_sensitive,
+    mutual_agreement,
+    shares,
+    spread,
+)
+from pipeline.statistics import LEVEL, Interval, interval95, paired_bootstrap
+from stages.runs import Run
+
+Models = Mapping[str, Mapping[int, Run]]
+"""Every run by model and seed."""
+
+POSTERIOR = "cross_entropy"
+"""The model whose probabilities stand for the posterior p: label smoothing would bend them."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One model with the cosine loss, beside what cross-entropy and costs would decide: means over shared seeds.
+
+    as_posterior, as_costs: share of PrivateTest decided as arg-max p and as arg-max S p of the posterior of the
+    same seed. found, predicted: share of each class, [K], among the model's decisions and among arg-max S p.
+    spread: standard deviation of the cosines between its targets. accuracy: on PrivateTest.
+    """
+
+    model: str
+    seeds: int
+    as_posterior: float
+    as_costs: float
+    found: npt.NDArray[np.float64]
+    predicted: npt.NDArray[np.float64]
+    spread: float
+    accuracy: Interval
+
+
+CONTRASTS = (
+    ("w2v_cosine", "cosine_one_hot"),
+    ("w2v_cosine", "w2v_permuted"),
+    ("w2v_softmax", "softmax_one_hot"),
+    ("cosine_one_hot", "baseline"),
+)
+"""Pairs that tell what the words add to a loss, whether their meaning matters, and what the loss itself does."""
+
+
+def first(runs: Mapping[int, Run]) -> Mapping[str, Any]:
+    """The metrics of a model's first seed, for what does not depend on the seed."""
+    return next(iter(runs.values())).metrics
+
+
+def is_seeded(targets: str) -> bool:
+    """Whether targets are drawn anew for every seed."""
+    return "random" in targets or targets.endswith(".permuted")
+
+
+def is_word_loss(row: Row, models: Models) -> bool:
+    """Whether a row is a training on the similarities of label words, decided as the model does by itself.
+
+    Controls that take the similarities away or give them to other labels are none, nor is the README's second
+    loss as written, which never looks at the label.
+    """
+    metrics = first(models[row["model"]])
+    targets = metrics["targets"]
+    return bool(
+        row["decoder"] == metrics["decoder"]
+        and source_of(targets) not in SOURCES
+        and not targets.endswith((".permuted", ".whitened"))
+        and metrics["loss"] != "original_second"
+    )
+
+
+def row_name(row: Row, rows: Sequence[Row]) -> str:
+    """The model, and the decoder where it is not the model's own."""
+    own = next(other["decoder"] for other in rows if other["model"] == row["model"])
+    return str(row["model"]) if row["decoder"] == own else f"{row['model']} + {row['decoder']}"
+
+
+def verdict(row: Row) -> int:
+    """+1 or -1 if the paired test, corrected for all rows, says better or worse than the baseline; else 0."""
+    accuracy = row["test.accuracy"]
+    return int(np.sign(accuracy["difference"])) if accuracy["p_holm"] < LEVEL else 0
+
+
+def posterior_of(models: Models, baseline: str) -> str:
+    return POSTERIOR if POSTERIOR in models else baseline
+
+
+def predictions(models: Models, posterior: str) -> list[Prediction]:
+    """The prediction of docs/losses.md for every model with the cosine loss that shares a seed with the posterior."""
+    rows = []
+    for model, runs in models.items():
+        shared = [seed for seed in runs if seed in models[posterior]]
+        if first(runs)["loss"] != "cosine" or not shared:
+            continue
+        pairs = [(runs[seed], models[posterior][seed]) for seed in shared]
+        grams = [np.array(run.metrics["gram"]) for run, _ in pairs]
+        mine = [run.predicted[run.decoders[0]][run.test] for run, _ in pairs]
+        theirs = [base.probabilities[base.test] for _, base in pairs]
+        by_costs = [cost_sensitive(p, gram) for p, gram in zip(theirs, grams, strict=True)]
+        rows.append(
+            Prediction(
+                model,
+                len(shared),
+                float(np.mean([agreement(a, p.argmax(axis=1)) for a, p in zip(mine, theirs, strict=True)])),
+                float(np.mean([agreement(a, b) for a, b in zip(mine, by_costs, strict=True)])),
+                np.mean([shares(decided, len(LABELS)) for decided in mine], axis=0),
+                np.mean([shares(decided, len(LABELS)) for decided in by_costs], axis=0),
+                float(np.mean([spread(gram) for gram in grams])),
+                interval95([run.metrics["test"]["accuracy"] for run, _ in pairs]),
+            )
+        )
+    return rows
+
+
+def between_seeds(models: Models, model: str) -> float | None:
+    """How often two trainings of one model decide alike; None with a single seed."""
+    decisions = [run.predicted[run.decoders[0]][run.test] for run in models[model].values()]
+    return mutual_agreement(decisions) if len(decisions) > 1 else None
+
+
+def correlations(models: Models, baseline: str) -> list[tuple[str, float, float]]:
+    """Spearman's correlation of every set of targets with the baseline's confusion, and Mantel's p.
+
+    Without those that are drawn anew for every seed, and those with equal cosines, which correlate with nothing.
+    """
+    confusion = np.sum([run.metrics["confusion"] for run in models[baseline].values()], axis=0)
+    grams = {first(runs)["targets"]: np.array(first(runs)["gram"]) for runs in models.values()}
+    return [
+        (name, *confusion_correlation(gram, confusion))
+        for name, gram in grams.items()
+        if spread(gram) > 1e-3 and not is_seeded(name)
+    ]
+
+
+def recall_differences(
+    models: Models, baseline: str, resamples: int
+) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Recall minus the baseline's by model and class, with its 95 % interval (bootstrap over images and seeds)."""
+    images = np.sum(first(models[baseline])["confusion"], axis=1)
+    found: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for model, runs in models.items():
+        shared = [seed for seed in runs if seed in models[baseline]]
+        if model == baseline or not shared:
+            continue
+        found[model] = {}
+        for k, label in enumerate(LABELS):
+            if not images[k]:
+                found[model][label] = (np.nan, np.nan, np.nan)
+                continue
+            mine, theirs = ([hits(some[seed], k) for seed in shared] for some in (runs, models[baseline]))
+            # Images that no run gets right are of an unknown class and differ in nothing: any will do.
+            known = np.any([*mine, *theirs], axis=0)
+            others = np.zeros((len(shared), images[k] - known.sum()), bool)
+            a, b = (np.hstack([np.stack(some)[:, known], others]) for some in (mine, theirs))
+            difference = paired_bootstrap(a, b, resamples)
+            found[model][label] = (difference.mean, difference.low, difference.high)
+    return found
+
+
+def hits(run: Run, k: int) -> npt.NDArray[np.bool_]:
+    """Which images of PrivateTest are of class k and were called so."""
+    own = run.decoders[0]
+    return (run.right[own] & (run.predicted[own] == k))[run.test]
+
+
+def best_of(rows: Sequence[Row]) -> Row:
+    """The row that PublicTest likes best: PrivateTest must not choose whom it is asked about."""
+    return max(rows, key=lambda row: row["val.accuracy"]["mean"])

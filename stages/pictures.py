@@ -1,0 +1,66 @@
+"""Every figure of a study: of the cells in the workspace (compare) or of the runs kept in git (report)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import figures
+from pipeline.comparison import Row
+from pipeline.data.fer import LABELS
+from stages import findings
+from stages.findings import Models
+
+RESAMPLES = 2000
+"""Enough for the intervals of a figure."""
+
+
+def draw(models: Models, rows: Sequence[Row], baseline: str, folder: Path) -> None:
+    """Accuracy, severity, recall by class and targets of all models; of cosine models, the test of the prediction."""
+    name = {id(row): findings.row_name(row, rows) for row in rows}
+    accuracies = [
+        figures.ModelAccuracy(
+            name[id(row)], row["test.accuracy"]["mean"], row["test_clean.accuracy"]["mean"],
+            row["test.accuracy"]["ci95"], row["test_clean.accuracy"]["ci95"],
+        )
+        for row in rows
+    ]  # fmt: skip
+    figures.model_bars(accuracies, folder / "accuracy.png")
+    for distance in ("affective", "human"):
+        key = f"test.severity.{distance}.all"
+        if all(key in row for row in rows):
+            severities = [
+                figures.ModelSeverity(
+                    name[id(row)], row["test.accuracy"]["mean"], row[key]["mean"],
+                    row["test.accuracy"]["ci95"], row[key]["ci95"],
+                )
+                for row in rows
+            ]  # fmt: skip
+            figures.severity_scatter(severities, distance, folder / f"severity_{distance}.png")
+    recalls = findings.recall_differences(models, baseline, RESAMPLES)
+    if recalls:
+        figures.recall_differences(recalls, LABELS, folder / "recall_differences.png")
+    grams = {}
+    for seed, run in (next(iter(runs.items())) for runs in models.values()):
+        targets = run.metrics["targets"]
+        title = f"{targets}, seed {seed}" if findings.is_seeded(targets) else targets
+        grams[title] = np.array(run.metrics["gram"])
+    figures.grams(grams, LABELS, folder / "grams.png")
+
+    posterior = findings.posterior_of(models, baseline)
+    predictions = findings.predictions(models, posterior)
+    if predictions:
+        figures.spread_scatter(
+            [(row.model, row.spread, row.accuracy.mean, row.accuracy.half_width) for row in predictions],
+            folder / "spread.png",
+        )
+        figures.agreement_bars(
+            [(row.model, row.as_posterior, row.as_costs) for row in predictions],
+            findings.between_seeds(models, posterior),
+            folder / "agreement.png",
+        )
+        figures.shares_of_decisions(
+            [(row.model, row.found, row.predicted) for row in predictions], LABELS, folder / "shares.png"
+        )

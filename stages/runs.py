@@ -1,0 +1,129 @@
+"""One trained and evaluated cell as comparisons read it: from the workspace's outputs, or as kept in git.
+
+In git (`results/<data set>/runs/`) a run is its metrics file and a small archive of what it decided for each
+image; there the labels are replaced by whether the decision was right, so that no part of the data set is kept.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.data.duplicates import read_twins
+from pipeline.data.fer import LABELS
+from pipeline.data.votes import majority
+from pipeline.errors import UserError
+from pipeline.files import read_json, replacing, write_json
+from stages.cell import PREPARED, Cell
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Run:
+    """metrics: the metrics file. Of each of N images: index, its row in the data set; test, whether it is of
+    PrivateTest (else of PublicTest); clean, whether it has no twin in Training; probabilities, float16
+    [N, K]; voted, whether FER+ has a majority for one of our classes. By decoder: the class decided for, uint8
+    [N]; and, bool [N], whether that was right, was right when averaged with the mirror image, and was what the
+    majority says.
+    """
+
+    metrics: Mapping[str, Any]
+    index: npt.NDArray[np.int32]
+    test: Bools
+    clean: Bools
+    voted: Bools
+    probabilities: npt.NDArray[np.float16]
+    predicted: Mapping[str, npt.NDArray[np.uint8]]
+    right: Mapping[str, Bools]
+    right_flip: Mapping[str, Bools]
+    right_votes: Mapping[str, Bools]
+
+    @property
+    def decoders(self) -> list[str]:
+        """The model's own first."""
+        return [self.metrics["decoder"], *self.metrics["decoders"]]
+
+    def of(self, decoder: str) -> Mapping[str, Any]:
+        """The metrics under one decoder."""
+        own = decoder == self.metrics["decoder"]
+        return self.metrics if own else self.metrics["decoders"][decoder]
+
+    @classmethod
+    def of_workspace(cls, cell: Cell) -> Run:
+        """What evaluate wrote. Raises UserError if it has not."""
+        for path in (cell.metrics, cell.predictions):
+            if not path.exists():
+                raise UserError(f"{path} is missing: run `dvc repro` to evaluate {cell.key}.")
+        metrics = read_json(cell.metrics)
+        with cell.predictions.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        number = {label: k for k, label in enumerate(LABELS)}
+
+        def column(name: str) -> npt.NDArray[np.uint8]:
+            return np.array([number[row[name]] for row in rows], np.uint8)
+
+        actual, own = column("actual"), metrics["decoder"]
+        suffixes = {own: ""} | {name: f".{name}" for name in metrics["decoders"]}
+        predicted = {name: column(f"predicted{suffix}") for name, suffix in suffixes.items()}
+        index = np.array([int(row["index"]) for row in rows], np.int32)
+        votes = PREPARED / "votes.npy"
+        opinion = (
+            majority(np.load(votes, allow_pickle=False)[index]) if votes.exists() else np.full(len(index), -1)
+        )
+        twins = read_twins(PREPARED / "duplicates.csv", read_json(PREPARED / "checks.json")["rows"])
+        return cls(
+            metrics=metrics,
+            index=index,
+            clean=~twins[index],
+            voted=opinion >= 0,
+            test=np.array([row["split"] == "test" for row in rows]),
+            probabilities=np.array([[float(row[label]) for label in LABELS] for row in rows], np.float16),
+            predicted=predicted,
+            right={name: labels == actual for name, labels in predicted.items()},
+            right_flip={
+                name: column(f"predicted_flip{suffix}") == actual for name, suffix in suffixes.items()
+            },
+            right_votes={name: labels == opinion for name, labels in predicted.items()},
+        )
+
+    def keep(self, folder: Path, key: str) -> None:
+        """Write both files of the run, the metrics last: they mark it as complete."""
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "index": self.index, "test": self.test, "clean": self.clean, "voted": self.voted,
+            "probabilities": self.probabilities,
+        }  # fmt: skip
+        for name in self.decoders:
+            arrays[f"predicted.{name}"] = self.predicted[name]
+            arrays[f"right.{name}"] = np.packbits(self.right[name])
+            arrays[f"right_flip.{name}"] = np.packbits(self.right_flip[name])
+            arrays[f"right_votes.{name}"] = np.packbits(self.right_votes[name])
+        with replacing(folder / f"{key}.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        write_json(folder / f"{key}.json", self.metrics)
+
+    @classmethod
+    def kept(cls, folder: Path, key: str) -> Run:
+        """What `keep` wrote."""
+        metrics = read_json(folder / f"{key}.json")
+        with np.load(folder / f"{key}.npz", allow_pickle=False) as archive:
+            count, names = len(archive["index"]), [metrics["decoder"], *metrics["decoders"]]
+
+            def bits(name: str) -> dict[str, Bools]:
+                return {
+                    decoder: np.unpackbits(archive[f"{name}.{decoder}"], count=count).astype(bool)
+                    for decoder in names
+                }
+
+            return cls(
+                metrics, archive["index"], archive["test"], archive["clean"], archive["voted"],
+                archive["probabilities"], {decoder: archive[f"predicted.{decoder}"] for decoder in names},
+                bits("right"), bits("right_flip"), bits("right_votes"),
+            )  # fmt: skip

@@ -1,0 +1,173 @@
+"""What is concluded from runs, on made-up runs whose answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sklearn.metrics import confusion_matrix, recall_score
+
+from pipeline.data.fer import LABELS
+from stages import findings
+from stages.runs import Run
+
+IMAGES = 700
+ACTUAL = np.random.default_rng(9).integers(0, len(LABELS), IMAGES)
+
+
+def made_up(
+    seed: int, skill: float, targets: str = "one_hot", loss: str = "cosine", gram: npt.NDArray[np.float64] | None = None
+) -> Run:  # fmt: skip
+    """Decisions that are right with the chance `skill`, and probabilities whose arg-max they are."""
+    rng = np.random.default_rng([seed, int(1000 * skill)])
+    predicted = np.where(rng.random(IMAGES) < skill, ACTUAL, rng.integers(0, len(LABELS), IMAGES))
+    probabilities = rng.dirichlet(np.full(len(LABELS), 0.3), IMAGES)
+    top = probabilities.argmax(axis=1)
+    rows = np.arange(IMAGES)
+    probabilities[rows, top], probabilities[rows, predicted] = (
+        probabilities[rows, predicted],
+        probabilities.max(axis=1),
+    )
+    right = predicted == ACTUAL
+    recalls = recall_score(ACTUAL, predicted, average=None, labels=range(len(LABELS)))
+    return Run(
+        metrics={
+            "decoder": "argmax", "decoders": {}, "loss": loss, "targets": targets,
+            "settings": {"recipe": "fast", "loss": loss}, "training": {"precision": "bf16"},
+            "gram": (np.eye(len(LABELS)) if gram is None else gram).tolist(),
+            "confusion": confusion_matrix(ACTUAL, predicted).tolist(),
+            "test": {
+                "accuracy": float(right.mean()),
+                "accuracy_flip": float(right.mean()),
+                "images": IMAGES,
+                "per_class": {label: {"recall": float(r)} for label, r in zip(LABELS, recalls, strict=True)},
+            },
+            "val": {"accuracy": 0.5}, "test_clean": {"accuracy": float(right.mean())},
+        },
+        index=np.arange(IMAGES, dtype=np.int32),
+        test=np.ones(IMAGES, bool),
+        clean=np.ones(IMAGES, bool),
+        voted=np.zeros(IMAGES, bool),
+        probabilities=probabilities.astype(np.float16),
+        predicted={"argmax": predicted.astype(np.uint8)},
+        right={"argmax": right},
+        right_flip={"argmax": right},
+        right_votes={"argmax": right},
+    )  # fmt: skip
+
+
+def study() -> dict[str, dict[int, Run]]:
+    unequal = np.full((7, 7), 0.1)
+    unequal[0, 1] = unequal[1, 0] = unequal[3, 4] = unequal[4, 3] = 0.6
+    np.fill_diagonal(unequal, 1.0)
+    return {
+        "cross_entropy": {seed: made_up(seed, 0.7, loss="cross_entropy") for seed in (0, 1, 2)},
+        "cosine_one_hot": {seed: made_up(seed, 0.65) for seed in (0, 1)},
+        "w2v_cosine": {seed: made_up(seed, 0.6, "word2vec", gram=unequal) for seed in (1, 2, 5)},
+        "w2v_permuted": {1: made_up(1, 0.6, "word2vec.permuted", gram=unequal)},
+    }
+
+
+def test_words_count_as_words_only_while_they_are_similar_and_belong_to_their_labels() -> None:
+    models = study() | {
+        "w2v_whitened": {0: made_up(0, 0.6, "word2vec.whitened")},
+        "w2v_centred": {0: made_up(0, 0.6, "word2vec.centred")},
+        "original_second": {0: made_up(0, 0.6, "word2vec", loss="original_second")},
+    }
+    rows = [{"model": name, "decoder": "argmax"} for name in models] + [
+        {"model": "w2v_cosine", "decoder": "nearest"}
+    ]
+    counted = [(row["model"], row["decoder"]) for row in rows if findings.is_word_loss(row, models)]
+    assert counted == [("w2v_cosine", "argmax"), ("w2v_centred", "argmax")]
+
+
+def test_public_test_chooses_whom_private_test_is_asked_about() -> None:
+    rows = [
+        {"model": name, "val.accuracy": {"mean": val}, "test.accuracy": {"difference": difference}}
+        for name, val, difference in (("a", 0.66, 0.02), ("b", 0.67, -0.01))
+    ]
+    assert findings.best_of(rows)["model"] == "b"
+
+
+def test_the_prediction_is_tested_on_shared_seeds_of_cosine_models() -> None:
+    rows = {row.model: row for row in findings.predictions(study(), "cross_entropy")}
+    assert list(rows) == ["cosine_one_hot", "w2v_cosine", "w2v_permuted"]
+    assert [row.seeds for row in rows.values()] == [2, 2, 1]
+
+
+def test_equal_cosines_predict_the_arg_max() -> None:
+    row = findings.predictions(study(), "cross_entropy")[0]
+    assert row.as_costs == row.as_posterior
+    assert row.spread == 0
+
+
+def test_agreement_and_shares_are_those_of_a_plain_count() -> None:
+    models = study()
+    row = findings.predictions(models, "cross_entropy")[1]
+    agree: list[float] = []
+    neutral: list[float] = []
+    for seed in (1, 2):
+        gram = models["w2v_cosine"][seed].metrics["gram"]
+        decided = []
+        for p in models["cross_entropy"][seed].probabilities.astype(float).tolist():
+            sums = [sum(gram[k][j] * p[j] for j in range(7)) for k in range(7)]
+            decided.append(sums.index(max(sums)))
+        mine = models["w2v_cosine"][seed].predicted["argmax"].tolist()
+        agree.append(sum(a == b for a, b in zip(mine, decided, strict=True)) / IMAGES)
+        neutral.append(decided.count(6) / IMAGES)
+    assert row.as_costs == pytest.approx(sum(agree) / 2)
+    assert row.predicted[6] == pytest.approx(sum(neutral) / 2)
+    assert row.found.sum() == pytest.approx(1)
+
+
+def test_two_seeds_agree_on_what_both_get_right() -> None:
+    models = study()
+    runs = [run.predicted["argmax"] for run in models["cross_entropy"].values()]
+    pairs = [(runs[0] == runs[1]).mean(), (runs[0] == runs[2]).mean(), (runs[1] == runs[2]).mean()]
+    assert findings.between_seeds(models, "cross_entropy") == pytest.approx(np.mean(pairs))
+    assert findings.between_seeds(models, "w2v_permuted") is None
+
+
+def test_recall_differences_need_no_labels_and_have_an_interval_with_one_seed() -> None:
+    models = study()
+    found = findings.recall_differences(models, "cross_entropy", 500)
+    assert list(found) == ["cosine_one_hot", "w2v_cosine", "w2v_permuted"]
+    for model, seeds in (("cosine_one_hot", (0, 1)), ("w2v_permuted", (1,))):
+        for label in LABELS:
+            plain = np.mean(
+                [
+                    recall(models[model][seed], label) - recall(models["cross_entropy"][seed], label)
+                    for seed in seeds
+                ]
+            )
+            mean, low, high = found[model][label]
+            assert mean == pytest.approx(plain, abs=1e-9)
+            assert low < mean < high
+
+
+def recall(run: Run, label: str) -> float:
+    return float(run.metrics["test"]["per_class"][label]["recall"])
+
+
+def test_cosines_correlate_with_the_confusion_they_were_made_from() -> None:
+    models = study()
+    confusion = np.sum([run.metrics["confusion"] for run in models["cross_entropy"].values()], axis=0)
+    rates = confusion / confusion.sum(axis=1, keepdims=True)
+    gram = (rates + rates.T) / 2
+    models["made"] = {0: made_up(0, 0.6, "made", gram=gram)}
+    models["drawn"] = {0: made_up(0, 0.6, "random", gram=gram)}
+    rows = {name: (rho, p) for name, rho, p in findings.correlations(models, "cross_entropy")}
+    assert set(rows) == {"word2vec", "made"}, (
+        "neither equal cosines nor those that are drawn anew for every seed"
+    )
+    assert rows["made"][0] == pytest.approx(1)
+    assert rows["made"][1] < 0.01
+
+
+@pytest.mark.parametrize(("difference", "p", "said"), [(0.02, 0.01, 1), (-0.02, 0.01, -1), (0.02, 0.2, 0)])
+def test_the_verdict_is_the_corrected_tests(difference: float, p: float, said: int) -> None:
+    row: Mapping[str, Any] = {"test.accuracy": {"difference": difference, "p": 0.001, "p_holm": p}}
+    assert findings.verdict(dict(row)) == said

@@ -1,0 +1,113 @@
+"""A run as it is kept in git: what comes back is what was measured, and no label of the data is in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.data.duplicates import COLUMNS
+from pipeline.data.fer import LABELS
+from pipeline.data.votes import VOTE_COLUMNS
+from pipeline.errors import UserError
+from pipeline.files import write_csv, write_json
+from stages.cell import PREPARED, Cell
+from stages.runs import Run
+
+CELL = Cell("w2v", 3)
+ACTUAL = ["angry", "sad", "happy", "neutral"]
+OWN = ["angry", "sad", "fear", "fear"]
+OTHER = ["fear", "sad", "happy", "fear"]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One image of PublicTest and three of PrivateTest, the last but one with a twin in Training."""
+    monkeypatch.chdir(tmp_path)
+    write_json(
+        CELL.metrics,
+        {
+            "decoder": "argmax",
+            "decoders": {"crm.human": {"test": {"accuracy": 2 / 3}}},
+            "test": {"accuracy": 1 / 3},
+        },
+    )
+    header = [
+        "index", "split", "actual", "predicted", "predicted.crm.human", "predicted_flip", "predicted_flip.crm.human",
+    ]  # fmt: skip
+    probabilities = [f"{k / 21:.6f}" for k in range(7)]
+    rows = [
+        [5 + n, "test" if n else "val", ACTUAL[n], OWN[n], OTHER[n], OTHER[n], OWN[n], *probabilities]
+        for n in range(4)
+    ]
+    write_csv(CELL.predictions, [*header, *LABELS], rows)
+    write_json(PREPARED / "checks.json", {"rows": 10})
+    votes = np.zeros((10, len(VOTE_COLUMNS)), np.uint8)
+    votes[:, VOTE_COLUMNS.index("happiness")] = 10
+    votes[6] = 1  # no majority
+    np.save(PREPARED / "votes.npy", votes)
+    write_csv(
+        PREPARED / "duplicates.csv",
+        COLUMNS,
+        [[0, "near", 1, "train", "happy", 0, 1], [0, "near", 7, "test", "happy", 0, 1]],
+    )
+    return tmp_path
+
+
+def test_the_workspace_says_what_was_right_under_each_decoder(workspace: Path) -> None:
+    run = Run.of_workspace(CELL)
+    assert run.decoders == ["argmax", "crm.human"]
+    assert run.index.tolist() == [5, 6, 7, 8]
+    assert run.test.tolist() == [False, True, True, True]
+    assert run.clean.tolist() == [True, True, False, True]
+    assert [LABELS[k] for k in run.predicted["argmax"]] == OWN
+    assert run.right["argmax"].tolist() == [True, True, False, False]
+    assert run.right["crm.human"].tolist() == [False, True, True, False]
+    assert run.right_flip["argmax"].tolist() == run.right["crm.human"].tolist()
+    assert run.voted.tolist() == [True, False, True, True]
+    assert run.right_votes["crm.human"].tolist() == [False, False, True, False]
+    assert run.of("argmax")["test"]["accuracy"] == pytest.approx(1 / 3)
+    assert run.of("crm.human")["test"]["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_what_is_kept_comes_back_and_is_the_same_bytes_every_time(workspace: Path) -> None:
+    run = Run.of_workspace(CELL)
+    run.keep(workspace / "kept", CELL.key)
+    first = (workspace / f"kept/{CELL.key}.npz").read_bytes()
+    back = Run.kept(workspace / "kept", CELL.key)
+    for field in dataclasses.fields(Run):
+        before, after = getattr(run, field.name), getattr(back, field.name)
+        if isinstance(before, np.ndarray):
+            np.testing.assert_array_equal(before, after)
+            assert before.dtype == after.dtype, field.name
+        elif field.name == "metrics":
+            assert before == after
+        else:
+            assert list(before) == list(after)
+            for name in before:
+                np.testing.assert_array_equal(before[name], after[name])
+    back.keep(workspace / "again", CELL.key)
+    assert (workspace / f"again/{CELL.key}.npz").read_bytes() == first
+
+
+def test_no_label_of_the_data_is_kept(workspace: Path) -> None:
+    Run.of_workspace(CELL).keep(workspace / "kept", CELL.key)
+    with np.load(workspace / f"kept/{CELL.key}.npz") as archive:
+        names = set(archive)
+    assert names == {
+        "index", "test", "clean", "voted", "probabilities",
+        *("predicted.argmax", "right.argmax", "right_flip.argmax", "right_votes.argmax"),
+        *("predicted.crm.human", "right.crm.human", "right_flip.crm.human", "right_votes.crm.human"),
+    }  # fmt: skip
+    assert json.loads((workspace / f"kept/{CELL.key}.json").read_text())["decoder"] == "argmax"
+
+
+def test_a_run_that_is_not_evaluated_says_what_to_do(workspace: Path) -> None:
+    CELL.predictions.unlink()
+    with pytest.raises(
+        UserError, match=r"predictions/w2v-3.csv is missing: run `dvc repro` to evaluate w2v-3"
+    ):
+        Run.of_workspace(CELL)
