@@ -27,7 +27,7 @@ from pipeline import config
 from pipeline.data.fer import LABELS
 from pipeline.files import repository
 from pipeline.labels.vectors import embed
-from pipeline.losses import LOSSES, Loss
+from pipeline.losses import LOSSES, Loss, make_loss
 
 Floats = npt.NDArray[np.float32]
 Loop = Callable[[Sequence[Floats], Floats, Floats], float]
@@ -109,22 +109,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    settings = config.load().labels
-    targets = torch.from_numpy(embed(repository() / settings.vectors, settings.words).of(LABELS))
+    settings = config.load().labels["word2vec"]
+    targets = embed(repository() / settings.vectors, settings.words).of(LABELS)
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(len(LABELS), (options.batch,), generator=generator)
 
     rows, versus = [], []
-    for name, kind in LOSSES.items():
-        loss = kind(targets)
-        width = targets.shape[1] if loss.needs_vectors else len(LABELS)
+    for name in LOSSES:
+        loss = make_loss(name, {}, targets)
+        width = loss.outputs
         output = torch.randn(options.batch, width, generator=generator).requires_grad_()
         cases: dict[str, Case] = {
             "forward": partial(forward, loss, output, labels),
             "both": partial(forward_backward, loss, output, labels),
         }
         loops: dict[str, Case] = {
-            way: partial(run_loop, loop, targets, output, labels) for way, loop in LOOPS.get(name, {}).items()
+            way: partial(run_loop, loop, loss.targets, output, labels)
+            for way, loop in LOOPS.get(name, {}).items()
         }
         seconds = alternate(cases | loops, options.rounds)
         rows.append([name, str(width), f"{seconds['forward'] * 1e6:.0f}", f"{seconds['both'] * 1e6:.0f}"])

@@ -25,15 +25,11 @@ from benchmarks import fer_worker
 from benchmarks.fer_worker import Images, timed
 from benchmarks.machine import header
 from benchmarks.timing import table
-from pipeline import config
 from pipeline.data.fer import LABELS, SPLITS, USAGES, FerData
 from pipeline.errors import UserError
-from pipeline.files import repository
-from pipeline.labels.vectors import embed
-from pipeline.losses import make_loss
 from pipeline.machine import Hardware
-from pipeline.model import load_model
 from pipeline.training import predict
+from stages.cell import Cell, load_trained
 
 INSTALL = (
     "pip install tensorflow-cpu 'opencv-python-headless<5' requests pillow 'setuptools<81', "
@@ -56,16 +52,15 @@ class Classifier(Protocol):
 class Ours:
     """A trained model in fp32, as evaluated by the pipeline: one view, no mirror image."""
 
-    def __init__(self, folder: Path, images: Images, params: config.Params) -> None:
-        self.network, facts = load_model(folder)
-        vectors = embed(repository() / params.labels.vectors, params.labels.words).of(LABELS)
-        self.loss = make_loss(facts["loss"]["name"], facts["loss"]["options"], vectors)
+    def __init__(self, key: str, images: Images) -> None:
+        model, _, seed = key.rpartition("-")
+        self.network, self.loss = load_trained(Cell.parse(model, seed))
         self.hardware, self.images = Hardware("cpu", "fp32"), images
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def decide(self, images: Images) -> list[int]:
-        scores = predict(self.network, self.loss, torch.from_numpy(images)[:, None], self.hardware)
-        return [int(k) for k in scores.argmax(1)]
+        output = predict(self.network, torch.from_numpy(images)[:, None], self.hardware)
+        return [int(k) for k in self.loss.scores(output).argmax(1)]
 
     def answer(self, batch: int, calls: int) -> tuple[list[int], list[float]]:
         return timed(self.decide, self.images[:batch], calls)
@@ -110,7 +105,7 @@ def theirs(python: str, kind: str, images: Path) -> Iterator[Theirs]:
             yield Theirs(python, cast(IO[str], process.stdin), cast(IO[str], process.stdout), errors)
 
 
-def compare(python: str, folders: Sequence[Path], prepared: Path, rounds: int, limit: int | None) -> None:
+def compare(python: str, keys: Sequence[str], prepared: Path, rounds: int, limit: int | None) -> None:
     """Print accuracy and macro-F1 on each split (its first `limit` images), then latency and throughput."""
     data = FerData.load(prepared)
     rows = [data.rows(split)[:limit] for split in SPLITS]
@@ -118,7 +113,6 @@ def compare(python: str, folders: Sequence[Path], prepared: Path, rounds: int, l
     images, actual = data.images[chosen], data.labels[chosen]
     if len(images) < max(BATCHES):
         raise UserError(f"--limit leaves {len(images)} images: batches of {max(BATCHES)} need more.")
-    params = config.load()
     with ExitStack() as stack:
         file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "images.npy"
         np.save(file, images)
@@ -126,7 +120,7 @@ def compare(python: str, folders: Sequence[Path], prepared: Path, rounds: int, l
             name: stack.enter_context(theirs(python, kind, file))
             for kind, name in {"tflite": "fer, TensorFlow Lite", "keras": "fer, Keras"}.items()
         }
-        models = {str(folder): Ours(folder, images, params) for folder in folders}
+        models = {key: Ours(key, images) for key in keys}
         classifiers: dict[str, Classifier] = {**packages, **models}
         print(header("scikit-learn"))
         versions = next(iter(packages.values())).versions

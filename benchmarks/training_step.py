@@ -15,6 +15,7 @@ from functools import partial
 from itertools import product
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -24,7 +25,7 @@ from benchmarks.timing import Case, alternate, table
 from pipeline import config
 from pipeline.augment import DRAWS, augment
 from pipeline.data.fer import LABELS
-from pipeline.losses import LOSSES
+from pipeline.losses import make_loss
 from pipeline.machine import Hardware
 from pipeline.model import FerNet
 from pipeline.training import Images, Learner
@@ -48,7 +49,7 @@ class Trainer:
         settings, recipe = params.model(params.compare.baseline), params.chosen_recipe
         torch.manual_seed(0)
         network = FerNet(recipe.widths, len(LABELS), mean=127.5, std=64.0)
-        loss = LOSSES[settings.loss](torch.eye(len(LABELS), device=hardware.device), **settings.options)
+        loss = make_loss(settings.loss, settings.options, np.eye(len(LABELS)), hardware.device)
         pixels = torch.randint(256, (images, 1, 48, 48), dtype=torch.uint8)
         return cls(
             Learner(network, loss, recipe, hardware),
