@@ -19,7 +19,7 @@ from pipeline.data.duplicates import read_twins
 from pipeline.data.fer import LABELS
 from pipeline.data.votes import majority
 from pipeline.errors import UserError
-from pipeline.files import read_json, replacing, write_json
+from pipeline.files import read_json, write_json, write_npz
 from stages.cell import PREPARED, Cell
 
 Bools = npt.NDArray[np.bool_]
@@ -95,7 +95,6 @@ class Run:
 
     def keep(self, folder: Path, key: str) -> None:
         """Write both files of the run, the metrics last: they mark it as complete."""
-        folder.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, npt.NDArray[Any]] = {
             "index": self.index, "test": self.test, "clean": self.clean, "voted": self.voted,
             "probabilities": self.probabilities,
@@ -105,8 +104,7 @@ class Run:
             arrays[f"right.{name}"] = np.packbits(self.right[name])
             arrays[f"right_flip.{name}"] = np.packbits(self.right_flip[name])
             arrays[f"right_votes.{name}"] = np.packbits(self.right_votes[name])
-        with replacing(folder / f"{key}.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        write_npz(folder / f"{key}.npz", arrays, compressed=True)
         write_json(folder / f"{key}.json", self.metrics)
 
     @classmethod

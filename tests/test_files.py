@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pipeline.files import read_json, replacing, sha256, write_csv, write_json, write_text
+from pipeline.files import read_json, replacing, sha256, write_csv, write_json, write_npz, write_text
 
 
 def test_replacing_puts_the_new_file_in_place_only_at_the_end(tmp_path: Path) -> None:
@@ -91,3 +93,31 @@ def test_sha256_of_the_standards_example_and_of_a_large_file(tmp_path: Path) -> 
     content = bytes(range(256)) * 5000
     path.write_bytes(content)
     assert sha256(path) == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_arrays_come_back_from_bytes_that_do_not_depend_on_time_or_python(
+    tmp_path: Path, compressed: bool
+) -> None:
+    arrays = {
+        "a": np.arange(6.0).reshape(2, 3),
+        "names": np.array(["x", "yz"]),
+        "bits": np.array([True, False]),
+    }
+    write_npz(tmp_path / "a.npz", arrays, compressed)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
+        assert list(found) == list(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(found[name], array)
+            assert found[name].dtype == array.dtype
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        for entry in archive.infolist():
+            assert entry.date_time == (1980, 1, 1, 0, 0, 0)
+            assert (entry.create_version, entry.extract_version, entry.create_system) == (20, 20, 3)
+            assert entry.extra == b""
+
+
+def test_arrays_of_objects_are_refused_and_leave_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="allow_pickle"):
+        write_npz(tmp_path / "a.npz", {"a": np.array([{}])})
+    assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UserError
-from pipeline.files import replacing, sha256
+from pipeline.files import sha256, write_npz
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
@@ -40,15 +40,16 @@ class LabelVectors:
 
     def save(self, path: Path) -> None:
         """Write an `.npz`, byte for byte the same on every machine (unlike gensim's `.kv`)."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                labels=np.array(self.labels),
-                words=np.array(self.words),
-                vectors=self.vectors,
-                gram=self.gram,
-                provenance=np.array([f"{key}: {value}" for key, value in self.provenance.items()]),
-            )
+        write_npz(
+            path,
+            {
+                "labels": self.labels,
+                "words": self.words,
+                "vectors": self.vectors,
+                "gram": self.gram,
+                "provenance": [f"{key}: {value}" for key, value in self.provenance.items()],
+            },
+        )
 
     @classmethod
     def load(cls, path: Path) -> LabelVectors:
