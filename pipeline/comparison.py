@@ -25,7 +25,7 @@ class Entry:
 
     metrics: per seed, `val`, `test` and `test_clean` (and `training`) as evaluate wrote them. index: rows of
     the images of PrivateTest, [N]. right: per metric of `PAIRED` and seed, whether each image was right: [N],
-    or fewer without the images that have a twin in Training.
+    or fewer without the images that have a twin in Training, or no majority of FER+.
     """
 
     model: str

@@ -393,7 +393,7 @@ def spread_scatter(rows: Sequence[tuple[str, float, float, float | None]], path:
 
 def grams(matrices: Mapping[str, npt.NDArray[np.floating]], labels: Sequence[str], path: Path) -> None:
     """The cosines between targets [K, K] of several models, side by side on one scale."""
-    columns = 3
+    columns = min(3, len(matrices))
     lines = -(-len(matrices) // columns)
     with _figure(path, 4.6 * columns, 4.2 * lines) as figure:
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)

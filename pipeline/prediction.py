@@ -2,8 +2,8 @@
 
 With fixed unit targets the cosine loss is minimised, at the posterior p, by an output along W^T p, so it
 decides for arg-max over k of (S p)_k, S = W W^T: cross-entropy followed by `CostSensitive` with cost 1 - S. If
-that is what happens, a cosine model agrees with arg-max S p of a baseline of the same seed as often as
-two baselines of different seeds agree, and calls each class as often as S p says.
+that is what happens, a cosine model agrees with that decoder on cross-entropy of the same seed as often as two
+seeds of cross-entropy agree, and calls each class as often as S p says.
 """
 
 from __future__ import annotations
@@ -17,11 +17,6 @@ from scipy import stats
 
 Floats = npt.NDArray[np.floating]
 Classes = npt.NDArray[np.integer]
-
-
-def cost_sensitive(probabilities: Floats, gram: Floats) -> Classes:
-    """arg-max over k of (S p)_k for every image: [N, K], [K, K] -> [N]."""
-    return (probabilities.astype(np.float64) @ gram.T).argmax(axis=1)
 
 
 def agreement(a: Classes, b: Classes) -> float:

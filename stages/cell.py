@@ -69,6 +69,11 @@ class Cell:
         return Path("figures") / self.key
 
 
+def suffix(decoder: str, own: str) -> str:
+    """What tells a decoder's columns in the predictions from those of the model's own."""
+    return "" if decoder == own else f".{decoder}"
+
+
 def label_vectors(words: str) -> Path:
     """Where embed keeps the vectors of one set of words."""
     return LABELS_FOLDER / words / "label_vectors.npz"

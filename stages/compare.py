@@ -100,7 +100,9 @@ def runs() -> tracking.Where | None:
 def log() -> None:
     rows = read_json(TABLE)
     with tracking.run_of(runs(), {"kind": "comparison", **tracking.context_tags("compare")}) as run:
-        run.params({"models": ", ".join(row["model"] for row in rows), "seeds": rows[0]["seeds"]})
+        run.params(
+            {"models": ", ".join(dict.fromkeys(row["model"] for row in rows)), "seeds": rows[0]["seeds"]}
+        )
         # MLflow takes no + in a key.
         accuracy = {row_name(row, rows).replace(" + ", "."): row["test.accuracy"]["mean"] for row in rows}
         run.metrics({name: {"accuracy": mean} for name, mean in accuracy.items()})
@@ -131,24 +133,31 @@ def markdown(rows: Sequence[Row], dataset: str, images: int, baseline: str) -> s
             f"The best accuracy here has a binomial standard error of {standard_error:.1f} points.",
             "",
         ]
-    shown = {key: heading for key, heading in COLUMNS.items() if all(key in row for row in rows)}
-    several = counts[-1] > 1
+    return "\n".join([*lines, table(rows, COLUMNS), "", footnote(baseline)]) + "\n"
+
+
+def table(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
+    """Those columns (metric -> heading) that every row has, and the verdict on each row."""
+    shown = {key: heading for key, heading in columns.items() if all(key in row for row in rows)}
+    several = any(len(row["seeds"]) > 1 for row in rows)
     heads = ["model", *(["seeds"] if several else []), *shown.values(), "difference [95 %]", "p (Holm)"]
-    lines.append("| " + " | ".join(heads) + " |")
-    lines.append("|---|" + "--:|" * (len(heads) - 1))
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
     for row in rows:
         cells = [row_name(row, rows), *([str(len(row["seeds"]))] if several else [])]
         cells += [number(key, row[key]) for key in shown]
-        lines.append("| " + " | ".join([*cells, *against_baseline(row["test.accuracy"])]) + " |")
-    lines += [
-        "",
+        lines.append(f"| {' | '.join([*cells, *against_baseline(row['test.accuracy'])])} |")
+    return "\n".join(lines)
+
+
+def footnote(baseline: str) -> str:
+    return (
         f"Difference: accuracy minus that of `{baseline}`, in points, with the 95 % interval of a paired bootstrap "
-        "over images and the seeds that both have; p is corrected for the number of variants (Holm).",
-    ]
-    return "\n".join(lines) + "\n"
+        "over images and the seeds that both have; p is corrected for the number of variants (Holm)."
+    )
 
 
 def number(key: str, value: dict[str, float | None]) -> str:
+    """Mean and deviation as the table shows them: accuracies and F1 in per cent, the rest as it is."""
     mean, std = value["mean"], value["std"]
     assert mean is not None
     percent = "severity" not in key and "nll" not in key and "ece" not in key
@@ -159,14 +168,19 @@ def number(key: str, value: dict[str, float | None]) -> str:
 
 
 def against_baseline(accuracy: dict[str, Any]) -> tuple[str, str]:
+    """Difference with its interval, in points, and the corrected p; both empty for the baseline itself."""
     if "difference" not in accuracy:
         return "", ""
-    low, high = 100 * accuracy["low"], 100 * accuracy["high"]
-    p = accuracy["p_holm"]
-    return (
-        f"{100 * accuracy['difference']:+.2f} [{low:+.2f}, {high:+.2f}]",
-        f"{p:.3f}" if p >= 0.001 else "< 0.001",
-    )
+    difference, low, high = (points(accuracy[name]) for name in ("difference", "low", "high"))
+    return f"{difference} [{low}, {high}]", p_value(accuracy["p_holm"])
+
+
+def points(fraction: float) -> str:
+    return f"{100 * fraction:+.2f}"
+
+
+def p_value(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _write_csv(path: Path, rows: Sequence[Row]) -> None:

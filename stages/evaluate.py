@@ -27,7 +27,16 @@ from pipeline.metrics import CLASSES, fit_temperature, split_metrics
 from pipeline.model import FerNet
 from pipeline.training import predict
 from stages import run_stage
-from stages.cell import PREPARED, Cell, dataset_name, label_vectors, load_trained, log_model_run, targets
+from stages.cell import (
+    PREPARED,
+    Cell,
+    dataset_name,
+    label_vectors,
+    load_trained,
+    log_model_run,
+    suffix,
+    targets,
+)
 
 EXACT = Hardware("cpu", "fp32")
 """Models are measured in fp32, whatever they trained in, so that every machine reads the same numbers."""
@@ -126,11 +135,6 @@ def decoder(name: str, seed: int) -> Decoder:
         return make()
     vectors = targets(weights, seed)
     return make(vectors @ vectors.T)
-
-
-def suffix(decoder: str, own: str) -> str:
-    """What tells the columns of the further decoders from those of the model's own."""
-    return "" if decoder == own else f".{decoder}"
 
 
 def reference_distances(data: FerData, words: Iterable[str]) -> dict[str, Floats]:

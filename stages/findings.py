@@ -11,15 +11,9 @@ import numpy.typing as npt
 
 from pipeline.comparison import Row
 from pipeline.data.fer import LABELS
+from pipeline.decode import Answer, CostSensitive
 from pipeline.labels.targets import SOURCES, source_of
-from pipeline.prediction import (
-    agreement,
-    confusion_correlation,
-    cost_sensitive,
-    mutual_agreement,
-    shares,
-    spread,
-)
+from pipeline.prediction import agreement, confusion_correlation, mutual_agreement, shares, spread
 from pipeline.statistics import LEVEL, Interval, interval95, paired_bootstrap
 from stages.runs import Run
 
@@ -28,6 +22,15 @@ Models = Mapping[str, Mapping[int, Run]]
 
 POSTERIOR = "cross_entropy"
 """The model whose probabilities stand for the posterior p: label smoothing would bend them."""
+
+
+CONTRASTS = (
+    ("w2v_cosine", "cosine_one_hot"),
+    ("w2v_cosine", "w2v_permuted"),
+    ("w2v_softmax", "softmax_one_hot"),
+    ("cosine_one_hot", "baseline"),
+)
+"""Pairs that tell what the words add to a loss, whether their meaning matters, and what the loss itself does."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,6 @@ class Prediction:
     accuracy: Interval
 
 
-CONTRASTS = (
-    ("w2v_cosine", "cosine_one_hot"),
-    ("w2v_cosine", "w2v_permuted"),
-    ("w2v_softmax", "softmax_one_hot"),
-    ("cosine_one_hot", "baseline"),
-)
-"""Pairs that tell what the words add to a loss, whether their meaning matters, and what the loss itself does."""
-
-
 def first(runs: Mapping[int, Run]) -> Mapping[str, Any]:
     """The metrics of a model's first seed, for what does not depend on the seed."""
     return next(iter(runs.values())).metrics
@@ -65,7 +59,12 @@ def first(runs: Mapping[int, Run]) -> Mapping[str, Any]:
 
 def is_seeded(targets: str) -> bool:
     """Whether targets are drawn anew for every seed."""
-    return "random" in targets or targets.endswith(".permuted")
+    return source_of(targets) == "random" or targets.endswith(".permuted")
+
+
+def is_own(row: Row, models: Models) -> bool:
+    """Whether a row is under the decoder that is the model's own."""
+    return bool(row["decoder"] == first(models[row["model"]])["decoder"])
 
 
 def is_word_loss(row: Row, models: Models) -> bool:
@@ -77,7 +76,7 @@ def is_word_loss(row: Row, models: Models) -> bool:
     metrics = first(models[row["model"]])
     targets = metrics["targets"]
     return bool(
-        row["decoder"] == metrics["decoder"]
+        is_own(row, models)
         and source_of(targets) not in SOURCES
         and not targets.endswith((".permuted", ".whitened"))
         and metrics["loss"] != "original_second"
@@ -110,8 +109,8 @@ def predictions(models: Models, posterior: str) -> list[Prediction]:
         pairs = [(runs[seed], models[posterior][seed]) for seed in shared]
         grams = [np.array(run.metrics["gram"]) for run, _ in pairs]
         mine = [run.predicted[run.decoders[0]][run.test] for run, _ in pairs]
-        theirs = [base.probabilities[base.test] for _, base in pairs]
-        by_costs = [cost_sensitive(p, gram) for p, gram in zip(theirs, grams, strict=True)]
+        theirs = [base.probabilities[base.test].astype(np.float64) for _, base in pairs]
+        by_costs = [CostSensitive(gram)(Answer(p, p, None)) for p, gram in zip(theirs, grams, strict=True)]
         rows.append(
             Prediction(
                 model,

@@ -19,13 +19,13 @@ RESAMPLES = 2000
 
 def draw(models: Models, rows: Sequence[Row], baseline: str, folder: Path) -> None:
     """Accuracy, severity, recall by class and targets of all models; of cosine models, the test of the prediction."""
-    name = {id(row): findings.row_name(row, rows) for row in rows}
+    names = [findings.row_name(row, rows) for row in rows]
     accuracies = [
         figures.ModelAccuracy(
-            name[id(row)], row["test.accuracy"]["mean"], row["test_clean.accuracy"]["mean"],
+            name, row["test.accuracy"]["mean"], row["test_clean.accuracy"]["mean"],
             row["test.accuracy"]["ci95"], row["test_clean.accuracy"]["ci95"],
         )
-        for row in rows
+        for name, row in zip(names, rows, strict=True)
     ]  # fmt: skip
     figures.model_bars(accuracies, folder / "accuracy.png")
     for distance in ("affective", "human"):
@@ -33,10 +33,10 @@ def draw(models: Models, rows: Sequence[Row], baseline: str, folder: Path) -> No
         if all(key in row for row in rows):
             severities = [
                 figures.ModelSeverity(
-                    name[id(row)], row["test.accuracy"]["mean"], row[key]["mean"],
+                    name, row["test.accuracy"]["mean"], row[key]["mean"],
                     row["test.accuracy"]["ci95"], row[key]["ci95"],
                 )
-                for row in rows
+                for name, row in zip(names, rows, strict=True)
             ]  # fmt: skip
             figures.severity_scatter(severities, distance, folder / f"severity_{distance}.png")
     recalls = findings.recall_differences(models, baseline, RESAMPLES)

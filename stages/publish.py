@@ -1,6 +1,6 @@
 """Keep finished runs in git: `python -m stages.publish [NAME]` (not a DVC stage) fills results/<data set>/[NAME/].
 
-Every cell of the grid that is evaluated is kept as `stages.runs` describes, with the figures of the first seed
+Every cell of the grid that is evaluated is kept as `stages.runs` describes, with the figures of seed 0
 that show no single person, and with params.yaml and dvc.lock. A study that takes days can be kept run by run:
 runs from an earlier grid stay, and `make report` makes one table of all that are there.
 """

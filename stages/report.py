@@ -19,13 +19,18 @@ from pipeline.errors import UserError
 from pipeline.files import write_csv, write_json, write_text
 from pipeline.statistics import holm
 from stages import findings, pictures, run_stage, search
-from stages.compare import against_baseline, entries, markdown, number
+from stages.compare import COLUMNS, against_baseline, entries, footnote, markdown, p_value, points, table
 from stages.findings import Models, Prediction, row_name
 from stages.runs import Run
 
 STUDY = Path("results/fer2013")
 PAGES = (STUDY / "README.md", Path("docs/study.md"), Path("README.md"))
 
+SUMMARY = {
+    name: COLUMNS[name]
+    for name in ("test.accuracy", "test.accuracy_flip", "test_clean.accuracy", "test.macro_f1")
+}
+"""The columns for the first page."""
 
 GALLERIES = {
     "accuracy_figures": {"accuracy": "Accuracy of every row"},
@@ -61,10 +66,8 @@ def main() -> None:
     pictures.draw(models, rows, baseline, STUDY)
     blocks = {
         "answer": answer(rows, models),
-        "summary": summary(
-            [row for row in rows if row["decoder"] == findings.first(models[row["model"]])["decoder"]]
-        ),
-        "table": table_of((STUDY / "ablation.md").read_text(encoding="utf-8")),
+        "summary": table([row for row in rows if findings.is_own(row, models)], SUMMARY),
+        "table": f"{table(rows, COLUMNS)}\n\n{footnote(baseline)}",
         "detectable": detectable(rows, models),
         "contrasts": contrast_table(models, params.compare.resamples),
         "prediction": prediction_table(predictions, models, posterior),
@@ -80,11 +83,10 @@ def main() -> None:
 def gallery(figures: Mapping[str, str], page: Path) -> str:
     """Links from a page to those figures that there are."""
     folder = os.path.relpath(STUDY, page.parent)
-    files = {name: STUDY / f"{name}.png" for name in figures}
     return "\n".join(
-        f"![{figures[name]}]({Path(folder, file.name).as_posix()})"
-        for name, file in files.items()
-        if file.exists()
+        f"![{shows}]({Path(folder, f'{name}.png').as_posix()})"
+        for name, shows in figures.items()
+        if (STUDY / f"{name}.png").exists()
     )
 
 
@@ -176,22 +178,6 @@ def contrast_table(models: Models, resamples: int) -> str:
     return "\n".join(lines)
 
 
-def summary(rows: Sequence[Row]) -> str:
-    """A few columns, for the first page."""
-    shown = {
-        "test.accuracy": "accuracy",
-        "test.accuracy_flip": "with flip",
-        "test_clean.accuracy": "without twins",
-        "test.macro_f1": "macro F1",
-    }
-    heads = ["model", "seeds", *shown.values(), "difference [95 %]", "p (Holm)"]
-    lines = [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
-    for row in rows:
-        cells = [row_name(row, rows), str(len(row["seeds"])), *(number(key, row[key]) for key in shown)]
-        lines.append(f"| {' | '.join([*cells, *against_baseline(row['test.accuracy'])])} |")
-    return "\n".join(lines)
-
-
 def detectable(rows: Sequence[Row], models: Models) -> str:
     """What the study could have missed."""
     limits = [row["test.accuracy"]["detectable"] for row in rows if findings.is_word_loss(row, models)]
@@ -230,43 +216,19 @@ def write_predictions(path: Path, rows: Sequence[Prediction]) -> None:
     """All of the prediction test, with the shares of every class."""
     classes = [f"{kind} {label}" for kind in ("found", "predicted") for label in LABELS]
     header = ["model", "seeds", "as_posterior", "as_costs", "spread", "accuracy", *classes]
-    write_csv(
-        path,
-        header,
-        (
-            [row.model, row.seeds]
-            + [
-                f"{value:.6f}"
-                for value in (
-                    row.as_posterior,
-                    row.as_costs,
-                    row.spread,
-                    row.accuracy.mean,
-                    *row.found,
-                    *row.predicted,
-                )
-            ]
-            for row in rows
-        ),
-    )
+    lines = []
+    for row in rows:
+        means = (row.as_posterior, row.as_costs, row.spread, row.accuracy.mean, *row.found, *row.predicted)
+        lines.append([row.model, row.seeds, *(f"{value:.6f}" for value in means)])
+    write_csv(path, header, lines)
 
 
 def correlation_table(rows: Sequence[tuple[str, float, float]]) -> str:
+    """Targets, their correlation with the baseline's confusion, and its p value."""
+    if not rows:
+        return "Too little has been run yet."
     lines = ["| targets | Spearman's rho | p (Mantel) |", "|---|--:|--:|"]
     return "\n".join([*lines, *(f"| {name} | {rho:+.2f} | {p_value(p)} |" for name, rho, p in rows)])
-
-
-def table_of(page: str) -> str:
-    """The table and its footnote, without heading and introduction."""
-    return page[page.index("| model |") :].strip()
-
-
-def points(fraction: float) -> str:
-    return f"{100 * fraction:+.2f}"
-
-
-def p_value(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 if __name__ == "__main__":

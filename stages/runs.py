@@ -20,7 +20,7 @@ from pipeline.data.fer import LABELS
 from pipeline.data.votes import majority
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json, write_npz
-from stages.cell import PREPARED, Cell
+from stages.cell import PREPARED, Cell, suffix
 
 Bools = npt.NDArray[np.bool_]
 
@@ -70,7 +70,7 @@ class Run:
             return np.array([number[row[name]] for row in rows], np.uint8)
 
         actual, own = column("actual"), metrics["decoder"]
-        suffixes = {own: ""} | {name: f".{name}" for name in metrics["decoders"]}
+        suffixes = {name: suffix(name, own) for name in (own, *metrics["decoders"])}
         predicted = {name: column(f"predicted{suffix}") for name, suffix in suffixes.items()}
         index = np.array([int(row["index"]) for row in rows], np.int32)
         votes = PREPARED / "votes.npy"

@@ -75,6 +75,14 @@ def test_cost_sensitive_takes_the_class_of_least_expected_cost() -> None:
         assert found == costs.index(min(costs))
 
 
+def test_least_cost_is_the_highest_sum_of_similarities_by_hand() -> None:
+    similarity = np.array([[1, 0.9, 0], [0.9, 1, 0], [0, 0, 1]])
+    probabilities = np.array([[0.31, 0.29, 0.4], [0.1, 0.1, 0.8]])
+    # (S p) of the first: .571, .569, .4; of the second: .19, .19, .8
+    found = CostSensitive(similarity)(Answer(np.log(probabilities), probabilities, None))
+    assert found.tolist() == [0, 2]
+
+
 def test_with_equal_costs_the_most_probable_class_is_cheapest() -> None:
     said = answer()
     equal = 0.7 * EYE + 0.3  # every mistake costs the same

@@ -11,7 +11,6 @@ from pipeline.losses import Cosine
 from pipeline.prediction import (
     agreement,
     confusion_correlation,
-    cost_sensitive,
     mutual_agreement,
     shares,
     spread,
@@ -24,20 +23,6 @@ def gram(seed: int = 0) -> np.ndarray:
     vectors = np.random.default_rng(seed).normal(size=(K, 6)) + 0.5
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors @ vectors.T
-
-
-def test_cost_sensitive_by_hand() -> None:
-    similarity = np.array([[1, 0.9, 0], [0.9, 1, 0], [0, 0, 1]])
-    probabilities = np.array([[0.31, 0.29, 0.4], [0.1, 0.1, 0.8]])
-    # (S p) of the first: .571, .569, .4; of the second: .19, .19, .8
-    assert cost_sensitive(probabilities, similarity).tolist() == [0, 2]
-
-
-def test_cost_sensitive_is_the_decoder_of_that_name() -> None:
-    """Arg-max over (S p) and arg-min over ((1 - S) p): the same decisions."""
-    probabilities = np.random.default_rng(1).dirichlet(np.ones(K), 500)
-    decoded = CostSensitive(gram())(Answer(np.log(probabilities), probabilities, None))
-    np.testing.assert_array_equal(cost_sensitive(probabilities, gram()), decoded)
 
 
 def test_the_output_that_minimises_the_cosine_loss_decides_as_cost_sensitive_does() -> None:
@@ -59,7 +44,9 @@ def test_the_output_that_minimises_the_cosine_loss_decides_as_cost_sensitive_doe
 
     optimizer.step(risk)
     decided = loss.scores(output).argmax(1).numpy()
-    np.testing.assert_array_equal(decided, cost_sensitive(posteriors.numpy(), similarity))
+    np.testing.assert_array_equal(
+        decided, CostSensitive(similarity)(Answer(posteriors.log().numpy(), posteriors.numpy(), None))
+    )
 
 
 def test_agreement_and_shares() -> None:
