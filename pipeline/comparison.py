@@ -11,12 +11,23 @@ import numpy.typing as npt
 
 from pipeline.errors import UserError
 from pipeline.files import flatten
-from pipeline.statistics import holm, interval95, mcnemar, minimum_detectable_difference, paired_bootstrap
+from pipeline.statistics import (
+    Difference,
+    holm,
+    interval95,
+    mcnemar,
+    minimum_detectable_difference,
+    paired_bootstrap,
+    paired_t,
+)
 
 Row = dict[str, Any]
 
 PAIRED = ("test.accuracy", "test.accuracy_flip", "test_clean.accuracy", "test.votes.accuracy")
 """The metrics that are compared image by image with the baseline's; the last one only where there are votes."""
+
+SEEDWISE = ("test.severity.affective.", "test.severity.human.")
+"""What the metrics begin with that are compared seed by seed: per image they would tell its label."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +55,18 @@ def compare(entries: Sequence[Entry], resamples: int) -> list[Row]:
 
     Each metric has `mean`, `std` and `ci95` over the entry's seeds. Those of `PAIRED` also have, over the
     seeds that entry and baseline share, `difference` with `low`, `high` and `p` (paired bootstrap over images
-    and seeds), `p_holm` (corrected for all rows) and `mcnemar` per seed.
+    and seeds), `p_holm` (corrected for all rows) and `mcnemar` per seed. Those of `SEEDWISE` have the same by
+    a paired t test over the seeds, where at least two are shared.
     Raises UserError if entries are about different images or share no seed with the baseline.
     """
     baseline = entries[0]
     metrics = [metric for metric in PAIRED if all(metric in entry.right for entry in entries)]
     rows = [_row(entry, baseline, metrics, resamples) for entry in entries]
-    for metric in metrics:  # every variant is one more chance to be lucky: Holm's correction over all of them
-        corrected = holm([row[metric]["p"] for row in rows[1:]])
-        for row, p in zip(rows[1:], corrected, strict=True):
-            row[metric]["p_holm"] = float(p)
+    for metric in [name for name, value in rows[0].items() if isinstance(value, dict)]:
+        # Every variant is one more chance to be lucky: Holm's correction over all of them.
+        tested = [row[metric] for row in rows[1:] if "p" in row.get(metric, ())]
+        for found, p in zip(tested, holm([found["p"] for found in tested]), strict=True):
+            found["p_holm"] = float(p)
     return rows
 
 
@@ -79,12 +92,22 @@ def _row(entry: Entry, baseline: Entry, metrics: Sequence[str], resamples: int) 
         theirs = np.stack([baseline.right[metric][seed] for seed in shared])
         difference = paired_bootstrap(mine, theirs, resamples)
         row[metric] |= {
-            "difference": difference.mean,
-            "low": difference.low,
-            "high": difference.high,
-            "p": difference.p,
+            **_told(difference),
             "mcnemar": [mcnemar(a, b) for a, b in zip(mine, theirs, strict=True)],
             "disagreement": float((mine != theirs).mean()),
             "detectable": minimum_detectable_difference(difference),
         }
+    if len(shared) > 1:
+        theirs_flat = [flatten(baseline.metrics[seed]) for seed in shared]
+        mine_flat = [flatten(entry.metrics[seed]) for seed in shared]
+        for name in row:
+            if name.startswith(SEEDWISE) and all(name in seed for seed in theirs_flat):
+                difference = paired_t(
+                    [seed[name] for seed in mine_flat], [seed[name] for seed in theirs_flat]
+                )
+                row[name] |= _told(difference)
     return row
+
+
+def _told(difference: Difference) -> dict[str, float]:
+    return {"difference": difference.mean, "low": difference.low, "high": difference.high, "p": difference.p}

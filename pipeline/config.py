@@ -75,12 +75,13 @@ class ModelParams:
 
 @dataclass(frozen=True)
 class SearchParams:
-    """The budget that every loss has in the search for its learning rate."""
+    """The budget that every model has in the search for its learning rate."""
 
     start: float
     factor: float
     trials: int
     epochs: int
+    finalists: int
     seed: int
 
 
@@ -342,6 +343,12 @@ def _check(params: Params) -> None:
     _require(search.factor >= 1.5, "search.factor", "1.5 or more", search.factor)
     _require(1 <= search.trials <= 20, "search.trials", "from 1 to 20", search.trials)
     _require(search.epochs >= 1, "search.epochs", "1 or more", search.epochs)
+    _require(
+        1 <= search.finalists <= search.trials,
+        "search.finalists",
+        "from 1 to search.trials",
+        search.finalists,
+    )
     _require(search.seed >= 0, "search.seed", "0 or more", search.seed)
 
     _require(params.evaluate.heat_maps >= 2, "evaluate.heat_maps", "2 or more", params.evaluate.heat_maps)

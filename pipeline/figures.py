@@ -46,6 +46,10 @@ STYLE = {
 }
 
 
+Measured = tuple[float, float | None]
+"""A mean and half the width of its 95 % interval (None: one seed only)."""
+
+
 class ModelAccuracy(NamedTuple):
     """One model's mean test accuracy as fractions, and half of each 95 % interval (None: one seed only)."""
 
@@ -333,22 +337,29 @@ def severity_scatter(rows: Sequence[ModelSeverity], distance: str, path: Path) -
         figure.legend(loc="outside right upper", fontsize=9)
 
 
-def agreement_bars(rows: Sequence[tuple[str, float, float]], between_seeds: float | None, path: Path) -> None:
+def agreement_bars(
+    rows: Sequence[tuple[str, Measured, Measured]], between_seeds: float | None, path: Path
+) -> None:
     """How often each model decides as the posterior p of its seed: (name, as arg-max p, as arg-max S p), fractions.
 
-    between_seeds: how often two posteriors of different seeds decide alike, as a line.
+    Each with the half width of its 95 % interval, or None. between_seeds: how often two posteriors of different
+    seeds decide alike, as a line.
     """
     with _figure(path, 8.0, 0.42 * len(rows) + 1.8) as figure:
         axis = figure.subplots()
         height = np.arange(len(rows))
-        axis.plot([row[1] for row in rows], height - 0.12, "o", color=COLOURS[0], label="arg-max p")
-        axis.plot([row[2] for row in rows], height + 0.12, "s", color=COLOURS[1], label="arg-max S p")
+        for column, (label, mark) in enumerate((("arg-max p", "o"), ("arg-max S p", "s"))):
+            means, half_widths = zip(*(row[1 + column] for row in rows), strict=True)
+            axis.errorbar(
+                means, height + (0.12 if column else -0.12), xerr=[half or 0.0 for half in half_widths],
+                fmt=mark, color=COLOURS[column], capsize=2, label=label,
+            )  # fmt: skip
         if between_seeds is not None:
             axis.axvline(between_seeds, color="#777777", linestyle="--", label="two seeds of cross-entropy")
         axis.set_yticks(height, [row[0] for row in rows])
         axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="share of PrivateTest decided alike")
         axis.set_title("Agreement of each cosine model with cross-entropy of the same seed")
-        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.xaxis.set_major_formatter(PercentFormatter(1))
         axis.grid(axis="x")
         figure.legend(loc="outside lower center", ncols=3)
 

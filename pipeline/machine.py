@@ -28,8 +28,10 @@ MARGIN = 1.1
 ROUNDS = 6
 PATIENCE = 10.0
 """Seconds after which measuring ends: on a busy machine it would last, and not tell what the machine can do."""
+TRUSTED = 2
+"""Turns after which a measurement counts: the first one of all pays for waking the processor up."""
 HOPELESS = 3
-"""How many times slower than the best a setting may be and still be measured again."""
+"""How many times slower than the best a setting may be after that and still be measured again."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def choose(wishes: MachineParams, cache: Path) -> Hardware:
 
     A processor without bf16 units computes bf16 far slower than fp32, and on many cores a small network may
     train faster with few of them. So the combinations are measured (about a second on two cores) and their
-    times kept in `cache` for this processor, number of threads and PyTorch version.
+    times kept in `cache` by processor, number of threads and PyTorch version.
     On a GPU nothing is measured: bf16 where it has it, channels_last.
     Raises UserError if more threads are wished for than PyTorch may use.
     """
@@ -104,12 +106,13 @@ def choose(wishes: MachineParams, cache: Path) -> Hardware:
     if len(candidates) == 1:
         return candidates[0]
     machine = f"{processor()}, {most} threads, torch {torch.__version__}"
-    seconds = _remembered(cache, machine)
+    remembered = _remembered(cache)
+    seconds = remembered.get(machine, {})
     if any(_name(candidate) not in seconds for candidate in candidates):
-        measured = _measure(candidates)
-        seconds |= measured
-        if len(measured) == len(candidates):
-            write_json(cache, {"machine": machine, "seconds": seconds})
+        measured, trusted = _measure(candidates)
+        seconds = seconds | measured
+        if trusted:
+            write_json(cache, remembered | {machine: seconds})
         else:
             _warn("The machine is too busy to be measured: it will be at the next training.")
     known = [candidate for candidate in candidates if _name(candidate) in seconds]
@@ -151,35 +154,38 @@ def _name(hardware: Hardware) -> str:
     return f"{hardware.precision} {hardware.memory_format} {hardware.threads}"
 
 
-def _remembered(cache: Path, machine: str) -> dict[str, float]:
-    """Seconds by candidate as measured earlier on the same machine."""
+def _remembered(cache: Path) -> dict[str, dict[str, float]]:
+    """Seconds by machine and candidate as measured earlier."""
     try:
         facts = json.loads(cache.read_text(encoding="utf-8"))
-        if facts["machine"] == machine:
-            return {name: float(value) for name, value in facts["seconds"].items()}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError):
-        pass  # nothing remembered, or by a version that wrote otherwise: measure again
-    return {}
+        return {
+            machine: {name: float(value) for name, value in seconds.items()}
+            for machine, seconds in facts.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # nothing remembered, or by a version that wrote otherwise: measure again
 
 
-def _measure(candidates: Sequence[Hardware]) -> dict[str, float]:
+def _measure(candidates: Sequence[Hardware]) -> tuple[dict[str, float], bool]:
     """Best seconds of a training step of one block, in turns; what is far behind gets no further turn.
 
-    Candidates that the time did not suffice for are missing.
+    Candidates that the time did not suffice for are missing. Second, whether all had turns enough to be trusted.
     """
     threads, end = torch.get_num_threads(), time.perf_counter() + PATIENCE
-    best: dict[Hardware, float] = {}
+    taken: dict[Hardware, list[float]] = {candidate: [] for candidate in candidates}
     try:
         for candidate in ROUNDS * list(candidates):
-            if best.get(candidate, 0.0) > HOPELESS * min(best.values(), default=0.0):
+            fastest = min((seconds for turns in taken.values() for seconds in turns), default=0.0)
+            if len(taken[candidate]) >= TRUSTED and min(taken[candidate]) > HOPELESS * fastest:
                 continue
             if time.perf_counter() > end:
                 break
             torch.set_num_threads(candidate.threads)
-            best[candidate] = min(best.get(candidate, float("inf")), _step_seconds(candidate))
+            taken[candidate].append(_step_seconds(candidate))
     finally:
         torch.set_num_threads(threads)
-    return {_name(candidate): round(seconds, 5) for candidate, seconds in best.items()}
+    best = {_name(candidate): round(min(turns), 5) for candidate, turns in taken.items() if turns}
+    return best, all(len(turns) >= TRUSTED for turns in taken.values())
 
 
 def _step_seconds(hardware: Hardware) -> float:

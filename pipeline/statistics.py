@@ -91,6 +91,22 @@ def paired_bootstrap(
     return Difference(float(difference.mean()), float(low), float(high), float(p))
 
 
+def paired_t(a: Sequence[float], b: Sequence[float]) -> Difference:
+    """Mean of a minus mean of b over S >= 2 paired seeds: Student's t interval and test of the differences.
+
+    For what has no value per image. The images are taken as given, so it says whether other seeds would differ
+    in the same way on these images. p is 1 if all pairs are equal.
+    Raises ValueError unless a and b are of one length of at least 2.
+    """
+    if len(a) != len(b) or len(a) < 2:
+        raise ValueError(f"need two sequences of one length of at least 2, got {len(a)} and {len(b)}")
+    differences = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    mean, _, half_width = interval95(differences)
+    assert half_width is not None
+    p = 1.0 if not differences.any() else float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return Difference(mean, mean - half_width, mean + half_width, p)
+
+
 def mcnemar(correct_a: npt.NDArray[np.bool_], correct_b: npt.NDArray[np.bool_]) -> float:
     """Exact two-sided p value that two networks are equally often right on the same N images (McNemar 1947).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -246,8 +246,8 @@ def train(
             if recipe.self_distillation:
                 opinions[rows] = opinions[rows].lerp(scores.softmax(1), 0.5)
 
-        stop_if_not_finite(losses, epoch, learning_rate)
         val_loss, val_accuracy = validate(learner.averaged, loss, validation, hardware, group)
+        stop_if_not_finite([*losses.tolist(), val_loss], epoch, learning_rate)
         row = Epoch(epoch, size, rate, float(losses.double().mean()), val_loss, val_accuracy)
         if val_accuracy > max((earlier.val_accuracy for earlier in progress.history), default=-1.0):
             best = {name: tensor.clone() for name, tensor in learner.average.items()}
@@ -292,12 +292,15 @@ def follow(average: dict[str, Tensor], network: nn.Module, decay: float) -> None
     torch._foreach_lerp_([average[name] for name in names], [current[name] for name in names], 1 - decay)
 
 
-def stop_if_not_finite(losses: Tensor, epoch: int, learning_rate: float) -> None:
-    """Raise UserError naming the first batch whose loss is not a number. The last checkpoint stays."""
-    bad = torch.nonzero(~torch.isfinite(losses))
-    if len(bad):
+def stop_if_not_finite(losses: Sequence[float], epoch: int, learning_rate: float) -> None:
+    """Raise UserError naming the first batch whose loss is not a number. The last checkpoint stays.
+
+    losses: of every batch, before its step, then that on PublicTest, which shows what the last step did.
+    """
+    bad = next((batch for batch, value in enumerate(losses) if not math.isfinite(value)), None)
+    if bad is not None:
         raise UserError(
-            f"The loss is no longer a number since batch {int(bad[0])} of epoch {epoch}: try a learning rate "
+            f"The loss is no longer a number since batch {bad} of epoch {epoch}: try a learning rate "
             f"below {learning_rate:g} (models.<name>.learning_rate) or machine.precision: fp32."
         )
 

@@ -170,6 +170,13 @@ def settings(cell: Cell, params: config.Params) -> dict[str, Any]:
     return dict(json.loads(json.dumps(shown)))  # tuples as lists: the same as when read from model.json
 
 
+def evaluation_digest() -> str:
+    """Twelve digits that change with what evaluation reads beside the model: votes, twins and words."""
+    read = [PREPARED / name for name in ("checks.json", "duplicates.csv", "votes.npy")]
+    read += sorted(LABELS_FOLDER.glob("*/label_vectors.npz"))
+    return digest({path.as_posix(): files.sha256(path) for path in read if path.exists()})
+
+
 def log_inputs(run: tracking.Run, settings: dict[str, Any]) -> None:
     """What the training read: settings and data set."""
     run.params(settings)

@@ -88,6 +88,11 @@ def main(model: str, seed: str) -> None:
             )
         ),
     )
+    write_csv(  # for DVC's plot of the confusion, which cannot choose rows
+        cell.figures / "decisions.csv",
+        ["actual", "predicted"],
+        ([LABELS[y], LABELS[k]] for y, k in zip(actual[test], predicted[own][test], strict=True)),
+    )
     draw(
         cell.figures, f"{model}, seed {seed}, PrivateTest", network, loss, pixels[test], actual[test],
         predicted[own][test], answer.probabilities[test], metrics[own]["test"], params.evaluate,

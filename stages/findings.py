@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.comparison import Row
+from pipeline.comparison import Row, compare
 from pipeline.data.fer import LABELS
 from pipeline.decode import Answer, CostSensitive
 from pipeline.labels.targets import SOURCES, source_of
-from pipeline.prediction import agreement, confusion_correlation, mutual_agreement, shares, spread
-from pipeline.statistics import LEVEL, Interval, interval95, paired_bootstrap
-from stages.runs import Run
+from pipeline.prediction import agreement, confusion_correlation, shares, spread
+from pipeline.statistics import LEVEL, Interval, holm, interval95, paired_bootstrap
+from stages.runs import Run, entries
 
 Models = Mapping[str, Mapping[int, Run]]
 """Every run by model and seed."""
@@ -25,12 +26,21 @@ POSTERIOR = "cross_entropy"
 
 
 CONTRASTS = (
+    ("w2v_cosine", "cross_entropy"),
     ("w2v_cosine", "cosine_one_hot"),
+    ("w2v_cosine", "cosine_random"),
     ("w2v_cosine", "w2v_permuted"),
     ("w2v_softmax", "softmax_one_hot"),
-    ("cosine_one_hot", "baseline"),
 )
-"""Pairs that tell what the words add to a loss, whether their meaning matters, and what the loss itself does."""
+"""The idea against plain cross-entropy; what the words add to a loss; and whether their meaning matters."""
+
+
+class Contrast(NamedTuple):
+    """One pair of `CONTRASTS` with its own test: the row of `model` against the other, p_holm over all pairs."""
+
+    model: str
+    against: str
+    row: Row
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,8 @@ class Prediction:
 
     model: str
     seeds: int
-    as_posterior: float
-    as_costs: float
+    as_posterior: Interval
+    as_costs: Interval
     found: npt.NDArray[np.float64]
     predicted: npt.NDArray[np.float64]
     spread: float
@@ -89,10 +99,23 @@ def row_name(row: Row, rows: Sequence[Row]) -> str:
     return str(row["model"]) if row["decoder"] == own else f"{row['model']} + {row['decoder']}"
 
 
-def verdict(row: Row) -> int:
-    """+1 or -1 if the paired test, corrected for all rows, says better or worse than the baseline; else 0."""
-    accuracy = row["test.accuracy"]
-    return int(np.sign(accuracy["difference"])) if accuracy["p_holm"] < LEVEL else 0
+def verdict(row: Row, metric: str = "test.accuracy") -> int:
+    """+1 or -1 if the test, corrected for all rows, says higher or lower than the baseline; else 0."""
+    found = row[metric]
+    return int(np.sign(found["difference"])) if found["p_holm"] < LEVEL else 0
+
+
+def contrasts(models: Models, resamples: int) -> list[Contrast]:
+    """Those of `CONTRASTS` that have been run with a seed in common."""
+    found = []
+    for model, against in CONTRASTS:
+        if model in models and against in models and set(models[model]) & set(models[against]):
+            pair = [entries({name: models[name]}, name)[0] for name in (against, model)]
+            found.append(Contrast(model, against, compare(pair, resamples)[1]))
+    corrected = holm([contrast.row["test.accuracy"]["p"] for contrast in found])
+    for contrast, p in zip(found, corrected, strict=True):
+        contrast.row["test.accuracy"]["p_holm"] = float(p)
+    return found
 
 
 def posterior_of(models: Models, baseline: str) -> str:
@@ -109,14 +132,17 @@ def predictions(models: Models, posterior: str) -> list[Prediction]:
         pairs = [(runs[seed], models[posterior][seed]) for seed in shared]
         grams = [np.array(run.metrics["gram"]) for run, _ in pairs]
         mine = [run.predicted[run.decoders[0]][run.test] for run, _ in pairs]
-        theirs = [base.probabilities[base.test].astype(np.float64) for _, base in pairs]
-        by_costs = [CostSensitive(gram)(Answer(p, p, None)) for p, gram in zip(theirs, grams, strict=True)]
+        theirs = [base.predicted[base.decoders[0]][base.test] for _, base in pairs]
+        posteriors = [base.probabilities[base.test].astype(np.float64) for _, base in pairs]
+        by_costs = [
+            CostSensitive(gram)(Answer(p, p, None)) for p, gram in zip(posteriors, grams, strict=True)
+        ]
         rows.append(
             Prediction(
                 model,
                 len(shared),
-                float(np.mean([agreement(a, p.argmax(axis=1)) for a, p in zip(mine, theirs, strict=True)])),
-                float(np.mean([agreement(a, b) for a, b in zip(mine, by_costs, strict=True)])),
+                interval95([agreement(a, b) for a, b in zip(mine, theirs, strict=True)]),
+                interval95([agreement(a, b) for a, b in zip(mine, by_costs, strict=True)]),
                 np.mean([shares(decided, len(LABELS)) for decided in mine], axis=0),
                 np.mean([shares(decided, len(LABELS)) for decided in by_costs], axis=0),
                 float(np.mean([spread(gram) for gram in grams])),
@@ -126,24 +152,27 @@ def predictions(models: Models, posterior: str) -> list[Prediction]:
     return rows
 
 
-def between_seeds(models: Models, model: str) -> float | None:
-    """How often two trainings of one model decide alike; None with a single seed."""
+def between_seeds(models: Models, model: str) -> Interval | None:
+    """How often two trainings of one model decide alike, over all pairs of seeds; None with a single seed."""
     decisions = [run.predicted[run.decoders[0]][run.test] for run in models[model].values()]
-    return mutual_agreement(decisions) if len(decisions) > 1 else None
+    pairs = [agreement(a, b) for a, b in combinations(decisions, 2)]
+    return interval95(pairs) if pairs else None
 
 
 def correlations(models: Models, baseline: str) -> list[tuple[str, float, float]]:
-    """Spearman's correlation of every set of targets with the baseline's confusion, and Mantel's p.
+    """Spearman's correlation of every set of targets with the baseline's confusion, and Mantel's p (Holm).
 
-    Without those that are drawn anew for every seed, and those with equal cosines, which correlate with nothing.
+    Without those that are drawn anew for every seed, and those with equal cosines, which correlate with nothing;
+    none where a class has no images.
     """
     confusion = np.sum([run.metrics["confusion"] for run in models[baseline].values()], axis=0)
     grams = {first(runs)["targets"]: np.array(first(runs)["gram"]) for runs in models.values()}
-    return [
-        (name, *confusion_correlation(gram, confusion))
-        for name, gram in grams.items()
-        if spread(gram) > 1e-3 and not is_seeded(name)
-    ]
+    grams = {name: gram for name, gram in grams.items() if spread(gram) > 1e-3 and not is_seeded(name)}
+    if not grams or not confusion.sum(axis=1).all():
+        return []
+    found = {name: confusion_correlation(gram, confusion) for name, gram in grams.items()}
+    corrected = holm([p for _, p in found.values()])
+    return [(name, rho, float(p)) for (name, (rho, _)), p in zip(found.items(), corrected, strict=True)]
 
 
 def recall_differences(

@@ -18,7 +18,15 @@ RESAMPLES = 2000
 
 
 def draw(models: Models, rows: Sequence[Row], baseline: str, folder: Path) -> None:
-    """Accuracy, severity, recall by class and targets of all models; of cosine models, the test of the prediction."""
+    """Curves, accuracy, severity, recalls and targets of all models; of cosine models, the test of the prediction."""
+    curves = {
+        model: [
+            [(epoch["epoch"], epoch["val_accuracy"]) for epoch in run.metrics["history"]]
+            for run in runs.values()
+        ]
+        for model, runs in models.items()
+    }
+    figures.validation_curves(curves, folder / "validation_curves.png")
     names = [findings.row_name(row, rows) for row in rows]
     accuracies = [
         figures.ModelAccuracy(
@@ -57,8 +65,15 @@ def draw(models: Models, rows: Sequence[Row], baseline: str, folder: Path) -> No
             folder / "spread.png",
         )
         figures.agreement_bars(
-            [(row.model, row.as_posterior, row.as_costs) for row in predictions],
-            findings.between_seeds(models, posterior),
+            [
+                (
+                    row.model,
+                    (row.as_posterior.mean, row.as_posterior.half_width),
+                    (row.as_costs.mean, row.as_costs.half_width),
+                )
+                for row in predictions
+            ],
+            None if (common := findings.between_seeds(models, posterior)) is None else common.mean,
             folder / "agreement.png",
         )
         figures.shares_of_decisions(

@@ -7,24 +7,35 @@ when a page differs from what this writes.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pipeline import config
-from pipeline.comparison import Row, compare
+from pipeline.comparison import compare
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
-from pipeline.files import write_csv, write_json, write_text
-from pipeline.statistics import holm
-from stages import findings, pictures, run_stage, search
-from stages.compare import COLUMNS, against_baseline, entries, footnote, markdown, p_value, points, table
-from stages.findings import Models, Prediction, row_name
-from stages.runs import Run
+from pipeline.files import read_json, write_csv, write_json, write_text
+from stages import findings, pictures, run_stage, search, sentences, speedrun
+from stages.findings import Models, Prediction
+from stages.runs import Run, entries
+from stages.tables import (
+    COLUMNS,
+    contrast_table,
+    correlation_table,
+    difference_table,
+    footnote,
+    markdown,
+    prediction_table,
+    table,
+)
 
 STUDY = Path("results/fer2013")
-PAGES = (STUDY / "README.md", Path("docs/study.md"), Path("README.md"))
+PAGES = (STUDY / "README.md", Path("docs/study.md"), Path("docs/recipe.md"), Path("README.md"))
 
 SUMMARY = {
     name: COLUMNS[name]
@@ -34,6 +45,7 @@ SUMMARY = {
 
 GALLERIES = {
     "accuracy_figures": {"accuracy": "Accuracy of every row"},
+    "curve_figures": {"validation_curves": "Accuracy on PublicTest by epoch"},
     "severity_figures": {
         "severity_human": "Accuracy and severity, human distance",
         "severity_affective": "Accuracy and severity, affective distance",
@@ -50,29 +62,35 @@ GALLERIES = {
 
 
 def main() -> None:
-    params = config.load()
-    models, baseline = kept_runs(STUDY / "runs", list(params.models)), params.compare.baseline
-    if baseline not in models:
-        raise UserError(f"{STUDY}/runs has no run of {baseline}, with which all others are compared.")
-    require_one_study(models)
+    params = config.load(STUDY / "params.yaml")
+    baseline = params.compare.baseline
+    models = comparable(kept_runs(STUDY / "runs", list(params.models)), baseline)
+    require_one_study(models, params)
     rows = compare(entries(models, baseline), params.compare.resamples)
     posterior = findings.posterior_of(models, baseline)
     predictions = findings.predictions(models, posterior)
+    alike = findings.between_seeds(models, posterior)
 
     write_json(STUDY / "ablation.json", rows)
     images = findings.first(models[baseline])["test"]["images"]
     write_text(STUDY / "ablation.md", markdown(rows, "fer2013", images, baseline))
     write_predictions(STUDY / "prediction.csv", predictions)
     pictures.draw(models, rows, baseline, STUDY)
+    timed = read_json(STUDY / "speedrun.json")
     blocks = {
-        "answer": answer(rows, models),
+        "answer": sentences.answer(rows, models),
         "summary": table([row for row in rows if findings.is_own(row, models)], SUMMARY),
+        "twins": sentences.twins(models[baseline]),
         "table": f"{table(rows, COLUMNS)}\n\n{footnote(baseline)}",
-        "detectable": detectable(rows, models),
-        "contrasts": contrast_table(models, params.compare.resamples),
-        "prediction": prediction_table(predictions, models, posterior),
+        "differences": difference_table(rows),
+        "detectable": sentences.detectable(rows, models),
+        "contrasts": contrast_table(findings.contrasts(models, params.compare.resamples)),
+        "prediction": prediction_table(predictions, posterior, alike),
         "correlation": correlation_table(findings.correlations(models, baseline)),
+        "originals": sentences.originals(rows),
         "rates": search.table(search.comparable(search.kept(STUDY / "learning_rates.json"), params)).strip(),
+        "speedrun": speedrun.table(timed),
+        "full": sentences.full(timed),
     }
     for page in PAGES:
         blocks |= {name: gallery(figures, page) for name, figures in GALLERIES.items()}
@@ -103,8 +121,18 @@ def kept_runs(folder: Path, order: Sequence[str]) -> dict[str, dict[int, Run]]:
     }
 
 
+def comparable(models: Models, baseline: str) -> Models:
+    """Those that share a seed with the baseline; a study may be half done. Raises UserError without a baseline."""
+    if baseline not in models:
+        raise UserError(f"{STUDY}/runs has no run of {baseline}, with which all others are compared.")
+    for model in models:
+        if not set(models[model]) & set(models[baseline]):
+            print(f"{model} is left out: it has no seed in common with {baseline} yet.")
+    return {model: runs for model, runs in models.items() if set(runs) & set(models[baseline])}
+
+
 def fill(text: str, blocks: Mapping[str, str], page: Path) -> str:
-    """The page with its blocks written anew. Raises UserError for a block that has no content."""
+    """The page with its blocks written anew. Raises UserError for a block that has no content or no end."""
 
     def content(match: re.Match[str]) -> str:
         name = match[1]
@@ -112,104 +140,35 @@ def fill(text: str, blocks: Mapping[str, str], page: Path) -> str:
             raise UserError(f"{page}: there is no block '{name}'; there are {', '.join(blocks)}.")
         return f"<!-- begin {name} -->\n{blocks[name]}\n<!-- end {name} -->"
 
-    return re.sub(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", content, text, flags=re.DOTALL)
+    filled, count = re.subn(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", content, text, flags=re.DOTALL)
+    if count != text.count("<!-- begin ") or count != text.count("<!-- end "):
+        raise UserError(f"{page}: a block has a beginning without its end, or an end without its beginning.")
+    return filled
 
 
-def require_one_study(models: Models) -> None:
-    """Raise UserError unless all seeds of a model had the same settings, and all models the same recipe and format.
+def require_one_study(models: Models, params: config.Params) -> None:
+    """Raise UserError unless every run was trained with the settings that are kept beside it, in one format.
 
     Runs are kept one by one, over days perhaps: a table of trainings that differ in more than they say is none.
     """
-    origin = None
-    for model, runs in models.items():
+    recipe = json.loads(json.dumps({"name": params.recipe, **asdict(params.chosen_recipe)}))
+    formats = {run.metrics["training"]["precision"] for runs in models.values() for run in runs.values()}
+    if len(formats) > 1:
+        raise UserError(
+            f"{STUDY}/runs were trained in several formats ({', '.join(sorted(formats))}): use one."
+        )
+    for name, runs in models.items():
+        model = params.models.get(name)
+        wanted: dict[str, Any] = {} if model is None else {
+            "loss": {"name": model.loss, "options": model.options, "targets": model.targets},
+            "learning_rate": model.learning_rate, "recipe": recipe,
+        }  # fmt: skip
         for seed, run in runs.items():
-            facts = {"settings": run.metrics["settings"], "precision": run.metrics["training"]["precision"]}
-            common = (facts["settings"]["recipe"], facts["precision"])
-            mine = findings.first(runs)["settings"]
-            origin = origin or common
-            if facts["settings"] != mine or common != origin:
+            if run.metrics["settings"] != wanted:
                 raise UserError(
-                    f"{STUDY}/runs/{model}-{seed}.json was trained with other settings than the runs before it: "
+                    f"{STUDY}/runs/{name}-{seed}.json was trained with other settings than {STUDY}/params.yaml has: "
                     "train it again with `python -m stages.study`, or remove it."
                 )
-
-
-def answer(rows: Sequence[Row], models: Models) -> str:
-    """The study's answer: what the best loss on label words does, and how many of them are worse."""
-    words = [row for row in rows if findings.is_word_loss(row, models)]
-    if not words:
-        return "**No loss on label words has been run yet.**"
-    best = findings.best_of(words)
-    helps = [row for row in words if findings.verdict(row) > 0]
-    hurts = [row for row in words if findings.verdict(row) < 0]
-    count, baseline = len(words), f"`{rows[0]['model']}` (cross-entropy)"
-    if helps:
-        said = f"{len(helps)} of {count} losses on label words beat {baseline}."
-    else:
-        said = f"None of {count} losses on label words beat {baseline}."
-    said += f" {len(hurts)} of {count} are significantly worse." if hurts else " None is significantly worse."
-    name = row_name(best, rows)
-    return f"**{said} The best on PublicTest, `{name}`, differs by {told(best)}.**"
-
-
-def told(row: Row) -> str:
-    """A difference in accuracy with all that belongs to it."""
-    accuracy, seeds = row["test.accuracy"], len(row["paired_seeds"])
-    return (
-        f"{points(accuracy['difference'])} points on PrivateTest (95 % interval {points(accuracy['low'])} to "
-        f"{points(accuracy['high'])}, Holm-corrected p {p_value(accuracy['p_holm'])}, {seeds} "
-        f"seed{'s' * (seeds > 1)})"
-    )
-
-
-def contrast_table(models: Models, resamples: int) -> str:
-    """What the words add, whether their meaning matters and what the loss itself does, each pair with its own test."""
-    pairs = [pair for pair in findings.CONTRASTS if all(model in models for model in pair)]
-    pairs = [(a, b) for a, b in pairs if set(models[a]) & set(models[b])]
-    if not pairs:
-        return "Too little has been run yet."
-    own = [[entries({name: models[name]}, name)[0] for name in (b, a)] for a, b in pairs]
-    rows = [compare(two, resamples)[1] for two in own]
-    corrected = holm([row["test.accuracy"]["p"] for row in rows])
-    lines = ["| model | against | seeds | difference [95 %] | p (Holm) |", "|---|---|--:|--:|--:|"]
-    for (a, b), row, p in zip(pairs, rows, corrected, strict=True):
-        difference, verdict = against_baseline(row["test.accuracy"] | {"p_holm": float(p)})
-        lines.append(f"| {a} | {b} | {len(row['paired_seeds'])} | {difference} | {verdict} |")
-    return "\n".join(lines)
-
-
-def detectable(rows: Sequence[Row], models: Models) -> str:
-    """What the study could have missed."""
-    limits = [row["test.accuracy"]["detectable"] for row in rows if findings.is_word_loss(row, models)]
-    if not limits:
-        return "Nothing has been compared yet."
-    return (
-        f"For the losses on label words a true difference of {100 * min(limits):.1f} to {100 * max(limits):.1f} "
-        "points, depending on the row, would have been found in about 80 % of cases before the correction for "
-        "many rows: smaller ones may exist."
-    )
-
-
-def prediction_table(rows: Sequence[Prediction], models: Models, posterior: str) -> str:
-    """The test of the prediction: agreement, spread and accuracy of every cosine model."""
-    if not rows:
-        return "No model with the cosine loss has been run yet."
-    common = findings.between_seeds(models, posterior)
-    lines = []
-    if common is not None:
-        lines += [f"Two seeds of `{posterior}` decide alike on {100 * common:.1f} % of PrivateTest.", ""]
-    heads = (
-        "model", "seeds", "as arg-max p", "as arg-max S p", "spread of cosines", "accuracy",
-        "neutral, found", "neutral, by S p",
-    )  # fmt: skip
-    lines += [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
-    neutral = LABELS.index("neutral")
-    for row in rows:
-        values = (row.accuracy.mean, row.found[neutral], row.predicted[neutral])
-        cells = [row.model, str(row.seeds), f"{100 * row.as_posterior:.1f}", f"{100 * row.as_costs:.1f}"]
-        cells += [f"{row.spread:.3f}", *(f"{100 * value:.1f}" for value in values)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def write_predictions(path: Path, rows: Sequence[Prediction]) -> None:
@@ -218,17 +177,16 @@ def write_predictions(path: Path, rows: Sequence[Prediction]) -> None:
     header = ["model", "seeds", "as_posterior", "as_costs", "spread", "accuracy", *classes]
     lines = []
     for row in rows:
-        means = (row.as_posterior, row.as_costs, row.spread, row.accuracy.mean, *row.found, *row.predicted)
+        means = (
+            row.as_posterior.mean,
+            row.as_costs.mean,
+            row.spread,
+            row.accuracy.mean,
+            *row.found,
+            *row.predicted,
+        )
         lines.append([row.model, row.seeds, *(f"{value:.6f}" for value in means)])
     write_csv(path, header, lines)
-
-
-def correlation_table(rows: Sequence[tuple[str, float, float]]) -> str:
-    """Targets, their correlation with the baseline's confusion, and its p value."""
-    if not rows:
-        return "Too little has been run yet."
-    lines = ["| targets | Spearman's rho | p (Mantel) |", "|---|--:|--:|"]
-    return "\n".join([*lines, *(f"| {name} | {rho:+.2f} | {p_value(p)} |" for name, rho, p in rows)])
 
 
 if __name__ == "__main__":

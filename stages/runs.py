@@ -15,21 +15,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.comparison import Entry
 from pipeline.data.duplicates import read_twins
 from pipeline.data.fer import LABELS
 from pipeline.data.votes import majority
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json, write_npz
-from stages.cell import PREPARED, Cell, suffix
+from stages.cell import PREPARED, Cell, evaluation_digest, read_history, suffix
 
 Bools = npt.NDArray[np.bool_]
+
+SAME_IMAGES = ("index", "test", "clean", "voted")
+"""What runs must have in common to be compared image by image."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """metrics: the metrics file. Of each of N images: index, its row in the data set; test, whether it is of
-    PrivateTest (else of PublicTest); clean, whether it has no twin in Training; probabilities, float16
-    [N, K]; voted, whether FER+ has a majority for one of our classes. By decoder: the class decided for, uint8
+    """metrics: the metrics file, with `history`, the rows of the training's, and `evaluation_digest`, of what else
+    evaluation read.
+
+    Of each of N images: index, its row in the data set; test, whether it is of PrivateTest (else of PublicTest);
+    clean, whether it has no twin in Training; probabilities, float16 [N, K]; voted, whether FER+ has a majority
+    for one of our classes. By decoder: the class decided for, uint8
     [N]; and, bool [N], whether that was right, was right when averaged with the mirror image, and was what the
     majority says.
     """
@@ -58,7 +65,7 @@ class Run:
     @classmethod
     def of_workspace(cls, cell: Cell) -> Run:
         """What evaluate wrote. Raises UserError if it has not."""
-        for path in (cell.metrics, cell.predictions):
+        for path in (cell.metrics, cell.predictions, cell.history):
             if not path.exists():
                 raise UserError(f"{path} is missing: run `dvc repro` to evaluate {cell.key}.")
         metrics = read_json(cell.metrics)
@@ -79,7 +86,7 @@ class Run:
         )
         twins = read_twins(PREPARED / "duplicates.csv", read_json(PREPARED / "checks.json")["rows"])
         return cls(
-            metrics=metrics,
+            metrics=metrics | {"history": read_history(cell), "evaluation_digest": evaluation_digest()},
             index=index,
             clean=~twins[index],
             voted=opinion >= 0,
@@ -125,3 +132,43 @@ class Run:
                 archive["probabilities"], {decoder: archive[f"predicted.{decoder}"] for decoder in names},
                 bits("right"), bits("right_flip"), bits("right_votes"),
             )  # fmt: skip
+
+
+def entries(found: Mapping[str, Mapping[int, Run]], baseline: str) -> list[Entry]:
+    """Models, by name and seed, under each of their decoders; the baseline's own first."""
+    first = [baseline, *(model for model in found if model != baseline)]
+    some = next(iter(found[baseline].values()))
+    for model in first:
+        other = next(iter(found[model].values()))
+        if not all(np.array_equal(getattr(other, name), getattr(some, name)) for name in SAME_IMAGES):
+            raise UserError(f"{model} and {baseline} were measured on different images: evaluate both again.")
+    return [
+        entry(model, decoder, found[model])
+        for model in first
+        for decoder in next(iter(found[model].values())).decoders
+    ]
+
+
+def entry(model: str, decoder: str, runs: Mapping[int, Run]) -> Entry:
+    """One row's measurements, of PrivateTest. Raises UserError if the seeds do not fit together."""
+    some = next(iter(runs.values()))
+    for seed, run in runs.items():
+        if decoder not in run.decoders:
+            raise UserError(f"{model}-{seed} was evaluated without the decoder {decoder}: evaluate it again.")
+        if not all(np.array_equal(getattr(run, name), getattr(some, name)) for name in SAME_IMAGES):
+            raise UserError(f"The seeds of {model} were measured on different images: evaluate them again.")
+    right = {
+        "test.accuracy": {seed: run.right[decoder][run.test] for seed, run in runs.items()},
+        "test.accuracy_flip": {seed: run.right_flip[decoder][run.test] for seed, run in runs.items()},
+        "test_clean.accuracy": {seed: run.right[decoder][run.test & run.clean] for seed, run in runs.items()},
+    }
+    if all(run.voted.any() for run in runs.values()):
+        right["test.votes.accuracy"] = {
+            seed: run.right_votes[decoder][run.test & run.voted] for seed, run in runs.items()
+        }
+    measured = {
+        seed: {name: run.of(decoder)[name] for name in ("val", "test", "test_clean")}
+        | {"training": run.metrics["training"]}
+        for seed, run in runs.items()
+    }
+    return Entry(model, decoder, measured, some.index[some.test], right)

@@ -1,10 +1,12 @@
-"""Choose each loss's learning rate on PublicTest: `python -m stages.search [MODEL ...]` (not a DVC stage).
+"""Choose the learning rates on PublicTest: `python -m stages.search [MODEL ...]` (not a DVC stage).
 
-Every loss has the same budget: `search.trials` short trainings of `search.epochs` epochs. The first rate is
-`search.start`; then neighbours of the best rate so far, `search.factor` times smaller and larger, until both are
-worse or the budget is spent. The first model under `models:` that uses a loss stands for it (or the models named).
-Every trial is kept in results/<data set>/learning_rates.json, so a search that was interrupted goes on, and two may
-run side by side with different models. The winners are written into params.yaml by hand; a test compares the two.
+Every model that is searched has the same budget. First `search.trials` short trainings of `search.epochs` epochs: the
+first rate is `search.start`; then neighbours of the best rate so far, `search.factor` times smaller and larger, until
+both are worse or the budget is spent. Short trainings favour small rates, so the `search.finalists` best rates are then
+trained at full length, and the more accurate one wins. Models that train `ALIKE` share a rate, and the first
+of them under `models:` is searched (or the models named). Every trial is kept in
+results/<data set>/learning_rates.json, so a search that was interrupted goes on, and two may run side by side with
+different models. The winners are written into params.yaml by hand; a test compares the two.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ from filelock import FileLock
 
 from pipeline import config
 from pipeline.files import read_json, write_json, write_text
-from stages import run_stage
-from stages.cell import dataset_name
+from stages import run_stage, study
+from stages.cell import Cell, dataset_name
 from stages.trial import trial
 
 Trial = dict[str, Any]
 WORST = -1.0
 """Stands for the accuracy of a training that diverged."""
+ALIKE = {"word2vec.permuted": "word2vec", "word2vec.whitened": "random"}
+"""Targets of the same length with the same cosines between them, of which training sees no more than these."""
 STEPS = 20
 """How far from the start, in steps, a rate may be: further than any budget leads."""
 
@@ -34,48 +38,75 @@ STEPS = 20
 def main(*models: str) -> None:
     params = config.load()
     file = Path("results") / dataset_name() / "learning_rates.json"
-    recipe = replace(params.chosen_recipe, epochs=params.search.epochs)
+    short, full = params.search.epochs, params.chosen_recipe.epochs
     for name in models or representatives(params):
-        model = params.model(name)
-        settings = settings_of(name, params)
-
-        def found(settings: Trial = settings) -> dict[float, float]:
-            runs = [run for run in kept(file) if settings.items() <= run.items()]
-            return {run["learning_rate"]: accuracy(run) for run in runs}
-
-        while (rate := following(found(), params.search)) is not None:
-            print(f"{name}, learning rate {rate:g}", flush=True)
-            outcome = trial(replace(model, learning_rate=rate), recipe, params.search.seed, params.machine)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(file.with_suffix(".lock")):  # another search may be running beside this one
-                write_json(file, [*kept(file), settings | {"learning_rate": rate} | outcome])
-    shown = table(comparable(kept(file), params))
-    write_text(file.with_suffix(".md"), shown)
-    print(shown)
+        while (rate := following(accuracies(file, name, short, params), params.search)) is not None:
+            try_rate(file, name, rate, short, params)
+        for rate in finalists(accuracies(file, name, short, params), params.search):
+            if rate not in accuracies(file, name, full, params):
+                try_rate(file, name, rate, full, params)
+    text = table(comparable(kept(file), params))
+    write_text(file.with_suffix(".md"), text)
+    print(text)
 
 
-def settings_of(name: str, params: config.Params) -> Trial:
-    """What all trials of one model have in common."""
+def try_rate(file: Path, name: str, rate: float, epochs: int, params: config.Params) -> None:
+    """Train the model at this rate for so many epochs and keep the outcome; or take it from the study's own run."""
+    print(f"{name}, learning rate {rate:g}, {epochs} epochs", flush=True)
+    model = replace(params.model(name), learning_rate=rate)
+    recipe = replace(params.chosen_recipe, epochs=epochs)
+    cell = Cell(name, params.search.seed)
+    if recipe == params.chosen_recipe and study.is_kept(
+        file.parent, cell, replace(params, models=params.models | {name: model})
+    ):
+        run = read_json(file.parent / "runs" / f"{cell.key}.json")
+        outcome = {
+            "val_accuracy": max(epoch["val_accuracy"] for epoch in run["history"]),
+            "seconds": run["training"]["seconds"],
+            "flop": run["training"]["flop"],
+            "hardware": f"{run['training']['device']}, a run of the study",
+        }
+    else:
+        outcome = trial(model, recipe, params.search.seed, params.machine)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):  # another search may be running beside this one
+        write_json(file, [*kept(file), settings_of(name, epochs, params) | {"learning_rate": rate} | outcome])
+
+
+def settings_of(name: str, epochs: int, params: config.Params) -> Trial:
+    """What all trials of one model and length have in common."""
     model = params.model(name)
-    recipe = replace(params.chosen_recipe, epochs=params.search.epochs)
+    recipe = replace(params.chosen_recipe, epochs=epochs)
     return {
-        "loss": model.loss, "model": name, "options": model.options, "seed": params.search.seed,
-        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "loss": model.loss, "model": name, "options": model.options, "targets": model.targets,
+        "seed": params.search.seed, "recipe": json.loads(json.dumps(asdict(recipe))),
     }  # fmt: skip
 
 
+def accuracies(file: Path, name: str, epochs: int, params: config.Params) -> dict[float, float]:
+    """Accuracy by learning rate of the trials that are kept of one model and length."""
+    settings = settings_of(name, epochs, params)
+    return {run["learning_rate"]: accuracy(run) for run in kept(file) if settings.items() <= run.items()}
+
+
 def comparable(trials: Sequence[Trial], params: config.Params) -> list[Trial]:
-    """The trials made with today's recipe, budget and options, of models that still exist."""
-    wanted = {name: settings_of(name, params) for name in params.models}
-    return [run for run in trials if run["model"] in wanted and wanted[run["model"]].items() <= run.items()]
+    """The trials made with today's recipe, budget, options and targets, of models that still exist."""
+    lengths = (params.search.epochs, params.chosen_recipe.epochs)
+    wanted = [settings_of(name, epochs, params) for name in params.models for epochs in lengths]
+    return [run for run in trials if any(settings.items() <= run.items() for settings in wanted)]
 
 
 def representatives(params: config.Params) -> list[str]:
-    """For every loss that occurs, the first model that uses it."""
+    """The first model of each kind."""
     first: dict[str, str] = {}
     for name, model in params.models.items():
-        first.setdefault(model.loss, name)
+        first.setdefault(kind(model), name)
     return list(first.values())
+
+
+def kind(model: config.ModelParams) -> str:
+    """What the rate belongs to: the loss, its options and the targets, where those that are `ALIKE` count as one."""
+    return f"{model.loss} {json.dumps(model.options)} {ALIKE.get(model.targets, model.targets)}"
 
 
 def following(found: Mapping[float, float], search: config.SearchParams) -> float | None:
@@ -94,6 +125,12 @@ def following(found: Mapping[float, float], search: config.SearchParams) -> floa
     return next((rate for rate in neighbours if rate not in found), None)
 
 
+def finalists(found: Mapping[float, float], search: config.SearchParams) -> list[float]:
+    """The best rates of the short trainings, best first; none if one is asked for, which has won already."""
+    ranked = sorted(found, key=lambda rate: (-found[rate], rate))
+    return ranked[: search.finalists] if search.finalists > 1 else []
+
+
 def rate_at(step: int, search: config.SearchParams) -> float:
     return float(f"{search.start * search.factor**step:.2g}")
 
@@ -106,30 +143,43 @@ def accuracy(run: Trial) -> float:
     return WORST if run["val_accuracy"] is None else float(run["val_accuracy"])
 
 
-def best(trials: list[Trial], loss: str) -> float:
-    """The rate with the highest accuracy on PublicTest, the lowest of equals. The loss must be among the trials."""
-    of_loss = [run for run in trials if run["loss"] == loss]
-    return float(max(of_loss, key=lambda run: (accuracy(run), -run["learning_rate"]))["learning_rate"])
+def best(trials: Sequence[Trial], model: str) -> float:
+    """The rate with the highest accuracy on PublicTest in the longest trainings, the lowest of equals.
+
+    The model must be among the trials.
+    """
+    ranked = [(length(run), accuracy(run), -run["learning_rate"]) for run in trials if run["model"] == model]
+    return -max(ranked)[-1]
 
 
-def table(trials: list[Trial]) -> str:
-    """Accuracy on PublicTest in per cent by loss and rate, the best of each loss in bold."""
+def length(run: Trial) -> int:
+    return int(run["recipe"]["epochs"])
+
+
+def table(trials: Sequence[Trial]) -> str:
+    """Accuracy on PublicTest in per cent by loss, model, length and rate, the chosen rate of each model in bold."""
     if not trials:
         return "Nothing has been searched yet: the rates in `params.yaml` are set by hand.\n"
     rates = sorted({run["learning_rate"] for run in trials})
-    lines = ["| loss | model | " + " | ".join(f"{rate:g}" for rate in rates) + " |"]
-    lines.append("|---|---|" + "--:|" * len(rates))
-    for loss, model in dict.fromkeys((run["loss"], run["model"]) for run in trials):
-        found = {run["learning_rate"]: run for run in trials if run["model"] == model}
-        cells = []
-        for rate in rates:
-            run = found.get(rate)
-            text = (
-                "" if run is None else "diverged" if accuracy(run) == WORST else f"{100 * accuracy(run):.2f}"
-            )
-            cells.append(f"**{text}**" if text and rate == best(trials, loss) else text)
-        lines.append(f"| {loss} | {model} | " + " | ".join(cells) + " |")
+    lines = ["| loss | model | epochs | " + " | ".join(f"{rate:g}" for rate in rates) + " |"]
+    lines.append("|---|---|--:|" + "--:|" * len(rates))
+    for model in dict.fromkeys(run["model"] for run in trials):
+        of_model = [run for run in trials if run["model"] == model]
+        lengths = sorted({length(run) for run in of_model})
+        for epochs in lengths:
+            found = {run["learning_rate"]: accuracy(run) for run in of_model if length(run) == epochs}
+            chosen = best(trials, model) if epochs == lengths[-1] else None
+            cells = (shown(found.get(rate), rate == chosen) for rate in rates)
+            lines.append(f"| {of_model[0]['loss']} | {model} | {epochs} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def shown(accuracy: float | None, chosen: bool) -> str:
+    """One cell of the table."""
+    if accuracy is None:
+        return ""
+    text = "diverged" if accuracy == WORST else f"{100 * accuracy:.2f}"
+    return f"**{text}**" if chosen else text
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@
 What `dvc repro` does one by one, for a study that takes hours: seed by seed, so that there soon is a table of all
 models; each cell with its share of the threads, because two small networks on one core each are done sooner than
 one after the other on both. A finished cell is kept in results/<data set>/runs/ at once; one that is there with the
-same settings, data and decoders is not run again, so a study may be stopped at any time and continued, on another
-machine too. That the code has changed since does not count: after a change of what a training computes, remove the
-runs. Run `dvc repro prepare embed` first, and `make report` afterwards. The log of each cell is in .study/.
+same settings, data, words and decoders is not run again, so a study may be stopped at any time and continued, on
+another machine too. That the code has changed since does not count: after a change of what a training computes,
+remove the runs. Run `dvc repro prepare embed` first, and `make report` afterwards. The log of each cell is in .study/.
 """
 
 from __future__ import annotations
@@ -69,14 +69,18 @@ def main(*arguments: str) -> None:
 
 
 def is_kept(folder: Path, cell: Cell, params: config.Params) -> bool:
-    """Whether the folder has a run of this cell with the same settings, data and decoders."""
+    """Whether the folder has a run of this cell with the same settings, data, words, votes and decoders."""
     file = folder / "runs" / f"{cell.key}.json"
     if not file.exists():
         return False
     kept = read_json(file)
     wanted = cells.settings_digest(cells.training_inputs(cell, params))
     decoders = (kept.get("decoder"), *kept.get("decoders", ()))
-    return kept.get("settings_digest") == wanted and decoders == params.model(cell.model).decoders
+    return (
+        kept.get("settings_digest") == wanted
+        and kept.get("evaluation_digest") == cells.evaluation_digest()
+        and decoders == params.model(cell.model).decoders
+    )
 
 
 def reproduce(cell: Cell, threads: int) -> str | None:

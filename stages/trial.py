@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from pipeline import machine
 from pipeline.config import ModelParams
 from pipeline.data.fer import FerData
@@ -23,6 +25,7 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, wishes: machine.Machine
     """
     data = FerData.load(PREPARED)
     training, validation = split(data, "train"), split(data, "val")
+    threads = torch.get_num_threads()
     hardware = machine.choose(wishes, repository() / ".machine" / "speed.json")
     machine.set_up(hardware, seed)
     vectors = targets(model.targets, seed)
@@ -45,5 +48,7 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, wishes: machine.Machine
     except UserError as error:
         print(f"  {error}")
         return outcome
+    finally:
+        torch.set_num_threads(threads)  # the next trial finds the machine as this one did
     best = max(row.val_accuracy for row in progress.history)
     return outcome | {"val_accuracy": best, "seconds": round(sum(progress.seconds), 1)}

@@ -218,6 +218,8 @@ def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, key: str, wrong: Any
         ("search.trials", 21, "from 1 to 20"),
         ("search.trials", 2.5, "a whole number"),
         ("search.epochs", 0, "1 or more"),
+        ("search.finalists", 0, "from 1 to search.trials"),
+        ("search.finalists", 6, "from 1 to search.trials"),
         ("search.seed", -1, "0 or more"),
         ("evaluate.heat_maps", 1, "2 or more"),
         ("evaluate.class_mean_faces", 7, "8 or more"),

@@ -58,7 +58,7 @@ DRAW = {
     "severity_scatter": lambda path: figures.severity_scatter(SEVERITIES, "affective", path),
     "speed_curves": lambda path: figures.speed_curves({"fast": [[(40, 0.5), (90, 0.6)], [(60, 0.55)]]}, path),
     "agreement_bars": lambda path: figures.agreement_bars(
-        [("w2v_cosine", 0.8, 0.9), ("cosine_random", 0.85, 0.85)], 0.84, path
+        [("w2v_cosine", (0.8, 0.02), (0.9, 0.01)), ("cosine_random", (0.85, None), (0.85, None))], 0.84, path
     ),
     "shares_of_decisions": lambda path: figures.shares_of_decisions(SHARES, LABELS, path),
     "spread_scatter": lambda path: figures.spread_scatter(
@@ -183,7 +183,7 @@ def test_many_models_keep_styles_apart_and_inside_the_picture(tmp_path):
     figures.severity_scatter(
         [figures.ModelSeverity(n, 0.7, 0.3) for n in names], "human", tmp_path / "scatter.png"
     )
-    figures.agreement_bars([(n, 0.8, 0.9) for n in names], None, tmp_path / "agreement.png")
+    figures.agreement_bars([(n, (0.8, 0.01), (0.9, 0.01)) for n in names], None, tmp_path / "agreement.png")
     figures.shares_of_decisions([(n, *SHARES[0][1:]) for n in names], LABELS, tmp_path / "shares.png")
     figures.spread_scatter([(n, 0.1, 0.7, 0.01) for n in names], tmp_path / "spread.png")
     figures.recall_differences(dict.fromkeys(names, RECALLS["w2v_cosine"]), LABELS, tmp_path / "recalls.png")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from itertools import combinations, permutations
+
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from pipeline.decode import Answer, CostSensitive
 from pipeline.losses import Cosine
 from pipeline.prediction import (
     agreement,
     confusion_correlation,
-    mutual_agreement,
     shares,
     spread,
 )
@@ -50,9 +53,8 @@ def test_the_output_that_minimises_the_cosine_loss_decides_as_cost_sensitive_doe
 
 
 def test_agreement_and_shares() -> None:
-    a, b, c = np.array([0, 1, 2, 3]), np.array([0, 1, 0, 0]), np.array([0, 0, 0, 0])
+    a, b = np.array([0, 1, 2, 3]), np.array([0, 1, 0, 0])
     assert agreement(a, b) == 0.5
-    assert mutual_agreement([a, b, c]) == pytest.approx((0.5 + 0.25 + 0.75) / 3)
     assert shares(b, 4).tolist() == [0.75, 0.25, 0, 0]
 
 
@@ -65,20 +67,46 @@ def test_confusion_that_follows_the_gram_matrix_is_found() -> None:
     similarity = gram()
     counts = 100 * np.exp(2 * similarity)
     np.fill_diagonal(counts, 1000)
-    correlation, p = confusion_correlation(similarity, counts, permutations=2000)
+    correlation, p = confusion_correlation(similarity, counts)
     assert correlation > 0.9
     assert p < 0.01
 
 
 def test_confusion_that_has_nothing_to_do_with_it_is_not() -> None:
     rng = np.random.default_rng(4)
-    p_values = [
-        confusion_correlation(gram(n), rng.integers(1, 200, (K, K)), permutations=200)[1] for n in range(60)
-    ]
+    p_values = [confusion_correlation(gram(n), rng.integers(1, 200, (K, K)))[1] for n in range(60)]
     assert np.mean(np.array(p_values) < 0.05) < 0.15  # 5 % expected of 60
 
 
 def test_mantels_p_of_a_perfect_match_counts_the_identity() -> None:
     similarity = gram()
-    _, p = confusion_correlation(similarity, np.exp(similarity), permutations=100)
-    assert p == pytest.approx(1 / 101, abs=0.02)
+    confusion = np.exp(similarity) / np.exp(similarity).sum(axis=1, keepdims=True)
+    confusion = 100 * (confusion + confusion.T)
+    np.fill_diagonal(confusion, 1000 - confusion.sum(axis=1) + confusion.diagonal())  # rows of equal sums
+    rho, p = confusion_correlation(confusion, confusion)
+    assert rho == pytest.approx(1)
+    assert p == 1 / math.factorial(K)
+
+
+def test_the_exact_test_is_that_of_a_plain_loop() -> None:
+    size, rng = 4, np.random.default_rng(1)
+    similarity, counts = gram()[:size, :size], rng.integers(1, 200, (size, size))
+    rates = counts / counts.sum(axis=1, keepdims=True)
+    pairs = list(combinations(range(size), 2))
+    wanted = [rates[i, j] + rates[j, i] for i, j in pairs]
+    plain = [
+        stats.spearmanr([similarity[order[i], order[j]] for i, j in pairs], wanted).statistic
+        for order in permutations(range(size))
+    ]
+    rho, p = confusion_correlation(similarity, counts)
+    assert rho == pytest.approx(plain[0])
+    assert p == np.mean(np.abs(plain) >= abs(plain[0]) - 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("similarity", "counts"),
+    [(np.eye(K), np.ones((K, K))), (gram(), np.diag([0.0, *[5.0] * (K - 1)])), (gram(), np.ones((K, K)))],
+)
+def test_what_cannot_correlate_is_refused(similarity: np.ndarray, counts: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"class without images|correlate with nothing"):
+        confusion_correlation(similarity, counts)

@@ -273,6 +273,22 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path: 
     assert_same(Outcome(tmp_path / "whole"), Outcome(tmp_path, network=fresh(seed=5)))
 
 
+class Derailing(Interrupting):
+    """Cross-entropy with a gradient that is no number in one of its calls."""
+
+    def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
+        self.left -= 1
+        value = self.inner(output, labels)
+        return value if self.left else value + (0 * output).sum().abs().sqrt()
+
+
+def test_weights_that_the_last_step_of_an_epoch_breaks_are_not_kept(tmp_path: Path) -> None:
+    batches = len(TRAINING.labels) // RECIPE.batch_size
+    with pytest.raises(UserError, match=rf"no longer a number since batch {batches} of epoch 0"):
+        Outcome(tmp_path, loss=Derailing(batches))
+    assert_same(Outcome(tmp_path / "whole"), Outcome(tmp_path, network=fresh(seed=5)))
+
+
 def test_a_learning_rate_far_too_high_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no longer a number since batch \d+ of epoch \d+: .* below 1e\+30"):
         Outcome(tmp_path, rate=1e30)

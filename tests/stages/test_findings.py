@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, recall_score
 
 from pipeline.data.fer import LABELS
+from pipeline.statistics import holm
 from stages import findings
 from stages.runs import Run
 
@@ -36,7 +38,8 @@ def made_up(
     return Run(
         metrics={
             "decoder": "argmax", "decoders": {}, "loss": loss, "targets": targets,
-            "settings": {"recipe": "fast", "loss": loss}, "training": {"precision": "bf16"},
+            "settings": {"loss": {"name": loss, "options": {}, "targets": targets}},
+            "training": {"precision": "bf16"}, "history": [{"epoch": 0, "val_accuracy": 0.5}],
             "gram": (np.eye(len(LABELS)) if gram is None else gram).tolist(),
             "confusion": confusion_matrix(ACTUAL, predicted).tolist(),
             "test": {
@@ -118,7 +121,8 @@ def test_agreement_and_shares_are_those_of_a_plain_count() -> None:
         mine = models["w2v_cosine"][seed].predicted["argmax"].tolist()
         agree.append(sum(a == b for a, b in zip(mine, decided, strict=True)) / IMAGES)
         neutral.append(decided.count(6) / IMAGES)
-    assert row.as_costs == pytest.approx(sum(agree) / 2)
+    assert row.as_costs.mean == pytest.approx(sum(agree) / 2)
+    assert row.as_costs.std == pytest.approx(statistics.stdev(agree))
     assert row.predicted[6] == pytest.approx(sum(neutral) / 2)
     assert row.found.sum() == pytest.approx(1)
 
@@ -127,7 +131,10 @@ def test_two_seeds_agree_on_what_both_get_right() -> None:
     models = study()
     runs = [run.predicted["argmax"] for run in models["cross_entropy"].values()]
     pairs = [(runs[0] == runs[1]).mean(), (runs[0] == runs[2]).mean(), (runs[1] == runs[2]).mean()]
-    assert findings.between_seeds(models, "cross_entropy") == pytest.approx(np.mean(pairs))
+    common = findings.between_seeds(models, "cross_entropy")
+    assert common is not None
+    assert common.mean == pytest.approx(np.mean(pairs))
+    assert common.std == pytest.approx(statistics.stdev(pairs))
     assert findings.between_seeds(models, "w2v_permuted") is None
 
 
@@ -165,6 +172,25 @@ def test_cosines_correlate_with_the_confusion_they_were_made_from() -> None:
     )
     assert rows["made"][0] == pytest.approx(1)
     assert rows["made"][1] < 0.01
+
+
+def test_nothing_correlates_with_the_confusion_of_a_class_without_images() -> None:
+    models = study()
+    for run in models["cross_entropy"].values():
+        run.metrics["confusion"][2] = [0] * 7  # type: ignore[index]
+    assert findings.correlations(models, "cross_entropy") == []
+
+
+def test_the_contrasts_have_a_test_of_their_own() -> None:
+    models = study()
+    found = findings.contrasts(models, 300)
+    assert [(one.model, one.against) for one in found] == [
+        ("w2v_cosine", "cross_entropy"), ("w2v_cosine", "cosine_one_hot"), ("w2v_cosine", "w2v_permuted"),
+    ]  # fmt: skip
+    mine, theirs = (models[name][1].right["argmax"].mean() for name in ("w2v_cosine", "cosine_one_hot"))
+    assert found[1].row["test.accuracy"]["difference"] == pytest.approx(mine - theirs)
+    p_values = [one.row["test.accuracy"]["p"] for one in found]
+    assert [one.row["test.accuracy"]["p_holm"] for one in found] == pytest.approx(holm(p_values))
 
 
 @pytest.mark.parametrize(("difference", "p", "said"), [(0.02, 0.01, 1), (-0.02, 0.01, -1), (0.02, 0.2, 0)])

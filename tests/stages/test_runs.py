@@ -15,7 +15,7 @@ from pipeline.data.votes import VOTE_COLUMNS
 from pipeline.errors import UserError
 from pipeline.files import write_csv, write_json
 from stages.cell import PREPARED, Cell
-from stages.runs import Run
+from stages.runs import Run, entries
 
 CELL = Cell("w2v", 3)
 ACTUAL = ["angry", "sad", "happy", "neutral"]
@@ -35,6 +35,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "test": {"accuracy": 1 / 3},
         },
     )
+    write_csv(CELL.history, ["epoch", "val_accuracy"], [[0, 0.5], [1, 0.75]])
     header = [
         "index", "split", "actual", "predicted", "predicted.crm.human", "predicted_flip", "predicted_flip.crm.human",
     ]  # fmt: skip
@@ -60,6 +61,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_workspace_says_what_was_right_under_each_decoder(workspace: Path) -> None:
     run = Run.of_workspace(CELL)
     assert run.decoders == ["argmax", "crm.human"]
+    assert run.metrics["history"] == [{"epoch": 0, "val_accuracy": 0.5}, {"epoch": 1, "val_accuracy": 0.75}]
     assert run.index.tolist() == [5, 6, 7, 8]
     assert run.test.tolist() == [False, True, True, True]
     assert run.clean.tolist() == [True, True, False, True]
@@ -111,3 +113,61 @@ def test_a_run_that_is_not_evaluated_says_what_to_do(workspace: Path) -> None:
         UserError, match=r"predictions/w2v-3.csv is missing: run `dvc repro` to evaluate w2v-3"
     ):
         Run.of_workspace(CELL)
+
+
+def made_up(model: str, seed: int, right: list[bool], decoders: tuple[str, ...] = ("argmax",)) -> Run:
+    """One image of PublicTest, then some of PrivateTest, of which the last has a twin in Training."""
+    count = len(right) + 1
+    facts = {"accuracy": float(np.mean(right))}
+    own, *others = decoders
+    return Run(
+        metrics={
+            "model": model, "seed": seed, "decoder": own, "val": facts, "test": facts, "test_clean": facts,
+            "decoders": {name: {"val": facts, "test": facts, "test_clean": facts} for name in others},
+            "training": {"epochs": 3},
+        },
+        index=np.arange(10, 10 + count, dtype=np.int32),
+        test=np.array([False] + [True] * len(right)),
+        clean=np.array([True] * len(right) + [False]),
+        voted=np.array([True, False] + [True] * (len(right) - 1)),
+        probabilities=np.full((count, len(LABELS)), 1 / len(LABELS), np.float16),
+        predicted={name: np.zeros(count, np.uint8) for name in decoders},
+        right={name: np.array([True, *right]) for name in decoders},
+        right_flip={name: np.array([True, *(not ok for ok in right)]) for name in decoders},
+        right_votes={name: np.array([True, *right]) for name in decoders},
+    )  # fmt: skip
+
+
+def test_a_row_is_about_test_images_and_leaves_twins_out() -> None:
+    (entry,) = entries(
+        {"a": {0: made_up("a", 0, [True, False, True]), 1: made_up("a", 1, [False, False, True])}}, "a"
+    )
+    assert entry.index.tolist() == [11, 12, 13]
+    assert entry.seeds == [0, 1]
+    right = {
+        metric: {seed: row.tolist() for seed, row in seeds.items()} for metric, seeds in entry.right.items()
+    }
+    assert right == {
+        "test.accuracy": {0: [True, False, True], 1: [False, False, True]},
+        "test.accuracy_flip": {0: [False, True, False], 1: [True, True, False]},
+        "test_clean.accuracy": {0: [True, False], 1: [False, False]},
+        "test.votes.accuracy": {0: [False, True], 1: [False, True]},
+    }
+
+
+def test_every_decoder_is_a_row_and_the_baseline_comes_first() -> None:
+    found = {
+        "a": {0: made_up("a", 0, [True], ("argmax", "nearest"))},
+        "b": {0: made_up("b", 0, [True], ("argmax", "crm.word2vec"))},
+    }
+    assert [(entry.model, entry.decoder) for entry in entries(found, "b")] == [
+        ("b", "argmax"), ("b", "crm.word2vec"), ("a", "argmax"), ("a", "nearest"),
+    ]  # fmt: skip
+
+
+def test_runs_on_other_images_or_twins_are_not_compared() -> None:
+    a, b = made_up("a", 0, [True, False]), made_up("b", 0, [True, False])
+    with pytest.raises(UserError, match="b and a were measured on different images"):
+        entries({"a": {0: a}, "b": {0: dataclasses.replace(b, clean=~b.clean)}}, "a")
+    with pytest.raises(UserError, match="The seeds of a were measured on different images"):
+        entries({"a": {0: a, 1: dataclasses.replace(a, voted=~a.voted)}}, "a")

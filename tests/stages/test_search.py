@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline import config
 from pipeline.config import SearchParams
-from stages import search
-from stages.search import best, following, rate_at, representatives, table
+from pipeline.data.fer import LABELS
+from pipeline.files import write_json
+from pipeline.labels.targets import RANDOM_DIMENSIONS, SOURCES, Training, transformed
+from pipeline.training import Recipe
+from stages import search, study
+from stages.cell import Cell
+from stages.search import best, finalists, following, kind, rate_at, representatives, table
 
-FIVE = SearchParams(start=0.15, factor=3.0, trials=5, epochs=3, seed=0)
+FIVE = SearchParams(start=0.15, factor=3.0, trials=5, epochs=3, finalists=2, seed=0)
 
 
 def searched(accuracy: Callable[[float], float], settings: SearchParams) -> dict[float, float]:
@@ -49,30 +56,64 @@ def test_a_training_that_diverged_is_worse_than_any() -> None:
     assert max(found, key=lambda rate: found[rate]) <= 0.05
 
 
-def run(loss: str, rate: float, accuracy: float | None) -> dict[str, Any]:
-    return {"loss": loss, "model": f"{loss}_model", "learning_rate": rate, "val_accuracy": accuracy}
+def test_the_two_best_rates_are_finalists() -> None:
+    assert finalists({0.1: 0.6, 0.033: 0.7, 0.3: 0.6, 0.9: search.WORST}, FIVE) == [0.033, 0.1]
+    assert finalists({0.1: 0.6, 0.033: 0.7}, replace(FIVE, finalists=1)) == []
 
 
-def test_the_table_marks_the_best_rate_of_each_loss_and_what_diverged() -> None:
-    trials = [run("a", 0.05, 0.61), run("a", 0.15, 0.615), run("b", 0.15, 0.3), run("b", 0.45, None)]
+def run(loss: str, rate: float, accuracy: float | None, epochs: int = 3) -> dict[str, Any]:
+    return {
+        "loss": loss, "model": f"{loss}_model", "learning_rate": rate, "val_accuracy": accuracy,
+        "recipe": {"epochs": epochs},
+    }  # fmt: skip
+
+
+def test_the_table_marks_the_chosen_rate_of_each_model_and_what_diverged() -> None:
+    trials = [
+        run("a", 0.05, 0.61), run("a", 0.15, 0.615), run("a", 0.45, None),
+        run("b", 0.15, 0.3), run("b", 0.05, 0.4), run("b", 0.15, 0.5, 10), run("b", 0.05, 0.45, 10),
+    ]  # fmt: skip
     assert table(trials).splitlines() == [
-        "| loss | model | 0.05 | 0.15 | 0.45 |",
-        "|---|---|--:|--:|--:|",
-        "| a | a_model | 61.00 | **61.50** |  |",
-        "| b | b_model |  | **30.00** | diverged |",
+        "| loss | model | epochs | 0.05 | 0.15 | 0.45 |",
+        "|---|---|--:|--:|--:|--:|",
+        "| a | a_model | 3 | 61.00 | **61.50** | diverged |",
+        "| b | b_model | 3 | 40.00 | 30.00 |  |",
+        "| b | b_model | 10 | 45.00 | **50.00** |  |",
     ]
-    assert best(trials, "a") == 0.15
+    assert best(trials, "a_model") == best(trials, "b_model") == 0.15
 
 
 def test_the_lowest_of_equally_good_rates_is_best() -> None:
-    assert best([run("a", 0.45, 0.6), run("a", 0.15, 0.6)], "a") == 0.15
+    assert best([run("a", 0.45, 0.6), run("a", 0.15, 0.6)], "a_model") == 0.15
 
 
-def test_one_model_stands_for_each_loss() -> None:
+def test_models_that_train_alike_share_their_rate() -> None:
+    models = config.load(Path(__file__).parents[2] / "params.yaml").models
+    assert kind(models["w2v_cosine"]) == kind(models["w2v_permuted"])
+    assert kind(models["cosine_random"]) == kind(models["w2v_whitened"])
+    assert len({kind(model) for model in models.values()}) == len(models) - 2
+
+
+def test_targets_that_are_alike_have_the_same_length_and_cosines() -> None:
+    words = np.random.default_rng(0).normal(size=(len(LABELS), RANDOM_DIMENSIONS)) + 1.0
+    found = {
+        name: transformed(name, words, 0) for name in ("word2vec", "word2vec.permuted", "word2vec.whitened")
+    }
+    found["random"] = SOURCES["random"](Training(np.arange(len(LABELS)), None, 0))
+    for one, other in search.ALIKE.items():
+        assert found[one].shape == found[other].shape
+        cosines = [np.sort((found[name] @ found[name].T).ravel()) for name in (one, other)]
+        np.testing.assert_allclose(*cosines, atol=0.2)  # of random directions .06 is usual
+
+
+def test_the_first_model_of_each_kind_is_searched() -> None:
     params = config.load(Path(__file__).parents[2] / "params.yaml")
     chosen = representatives(params)
-    assert len(chosen) == len({params.models[name].loss for name in params.models})
-    assert len({params.models[name].loss for name in chosen}) == len(chosen)
+    assert [name for name in params.models if name in chosen] == chosen
+    assert sorted(map(kind, (params.models[name] for name in chosen))) == sorted(
+        set(map(kind, params.models.values()))
+    )
+    assert {"baseline", "cosine_one_hot", "w2v_cosine"} <= set(chosen)
 
 
 def test_a_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,25 +121,57 @@ def test_a_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: 
     root = Path(__file__).parents[2]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
-    made: list[float] = []
+    made: list[tuple[float, int]] = []
 
-    def trial(model: config.ModelParams, recipe: object, seed: int, wishes: object) -> dict[str, Any]:
+    def trial(model: config.ModelParams, recipe: Recipe, seed: int, wishes: object) -> dict[str, Any]:
         if len(made) == 2:
             raise KeyboardInterrupt
-        made.append(model.learning_rate)
-        return {"val_accuracy": 0.5 - abs(math.log(model.learning_rate / 0.1))}
+        made.append((model.learning_rate, recipe.epochs))
+        optimum = 0.1 if recipe.epochs == 3 else 0.3  # the full length would have another rate
+        return {"val_accuracy": 0.5 - 0.1 * abs(math.log(model.learning_rate / optimum))}
 
     monkeypatch.setattr(search, "trial", trial)
     monkeypatch.setattr(search, "dataset_name", lambda: "drawn")
-    with pytest.raises(KeyboardInterrupt):
-        search.main("baseline")
-    kept = json.loads(Path("results/drawn/learning_rates.json").read_text())
-    assert [one["learning_rate"] for one in kept] == made
-    first, made[:] = list(made), []
+    done: list[tuple[float, int]] = []
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            search.main("baseline")
+        file = Path("results/drawn/learning_rates.json")
+        done += made
+        assert [
+            (one["learning_rate"], one["recipe"]["epochs"]) for one in json.loads(file.read_text())
+        ] == done
+        made.clear()
     search.main("baseline")
-    assert not set(first) & set(made)
-    assert best(search.kept(Path("results/drawn/learning_rates.json")), "cross_entropy") == 0.1
-    assert "**50.00**" in Path("results/drawn/learning_rates.md").read_text()
+    done += made
+    full = config.load().chosen_recipe.epochs
+    assert sorted(done) == [(0.033, 3), (0.1, 3), (0.1, full), (0.3, 3), (0.3, full)]
+    assert best(search.kept(file), "baseline") == 0.3
+    assert "**50.00**" in file.with_suffix(".md").read_text()
+
+
+def test_a_run_of_the_study_stands_for_a_trial_with_the_same_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(tmp_path)
+    params = config.load(root / "params.yaml")
+    training = {"seconds": 400.0, "flop": 10**14, "device": "cpu"}
+    history = [{"val_accuracy": 0.66}, {"val_accuracy": 0.65}]
+    write_json(Path("runs/baseline-0.json"), {"history": history, "training": training})
+
+    def trial(*_: object) -> dict[str, Any]:
+        return {"val_accuracy": 0.6}
+
+    def is_kept(folder: Path, cell: Cell, params: config.Params) -> bool:
+        return cell == Cell("baseline", 0) and params.models["baseline"].learning_rate == 0.3
+
+    monkeypatch.setattr(search, "trial", trial)
+    monkeypatch.setattr(study, "is_kept", is_kept)
+    full = params.chosen_recipe.epochs
+    for rate, epochs in ((0.1, full), (0.3, 3), (0.3, full)):
+        search.try_rate(Path("learning_rates.json"), "baseline", rate, epochs, params)
+    assert [run["val_accuracy"] for run in search.kept(Path("learning_rates.json"))] == [0.6, 0.6, 0.66]
 
 
 def test_the_rates_in_params_are_the_winners_of_the_committed_search() -> None:
@@ -107,7 +180,7 @@ def test_the_rates_in_params_are_the_winners_of_the_committed_search() -> None:
     trials = search.comparable(search.kept(root / "results/fer2013/learning_rates.json"), params)
     if not trials:
         pytest.skip("no search is committed yet")
-    searched = {run["loss"] for run in trials}
+    searched = {kind(params.models[name]): name for name in (run["model"] for run in trials)}
     for name, model in params.models.items():
-        if model.loss in searched:
-            assert model.learning_rate == best(trials, model.loss), name
+        if kind(model) in searched:
+            assert model.learning_rate == best(trials, searched[kind(model)]), name

@@ -1,0 +1,98 @@
+"""Sentences of the study that hold its numbers; `stages.report` puts them into the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.comparison import Row
+from stages import findings
+from stages.findings import Models, row_name
+from stages.runs import Run
+from stages.tables import p_value, points
+
+
+def answer(rows: Sequence[Row], models: Models) -> str:
+    """The study's answer: what the best loss on label words does, what all do, whether mistakes get milder."""
+    words = [row for row in rows if findings.is_word_loss(row, models)]
+    if not words:
+        return "**No loss on label words has been run yet.**"
+    best, count = findings.best_of(words), len(words)
+    outcome = {1: "it helps", 0: "no difference is shown", -1: "it does harm"}[findings.verdict(best)]
+    lines = [
+        f"**The best of {count} loss{'es' * (count > 1)} on label words, `{row_name(best, rows)}` (chosen on "
+        f"PublicTest), differs from {described(rows[0], models)} by {told(best)}: {outcome}.**"
+    ]
+    better, worse = (sum(findings.verdict(row) == sign for row in words) for sign in (1, -1))
+    lines.append(
+        f"Of all {count}, {better} are more accurate and {worse} less accurate than it by that test."
+    )
+    for distance in ("human", "affective"):
+        key = f"test.severity.{distance}.all"
+        tested = [findings.verdict(row, key) for row in words if "p_holm" in row.get(key, ())]
+        if tested:
+            lines.append(
+                f"Under the {distance} distance between emotions the decisions of {tested.count(-1)} are less severe "
+                f"on the whole, those of {tested.count(1)} more."
+            )
+    return " ".join(lines)
+
+
+def described(row: Row, models: Models) -> str:
+    """The baseline in words."""
+    loss = findings.first(models[row["model"]])["settings"]["loss"]
+    options = "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in loss["options"].items())
+    return f"`{row['model']}` ({loss['name'].replace('_', '-')}{options})"
+
+
+def told(row: Row) -> str:
+    """A difference in accuracy with all that belongs to it."""
+    accuracy, seeds = row["test.accuracy"], len(row["paired_seeds"])
+    return (
+        f"{points(accuracy['difference'])} points on PrivateTest (95 % interval {points(accuracy['low'])} to "
+        f"{points(accuracy['high'])}, Holm-corrected p {p_value(accuracy['p_holm'])}, {seeds} "
+        f"seed{'s' * (seeds > 1)})"
+    )
+
+
+def twins(runs: Mapping[int, Run]) -> str:
+    """How many images `without twins` leaves out."""
+    metrics = findings.first(runs)
+    images, clean = metrics["test"]["images"], metrics["test_clean"]["images"]
+    return (
+        f'"Without twins" leaves out the {images - clean:,} of {images:,} test images that have an exact or near twin '
+        "in Training."
+    )
+
+
+def originals(rows: Sequence[Row]) -> str:
+    """What the two losses of the first README reach once they can train."""
+    found = [row for row in rows if row["model"].startswith("original_")]
+    if not found:
+        return "They have not been run yet."
+    reached = [f"`{row['model']}` reaches {100 * row['test.accuracy']['mean']:.1f} %" for row in found]
+    return f"On PrivateTest {', '.join(reached)}; `{rows[0]['model']}` {100 * rows[0]['test.accuracy']['mean']:.1f} %."
+
+
+def full(timed: Sequence[Mapping[str, Any]]) -> str:
+    """What the full recipe adds to the fast one."""
+    best = max((run for run in timed if run["recipe"] == "full"), key=lambda run: run["val_accuracy"])
+    fast = [run["flop"] for run in timed if run["recipe"] == "fast"]
+    return (
+        f"With {best['flop'] / (sum(fast) / len(fast)):.0f} times the arithmetic, {best['training_seconds'] / 60:.0f} "
+        f"minutes on the same machine, the baseline reaches **{100 * best['test_accuracy']:.1f} %, "
+        f"{100 * best['test_accuracy_flip']:.1f} % with flip**."
+    )
+
+
+def detectable(rows: Sequence[Row], models: Models) -> str:
+    """What the study could have missed."""
+    limits = [row["test.accuracy"]["detectable"] for row in rows if findings.is_word_loss(row, models)]
+    if not limits:
+        return "Nothing has been compared yet."
+    low, high = f"{100 * min(limits):.1f}", f"{100 * max(limits):.1f}"
+    return (
+        f"For the losses on label words a true difference of {low if low == high else f'{low} to {high}'} points, "
+        "depending on the row, would have been found in about 80 % of cases before the correction for "
+        "many rows: smaller ones may exist."
+    )

@@ -1,0 +1,95 @@
+"""What the pages say of the numbers: never more than the tests confirm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.sentences import answer, detectable, full, originals, twins
+from tests.stages.test_findings import study
+
+SEVERITY = "test.severity.human.all"
+
+
+def row(model: str, difference: float | None, p: float = 0.5, severity: float = 0.01) -> dict[str, Any]:
+    def against(value: float | None) -> dict[str, float]:
+        return {} if value is None else {
+            "difference": value, "low": value - 0.01, "high": value + 0.01, "p_holm": p, "detectable": 0.014,
+        }  # fmt: skip
+
+    return {
+        "model": model, "decoder": "argmax", "seeds": [0], "paired_seeds": [1, 2],
+        "val.accuracy": {"mean": 0.7}, "test.accuracy": {"mean": 0.7, **against(difference)},
+        SEVERITY: {"mean": 0.2, **against(None if difference is None else severity)},
+    }  # fmt: skip
+
+
+def told(difference: float, p: float, severity: float = 0.01) -> str:
+    rows = [row("cross_entropy", None), row("cosine_one_hot", 0.05, 0.001)]
+    return answer([*rows, row("w2v_cosine", difference, p, severity)], study())
+
+
+def test_a_loss_that_the_test_does_not_confirm_is_not_called_better() -> None:
+    assert told(0.012, 0.06) == (
+        "**The best of 1 loss on label words, `w2v_cosine` (chosen on PublicTest), differs from `cross_entropy` "
+        "(cross-entropy) by +1.20 points on PrivateTest (95 % interval +0.20 to +2.20, Holm-corrected p 0.060, "
+        "2 seeds): no difference is shown.** Of all 1, 0 are more accurate and 0 less accurate than it by that test. "
+        "Under the human distance between emotions the decisions of 0 are less severe on the whole, those of 0 more."
+    )
+
+
+def test_a_loss_that_the_test_confirms_is_called_better_or_worse() -> None:
+    better, worse = told(0.012, 0.04, -0.02), told(-0.012, 0.0004)
+    assert ": it helps.**" in better
+    assert "1 are more accurate and 0 less accurate" in better
+    assert "decisions of 1 are less severe on the whole, those of 0 more" in better
+    assert ": it does harm.**" in worse
+    assert "p < 0.001" in worse
+    assert "0 are more accurate and 1 less accurate" in worse
+    assert "decisions of 0 are less severe on the whole, those of 1 more" in worse
+
+
+def test_the_baseline_is_named_with_its_options() -> None:
+    models = study()
+    for run in models["cross_entropy"].values():
+        run.metrics["settings"]["loss"]["options"]["label_smoothing"] = 0.1
+    text = answer([row("cross_entropy", None), row("w2v_cosine", 0.0)], models)
+    assert "`cross_entropy` (cross-entropy, label smoothing 0.1)" in text
+
+
+def test_controls_are_no_losses_on_label_words() -> None:
+    rows = [row("cross_entropy", None), row("cosine_one_hot", 0.05, 0.001), row("w2v_permuted", 0.05, 0.001)]
+    assert answer(rows, study()) == "**No loss on label words has been run yet.**"
+    assert detectable(rows, study()) == "Nothing has been compared yet."
+
+
+def test_what_could_have_been_missed_is_said() -> None:
+    rows = [row("cross_entropy", None), row("w2v_cosine", 0.0)]
+    assert "a true difference of 1.4 points" in detectable(rows, study())
+    rows.append(row("w2v_cosine", 0.0))
+    rows[-1]["test.accuracy"]["detectable"] = 0.021
+    assert "a true difference of 1.4 to 2.1 points" in detectable(rows, study())
+
+
+def test_twins_are_the_images_that_the_clean_test_lacks() -> None:
+    models = study()
+    for run in models["cross_entropy"].values():
+        run.metrics["test_clean"]["images"] = 500
+    assert "leaves out the 200 of 700 test images" in twins(models["cross_entropy"])
+
+
+def test_the_originals_are_named_if_they_were_run() -> None:
+    rows = [row("baseline", None), row("original_first", -0.1)]
+    assert originals(rows) == "On PrivateTest `original_first` reaches 70.0 %; `baseline` 70.0 %."
+    assert originals(rows[:1]) == "They have not been run yet."
+
+
+def test_the_full_recipe_is_the_run_that_public_test_prefers() -> None:
+    def run(recipe: str, val: float, test: float, flop: float) -> dict[str, Any]:
+        return {
+            "recipe": recipe, "val_accuracy": val, "test_accuracy": test, "test_accuracy_flip": test + 0.01,
+            "flop": flop, "training_seconds": 60 * flop,
+        }  # fmt: skip
+
+    runs = [run("fast", 0.66, 0.67, 2), run("full", 0.70, 0.71, 20), run("full", 0.69, 0.75, 30)]
+    assert "With 10 times the arithmetic, 20 minutes" in full(runs)
+    assert "**71.0 %, 72.0 % with flip**" in full(runs)

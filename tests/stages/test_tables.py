@@ -1,0 +1,84 @@
+"""The tables that readers see, from rows that are easy to check by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.statistics import Interval
+from stages.findings import Contrast, Prediction, row_name
+from stages.tables import contrast_table, correlation_table, difference_table, markdown, prediction_table
+
+
+def row(
+    model: str, accuracy: float, std: float | None, decoder: str = "argmax", **against: float
+) -> dict[str, Any]:
+    return {
+        "model": model,
+        "decoder": decoder,
+        "seeds": [0] if std is None else [0, 1],
+        "test.accuracy": {"mean": accuracy, "std": std, "ci95": None, **against},
+        "test.severity.human.all": {"mean": 0.25, "std": None, "ci95": None},
+    }
+
+
+def test_a_row_is_named_after_a_decoder_that_is_not_the_models_own() -> None:
+    rows = [row("a", 0.6, None), row("a", 0.6, None, "crm.word2vec")]
+    assert [row_name(one, rows) for one in rows] == ["a", "a + crm.word2vec"]
+
+
+def test_table_gives_per_cent_points_and_the_verdict() -> None:
+    variant = row("w2v", 0.64, None, difference=-0.02, low=-0.03, high=-0.01, p=0.0002, p_holm=0.0004)
+    text = markdown([row("baseline", 0.66, None), variant], "fer2013", 3589, "baseline")
+    assert "2 models, 1 seed" in text
+    assert "| baseline | 66.00 | 0.250 |  |  |" in text
+    assert "| w2v | 64.00 | 0.250 | -2.00 [-3.00, -1.00] | < 0.001 |" in text
+    assert "standard error of 0.8 points" in text
+    assert "drawn faces" not in text
+
+
+def test_table_of_drawn_faces_says_so_and_seeds_have_deviations() -> None:
+    text = markdown([row("baseline", 0.66, 0.005)], "synthetic", 210, "baseline")
+    assert "drawn faces" in text
+    assert "| baseline | 2 | 66.00 ± 0.50 |" in text
+    assert "One seed" not in text
+
+
+def test_every_test_has_its_difference_interval_and_p() -> None:
+    variant = row("w2v", 0.64, 0.01, difference=-0.02, low=-0.03, high=-0.01, p_holm=0.0004)
+    variant["test.severity.human.all"] |= {"difference": 0.0123, "low": -0.001, "high": 0.02, "p_holm": 0.07}
+    assert difference_table([row("baseline", 0.66, 0.01), variant, row("other", 0.6, None)]).splitlines() == [
+        "| model | accuracy | p | severity, human | p |",
+        "|---|--:|--:|--:|--:|",
+        "| w2v | -2.00 [-3.00, -1.00] | < 0.001 | +0.012 [-0.001, +0.020] | 0.070 |",
+        "| other |  |  |  |  |",
+    ]
+    assert difference_table([row("baseline", 0.66, None)]) == "Nothing has been compared yet."
+
+
+def test_a_contrast_names_both_models() -> None:
+    verdict = row("w2v", 0.64, None, difference=-0.02, low=-0.03, high=-0.01, p_holm=0.004) | {
+        "paired_seeds": [0, 1]
+    }
+    assert contrast_table([Contrast("w2v", "one_hot", verdict)]).splitlines()[-1] == (
+        "| w2v | one_hot | 2 | -2.00 [-3.00, -1.00] | 0.004 |"
+    )
+    assert contrast_table([]) == "Too little has been run yet."
+
+
+def test_the_prediction_is_shown_with_its_deviations() -> None:
+    shares = np.array([0.1, 0.1, 0.1, 0.2, 0.1, 0.1, 0.3])
+    measured = Prediction(
+        "w2v", 3, Interval(0.8, 0.01, 0.02), Interval(0.85, None, None), shares, shares[::-1], 0.125,
+        Interval(0.66, 0.004, 0.01),
+    )  # fmt: skip
+    lines = prediction_table([measured], "cross_entropy", Interval(0.79, 0.005, 0.01)).splitlines()
+    assert lines[0] == "Two seeds of `cross_entropy` decide alike on 79.0 ± 0.5 % of PrivateTest."
+    assert lines[-1] == "| w2v | 3 | 80.0 ± 1.0 | 85.0 | 0.125 | 66.0 ± 0.4 | 30.0 | 10.0 |"
+    assert prediction_table([], "cross_entropy", None) == "No model with the cosine loss has been run yet."
+
+
+def test_a_correlation_has_its_sign_and_p() -> None:
+    assert correlation_table([("word2vec", 0.456, 0.0312)]).splitlines()[-1] == "| word2vec | +0.46 | 0.031 |"
+    assert correlation_table([]) == "Too little has been run yet."
