@@ -22,10 +22,10 @@ repro: install ## run the whole pipeline and show its table
 	dvc repro
 	@cat reports/ablation.md
 
-SPEEDRUN := dvc exp run --temp -S 'grid.models=[baseline]' -S data.source=archive -S data.path=$(abspath $(ARCHIVE)) -S data.expect=fer2013
+SPEEDRUN := dvc exp run --temp --force -S 'grid.models=[baseline]' -S data.source=archive -S data.path=$(abspath $(ARCHIVE)) -S data.expect=fer2013
 speedrun: install ## train both recipes on FER-2013 and time them: make speedrun ARCHIVE=path/to/fer2013.tar.gz
 	@test -f '$(ARCHIVE)' || { echo 'error: say where your copy of FER-2013 is: make speedrun ARCHIVE=path/to/fer2013.tar.gz' >&2; exit 1; }
-	-dvc exp remove --quiet speedrun-fast speedrun-full 2>/dev/null
+	-@for name in speedrun-fast speedrun-full; do dvc exp remove --quiet $$name 2>/dev/null; done
 	$(SPEEDRUN) --name speedrun-fast -S recipe=fast -S 'grid.seeds=[0,1,2]'
 	$(SPEEDRUN) --name speedrun-full -S recipe=full -S 'grid.seeds=[0]' -S models.baseline.learning_rate=0.05
 	python -m stages.speedrun speedrun-fast speedrun-full

@@ -417,7 +417,9 @@ def _check_votes(params: Params) -> None:
     for name in params.grid.models:
         model = params.models[name]
         for choice in (model.targets, *model.decoders):
-            if "human" in choice.split("."):
+            # A decoder names its targets behind a dot.
+            sources = (label_targets.SOURCES.get(part) for part in choice.split("."))
+            if any(source is not None and source.uses_votes for source in sources):
                 raise UserError(
                     f"params.yaml: 'models.{name}' names {choice}, which is made of FER+ votes, but 'data.votes' is "
                     "empty: set it or take the model out of grid.models."

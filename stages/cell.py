@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 
 from pipeline import augment, checkpoint, config, files, losses, model, parallel, tracking, training
 from pipeline.data.fer import LABELS, FerData
+from pipeline.decode import DECODERS, Decoder
 from pipeline.errors import UserError
 from pipeline.labels.targets import SOURCES, Training, source_of, transformed
 from pipeline.labels.vectors import LabelVectors
@@ -90,6 +92,16 @@ def targets(name: str, seed: int) -> npt.NDArray[np.float64]:
     else:
         vectors = LabelVectors.load(label_vectors(source)).of(LABELS).astype(np.float64)
     return transformed(name, vectors, seed)
+
+
+def decoder(name: str, seed: int) -> Decoder:
+    """The decoder of that name, with the cosines of the targets it is to weigh mistakes by."""
+    rule, _, weights = name.partition(".")
+    make: Callable[..., Decoder] = DECODERS[rule]
+    if not weights:
+        return make()
+    vectors = targets(weights, seed)
+    return make(vectors @ vectors.T)
 
 
 def training_inputs(cell: Cell, params: config.Params) -> dict[str, Any]:

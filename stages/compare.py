@@ -43,15 +43,20 @@ def runs() -> tracking.Where | None:
 
 
 def log() -> None:
-    rows = read_json(TABLE)
-    with tracking.run_of(runs(), {"kind": "comparison", **tracking.context_tags("compare")}) as run:
+    log_rows(runs(), read_json(TABLE), "compare", [REPORTS])
+
+
+def log_rows(where: tracking.Where | None, rows: Sequence[Row], stage: str, paths: Sequence[Path]) -> None:
+    """A run of its own for a comparison: each row's accuracy, and the tables and figures."""
+    with tracking.run_of(where, {"kind": "comparison", **tracking.context_tags(stage)}) as run:
         run.params(
             {"models": ", ".join(dict.fromkeys(row["model"] for row in rows)), "seeds": rows[0]["seeds"]}
         )
         # MLflow takes no + in a key.
         accuracy = {row_name(row, rows).replace(" + ", "."): row["test.accuracy"]["mean"] for row in rows}
         run.metrics({name: {"accuracy": mean} for name, mean in accuracy.items()})
-        run.artifacts(REPORTS, "reports")
+        for path in paths:
+            run.artifacts(path, "reports")
 
 
 def _write_csv(path: Path, rows: Sequence[Row]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline import config, figures
 from pipeline.data.duplicates import read_twins
 from pipeline.data.fer import LABELS, SPLITS, FerData
-from pipeline.decode import DECODERS, Answer, Decoder, softmax
+from pipeline.decode import Answer, softmax
 from pipeline.explain import heat_maps
 from pipeline.files import read_json, write_csv, write_json
 from pipeline.labels.references import affective_distance, cosine_distance, human_distance
@@ -31,11 +31,11 @@ from stages.cell import (
     PREPARED,
     Cell,
     dataset_name,
+    decoder,
     label_vectors,
     load_trained,
     log_model_run,
     suffix,
-    targets,
 )
 
 EXACT = Hardware("cpu", "fp32")
@@ -130,16 +130,6 @@ def answer_of(loss: Loss, output: Tensor) -> Answer:
     scores = loss.scores(output).numpy().astype(np.float64)
     cosines = loss.cosines(output).numpy().astype(np.float64) if isinstance(loss, WithVector) else None
     return Answer(scores, softmax(scores), cosines)
-
-
-def decoder(name: str, seed: int) -> Decoder:
-    """The decoder of that name, with the cosines of the targets it is to weigh mistakes by."""
-    rule, _, weights = name.partition(".")
-    make: Callable[..., Decoder] = DECODERS[rule]
-    if not weights:
-        return make()
-    vectors = targets(weights, seed)
-    return make(vectors @ vectors.T)
 
 
 def reference_distances(data: FerData, words: Iterable[str]) -> dict[str, Floats]:

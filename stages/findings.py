@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pipeline.comparison import Row, compare
 from pipeline.data.fer import LABELS
 from pipeline.decode import Answer, CostSensitive
-from pipeline.labels.targets import SOURCES, source_of
+from pipeline.labels.targets import SOURCES, source_of, uses_seed
 from pipeline.prediction import agreement, confusion_correlation, shares, spread
 from pipeline.statistics import LEVEL, Interval, holm, interval95, paired_bootstrap
 from stages.runs import Run, entries
@@ -65,11 +65,6 @@ class Prediction:
 def first(runs: Mapping[int, Run]) -> Mapping[str, Any]:
     """The metrics of a model's first seed, for what does not depend on the seed."""
     return next(iter(runs.values())).metrics
-
-
-def is_seeded(targets: str) -> bool:
-    """Whether targets are drawn anew for every seed."""
-    return source_of(targets) == "random" or targets.endswith(".permuted")
 
 
 def is_own(row: Row, models: Models) -> bool:
@@ -167,7 +162,7 @@ def correlations(models: Models, baseline: str) -> list[tuple[str, float, float]
     """
     confusion = np.sum([run.metrics["confusion"] for run in models[baseline].values()], axis=0)
     grams = {first(runs)["targets"]: np.array(first(runs)["gram"]) for runs in models.values()}
-    grams = {name: gram for name, gram in grams.items() if spread(gram) > 1e-3 and not is_seeded(name)}
+    grams = {name: gram for name, gram in grams.items() if spread(gram) > 1e-3 and not uses_seed(name)}
     if not grams or not confusion.sum(axis=1).all():
         return []
     found = {name: confusion_correlation(gram, confusion) for name, gram in grams.items()}

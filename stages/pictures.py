@@ -10,6 +10,7 @@ import numpy as np
 from pipeline import figures
 from pipeline.comparison import Row
 from pipeline.data.fer import LABELS
+from pipeline.labels.targets import uses_seed
 from stages import findings
 from stages.findings import Models
 
@@ -53,7 +54,7 @@ def draw(models: Models, rows: Sequence[Row], baseline: str, folder: Path) -> No
     grams = {}
     for seed, run in (next(iter(runs.items())) for runs in models.values()):
         targets = run.metrics["targets"]
-        title = f"{targets}, seed {seed}" if findings.is_seeded(targets) else targets
+        title = f"{targets}, seed {seed}" if uses_seed(targets) else targets
         grams[title] = np.array(run.metrics["gram"])
     figures.grams(grams, LABELS, folder / "grams.png")
 

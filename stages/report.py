@@ -2,7 +2,7 @@
 
 Reads results/fer2013/ alone, so it needs neither the data nor a training. Every number in the text comes from
 there: pages hold blocks between `<!-- begin NAME -->` and `<!-- end NAME -->`, which are filled again; a test fails
-when a page differs from what this writes.
+when a page differs from what this writes. MLflow gets the comparison as a run named `study`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline import config
+from pipeline import config, tracking
 from pipeline.comparison import compare
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
-from pipeline.files import read_json, write_csv, write_json, write_text
+from pipeline.files import read_json, sha256, write_csv, write_json, write_text
 from stages import findings, pictures, run_stage, search, sentences, speedrun
+from stages.compare import log_rows
 from stages.findings import Models, Prediction
 from stages.runs import Run, entries
 from stages.tables import (
@@ -96,6 +97,10 @@ def main() -> None:
         blocks |= {name: gallery(figures, page) for name, figures in GALLERIES.items()}
         write_text(page, fill(page.read_text(encoding="utf-8"), blocks, page))
         print(page)
+    content = sha256(STUDY / "ablation.json")[:12]
+    where = tracking.Where(STUDY.name, "study", f"study-{content}", content)
+    tables = [STUDY / name for name in ("ablation.json", "ablation.md", "prediction.csv")]
+    log_rows(where, rows, "report", [*tables, *sorted(STUDY.glob("*.png"))])
 
 
 def gallery(figures: Mapping[str, str], page: Path) -> str:

@@ -2,7 +2,8 @@
 
 Reads the baseline's finished trainings from the workspace, or from DVC experiments by their names, and keeps
 in results/<data set>/speedrun.json when PublicTest first passed each threshold: a list of runs, one per
-recipe and seed, where a new run replaces an older one. Beside it, the curves as a figure.
+recipe and seed, where a new run replaces an older one and all that had other settings. Beside it, the curves as a
+figure.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def main(*experiments: str) -> None:
         params = config.parse(read("params.yaml"))
         for seed in params.grid.seeds:
             run = describe(Cell(params.compare.baseline, seed), read)
+            kept = {key: old for key, old in kept.items() if not outdated(old, run)}
             kept[run["recipe"], run["seed"]] = run
     runs = [kept[key] for key in sorted(kept)]
     write_json(file, runs)
@@ -64,6 +66,11 @@ def reader(experiment: str | None) -> Callable[[str], str]:
     return read
 
 
+def outdated(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether a run was trained with what its recipe no longer is."""
+    return bool(old["recipe"] == new["recipe"] and old["settings"] != new["settings"])
+
+
 def describe(cell: Cell, read: Callable[[str], str]) -> dict[str, Any]:
     """One run: what it reached, what it cost, and both when it first passed each threshold."""
     model = json.loads(read((cell.models / "model.json").as_posix()))
@@ -76,9 +83,11 @@ def describe(cell: Cell, read: Callable[[str], str]) -> dict[str, Any]:
         f"{threshold:.2f}": next((epoch for epoch, value in enumerate(accuracy) if value > threshold), None)
         for threshold in THRESHOLDS
     }
+    settings = model["settings"]
     return {
-        "recipe": model["settings"]["recipe"]["name"],
+        "recipe": settings["recipe"]["name"],
         "seed": cell.seed,
+        "settings": {"learning_rate": settings["model"]["learning_rate"], "recipe": settings["recipe"]},
         "val_accuracy": metrics["val"]["accuracy"],
         "test_accuracy": metrics["test"]["accuracy"],
         "test_accuracy_flip": metrics["test"]["accuracy_flip"],

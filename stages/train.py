@@ -45,6 +45,8 @@ def train_cell(cell: Cell, group: Group) -> None:
 
     machine.set_up(hardware, cell.seed)
     targets = cells.targets(settings.targets, cell.seed)
+    for name in settings.decoders:
+        cells.decoder(name, cell.seed)  # what cannot be made is said now, not after the training
     loss = make_loss(settings.loss, settings.options, targets, hardware.device)
     mean, std = training.grey_levels()
     description: dict[str, Any] = {

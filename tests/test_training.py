@@ -284,8 +284,8 @@ class Derailing(Interrupting):
 
 def test_weights_that_the_last_step_of_an_epoch_breaks_are_not_kept(tmp_path: Path) -> None:
     batches = len(TRAINING.labels) // RECIPE.batch_size
-    with pytest.raises(UserError, match=rf"no longer a number since batch {batches} of epoch 0"):
-        Outcome(tmp_path, loss=Derailing(batches))
+    with pytest.raises(UserError, match=rf"no longer a number since batch {batches} of epoch 1"):
+        Outcome(tmp_path, loss=Derailing(2 * batches))
     assert_same(Outcome(tmp_path / "whole"), Outcome(tmp_path, network=fresh(seed=5)))
 
 

@@ -78,11 +78,23 @@ def human(training: Training) -> Floats:
     return unit(means, "human")
 
 
-SOURCES: dict[str, Callable[[Training], Floats]] = {
-    "one_hot": one_hot,
-    "random": random,
-    "affective": affective,
-    "human": human,
+@dataclass(frozen=True)
+class Source:
+    """How targets are made of no words, and what they depend on beside the labels' names."""
+
+    make: Callable[[Training], Floats]
+    uses_seed: bool = False
+    uses_votes: bool = False
+
+    def __call__(self, training: Training) -> Floats:
+        return self.make(training)
+
+
+SOURCES = {
+    "one_hot": Source(one_hot),
+    "random": Source(random, uses_seed=True),
+    "affective": Source(affective),
+    "human": Source(human, uses_votes=True),
 }
 """Targets that are made of no words, by the names that `models.<name>.targets` may use."""
 
@@ -128,10 +140,19 @@ def source_of(name: str) -> str:
     return name.partition(".")[0]
 
 
+def uses_seed(name: str) -> bool:
+    """Whether the targets of that name are others for every seed of the run."""
+    source, _, transform = name.partition(".")
+    return transform == "permuted" or (source in SOURCES and SOURCES[source].uses_seed)
+
+
 def transformed(name: str, vectors: Floats, seed: int) -> Floats:
     """The targets of that name from the vectors of its source. Raises UserError if they cannot be made."""
     transform = name.partition(".")[2]
-    return TRANSFORMS[transform](vectors, seed) if transform else vectors
+    try:
+        return TRANSFORMS[transform](vectors, seed) if transform else vectors
+    except UserError as error:
+        raise UserError(f"The targets '{name}' cannot be made. {error}") from None
 
 
 def names(words: Iterable[str]) -> list[str]:

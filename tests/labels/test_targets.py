@@ -20,6 +20,7 @@ from pipeline.labels.targets import (
     source_of,
     transformed,
     unit,
+    uses_seed,
     vectors_of_gram,
 )
 
@@ -47,15 +48,22 @@ def test_sources_are_unit_vectors_that_repeat(name: str) -> None:
     np.testing.assert_array_equal(vectors, SOURCES[name](training()))
 
 
-def test_only_random_depends_on_the_seed_and_only_human_on_the_images() -> None:
-    data = training()
-    others = replace(data, labels=data.labels[::-1].copy(), votes=data.votes[::-1].copy())
-    for name, source in SOURCES.items():
-        again = source(replace(data, seed=1))
-        assert np.array_equal(source(data), again) == (name != "random")
-        if name != "human":
-            np.testing.assert_array_equal(source(data), source(others))
-            np.testing.assert_array_equal(source(data), source(replace(data, votes=None)))
+@pytest.mark.parametrize("name", SOURCES)
+def test_sources_depend_on_what_they_say_they_do(name: str) -> None:
+    data, source = training(), SOURCES[name]
+    assert data.votes is not None
+    others = replace(data, votes=data.votes[::-1].copy())
+    again = source(replace(data, seed=1))
+    assert source.uses_seed == uses_seed(name)
+    assert np.array_equal(source(data), again) != source.uses_seed
+    assert np.array_equal(source(data), source(others)) != source.uses_votes
+    if not source.uses_votes:
+        np.testing.assert_array_equal(source(data), source(replace(data, votes=None)))
+
+
+def test_permuted_targets_use_the_seed() -> None:
+    assert uses_seed("word2vec.permuted")
+    assert not uses_seed("word2vec.centred")
 
 
 def test_every_name_is_a_source_or_a_change_of_one() -> None:

@@ -90,6 +90,7 @@ def test_the_committed_pages_are_what_the_committed_runs_give(
     for name in ("params.yaml", "speedrun.json", "learning_rates.json"):
         shutil.copyfile(ROOT / report.STUDY / name, tmp_path / report.STUDY / name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FER_TRACKING", "off")
     report.main()
     for file in written:
         assert (tmp_path / file).read_text() == (ROOT / file).read_text(), f"{file}: run `make report`"

@@ -19,7 +19,7 @@ pipeline = pytest.mark.xdist_group("pipeline")
 
 FILES: dict[str, Any] = {
     "models/baseline-3/model.json": {
-        "settings": {"recipe": {"name": "fast"}},
+        "settings": {"recipe": {"name": "fast", "epochs": 3}, "model": {"learning_rate": 0.1}, "seed": 3},
         "epoch_seconds": [10.0, 20.0, 30.5],
         "epoch_flop": [100, 100, 300],
         "machine": {"processor": "Example 1"},
@@ -39,7 +39,9 @@ def read(path: str) -> str:
 def test_a_threshold_is_passed_at_the_end_of_the_first_epoch_above_it() -> None:
     run = describe(Cell("baseline", 3), read)
     assert run == {
-        "recipe": "fast", "seed": 3, "val_accuracy": 0.69, "test_accuracy": 0.7, "test_accuracy_flip": 0.71,
+        "recipe": "fast", "seed": 3,
+        "settings": {"learning_rate": 0.1, "recipe": {"name": "fast", "epochs": 3}},
+        "val_accuracy": 0.69, "test_accuracy": 0.7, "test_accuracy_flip": 0.71,
         "training_seconds": 60.5, "epochs": 3, "flop": 500,
         "thresholds": {
             "0.60": {"seconds": 30.0, "epochs": 2, "flop": 200},
@@ -83,6 +85,9 @@ def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone
     assert runs[0] == run  # it stays
     clone.stage("speedrun", "speedrun-full")
     assert json.loads(file.read_text()) == runs  # a run replaces itself
+    file.write_text(json.dumps([runs[0] | {"seed": 5, "settings": {"learning_rate": 7.0}}, *runs]))
+    clone.stage("speedrun")
+    assert json.loads(file.read_text()) == runs  # and all of its recipe that had other settings
 
     missing = clone.stage("speedrun", "no-such-experiment", expect=1)
     assert missing.stderr.startswith("error: ")
