@@ -84,9 +84,11 @@ def settings_of(name: str, epochs: int, params: config.Params) -> Trial:
 
 
 def accuracies(file: Path, name: str, epochs: int, params: config.Params) -> dict[float, float]:
-    """Accuracy by learning rate of the trials that are kept of one model and length."""
+    """Accuracy by learning rate of the trials that are kept of one model and length, at rates of this search."""
     settings = settings_of(name, epochs, params)
-    return {run["learning_rate"]: accuracy(run) for run in kept(file) if settings.items() <= run.items()}
+    rates = {rate_at(step, params.search) for step in range(-STEPS, STEPS + 1)}
+    trials = [run for run in kept(file) if settings.items() <= run.items()]
+    return {run["learning_rate"]: accuracy(run) for run in trials if run["learning_rate"] in rates}
 
 
 def comparable(trials: Sequence[Trial], params: config.Params) -> list[Trial]:
@@ -115,7 +117,6 @@ def following(found: Mapping[float, float], search: config.SearchParams) -> floa
     Rates are start * factor^n, rounded to two digits so that they can be read; the smaller neighbour comes first.
     """
     steps = {rate_at(step, search): step for step in range(-STEPS, STEPS + 1)}
-    found = {rate: accuracy for rate, accuracy in found.items() if rate in steps}
     if len(found) >= search.trials:
         return None
     if not found:

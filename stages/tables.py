@@ -59,7 +59,7 @@ def markdown(rows: Sequence[Row], dataset: str, images: int, baseline: str) -> s
     standard_error = 100 * (best * (1 - best) / images) ** 0.5
     if counts[0] == 1:
         lines += [
-            "One seed: no deviation between seeds, and the test compares these two networks, not their recipes. "
+            "A row with one seed has no deviation, and its test compares two networks, not their recipes. "
             f"The best accuracy here has a binomial standard error of {standard_error:.1f} points.",
             "",
         ]

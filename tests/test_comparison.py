@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.comparison import PAIRED, Entry, compare
 from pipeline.errors import UserError
-from pipeline.statistics import Difference, mcnemar, minimum_detectable_difference
+from pipeline.statistics import Difference, mcnemar, minimum_detectable_difference, paired_t
 
 IMAGES = 400
 
@@ -112,3 +112,34 @@ def test_entries_about_other_images_are_refused() -> None:
 def test_entries_without_a_common_seed_are_refused() -> None:
     with pytest.raises(UserError, match="other shares no seed with baseline"):
         compare([entry("baseline", [0], 0.7), entry("other", [1], 0.7)], 200)
+
+
+def test_severity_is_compared_seed_by_seed() -> None:
+    def severe(model: str, values: dict[int, float]) -> Entry:
+        made = entry(model, list(values), 0.7)
+        metrics = {
+            seed: {
+                **made.metrics[seed],
+                "test": {**made.metrics[seed]["test"], "severity": {"human": {"all": value}}},
+            }
+            for seed, value in values.items()
+        }
+        return replace(made, metrics=metrics)
+
+    baseline = severe("baseline", {0: 0.20, 1: 0.21, 2: 0.22})
+    rows = compare(
+        [
+            baseline,
+            severe("a", {0: 0.25, 1: 0.27, 5: 0.9}),
+            severe("b", {0: 0.3}),
+            severe("c", {0: 0.2, 1: 0.21, 2: 0.22}),
+        ],
+        200,
+    )
+    found = [row["test.severity.human.all"] for row in rows]
+    assert found[1]["difference"] == pytest.approx(0.055)
+    assert found[1]["p"] == pytest.approx(paired_t([0.25, 0.27], [0.20, 0.21]).p)
+    assert found[1]["p_holm"] == pytest.approx(2 * found[1]["p"])  # of two: one seed has no test
+    assert "difference" not in found[0]
+    assert "difference" not in found[2]
+    assert found[3]["p"] == 1

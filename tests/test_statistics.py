@@ -14,6 +14,7 @@ from pipeline.statistics import (
     mcnemar,
     minimum_detectable_difference,
     paired_bootstrap,
+    paired_t,
 )
 
 PER_POINT = 1 / 29.7
@@ -56,11 +57,24 @@ def test_bootstrap_rejects_five_per_cent_when_nothing_differs():
 def test_bootstrap_allows_for_seeds_that_differ():
     """Images alone would reject in 22 to 24 % of these cases."""
     assert rejection_rate(200, 400, seeds=3, images=3589, seed_points=0.8) <= 0.09
+    assert rejection_rate(200, 400, seeds=5, images=3589, seed_points=0.8) <= 0.09
 
 
 def test_bootstrap_finds_two_points():
     assert rejection_rate(40, 1000, seeds=1, images=3589, points=2.0) >= 0.6
     assert rejection_rate(40, 1000, seeds=3, images=3589, points=2.0) >= 0.8
+
+
+def test_bootstrap_finds_two_points_among_many_rows():
+    """Holm asks most of a row where no other differs: p times their number."""
+    rng = np.random.default_rng(8)
+    p = [
+        paired_bootstrap(
+            *two_models(rng, seeds=3, images=3589, points=2.0, seed_points=0.4), resamples=2000
+        ).p
+        for _ in range(40)
+    ]
+    assert np.mean([holm([value, *[0.5] * 23])[0] <= 0.05 for value in p]) >= 0.5
 
 
 def test_bootstrap_of_images_matches_drawing_them_one_by_one():
@@ -230,3 +244,29 @@ def test_minimum_detectable_difference_is_found_in_about_80_of_100_cases(seed_po
         paired_bootstrap(*two_models(rng, seeds, images, 100 * limit, seed_points), 300).p for _ in range(100)
     ]
     assert 0.65 < np.mean(np.array(p) <= 0.05) < 0.95
+
+
+def test_paired_t_is_the_textbook_one():
+    a, b = [0.21, 0.24, 0.20], [0.19, 0.20, 0.19]
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    mean = sum(differences) / 3
+    std = math.sqrt(sum((d - mean) ** 2 for d in differences) / 2)
+    half = 4.302652729911275 * std / math.sqrt(3)  # t(.975) with two degrees of freedom
+    found = paired_t(a, b)
+    assert found[:3] == pytest.approx((mean, mean - half, mean + half))
+    t = mean / (std / math.sqrt(3))
+    assert found.p == pytest.approx(1 - t / math.sqrt(2 + t * t))  # the distribution function for two degrees
+    assert paired_t(b, a) == pytest.approx((-found.mean, -found.high, -found.low, found.p))
+
+
+def test_paired_t_of_equal_seeds_finds_nothing_and_needs_two():
+    assert paired_t([0.2, 0.3], [0.2, 0.3]) == (0.0, 0.0, 0.0, 1.0)
+    for a, b in (([0.2], [0.1]), ([0.2, 0.1], [0.1])):
+        with pytest.raises(ValueError, match="at least 2"):
+            paired_t(a, b)
+
+
+def test_paired_t_rejects_five_per_cent_when_nothing_differs():
+    rng = np.random.default_rng(5)
+    p = [paired_t(*rng.normal(size=(2, 3))).p for _ in range(1000)]
+    assert 0.03 <= np.mean(np.array(p) <= 0.05) <= 0.07

@@ -180,7 +180,7 @@ def test_the_rates_in_params_are_the_winners_of_the_committed_search() -> None:
     trials = search.comparable(search.kept(root / "results/fer2013/learning_rates.json"), params)
     if not trials:
         pytest.skip("no search is committed yet")
-    searched = {kind(params.models[name]): name for name in (run["model"] for run in trials)}
+    searched = {kind(params.models[name]): name for name in reversed([run["model"] for run in trials])}
     for name, model in params.models.items():
         if kind(model) in searched:
             assert model.learning_rate == best(trials, searched[kind(model)]), name

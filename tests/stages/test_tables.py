@@ -42,7 +42,7 @@ def test_table_of_drawn_faces_says_so_and_seeds_have_deviations() -> None:
     text = markdown([row("baseline", 0.66, 0.005)], "synthetic", 210, "baseline")
     assert "drawn faces" in text
     assert "| baseline | 2 | 66.00 ± 0.50 |" in text
-    assert "One seed" not in text
+    assert "one seed" not in text
 
 
 def test_every_test_has_its_difference_interval_and_p() -> None:
