@@ -76,9 +76,10 @@ def published_row(system: Published) -> list[str]:
 def our_row(run: Run) -> list[str]:
     accuracies = [f"{100 * run[name]:.2f}" for name in ("test_accuracy", "test_accuracy_flip")]
     per_image = run["flop"] / run["epochs"] / FER2013 / 1e6
+    sizes = sorted({run["settings"]["recipe"]["sizes"][0], run["settings"]["recipe"]["sizes"][-1]})
     return [
         f"ours, {run['recipe']}, seed {run['seed']}", *accuracies, f"{run['flop']:.1e}", f"{per_image:,.0f}",
-        "1", str(run["epochs"]), "PublicTest", "nothing",
+        f"1 x {' to '.join(map(str, sizes))}", str(run["epochs"]), "PublicTest", "nothing",
     ]  # fmt: skip
 
 

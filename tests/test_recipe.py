@@ -1,0 +1,78 @@
+"""The ablation of the recipes: every change is possible, and the page says what the runs say."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from benchmarks.recipe import VARIANTS, change, report
+from pipeline import config
+
+ROOT = Path(__file__).parents[1]
+PARAMS = config.load(ROOT / "params.yaml")
+BASELINE = PARAMS.model("baseline")
+
+
+@pytest.mark.parametrize("recipe", PARAMS.recipes)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_a_possible_recipe(name: str, recipe: str) -> None:
+    changed, model = change(PARAMS.recipes[recipe], BASELINE, VARIANTS[name])
+    assert [rule for _, holds, rule in changed.rules() if not holds] == []
+    assert model.learning_rate > 0
+
+
+def test_every_variant_changes_one_of_the_recipes() -> None:
+    for name, changes in VARIANTS.items():
+        changed = [
+            change(recipe, BASELINE, changes) != (recipe, BASELINE) for recipe in PARAMS.recipes.values()
+        ]
+        assert any(changed) == bool(changes), name
+
+
+def test_factors_multiply_and_values_replace() -> None:
+    fast = PARAMS.recipes["fast"]
+    changed, model = change(
+        fast,
+        BASELINE,
+        {"widths": 0.5, "epochs": 0.5, "sizes": [36, 48], "augment.cutout": 0.3, "learning_rate": 2.0},
+    )
+    assert changed.widths == tuple(width // 2 for width in fast.widths)
+    assert (changed.epochs, changed.sizes, changed.augment.cutout) == (fast.epochs // 2, (36, 48), 0.3)
+    assert changed.augment.zoom == fast.augment.zoom
+    assert model.learning_rate == 2 * BASELINE.learning_rate
+
+
+def test_the_table_has_means_and_differences_from_the_unchanged_recipe() -> None:
+    runs = [
+        {"variant": name, "val_accuracy": accuracy, "core_seconds": 120.0, "flop": 5e13}
+        for name, accuracy in (
+            ("the recipe", 0.62),
+            ("the recipe", 0.64),
+            ("batch 32", 0.65),
+            ("batch 32", None),
+        )
+    ]
+    assert [re.sub(r" +", " ", line) for line in report(runs).splitlines()[2:]] == [
+        "| the recipe | 63.00 | +0.00 | 62.00, 64.00 | 2.0 | 5.0e+13 |",
+        "| batch 32 | 32.50 | -30.50 | 65.00, 0.00 | 2.0 | 5.0e+13 |",
+    ]
+
+
+def test_the_page_has_the_accuracies_of_the_committed_runs() -> None:
+    found: dict[str, dict[int, float]] = {}
+    for run in json.loads((ROOT / "results/fer2013/recipe.json").read_text()):
+        if run["settings"]["recipe"]["epochs"] == 8:
+            found.setdefault(run["variant"], {})[run["seed"]] = round(100 * run["val_accuracy"], 2)
+    wanted = sorted(
+        [f"{statistics.mean(seeds.values()):.1f}", *(f"{seeds[seed]:.2f}" for seed in (0, 1))]
+        for seeds in found.values()
+    )
+    page = (ROOT / "docs/recipe.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| [^|]+ \| (\d\d\.\d\d) \| [-+.\d]* *\| (\d\d\.\d\d), (\d\d\.\d\d) \|", page, re.MULTILINE
+    )
+    assert sorted([f"{float(mean):.1f}", first, second] for mean, first, second in rows) == wanted
