@@ -82,6 +82,8 @@ def choose(wishes: MachineParams, cache: Path) -> Hardware:
     most = torch.get_num_threads()
     if torch.cuda.is_available():
         bf16 = wishes.precision != "fp32" and torch.cuda.is_bf16_supported(including_emulation=False)
+        if wishes.precision == "bf16" and not bf16:
+            _warn("This GPU has no bf16: machine.precision is fp32 instead.")
         contiguous = wishes.memory_format == "contiguous"
         return Hardware(
             "cuda",

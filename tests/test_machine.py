@@ -352,6 +352,17 @@ def test_a_gpu_is_used_and_asked_what_it_has(
     assert not cache.exists()
 
 
+@pytest.mark.parametrize(("precision", "said"), [("bf16", 1), ("auto", 0), ("fp32", 0)])
+def test_a_gpu_without_bf16_says_so_where_it_was_wished_for(
+    cache: Path, gpu: SimpleNamespace, caplog: pytest.LogCaptureFixture, precision: str, said: int
+) -> None:
+    gpu.bf16 = False
+    assert choose(replace(AUTO, precision=precision), cache).precision == "fp32"
+    assert [record.message for record in caplog.records] == said * [
+        "This GPU has no bf16: machine.precision is fp32 instead."
+    ]
+
+
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize(
     ("precision", "layout"), [*product(["fp32", "bf16"], ["channels_last", "contiguous"])]
