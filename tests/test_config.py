@@ -15,6 +15,7 @@ import yaml
 
 from pipeline import config
 from pipeline.data.fer import LABELS
+from pipeline.decode import DECODERS
 from pipeline.errors import UserError
 from pipeline.labels.targets import SOURCES, names
 from pipeline.losses import LOSSES, WithVector
@@ -171,7 +172,7 @@ def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, key: str, wrong: Any
         ("models.baseline.decoders", "argmax", "a list, not 'argmax'"),
         ("models.baseline.decoders", [], "a list with at least one entry, not []"),
         ("models.baseline.decoders", ["argmax", "crm.human", "argmax"], "a list without repeats"),
-        ("models.baseline.decoders", ["argmax", "max"], "one of argmax, nearest, crm, not 'max'"),
+        ("models.baseline.decoders", ["argmax", "max"], f"one of {', '.join(DECODERS)}, not 'max'"),
         ("models.baseline.learning_rate", 0, "above 0"),
         ("models.baseline.learning_rate", -0.1, "above 0"),
         ("models.baseline.learning_rate", float("inf"), "a finite number"),

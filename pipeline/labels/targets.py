@@ -90,7 +90,7 @@ class Source:
         return self.make(training)
 
 
-SOURCES = {
+SOURCES: dict[str, Source] = {
     "one_hot": Source(one_hot),
     "random": Source(random, uses_seed=True),
     "affective": Source(affective),
