@@ -29,7 +29,7 @@ from pipeline.data.fer import LABELS, SPLITS, USAGES, FerData
 from pipeline.errors import UserError
 from pipeline.machine import Hardware
 from pipeline.training import predict
-from stages.cell import Cell, load_trained
+from stages.cell import load_trained
 
 INSTALL = (
     "pip install tensorflow-cpu 'opencv-python-headless<5' requests pillow 'setuptools<81', "
@@ -52,9 +52,8 @@ class Classifier(Protocol):
 class Ours:
     """A trained model in fp32, as evaluated by the pipeline: one view, no mirror image."""
 
-    def __init__(self, key: str, images: Images) -> None:
-        model, _, seed = key.rpartition("-")
-        self.network, self.loss = load_trained(Cell.parse(model, seed))
+    def __init__(self, folder: Path, images: Images) -> None:
+        self.network, self.loss = load_trained(folder)
         self.hardware, self.images = Hardware("cpu", "fp32"), images
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -105,7 +104,7 @@ def theirs(python: str, kind: str, images: Path) -> Iterator[Theirs]:
             yield Theirs(python, cast(IO[str], process.stdin), cast(IO[str], process.stdout), errors)
 
 
-def compare(python: str, keys: Sequence[str], prepared: Path, rounds: int, limit: int | None) -> None:
+def compare(python: str, folders: Sequence[Path], prepared: Path, rounds: int, limit: int | None) -> None:
     """Print accuracy and macro-F1 on each split (its first `limit` images), then latency and throughput."""
     data = FerData.load(prepared)
     rows = [data.rows(split)[:limit] for split in SPLITS]
@@ -120,7 +119,7 @@ def compare(python: str, keys: Sequence[str], prepared: Path, rounds: int, limit
             name: stack.enter_context(theirs(python, kind, file))
             for kind, name in {"tflite": "fer, TensorFlow Lite", "keras": "fer, Keras"}.items()
         }
-        models = {key: Ours(key, images) for key in keys}
+        models = {folder.as_posix(): Ours(folder, images) for folder in folders}
         classifiers: dict[str, Classifier] = {**packages, **models}
         print(header("scikit-learn"))
         versions = next(iter(packages.values())).versions

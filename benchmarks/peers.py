@@ -192,7 +192,7 @@ def main() -> None:
     command.add_argument("--runs", type=Path, default=RESULTS / "speedrun.json", help="our runs")
     command.add_argument("--to", type=Path, default=RESULTS / "accuracy_per_flop.png")
     command = commands.add_parser("package", help="the package fer against trained models")
-    command.add_argument("models", nargs="*", help="models and seeds, such as baseline-0")
+    command.add_argument("models", nargs="*", type=Path, help="folders such as models/baseline-0")
     command.add_argument("--python", required=True, help="a Python that has fer")
     command.add_argument("--data", type=Path, default=Path("data/prepared"))
     command.add_argument("--rounds", type=int, default=3)

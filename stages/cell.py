@@ -218,7 +218,7 @@ def log_evaluation(run: tracking.Run, cell: Cell) -> None:
     run.artifacts(cell.metrics, "evaluation")
     run.artifacts(cell.predictions, "evaluation")
     run.artifacts(cell.figures, "figures")
-    network, loss = load_trained(cell)
+    network, loss = load_trained(cell.models)
     images = np.load(PREPARED / "images.npy", mmap_mode="r", allow_pickle=False)
     example = np.array(images[:2, None], dtype=np.float32)
     run.model(model.Classifier(network, loss.scores).eval(), example)
@@ -241,9 +241,9 @@ def log_model_run(cell: Cell, stage: str) -> None:
         log_evaluation(run, cell)
 
 
-def load_trained(cell: Cell) -> tuple[model.FerNet, losses.Loss]:
-    """The network of a trained cell, ready to predict, and the loss that gives its output a meaning."""
-    network, facts = model.load_model(cell.models)
+def load_trained(folder: Path) -> tuple[model.FerNet, losses.Loss]:
+    """The network that train wrote there, ready to predict, and the loss that gives its output a meaning."""
+    network, facts = model.load_model(folder)
     loss = facts["loss"]
-    vectors = targets(loss["targets"], cell.seed)
+    vectors = targets(loss["targets"], facts["settings"]["seed"])
     return network, losses.make_loss(loss["name"], loss["options"], vectors)

@@ -48,7 +48,7 @@ Floats = npt.NDArray[np.float64]
 def main(model: str, seed: str) -> None:
     params, cell = config.load(), Cell.parse(model, seed)
     settings = params.model(model)
-    network, loss = load_trained(cell)
+    network, loss = load_trained(cell.models)
     data = FerData.load(PREPARED)
     rows = np.concatenate([data.rows("val"), data.rows("test")])
     pixels, actual = torch.from_numpy(data.images[rows])[:, None], data.labels[rows].astype(np.int64)

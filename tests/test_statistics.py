@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.power import two_models
 from pipeline.statistics import (
     Difference,
     holm,
@@ -16,25 +17,6 @@ from pipeline.statistics import (
     paired_bootstrap,
     paired_t,
 )
-
-PER_POINT = 1 / 29.7
-"""Shift of `two_models`' scores that moves accuracy by one point, where it is about 70 %."""
-
-
-def two_models(rng, seeds, images, points=0.0, seed_points=0.0):
-    """Right or wrong [seeds, images] for two recipes with 70 % accuracy that disagree on 20 % of images.
-
-    An image is right where difficulty + recipe's taste + run's noise + seed's luck exceeds zero. `points`: by
-    how much the first recipe is better. `seed_points`: standard deviation of the seeds' true accuracy.
-    """
-    difficulty = rng.normal(0.62, 1.0, images)
-    right = []
-    for better in (points, 0.0):
-        taste = rng.normal(0, 0.25, images)
-        luck = rng.normal(0, 1, (seeds, 1)) * seed_points
-        noise = rng.normal(0, 0.55, (seeds, images))
-        right.append(difficulty + taste + noise + (luck + better) * PER_POINT > 0)
-    return right
 
 
 def rejection_rate(simulations, resamples, **model):
