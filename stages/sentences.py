@@ -11,12 +11,15 @@ from stages.findings import Models, row_name
 from stages.runs import Run
 from stages.tables import p_value, points
 
+ENOUGH = 3
+"""Seeds from which a row is judged: with fewer the test is about networks, not recipes (docs/benchmarks.md)."""
+
 
 def answer(rows: Sequence[Row], models: Models) -> str:
     """The study's answer: what the best loss on label words does, what all do, whether mistakes get milder."""
-    words = [row for row in rows if findings.is_word_loss(row, models)]
+    words = [row for row in rows if findings.is_word_loss(row, models) and len(row["paired_seeds"]) >= ENOUGH]
     if not words:
-        return "**No loss on label words has been run yet.**"
+        return f"**No loss on label words has been run with {ENOUGH} seeds yet: there is no answer.**"
     best, count = findings.best_of(words), len(words)
     outcome = {1: "it helps", 0: "no difference is shown", -1: "it does harm"}[findings.verdict(best)]
     lines = [

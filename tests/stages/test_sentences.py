@@ -17,7 +17,7 @@ def row(model: str, difference: float | None, p: float = 0.5, severity: float = 
         }  # fmt: skip
 
     return {
-        "model": model, "decoder": "argmax", "seeds": [0], "paired_seeds": [1, 2],
+        "model": model, "decoder": "argmax", "seeds": [0, 1, 2], "paired_seeds": [0, 1, 2],
         "val.accuracy": {"mean": 0.7}, "test.accuracy": {"mean": 0.7, **against(difference)},
         SEVERITY: {"mean": 0.2, **against(None if difference is None else severity)},
     }  # fmt: skip
@@ -32,7 +32,7 @@ def test_a_loss_that_the_test_does_not_confirm_is_not_called_better() -> None:
     assert told(0.012, 0.06) == (
         "**The best of 1 loss on label words, `w2v_cosine` (chosen on PublicTest), differs from `cross_entropy` "
         "(cross-entropy) by +1.20 points on PrivateTest (95 % interval +0.20 to +2.20, Holm-corrected p 0.060, "
-        "2 seeds): no difference is shown.** Of all 1, 0 are more accurate and 0 less accurate than it by that test. "
+        "3 seeds): no difference is shown.** Of all 1, 0 are more accurate and 0 less accurate than it by that test. "
         "Under the human distance between emotions the decisions of 0 are less severe on the whole, those of 0 more."
     )
 
@@ -58,8 +58,17 @@ def test_the_baseline_is_named_with_its_options() -> None:
 
 def test_controls_are_no_losses_on_label_words() -> None:
     rows = [row("cross_entropy", None), row("cosine_one_hot", 0.05, 0.001), row("w2v_permuted", 0.05, 0.001)]
-    assert answer(rows, study()) == "**No loss on label words has been run yet.**"
+    assert (
+        answer(rows, study())
+        == "**No loss on label words has been run with 3 seeds yet: there is no answer.**"
+    )
     assert detectable(rows, study()) == "Nothing has been compared yet."
+
+
+def test_fewer_than_three_seeds_are_no_answer() -> None:
+    few = row("w2v_cosine", -0.03, 0.001) | {"paired_seeds": [0, 1]}
+    assert "there is no answer" in answer([row("cross_entropy", None), few], study())
+    assert "differs" in answer([row("cross_entropy", None), few | {"paired_seeds": [0, 1, 2]}], study())
 
 
 def test_what_could_have_been_missed_is_said() -> None:
