@@ -92,7 +92,7 @@ def test_second_repro_runs_nothing(finished: Clone) -> None:
 
 def test_editing_a_variant_runs_that_variant_only(finished: Clone, tmp_path: Path) -> None:
     clone = finished.copy(tmp_path / "fer")
-    clone.set({"models.w2v_cosine.learning_rate": 0.3})
+    clone.set({"models.w2v_cosine.learning_rate": 0.123})
     ran = stages_run(clone.dvc("repro"))
     assert ran == ["train@w2v_cosine-0", "evaluate@w2v_cosine-0", "compare"]
     changed = clone.dvc("params", "diff")

@@ -24,7 +24,7 @@ def test_a_study_keeps_every_cell_and_goes_on_where_it_was_stopped(finished: Clo
     }
     kept = (runs / "baseline-0.npz").read_bytes()
 
-    clone.set({"models.w2v_cosine.learning_rate": 0.3})
+    clone.set({"models.w2v_cosine.learning_rate": 0.123})
     again = clone.stage("study", "--seeds", "0", "--workers", "1").stdout
     assert "1 of 2 cells are kept" in again
     assert "w2v_cosine-0: kept after" in again
