@@ -2,9 +2,9 @@
 
 Every model that is searched has the same budget. First `search.trials` short trainings of `search.epochs` epochs: the
 first rate is `search.start`; then neighbours of the best rate so far, `search.factor` times smaller and larger, until
-both are worse or the budget is spent. Short trainings favour small rates, so the `search.finalists` best rates are then
-trained at full length, and the more accurate one wins. Models that train `ALIKE` share a rate, and the first
-of them under `models:` is searched (or the models named). Every trial is kept in
+both are worse or the budget is spent. Short trainings do not always rank rates as whole ones do, so the
+`search.finalists` best rates are then trained at full length, and the more accurate one wins. Models that train
+`ALIKE` share a rate, and the first of them under `models:` is searched (or the models named). Every trial is kept in
 results/<data set>/learning_rates.json, so a search that was interrupted goes on, and two may run side by side with
 different models. The winners are written into params.yaml by hand; a test compares the two.
 """

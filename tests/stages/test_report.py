@@ -90,8 +90,15 @@ def test_the_committed_pages_are_what_the_committed_runs_give(
     for name in ("params.yaml", "speedrun.json", "learning_rates.json"):
         shutil.copyfile(ROOT / report.STUDY / name, tmp_path / report.STUDY / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FER_TRACKING", "off")
+    logged: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(report, "log_rows", lambda *arguments: logged.append(arguments))
     report.main()
+    ((where, rows, _, paths),) = logged  # MLflow's run of the study
+    assert (where.experiment, where.name) == ("fer2013", "study")
+    assert rows == json.loads((report.STUDY / "ablation.json").read_text())
+    assert {report.STUDY / "ablation.md", report.STUDY / "accuracy.png"} <= {
+        path for path in paths if path.exists()
+    }
     for file in written:
         assert (tmp_path / file).read_text() == (ROOT / file).read_text(), f"{file}: run `make report`"
 
