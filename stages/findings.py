@@ -127,8 +127,9 @@ def predictions(models: Models, posterior: str) -> list[Prediction]:
         pairs = [(runs[seed], models[posterior][seed]) for seed in shared]
         grams = [np.array(run.metrics["gram"]) for run, _ in pairs]
         mine = [run.predicted[run.decoders[0]][run.test] for run, _ in pairs]
-        theirs = [base.predicted[base.decoders[0]][base.test] for _, base in pairs]
         posteriors = [base.probabilities[base.test].astype(np.float64) for _, base in pairs]
+        # Of the same rounded p as below, not as stored: equal cosines must give equal agreements.
+        theirs = [p.argmax(axis=1) for p in posteriors]
         by_costs = [
             CostSensitive(gram)(Answer(p, p, None)) for p, gram in zip(posteriors, grams, strict=True)
         ]

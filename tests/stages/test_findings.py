@@ -107,6 +107,14 @@ def test_equal_cosines_predict_the_arg_max() -> None:
     assert row.spread == 0
 
 
+def test_probabilities_that_rounding_made_equal_do_not_tell_the_two_agreements_apart() -> None:
+    models = study()
+    for run in models["cross_entropy"].values():
+        run.probabilities[:] = 1 / 7  # the decisions that are stored were made before rounding
+    row = findings.predictions(models, "cross_entropy")[0]
+    assert row.as_costs == row.as_posterior
+
+
 def test_agreement_and_shares_are_those_of_a_plain_count() -> None:
     models = study()
     row = findings.predictions(models, "cross_entropy")[1]
