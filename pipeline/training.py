@@ -228,7 +228,7 @@ def train(
         draws = torch.rand(count, DRAWS, generator=generator).to(device)
         flip = flips(count, epoch, torch.Generator().manual_seed(seed)).to(device)
         size = recipe.size_in(epoch)
-        weight = recipe.self_distillation * epoch / recipe.epochs
+        weight = recipe.self_distillation * epoch / max(1, recipe.epochs - 1)
         losses = torch.zeros(batches, device=device)
 
         network.train()
