@@ -137,9 +137,9 @@ def under(hardware: Hardware, step: Case, deterministic: bool = False) -> Case:
 
 def steps(rounds: int, batch: int | None) -> None:
     """Print images per second, and what follows from it for whole trainings, of the peers and our recipes."""
-    torch.set_flush_denormal(True)
     params = config.load()
     chosen = machine.choose(params.machine, repository() / ".machine" / "speed.json")
+    machine.set_up(chosen, 0)
     usual = Hardware(chosen.device, "fp32", "contiguous", torch.get_num_threads())
     ways = list(dict.fromkeys([usual, chosen]))
     schedules = [

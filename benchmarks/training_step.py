@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import header
 from benchmarks.timing import Case, alternate, table
-from pipeline import config
+from pipeline import config, machine
 from pipeline.augment import DRAWS, augment
 from pipeline.data.fer import LABELS
 from pipeline.losses import make_loss
@@ -100,12 +100,11 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    torch.set_flush_denormal(True)
-    torch.use_deterministic_algorithms(True)
     params = config.load()
     recipe = params.chosen_recipe
     device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads()
+    machine.set_up(Hardware(device, "fp32", threads=threads), 0)
     trainers = {
         "fp32": Trainer.fresh(params, Hardware(device, "fp32", threads=threads)),
         "bf16": Trainer.fresh(params, Hardware(device, "bf16", threads=threads)),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -16,7 +21,7 @@ from pipeline.checkpoint import Checkpoint
 from pipeline.config import Params
 from pipeline.data.fer import LABELS, PUBLISHED_COUNTS
 from pipeline.machine import Hardware
-from pipeline.training import Epoch, Images, Opinion, Progress, validate
+from pipeline.training import Epoch, Images, Learner, Opinion, Progress, train, validate
 
 TRAINING, VALIDATION = (sum(PUBLISHED_COUNTS[split]) for split in ("train", "val"))
 AUGMENTATION = "augmentation"
@@ -78,6 +83,32 @@ class Workload:
         with FlopCounterMode(display=False) as counter:
             self.learn(images, rows)
         return int(counter.get_total_flops())
+
+    def trained_epoch(
+        self, size: int, validation: Images, folder: Path, on_epoch: Callable[[Epoch], None]
+    ) -> tuple[float, float]:
+        """Seconds of an epoch of the training's own loop, and of its forward, backward and update."""
+        inside, step = 0.0, Learner.step
+
+        def timed(*arguments: Any) -> tuple[Tensor, Tensor]:
+            nonlocal inside
+            start = time.perf_counter()
+            outcome = step(*arguments)
+            if self.hardware.device == "cuda":
+                torch.cuda.synchronize()
+            inside += time.perf_counter() - start
+            return outcome
+
+        recipe = replace(self.recipe, epochs=1, sizes=(size,))
+        network, checkpoint = copy.deepcopy(self.learner.network), Checkpoint(folder / "epoch.safetensors")
+        checkpoint.remove()
+        with mock.patch.object(Learner, "step", timed):
+            start = time.perf_counter()
+            train(
+                network, self.learner.loss, self.data, validation, recipe, self.rate, 0,
+                self.hardware, checkpoint, on_epoch,
+            )  # fmt: skip
+            return time.perf_counter() - start, inside
 
     def validate(self, data: Images) -> None:
         validate(self.learner.averaged, self.learner.loss, data, self.hardware)

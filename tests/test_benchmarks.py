@@ -6,11 +6,13 @@ import importlib
 import pkgutil
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch import Tensor
 
 import benchmarks
 from benchmarks.augmentation import image_by_image
@@ -29,11 +31,14 @@ from benchmarks.operators import (
 )
 from benchmarks.timing import alternate, table
 from benchmarks.training_step import Trainer
-from benchmarks.workload import Workload
+from benchmarks.views import accuracies, moved
+from benchmarks.workload import Workload, random_images
 from pipeline import config
 from pipeline.augment import DRAWS, Augment, augment
-from pipeline.losses import LOSSES
+from pipeline.losses import LOSSES, make_loss
 from pipeline.machine import Hardware
+from pipeline.model import FerNet
+from pipeline.training import Epoch
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
 
@@ -197,6 +202,52 @@ def test_reorders_are_read_from_onednn(workload: Workload, capfd: pytest.Capture
     count, seconds = found
     assert count > 0
     assert 0 < seconds < 1
+
+
+def clipped(images: Tensor, down: int, right: int) -> Tensor:
+    """The images moved by so many pixels, each pixel looked up in the nearest that exists."""
+    rows = torch.tensor([min(max(row - down, 0), images.shape[2] - 1) for row in range(images.shape[2])])
+    columns = torch.tensor([min(max(x - right, 0), images.shape[3] - 1) for x in range(images.shape[3])])
+    return images[:, :, rows][:, :, :, columns]
+
+
+@pytest.mark.parametrize("shift", [1, 2])
+def test_views_are_the_face_in_its_place_and_towards_the_corners(shift: int) -> None:
+    images = torch.randint(256, (3, 1, 8, 6), dtype=torch.uint8)
+    expected = [(0, 0), (-shift, -shift), (-shift, shift), (shift, -shift), (shift, shift)]
+    views = list(moved(images, shift))
+    assert len(views) == len(expected)
+    for view, (down, right) in zip(views, expected, strict=True):
+        assert torch.equal(view, clipped(images, down, right).float())
+
+
+def test_ten_views_decide_by_their_mean_probability() -> None:
+    torch.manual_seed(0)
+    network = FerNet((4, 8), 7, mean=127.5, std=64.0).eval()
+    loss = make_loss("cross_entropy", {"label_smoothing": 0.0}, np.eye(7), "cpu")
+    images, labels = torch.randint(256, (200, 1, 16, 16), dtype=torch.uint8), torch.randint(7, (200,))
+    with torch.no_grad():  # fresh networks decide alike whatever they see
+        network.head.bias -= network(images.float()).mean(0)
+    found = accuracies(network, loss, images, labels)
+    with torch.no_grad():
+        for name, moves in {
+            "one view": [],
+            "with its mirror image": [(0, 0)],
+            "ten, moved by 2 px": [(0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2)],
+        }.items():
+            views = [images] if not moves else [clipped(images, *move) for move in moves]
+            views += [view.flip(3) for view in views] if moves else []
+            mean = torch.stack([network(view.float()).softmax(1) for view in views]).mean(0)
+            assert found[name] == pytest.approx(float((mean.argmax(1) == labels).float().mean()))
+    assert len(set(found.values())) > 1
+
+
+def test_an_epoch_is_timed_inside_the_trainings_own_loop(workload: Workload, tmp_path: Path) -> None:
+    rows: list[Epoch] = []
+    for _ in range(2):  # the second does not go on from the checkpoint of the first
+        whole, inside = workload.trained_epoch(16, random_images(7), tmp_path, rows.append)
+        assert 0 < inside < whole
+    assert [(row.epoch, row.size) for row in rows] == [(0, 16), (0, 16)]
 
 
 def test_an_epoch_meets_every_whole_batch_once(workload: Workload) -> None:

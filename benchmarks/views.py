@@ -1,0 +1,92 @@
+"""What more views of every face bring at test time: accuracy of trained models by number of views.
+
+    python -m benchmarks.views [MODEL_FOLDER ...] [--data data/prepared]
+
+Published accuracies on FER-2013 are mostly the mean of ten crops of every face. The pipeline reports one view, and
+the mean with its mirror image; this prints what ten would make of the same networks: the face in its place and moved
+towards the four corners, by one pixel or two, each with its mirror image. Probabilities are averaged, in fp32.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.machine import header
+from benchmarks.timing import table
+from pipeline.data.fer import FerData
+from pipeline.errors import UserError
+from pipeline.losses import Loss
+from pipeline.machine import Hardware
+from pipeline.model import FerNet
+from pipeline.training import predict
+from stages.cell import PREPARED, load_trained
+
+SHIFTS = (1, 2)
+"""Pixels."""
+EXACT = Hardware("cpu", "fp32")
+
+
+def moved(images: Tensor, shift: int) -> Iterator[Tensor]:
+    """The images [N, 1, H, W] in their place, then up to the left, up to the right, and the same down.
+
+    The border is repeated where an image leaves it, as in training.
+    """
+    height, width = images.shape[2:]
+    padded = F.pad(images.float(), [shift] * 4, mode="replicate")
+    for down, right in ((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)):
+        top, left = shift * (1 - down), shift * (1 - right)
+        yield padded[..., top : top + height, left : left + width]
+
+
+def accuracies(network: FerNet, loss: Loss, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """Share of right decisions by views: one, with its mirror image, ten for every shift."""
+
+    def probabilities(view: Tensor, flip: bool) -> Tensor:
+        return loss.scores(predict(network, view, EXACT, flip)).double().softmax(1)
+
+    once = probabilities(images, False)
+    both = once + probabilities(images, True)
+    sums = {"one view": once, "with its mirror image": both}
+    for shift in SHIFTS:
+        _, *corners = moved(images, shift)
+        others = [probabilities(view, flip) for view in corners for flip in (False, True)]
+        sums[f"ten, moved by {shift} px"] = both + torch.stack(others).sum(0)
+    return {name: float((total.argmax(1) == labels).double().mean()) for name, total in sums.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="*", type=Path, default=[Path("models/baseline-0")])
+    parser.add_argument("--data", type=Path, default=PREPARED)
+    options = parser.parse_args()
+    try:
+        data = FerData.load(options.data)
+        rows = []
+        for folder in options.models:
+            network, loss = load_trained(folder)
+            found = []
+            for split in ("val", "test"):
+                chosen = data.rows(split)
+                images = torch.from_numpy(data.images[chosen])[:, None]
+                labels = torch.from_numpy(data.labels[chosen].astype("int64"))
+                found.append(accuracies(network, loss, images, labels))
+            val, test = found
+            rows += [
+                [f"{folder}, {name}", f"{100 * val[name]:.2f}", f"{100 * test[name]:.2f}"] for name in val
+            ]
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+    print(header())
+    print(table(["model, views", "PublicTest", "PrivateTest"], rows))
+
+
+if __name__ == "__main__":
+    main()
