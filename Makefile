@@ -27,7 +27,7 @@ speedrun: install ## train both recipes on FER-2013 and time them: make speedrun
 	@test -f '$(ARCHIVE)' || { echo 'error: say where your copy of FER-2013 is: make speedrun ARCHIVE=path/to/fer2013.tar.gz' >&2; exit 1; }
 	-@for name in speedrun-fast speedrun-full; do dvc exp remove --quiet $$name 2>/dev/null; done
 	$(SPEEDRUN) --name speedrun-fast -S recipe=fast -S 'grid.seeds=[0,1,2]'
-	$(SPEEDRUN) --name speedrun-full -S recipe=full -S 'grid.seeds=[0]' -S models.baseline.learning_rate=0.05
+	$(SPEEDRUN) --name speedrun-full -S recipe=full -S 'grid.seeds=[0]'
 	python -m stages.speedrun speedrun-fast speedrun-full
 
 test: install lint ## lint, types and every test
