@@ -41,7 +41,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no moving average": {"ema_decay": 0.0},
     "no warm-up": {"warmup": 0.0},
     "no weight decay": {"weight_decay": 0.0},
-    "48 px throughout": {"sizes": [48]},
     "40 px throughout": {"sizes": [40]},
     "images that grow from 36 to 48 px": {"sizes": [36, 40, 44, 48]},
     "cut-out .16": {"augment.cutout": 0.16},
