@@ -595,7 +595,7 @@ def test_opinions_are_means_of_predictions_the_latest_counting_most(
         mean = (mean + predicted[epoch - 1]) / 2
         opinion = given[epoch]
         assert opinion is not None
-        assert opinion.weight == pytest.approx(0.8 * epoch / 4)
+        assert opinion.weight == pytest.approx(0.8 * epoch / 3)  # all of it in the last epoch
         torch.testing.assert_close(opinion.probabilities, mean[order[epoch]])
 
 
