@@ -20,23 +20,27 @@ def answer(rows: Sequence[Row], models: Models) -> str:
     words = [row for row in rows if findings.is_word_loss(row, models) and len(row["paired_seeds"]) >= ENOUGH]
     if not words:
         return f"**No loss on label words has been run with {ENOUGH} seeds yet: there is no answer.**"
-    best, count = findings.best_of(words), len(words)
+    best = findings.best_of(words)
     outcome = {1: "it helps", 0: "no difference is shown", -1: "it does harm"}[findings.verdict(best)]
-    lines = [
-        f"**The best of {count} loss{'es' * (count > 1)} on label words, `{row_name(best, rows)}` (chosen on "
-        f"PublicTest), differs from {described(rows[0], models)} by {told(best)}: {outcome}.**"
-    ]
-    better, worse = (sum(findings.verdict(row) == sign for row in words) for sign in (1, -1))
-    lines.append(
-        f"Of all {count}, {better} are more accurate and {worse} less accurate than it by that test."
+    name, against, count = row_name(best, rows), described(rows[0], models), len(words)
+    which = (
+        f"The best of {count} losses on label words, `{name}` (chosen on PublicTest),"
+        if count > 1
+        else f"The one loss on label words that has {ENOUGH} seeds so far, `{name}`,"
     )
+    lines = [f"**{which} differs from {against} by {told(best)}: {outcome}.**"]
+    if count > 1:
+        better, worse = (sum(findings.verdict(row) == sign for row in words) for sign in (1, -1))
+        lines.append(
+            f"Of all {count}, {better} are more accurate and {worse} less accurate than it by that test."
+        )
     for distance in ("human", "affective"):
         key = f"test.severity.{distance}.all"
         tested = [findings.verdict(row, key) for row in words if "p_holm" in row.get(key, ())]
         if tested:
             lines.append(
-                f"Under the {distance} distance between emotions the decisions of {tested.count(-1)} are less severe "
-                f"on the whole, those of {tested.count(1)} more."
+                f"Under the {distance} distance between emotions the decisions of {tested.count(-1)} of {len(tested)} "
+                f"are less severe on the whole, those of {tested.count(1)} more."
             )
     return " ".join(lines)
 

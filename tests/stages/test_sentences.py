@@ -25,15 +25,17 @@ def row(model: str, difference: float | None, p: float = 0.5, severity: float = 
 
 def told(difference: float, p: float, severity: float = 0.01) -> str:
     rows = [row("cross_entropy", None), row("cosine_one_hot", 0.05, 0.001)]
-    return answer([*rows, row("w2v_cosine", difference, p, severity)], study())
+    other = row("w2v_cosine", 0.0) | {"val.accuracy": {"mean": 0.6}}
+    return answer([*rows, row("w2v_cosine", difference, p, severity), other], study())
 
 
 def test_a_loss_that_the_test_does_not_confirm_is_not_called_better() -> None:
     assert told(0.012, 0.06) == (
-        "**The best of 1 loss on label words, `w2v_cosine` (chosen on PublicTest), differs from `cross_entropy` "
+        "**The best of 2 losses on label words, `w2v_cosine` (chosen on PublicTest), differs from `cross_entropy` "
         "(cross-entropy) by +1.20 points on PrivateTest (95 % interval +0.20 to +2.20, Holm-corrected p 0.060, "
-        "3 seeds): no difference is shown.** Of all 1, 0 are more accurate and 0 less accurate than it by that test. "
-        "Under the human distance between emotions the decisions of 0 are less severe on the whole, those of 0 more."
+        "3 seeds): no difference is shown.** Of all 2, 0 are more accurate and 0 less accurate than it by that test. "
+        "Under the human distance between emotions the decisions of 0 of 2 are less severe on the whole, "
+        "those of 0 more."
     )
 
 
@@ -41,11 +43,20 @@ def test_a_loss_that_the_test_confirms_is_called_better_or_worse() -> None:
     better, worse = told(0.012, 0.04, -0.02), told(-0.012, 0.0004)
     assert ": it helps.**" in better
     assert "1 are more accurate and 0 less accurate" in better
-    assert "decisions of 1 are less severe on the whole, those of 0 more" in better
+    assert "decisions of 1 of 2 are less severe on the whole, those of 0 more" in better
     assert ": it does harm.**" in worse
     assert "p < 0.001" in worse
     assert "0 are more accurate and 1 less accurate" in worse
-    assert "decisions of 0 are less severe on the whole, those of 1 more" in worse
+    assert "decisions of 0 of 2 are less severe on the whole, those of 1 more" in worse
+
+
+def test_one_loss_is_not_called_the_best_of_one() -> None:
+    text = answer([row("cross_entropy", None), row("w2v_cosine", -0.02, 0.01)], study())
+    assert text.startswith(
+        "**The one loss on label words that has 3 seeds so far, `w2v_cosine`, differs from `cross_entropy` "
+        "(cross-entropy) by -2.00 points"
+    )
+    assert "Of all" not in text
 
 
 def test_the_baseline_is_named_with_its_options() -> None:
