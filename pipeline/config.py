@@ -128,19 +128,21 @@ def load(path: Path = Path("params.yaml")) -> Params:
     if not path.exists():
         raise UserError(f"{path} does not exist: run stages from the repository's root.")
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not valid YAML: {error}.") from None
+    return parse(text, str(path))
 
 
-def parse(text: str) -> Params:
-    """The same from the file's text."""
+def parse(text: str, where: str = "params.yaml") -> Params:
+    """The same from the file's text. Errors begin with `where` it comes from."""
     try:
-        raw = yaml.load(text, _UniqueKeys)
+        params = build(Params, yaml.load(text, _UniqueKeys), "")
+        _check(params)
     except yaml.YAMLError as error:
-        raise UserError(f"params.yaml is not valid YAML: {' '.join(str(error).split())}.") from None
-    params = build(Params, raw, "")
-    _check(params)
+        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     return params
 
 
@@ -152,9 +154,7 @@ class _UniqueKeys(yaml.SafeLoader):
         for key_node, _ in node.value:
             if key_node.value in seen:
                 line = key_node.start_mark.line + 1
-                raise UserError(
-                    f"params.yaml, line {line}: the key '{key_node.value}' is there twice: keep one."
-                )
+                raise UserError(f"line {line}: the key '{key_node.value}' is there twice: keep one.")
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
@@ -162,7 +162,7 @@ class _UniqueKeys(yaml.SafeLoader):
 def build(kind: Any, value: Any, key: str) -> Any:
     """Turn plain YAML into `kind`, recursively: dataclasses, tuples, lists, dicts, unions and scalars.
 
-    Whole numbers pass as floats, nothing else is converted. Raises UserError naming `key`.
+    Whole numbers pass as floats, nothing else is converted. Raises UserError naming `key`, not the file.
     """
     origin = typing.get_origin(kind)
     if dataclasses.is_dataclass(kind):
@@ -191,7 +191,7 @@ def build(kind: Any, value: Any, key: str) -> Any:
     if type(value) is not kind:  # not isinstance: True is not a number here
         raise _wrong_type(kind, value, key)
     if kind is float and not math.isfinite(value):
-        raise UserError(f"params.yaml: '{key}' must be a finite number, not {value!r}.")
+        raise UserError(f"'{key}' must be a finite number, not {value!r}.")
     return value
 
 
@@ -202,12 +202,10 @@ def _build_dataclass(kind: type[T], value: Any, key: str) -> T:
     fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in value:
         if name not in fields:
-            raise UserError(
-                f"params.yaml: unknown key '{_join(key, name)}'; known there are {_names(fields)}."
-            )
+            raise UserError(f"unknown key '{_join(key, name)}'; known there are {_names(fields)}.")
     for name in fields:
         if name not in value:
-            raise UserError(f"params.yaml: '{_join(key, name)}' is missing.")
+            raise UserError(f"'{_join(key, name)}' is missing.")
     return kind(**{name: build(hints[name], value[name], _join(key, name)) for name in fields})
 
 
@@ -225,7 +223,7 @@ def _wrong_type(kind: Any, value: Any, key: str) -> UserError:
         if kind is float and isinstance(value, str)
         else ""
     )
-    return UserError(f"params.yaml: '{key or 'the file'}' must be {wanted}, not {value!r}{hint}.")
+    return UserError(f"'{key or 'the file'}' must be {wanted}, not {value!r}{hint}.")
 
 
 def _join(key: str, name: Any) -> str:
@@ -238,7 +236,7 @@ def _names(names: Sequence[str] | Mapping[str, Any]) -> str:
 
 def _require(holds: bool, key: str, rule: str, value: Any) -> None:
     if not holds:
-        raise UserError(f"params.yaml: '{key}' must be {rule}, not {value!r}.")
+        raise UserError(f"'{key}' must be {rule}, not {value!r}.")
 
 
 def _one_of(key: str, value: str, names: Sequence[str] | Mapping[str, Any]) -> None:
@@ -259,6 +257,10 @@ def _check(params: Params) -> None:
     _require(
         data.source != "kaggle" or not data.votes,
         "data.votes", 'empty for the folder set, which has lost the order that votes follow', data.votes,
+    )  # fmt: skip
+    _require(
+        data.source != "synthetic" or not data.votes,
+        "data.votes", "empty for drawn faces, which bring their own", data.votes,
     )  # fmt: skip
     digest = data.sha256.lower()
     _require(
@@ -373,13 +375,13 @@ def _check_options(name: str, model: ModelParams) -> None:
         key = f"models.{name}.options.{option}"
         if option not in known:
             raise UserError(
-                f"params.yaml: unknown key '{key}'; the loss {model.loss} knows {_names(known) or 'no options'}."
+                f"unknown key '{key}'; the loss {model.loss} knows {_names(known) or 'no options'}."
             )
         build(hints[option], value, key)
     try:
         kind(torch.eye(len(LABELS)), **model.options)
     except (TypeError, ValueError) as error:
-        raise UserError(f"params.yaml: 'models.{name}.options' do not suit the loss: {error}.") from None
+        raise UserError(f"'models.{name}.options' do not suit the loss: {error}.") from None
 
 
 def _check_decoders(name: str, model: ModelParams, targets: Sequence[str]) -> None:
@@ -400,12 +402,12 @@ def _check_decoders(name: str, model: ModelParams, targets: Sequence[str]) -> No
             _require(not dot, key, f"{rule} with nothing behind it", decoder)
         if kind.needs_probabilities and not loss.probabilistic:
             raise UserError(
-                f"params.yaml: '{key}' names {decoder}, which needs probabilities, but the loss {model.loss} "
+                f"'{key}' names {decoder}, which needs probabilities, but the loss {model.loss} "
                 "trains none: choose another decoder or another loss."
             )
         if kind.needs_vectors and not issubclass(loss, WithVector):
             raise UserError(
-                f"params.yaml: '{key}' names {decoder}, which compares the output with label vectors, but with "
+                f"'{key}' names {decoder}, which compares the output with label vectors, but with "
                 f"the loss {model.loss} the network answers with one number per class: choose another decoder."
             )
 
@@ -421,7 +423,7 @@ def _check_votes(params: Params) -> None:
             sources = (label_targets.SOURCES.get(part) for part in choice.split("."))
             if any(source is not None and source.uses_votes for source in sources):
                 raise UserError(
-                    f"params.yaml: 'models.{name}' names {choice}, which is made of FER+ votes, but 'data.votes' is "
+                    f"'models.{name}' names {choice}, which is made of FER+ votes, but 'data.votes' is "
                     "empty: set it or take the model out of grid.models."
                 )
 

@@ -55,6 +55,12 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write one array as `.npy`, atomically."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
 def write_npz(path: Path, arrays: Mapping[str, npt.ArrayLike], compressed: bool = False) -> None:
     """Write what `numpy.load` reads as an `.npz`, atomically.
 

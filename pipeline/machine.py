@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.files import repository, write_json
 
 PRECISIONS = ("auto", "fp32", "bf16")
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
@@ -68,15 +68,20 @@ class Hardware:
         return torch.autocast(self.device, torch.bfloat16)
 
 
-def choose(wishes: MachineParams, cache: Path) -> Hardware:
+EVALUATION = Hardware("cpu", "fp32")
+"""How trained models are measured, whatever they were trained in: no score depends on the number format of training."""
+
+
+def choose(wishes: MachineParams, cache: Path | None = None) -> Hardware:
     """CUDA if there is one; the rest as wished, or for "auto" what a small network trains fastest with.
 
     A processor without bf16 units computes bf16 far slower than fp32, and on many cores a small network may
     train faster with few of them. So the combinations are measured (about a second on two cores) and their
-    times kept in `cache` by processor, number of threads and PyTorch version.
+    times kept by processor, number of threads and PyTorch version, in `cache` or the repository's .machine/speed.json.
     On a GPU nothing is measured: bf16 where it has it, channels_last.
     Raises UserError if more threads are wished for than PyTorch may use.
     """
+    cache = cache or repository() / ".machine" / "speed.json"
     torch.set_flush_denormal(True)  # before any other thread runs: those that do would not hear of it
     compiled = wishes.compile and _can_compile()
     most = torch.get_num_threads()

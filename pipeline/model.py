@@ -1,20 +1,13 @@
-"""The network, and how a trained one is kept: weights as safetensors, everything else as JSON."""
+"""The network, and with the meaning its loss gives its output, a classifier."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-
-from pipeline.errors import UserError
-from pipeline.files import read_json, replacing, write_json
 
 HEAD_SCALE = 0.25
 """Maxima over positions are large: unscaled, the head's first steps are too long and training may stall."""
@@ -81,32 +74,3 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.scores(self.network(images)).softmax(dim=1)
-
-
-def save_model(folder: Path, weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-    """Write `model.safetensors` and `model.json`; the description says how to build the network again."""
-    with replacing(folder / "model.safetensors") as temporary:
-        # Copies: safetensors refuses channels_last memory and tensors that share storage.
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
-    write_json(folder / "model.json", description)
-
-
-def load_model(folder: Path) -> tuple[FerNet, dict[str, Any]]:
-    """Build the network that `save_model` described, in evaluation mode. Nothing is ever unpickled.
-
-    Raises UserError if a file is missing or damaged.
-    """
-    weights, description = folder / "model.safetensors", folder / "model.json"
-    for path in (weights, description):
-        if not path.exists():
-            raise UserError(f"{path} is missing: run `dvc repro` to train this model.")
-    try:
-        facts = read_json(description)
-        network = FerNet(**facts["network"])
-        network.load_state_dict(load_file(weights))
-    except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())  # PyTorch lists what does not fit, line by line
-        raise UserError(
-            f"The model in {folder} cannot be read ({reason}): remove the folder and run `dvc repro`."
-        ) from error
-    return network.eval(), facts

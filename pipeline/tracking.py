@@ -82,7 +82,8 @@ class Run:
     @_safe
     def curve(self, rows: Sequence[Mapping[str, float]], step: str) -> None:
         """Log one row per step, skipping steps that are there already (a resumed or restored run)."""
-        logged = {metric.step for metric in _client().get_metric_history(self.run_id, "val_accuracy")}
+        some = next(name for name in rows[0] if name != step)
+        logged = {metric.step for metric in _client().get_metric_history(self.run_id, some)}
         fresh = [row for row in rows if row[step] not in logged]
         metrics = [entry for row in fresh for entry in _metrics(row, int(row[step]))]
         for start in range(0, len(metrics), 1000):  # the most that one request may carry
@@ -203,8 +204,8 @@ def context_tags(stage: str) -> dict[str, str]:
         "dvc.stage": stage,
         "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
         "dvc.exp_baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),
-        "git.commit": _git("rev-parse", "HEAD"),
-        "git.dirty": "true" if _git(*changes) else "false",
+        "git.commit": _git("rev-parse", "HEAD") or "",
+        "git.dirty": {"": "false", None: "unknown"}.get(_git(*changes), "true"),
     }
 
 
@@ -218,11 +219,12 @@ def warn(error: Exception) -> None:
     )
 
 
-def _git(*arguments: str) -> str:
+def _git(*arguments: str) -> str | None:
+    """What git answers, or None where there is no git or no repository: an archive of it was downloaded."""
     try:
-        result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except OSError:
-        return ""  # no git here: an archive of the repository was downloaded
+        result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
     return result.stdout.strip()
 
 

@@ -8,22 +8,29 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.augment import DRAWS, Augment, augment, flips
 from pipeline.checkpoint import Checkpoint, Groups
+from pipeline.data.fer import FerData
 from pipeline.errors import UserError
+from pipeline.inference import predict
 from pipeline.losses import Loss
 from pipeline.machine import Hardware
 from pipeline.model import FerNet
 from pipeline.parallel import Group, require_equal_shares
 
-CHUNK = 512
-"""Images per forward pass where no gradient is needed."""
+MEMORY = 0.5
+"""How much of an image's earlier predictions stays in their mean when the next one comes."""
 SINGLE = Group()
 """A process that trains on its own."""
+
+
+class DivergenceError(UserError):
+    """The loss of a training stopped being a number."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,13 @@ class Images:
     pixels: Tensor
     labels: Tensor
 
+    @classmethod
+    def of(cls, data: FerData, split: str) -> Images:
+        rows = data.rows(split)
+        return cls(
+            torch.from_numpy(data.images[rows])[:, None], torch.from_numpy(data.labels[rows].astype(np.int64))
+        )
+
     def to(self, device: str) -> Images:
         return Images(self.pixels.to(device), self.labels.to(device))
 
@@ -120,6 +134,23 @@ class Opinion:
 
     probabilities: Tensor
     weight: float
+
+
+class Opinions:
+    """For each image the mean of the network's predictions in the epochs so far, the latest counting most.
+
+    mean: float32 [N, K], at first the same probability for every class.
+    """
+
+    def __init__(self, images: int, classes: int, device: str) -> None:
+        self.mean = torch.full((images, classes), 1 / classes, device=device)
+
+    def of(self, rows: Tensor, weight: float) -> Opinion | None:
+        return Opinion(self.mean[rows], weight) if weight else None
+
+    def add(self, rows: Tensor, scores: Tensor) -> None:
+        """The scores [B, K] of the epoch for these images."""
+        self.mean[rows] = self.mean[rows].lerp(scores.softmax(1), 1 - MEMORY)
 
 
 class Learner:
@@ -203,18 +234,17 @@ def train(
 
     Each epoch draws from a generator of its own, seeded by (seed, epoch), so an interrupted run that
     goes on from its checkpoint ends exactly as an uninterrupted one. The processes of a group draw alike.
-    Raises UserError if the loss stops being a number.
+    Raises DivergenceError if the loss stops being a number.
     """
     device = hardware.device
     training, validation = training.to(device), validation.to(device)
     learner = Learner(network, loss, recipe, hardware, group)
-    # For each image the mean of the network's predictions in the epochs so far, the latest counting most.
-    opinions = torch.full((len(training.labels), len(loss.targets)), 1 / len(loss.targets), device=device)
+    opinions = Opinions(len(training.labels), len(loss.targets), device)
     progress, best = Progress(), dict[str, Tensor]()
     if checkpoint and (saved := checkpoint.load()):
         state, facts = saved
         learner.restore(state)
-        best, opinions = state["best"], state["opinions"]["mean"].to(device)
+        best, opinions.mean = state["best"], state["opinions"]["mean"].to(device)
         progress = Progress([Epoch(**row) for row in facts["history"]], facts["seconds"], facts["best_epoch"])
 
     count = len(training.labels)
@@ -240,11 +270,11 @@ def train(
             images = augment(training.pixels[mine].float(), flip[mine], size, recipe.augment, draws[mine])
             # The average follows closely at first, then over the last 1 / (1 - decay) steps.
             decay = min(recipe.ema_decay, (1 + step) / (10 + step))
-            opinion = Opinion(opinions[rows], weight) if weight else None
+            opinion = opinions.of(rows, weight)
             # The losses are read only after the epoch: no waiting for a GPU in each step.
             losses[batch], scores = learner.step(images, training.labels[rows], rate, decay, opinion)
             if recipe.self_distillation:
-                opinions[rows] = opinions[rows].lerp(scores.softmax(1), 0.5)
+                opinions.add(rows, scores)
 
         val_loss, val_accuracy = validate(learner.averaged, loss, validation, hardware, group)
         stop_if_not_finite([*losses.tolist(), val_loss], epoch, learning_rate)
@@ -255,7 +285,7 @@ def train(
         progress.history.append(row)
         progress.seconds.append(round(time.perf_counter() - start, 3))
         if checkpoint and group.leads:
-            state = {**learner.state(), "best": best, "opinions": {"mean": opinions}}
+            state = {**learner.state(), "best": best, "opinions": {"mean": opinions.mean}}
             checkpoint.save(state, asdict(progress))
         if group.leads:
             on_epoch(row)
@@ -293,29 +323,16 @@ def follow(average: dict[str, Tensor], network: nn.Module, decay: float) -> None
 
 
 def stop_if_not_finite(losses: Sequence[float], epoch: int, learning_rate: float) -> None:
-    """Raise UserError naming the first batch whose loss is not a number. The last checkpoint stays.
+    """Raise DivergenceError naming the first batch whose loss is not a number. The last checkpoint stays.
 
     losses: of every batch, before its step, then that on PublicTest, which shows what the last step did.
     """
     bad = next((batch for batch, value in enumerate(losses) if not math.isfinite(value)), None)
     if bad is not None:
-        raise UserError(
+        raise DivergenceError(
             f"The loss is no longer a number since batch {bad} of epoch {epoch}: try a learning rate "
             f"below {learning_rate:g} (models.<name>.learning_rate) or machine.precision: fp32."
         )
-
-
-@torch.no_grad()
-def predict(network: FerNet, pixels: Tensor, hardware: Hardware, flip: bool = False) -> Tensor:
-    """Outputs float32 [N, O] for uint8 images [N, 1, H, W], of their mirror images if `flip`."""
-    network.eval()
-    outputs = []
-    for chunk in pixels.split(CHUNK):
-        images = chunk.to(hardware.device).float()
-        images = (images.flip(3) if flip else images).contiguous(memory_format=hardware.layout)
-        with hardware.autocast():
-            outputs.append(network(images))
-    return torch.cat(outputs)
 
 
 def validate(

@@ -11,7 +11,8 @@ from functools import partial
 
 from pipeline import config, tracking
 from pipeline.errors import UserError
-from stages import cell, compare, embed, fetch, prepare, run_stage
+from stages import compare, embed, fetch, logs, prepare, run_stage
+from stages.cell import Cell
 
 
 def main() -> None:
@@ -21,8 +22,8 @@ def main() -> None:
     parts: list[tuple[tracking.Where | None, Callable[[], None]]] = [
         (stage.runs(), stage.log) for stage in (fetch, prepare, embed, compare)
     ]
-    for one in (cell.Cell(model, seed) for model, seed in params.grid.cells()):
-        parts.append((cell.runs(one), partial(cell.log_model_run, one, "backfill")))
+    for cell in (Cell(*pair) for pair in params.grid.cells()):
+        parts.append((logs.runs(cell), partial(logs.log_model_run, cell, "backfill")))
 
     ready = [(where, log) for where, log in parts if where is not None]
     missing = [(where, log) for where, log in ready if not tracking.is_complete(where)]

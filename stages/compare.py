@@ -27,7 +27,7 @@ def main() -> None:
     rows = compare(entries(found, baseline), params.compare.resamples)
     images = found[baseline][grid.seeds[0]].metrics["test"]["images"]
     write_json(TABLE, rows)
-    _write_csv(REPORTS / "ablation.csv", rows)
+    write_csv_table(REPORTS / "ablation.csv", rows)
     write_text(REPORTS / "ablation.md", markdown(rows, dataset_name(), images, baseline))
     pictures.draw(found, rows, baseline, REPORTS)
     print((REPORTS / "ablation.md").read_text(encoding="utf-8"))
@@ -59,7 +59,7 @@ def log_rows(where: tracking.Where | None, rows: Sequence[Row], stage: str, path
             run.artifacts(path, "reports")
 
 
-def _write_csv(path: Path, rows: Sequence[Row]) -> None:
+def write_csv_table(path: Path, rows: Sequence[Row]) -> None:
     """One line per model and metric: what a spreadsheet or a plotting library wants."""
     fields = ("mean", "std", "ci95", "difference", "low", "high", "p", "p_holm")
     write_csv(

@@ -18,28 +18,21 @@ from pipeline.data.duplicates import read_twins
 from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.decode import Answer, softmax
 from pipeline.explain import heat_maps
-from pipeline.files import read_json, write_csv, write_json
+from pipeline.files import write_csv, write_json
+from pipeline.inference import predict
 from pipeline.labels.references import affective_distance, cosine_distance, human_distance
 from pipeline.labels.vectors import LabelVectors
 from pipeline.losses import Loss, WithVector
-from pipeline.machine import Hardware
+from pipeline.machine import EVALUATION
 from pipeline.metrics import CLASSES, fit_temperature, split_metrics
 from pipeline.model import FerNet
-from pipeline.training import predict
+from pipeline.trained import load_trained
 from stages import run_stage
-from stages.cell import (
-    PREPARED,
-    Cell,
-    dataset_name,
-    decoder,
-    label_vectors,
-    load_trained,
-    log_model_run,
-    suffix,
-)
-
-EXACT = Hardware("cpu", "fp32")
-"""Models are measured in fp32, whatever they trained in, so that every machine reads the same numbers."""
+from stages.cell import PREPARED, Cell, dataset_name, label_vectors
+from stages.identity import evaluation_digest
+from stages.logs import log_model_run
+from stages.predictions import Predictions
+from stages.targets import decoder
 
 Ints = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
@@ -53,8 +46,8 @@ def main(model: str, seed: str) -> None:
     rows = np.concatenate([data.rows("val"), data.rows("test")])
     pixels, actual = torch.from_numpy(data.images[rows])[:, None], data.labels[rows].astype(np.int64)
 
-    answer = answer_of(loss, predict(network, pixels, EXACT))
-    averaged = answer.averaged(answer_of(loss, predict(network, pixels, EXACT, flip=True)))
+    answer = answer_of(loss, predict(network, pixels, EVALUATION))
+    averaged = answer.averaged(answer_of(loss, predict(network, pixels, EVALUATION, flip=True)))
     decoders = {name: decoder(name, cell.seed) for name in settings.decoders}
     predicted = {name: decode(answer) for name, decode in decoders.items()}
     predicted_flip = {name: decode(averaged) for name, decode in decoders.items()}
@@ -76,18 +69,7 @@ def main(model: str, seed: str) -> None:
         for decoder in decoders
     }  # fmt: skip
     own, *others = settings.decoders
-    columns = {f"predicted{suffix(name, own)}": labels for name, labels in predicted.items()}
-    columns |= {f"predicted_flip{suffix(name, own)}": labels for name, labels in predicted_flip.items()}
-    write_csv(
-        cell.predictions,
-        ["index", "split", "actual", *columns, *LABELS],
-        (
-            [row, SPLITS[split], LABELS[y], *(LABELS[k] for k in named), *(f"{p:.6f}" for p in probability)]
-            for row, split, y, named, probability in zip(
-                rows, splits, actual, zip(*columns.values(), strict=True), answer.probabilities, strict=True
-            )
-        ),
-    )
+    Predictions(rows, splits, actual, answer.probabilities, predicted, predicted_flip).write(cell.predictions)
     write_csv(  # for DVC's plot of the confusion, which cannot choose rows
         cell.figures / "decisions.csv",
         ["actual", "predicted"],
@@ -97,7 +79,7 @@ def main(model: str, seed: str) -> None:
         cell.figures, f"{model}, seed {seed}, PrivateTest", network, loss, pixels[test], actual[test],
         predicted[own][test], answer.probabilities[test], metrics[own]["test"], params.evaluate,
     )  # fmt: skip
-    facts = read_json(cell.models / "model.json")
+    facts = cell.facts()
     write_json(  # last: it marks the evaluation as complete
         cell.metrics,
         {
@@ -118,7 +100,9 @@ def main(model: str, seed: str) -> None:
             **metrics[own],
             "decoders": {name: metrics[name] for name in others},
             "training": facts["training"],
+            "machine": facts["machine"],
             "settings_digest": facts["settings_digest"],
+            "evaluation_digest": evaluation_digest(),
         },
     )
 

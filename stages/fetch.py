@@ -12,9 +12,7 @@ from pipeline.data.sources import Provenance, fetch_archive, fetch_bytes, fetch_
 from pipeline.errors import UserError
 from pipeline.files import read_json, repository, sha256, write_json
 from stages import run_stage
-from stages.cell import DATA_EXPERIMENT, RAW
-
-SOURCE = RAW / "source.json"
+from stages.cell import DATA_EXPERIMENT, RAW, SOURCE
 
 
 def main() -> None:

@@ -18,8 +18,7 @@ from pipeline.data.votes import read_votes
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256, write_csv, write_json
 from stages import run_stage
-from stages.cell import DATA_EXPERIMENT, PREPARED, RAW
-from stages.fetch import SOURCE
+from stages.cell import DATA_EXPERIMENT, PREPARED, RAW, SOURCE
 
 CHECKS = PREPARED / "checks.json"
 

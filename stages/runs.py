@@ -1,12 +1,12 @@
 """One trained and evaluated cell as comparisons read it: from the workspace's outputs, or as kept in git.
 
 In git (`results/<data set>/runs/`) a run is its metrics file and a small archive of what it decided for each
-image; there the labels are replaced by whether the decision was right, so that no part of the data set is kept.
+image; there the labels are replaced by whether the decision was right. No pixels are kept, nor the label of an image
+that no run gets right; that of any other can be read off.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from pipeline.comparison import Entry
 from pipeline.data.duplicates import read_twins
-from pipeline.data.fer import LABELS
+from pipeline.data.fer import SPLITS
 from pipeline.data.votes import majority
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json, write_npz
-from stages.cell import PREPARED, Cell, evaluation_digest, read_history, suffix
+from stages.cell import PREPARED, Cell, checks
+from stages.predictions import Predictions
 
 Bools = npt.NDArray[np.bool_]
 
@@ -31,8 +32,7 @@ SAME_IMAGES = ("index", "test", "clean", "voted")
 
 @dataclass(frozen=True)
 class Run:
-    """metrics: the metrics file, with `history`, the rows of the training's, and `evaluation_digest`, of what else
-    evaluation read.
+    """metrics: the metrics file, with `history`, the rows of the training's.
 
     Of each of N images: index, its row in the data set; test, whether it is of PrivateTest (else of PublicTest);
     clean, whether it has no twin in Training; probabilities, float16 [N, K]; voted, whether FER+ has a majority
@@ -42,12 +42,12 @@ class Run:
     """
 
     metrics: Mapping[str, Any]
-    index: npt.NDArray[np.int32]
+    index: npt.NDArray[np.integer]
     test: Bools
     clean: Bools
     voted: Bools
     probabilities: npt.NDArray[np.float16]
-    predicted: Mapping[str, npt.NDArray[np.uint8]]
+    predicted: Mapping[str, npt.NDArray[np.integer]]
     right: Mapping[str, Bools]
     right_flip: Mapping[str, Bools]
     right_votes: Mapping[str, Bools]
@@ -69,35 +69,25 @@ class Run:
             if not path.exists():
                 raise UserError(f"{path} is missing: run `dvc repro` to evaluate {cell.key}.")
         metrics = read_json(cell.metrics)
-        with cell.predictions.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        number = {label: k for k, label in enumerate(LABELS)}
-
-        def column(name: str) -> npt.NDArray[np.uint8]:
-            return np.array([number[row[name]] for row in rows], np.uint8)
-
-        actual, own = column("actual"), metrics["decoder"]
-        suffixes = {name: suffix(name, own) for name in (own, *metrics["decoders"])}
-        predicted = {name: column(f"predicted{suffix}") for name, suffix in suffixes.items()}
-        index = np.array([int(row["index"]) for row in rows], np.int32)
+        found = Predictions.read(cell.predictions, [metrics["decoder"], *metrics["decoders"]])
         votes = PREPARED / "votes.npy"
         opinion = (
-            majority(np.load(votes, allow_pickle=False)[index]) if votes.exists() else np.full(len(index), -1)
+            majority(np.load(votes, allow_pickle=False)[found.index])
+            if votes.exists()
+            else np.full(len(found.index), -1)
         )
-        twins = read_twins(PREPARED / "duplicates.csv", read_json(PREPARED / "checks.json")["rows"])
+        twins = read_twins(PREPARED / "duplicates.csv", checks()["rows"])
         return cls(
-            metrics=metrics | {"history": read_history(cell), "evaluation_digest": evaluation_digest()},
-            index=index,
-            clean=~twins[index],
+            metrics=metrics | {"history": cell.read_history()},
+            index=found.index,
+            test=found.split == SPLITS.index("test"),
+            clean=~twins[found.index],
             voted=opinion >= 0,
-            test=np.array([row["split"] == "test" for row in rows]),
-            probabilities=np.array([[float(row[label]) for label in LABELS] for row in rows], np.float16),
-            predicted=predicted,
-            right={name: labels == actual for name, labels in predicted.items()},
-            right_flip={
-                name: column(f"predicted_flip{suffix}") == actual for name, suffix in suffixes.items()
-            },
-            right_votes={name: labels == opinion for name, labels in predicted.items()},
+            probabilities=found.probabilities.astype(np.float16),
+            predicted=found.predicted,
+            right={name: labels == found.actual for name, labels in found.predicted.items()},
+            right_flip={name: labels == found.actual for name, labels in found.predicted_flip.items()},
+            right_votes={name: labels == opinion for name, labels in found.predicted.items()},
         )
 
     def keep(self, folder: Path, key: str) -> None:

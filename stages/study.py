@@ -7,7 +7,7 @@ models; each cell with its share of the threads, because two small networks on o
 one after the other on both. A finished cell is kept in results/<data set>/runs/ at once; one that is there with the
 same settings, data, words and decoders is not run again, so a study may be stopped at any time and continued, on
 another machine too. That the code has changed since does not count: after a change of what a training computes,
-remove the runs. Run `dvc repro prepare embed` first, and `make report` afterwards. The log of each cell is in .study/.
+remove the runs. Run `dvc repro targets` first, and `make report` afterwards. The log of each cell is in .study/.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ import torch
 from pipeline import config
 from pipeline.errors import UserError
 from pipeline.files import read_json
-from stages import cell as cells
 from stages import publish, run_stage
 from stages.cell import Cell, dataset_name
+from stages.identity import evaluation_digest, settings_digest, training_inputs
+from stages.targets import targets
 
 LOGS = Path(".study")
 
@@ -74,11 +75,12 @@ def is_kept(folder: Path, cell: Cell, params: config.Params) -> bool:
     if not file.exists():
         return False
     kept = read_json(file)
-    wanted = cells.settings_digest(cells.training_inputs(cell, params))
+    vectors = targets(params.model(cell.model).targets, cell.seed)
+    wanted = settings_digest(training_inputs(cell, params, vectors))
     decoders = (kept.get("decoder"), *kept.get("decoders", ()))
     return (
         kept.get("settings_digest") == wanted
-        and kept.get("evaluation_digest") == cells.evaluation_digest()
+        and kept.get("evaluation_digest") == evaluation_digest()
         and decoders == params.model(cell.model).decoders
     )
 

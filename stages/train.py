@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -16,14 +17,15 @@ from tqdm import tqdm
 from pipeline import config, machine, parallel, tracking
 from pipeline.checkpoint import Checkpoint
 from pipeline.data.fer import FerData
+from pipeline.errors import UserError
 from pipeline.files import repository, write_csv
 from pipeline.losses import make_loss
-from pipeline.model import FerNet, save_model
+from pipeline.model import FerNet
 from pipeline.parallel import Group
+from pipeline.trained import save_trained
 from pipeline.training import Epoch, Images, Progress, epoch_flop, train
-from stages import cell as cells
-from stages import run_stage
-from stages.cell import PREPARED, Cell
+from stages import identity, logs, run_stage
+from stages.cell import PREPARED, Cell, dataset_name
 
 
 def main(model: str, seed: str) -> None:
@@ -34,19 +36,17 @@ def main(model: str, seed: str) -> None:
 def train_cell(cell: Cell, group: Group) -> None:
     params = config.load()
     settings, recipe = params.model(cell.model), params.chosen_recipe
-    inputs = cells.training_inputs(cell, params)
-    key = cells.run_key(cell, cells.digest(inputs))
+    targets = read_targets(cell)
+    inputs = identity.training_inputs(cell, params, targets)
+    key = identity.run_key(cell, identity.digest(inputs))
     data = FerData.load(PREPARED)
-    training, validation = split(data, "train"), split(data, "val")
-    hardware = group.agree(lambda: machine.choose(params.machine, repository() / ".machine" / "speed.json"))
+    training, validation = Images.of(data, "train"), Images.of(data, "val")
+    hardware = group.agree(lambda: machine.choose(params.machine))
     # Another way to compute rounds otherwise and cannot go on exactly.
     arithmetic = f"{hardware} x {group.size}, torch {torch.__version__}".replace(", ", "-").replace(" ", "")
     checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{arithmetic}.safetensors")
 
     machine.set_up(hardware, cell.seed)
-    targets = cells.targets(settings.targets, cell.seed)
-    for name in settings.decoders:
-        cells.decoder(name, cell.seed)  # what cannot be made is said now, not after the training
     loss = make_loss(settings.loss, settings.options, targets, hardware.device)
     mean, std = training.grey_levels()
     description: dict[str, Any] = {
@@ -73,11 +73,9 @@ def train_cell(cell: Cell, group: Group) -> None:
     checkpoint.path.parent.mkdir(exist_ok=True)
     with (
         FileLock(checkpoint.path.with_suffix(".lock")),
-        tracking.run(
-            cells.dataset_name(), cell.key, key, cells.tags(cell, "train"), only_unfinished=True
-        ) as run,
+        tracking.run(dataset_name(), cell.key, key, logs.tags(cell, "train"), only_unfinished=True) as run,
     ):
-        cells.log_inputs(run, cells.settings(cell, params))
+        logs.log_inputs(run, identity.settings(cell, params))
         print(f"{cell.key}, {params.recipe} recipe: {sum(flop):.2e} FLOP on {hardware} x {group.size}")
         with tracking.system_metrics(run), Table(recipe.epochs) as table:
 
@@ -99,15 +97,16 @@ def train_cell(cell: Cell, group: Group) -> None:
             "precision": hardware.precision,
             "device": hardware.device,
         }
-        save_model(
+        save_trained(
             cell.models,
             best,
+            targets,
             {
                 "model": cell.model,
                 "seed": cell.seed,
-                "inputs_digest": cells.digest(inputs),
-                "settings_digest": cells.settings_digest(inputs),
-                "settings": cells.settings(cell, params),
+                "inputs_digest": identity.digest(inputs),
+                "settings_digest": identity.settings_digest(inputs),
+                "settings": identity.settings(cell, params),
                 "network": description,
                 "loss": {"name": settings.loss, "options": settings.options, "targets": settings.targets},
                 "training": facts,
@@ -121,16 +120,15 @@ def train_cell(cell: Cell, group: Group) -> None:
                 },
             },
         )
-        cells.log_training(run, cell)
+        logs.log_training(run, cell)
         checkpoint.remove()
 
 
-def split(data: FerData, name: str) -> Images:
-    """One split as tensors."""
-    rows = data.rows(name)
-    return Images(
-        torch.from_numpy(data.images[rows])[:, None], torch.from_numpy(data.labels[rows].astype(np.int64))
-    )
+def read_targets(cell: Cell) -> npt.NDArray[np.float64]:
+    """What the stage targets wrote for this cell. Raises UserError if it has not."""
+    if not cell.targets.exists():
+        raise UserError(f"{cell.targets} is missing: run `dvc repro targets` first.")
+    return np.array(np.load(cell.targets, allow_pickle=False))
 
 
 class Table:

@@ -9,13 +9,11 @@ import torch
 from pipeline import machine
 from pipeline.config import ModelParams
 from pipeline.data.fer import FerData
-from pipeline.errors import UserError
-from pipeline.files import repository
 from pipeline.losses import make_loss
 from pipeline.model import FerNet
-from pipeline.training import Epoch, Recipe, epoch_flop, train
-from stages.cell import PREPARED, targets
-from stages.train import split
+from pipeline.training import DivergenceError, Epoch, Images, Recipe, epoch_flop, train
+from stages.cell import PREPARED
+from stages.targets import targets
 
 
 def trial(model: ModelParams, recipe: Recipe, seed: int, wishes: machine.MachineParams) -> dict[str, Any]:
@@ -24,9 +22,9 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, wishes: machine.Machine
     The accuracy is None if the loss stopped being a number.
     """
     data = FerData.load(PREPARED)
-    training, validation = split(data, "train"), split(data, "val")
+    training, validation = Images.of(data, "train"), Images.of(data, "val")
     threads = torch.get_num_threads()
-    hardware = machine.choose(wishes, repository() / ".machine" / "speed.json")
+    hardware = machine.choose(wishes)
     machine.set_up(hardware, seed)
     vectors = targets(model.targets, seed)
     loss = make_loss(model.loss, model.options, vectors, hardware.device)
@@ -45,7 +43,7 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, wishes: machine.Machine
         _, progress = train(
             network, loss, training, validation, recipe, model.learning_rate, seed, hardware, None, show
         )
-    except UserError as error:
+    except DivergenceError as error:
         print(f"  {error}")
         return outcome
     finally:

@@ -77,7 +77,8 @@ def refusal(folder: Path, raw: Any) -> str:
     message = str(error.value)
     assert "\n" not in message
     assert message.endswith(".")
-    return message
+    assert message.startswith(f"{folder}/params.yaml")  # which of several files it is about
+    return message.removeprefix(f"{folder}/")
 
 
 def as_yaml(value: Any) -> Any:

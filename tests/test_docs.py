@@ -220,10 +220,10 @@ def test_the_examples_train_decode_and_compare(followed: Clone) -> None:
 STAGES = """
 import sys
 from matplotlib.figure import Figure
-from stages import compare, embed, evaluate, fetch, prepare, train
+from stages import compare, embed, evaluate, fetch, prepare, targets, train
 
 Figure.savefig = lambda *_, **__: None  # most of the time; drawing has tests of its own
-for stage in (fetch, prepare, embed):
+for stage in (fetch, prepare, embed, targets):
     stage.main()
 for model in sys.argv[1:]:
     train.main(model, "0")

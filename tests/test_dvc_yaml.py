@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,19 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+
+NO_EFFECT = {
+    "pipeline/config.py",  # reads params, which DVC compares by value
+    "pipeline/errors.py",
+    "pipeline/files.py",  # how files are written, not what is in them
+    "pipeline/tracking.py",  # MLflow shows outputs and makes none
+    "stages/logs.py",  # the same
+    "stages/cell.py",  # where files are: dvc.yaml names them too
+}
+"""Code that no output of a stage depends on, or that cannot change without a change that DVC sees."""
+
+LOGGED, PICTURES = {"prepare", "embed"}, {"pipeline/figures.py"}
+"""Stages whose pictures are for MLflow alone."""
 
 
 @pytest.fixture
@@ -35,9 +49,49 @@ def test_every_dependency_in_the_repository_exists(dvc: dict[str, Any]) -> None:
     assert missing == []
 
 
+def imports(file: Path) -> set[Path]:
+    """The modules of this repository that a file names in its imports, wherever in it they stand."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    candidates = {Path(*name.split(".")).with_suffix(".py") for name in names}
+    return {path for path in candidates if (ROOT / path).is_file()}
+
+
+def reached(file: Path, without_effect: set[str]) -> set[str]:
+    """All modules that a stage runs through, but for those without effect on its outputs and what only they reach."""
+    found: set[Path] = set()
+    to_do = [file]
+    while to_do:
+        path = to_do.pop()
+        if path not in found and path.as_posix() not in without_effect:
+            found.add(path)
+            to_do += imports(path)
+    return {path.as_posix() for path in found}
+
+
+@pytest.mark.parametrize("stage", ["fetch", "prepare", "embed", "targets", "train", "evaluate", "compare"])
+def test_a_stage_depends_on_the_code_it_runs_through_and_on_no_other(dvc: dict[str, Any], stage: str) -> None:
+    """A change of code that can change an output makes it stale; any other change does not."""
+    code = {dep for dep in dvc["stages"][stage]["deps"] if dep.endswith(".py")}
+    assert code == reached(Path(f"stages/{stage}.py"), NO_EFFECT | (PICTURES if stage in LOGGED else set()))
+
+
+def test_the_stages_are_those_of_the_test_above(dvc: dict[str, Any]) -> None:
+    assert list(dvc["stages"]) == ["fetch", "prepare", "embed", "targets", "train", "evaluate", "compare"]
+
+
+def test_vectors_of_every_set_of_words_are_a_dependency(dvc: dict[str, Any], params: dict[str, Any]) -> None:
+    written = {dep for dep in dvc["stages"]["embed"]["deps"] if dep.startswith("${")}
+    named = {dep: params["labels"][dep.split(".")[1]]["vectors"] for dep in written}
+    assert set(named.values()) == {words["vectors"] for words in params["labels"].values()}
+
+
 def test_training_depends_on_the_code_that_names_its_run(dvc: dict[str, Any]) -> None:
     """The digest of a run covers the same modules as DVC's own dependencies."""
-    from stages.cell import CODE
+    from stages.identity import CODE
 
-    modules = {str(Path(str(module.__file__)).relative_to(ROOT)) for module in CODE}
-    assert modules <= set(dvc["stages"]["train"]["deps"])
+    assert {f"pipeline/{name}.py" for name in CODE} <= set(dvc["stages"]["train"]["deps"])

@@ -18,6 +18,7 @@ from pipeline import config, training
 from pipeline.augment import Augment, flips
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import UserError
+from pipeline.inference import predict
 from pipeline.losses import LOSSES, Cosine, CosineAndCrossEntropy, CrossEntropy, Loss, WithLogits
 from pipeline.machine import Hardware
 from pipeline.model import FerNet
@@ -31,7 +32,6 @@ from pipeline.training import (
     epoch_flop,
     follow,
     learning_rate_at,
-    predict,
     train,
     validate,
 )
@@ -495,31 +495,6 @@ def test_without_averaging_the_network_itself_is_judged(tmp_path: Path) -> None:
     assert saved is not None
     for name, tensor in saved[0]["average"].items():
         assert name.endswith("num_batches_tracked") or torch.equal(tensor, saved[0]["network"][name])
-
-
-@pytest.mark.parametrize("outputs", [CLASSES, 16])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_predict_with_flip_is_predict_on_mirrored_images(outputs: int, precision: Any) -> None:
-    network, hardware = fresh(outputs=outputs), Hardware("cpu", precision)
-    straight = predict(network, VALIDATION.pixels, hardware)
-    mirrored = predict(network, VALIDATION.pixels, hardware, flip=True)
-    assert straight.shape == (24, outputs)
-    assert straight.dtype == torch.float32
-    assert not straight.requires_grad
-    assert torch.equal(mirrored, predict(network, VALIDATION.pixels.flip(3), hardware))
-    assert not torch.allclose(mirrored, straight)
-
-
-def test_predict_works_in_chunks_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = fresh().train()
-    before = copy.deepcopy(network.state_dict())
-    whole = predict(network, VALIDATION.pixels, CPU)
-    monkeypatch.setattr(training, "CHUNK", 5)
-    parts = predict(network, VALIDATION.pixels, CPU)
-    torch.testing.assert_close(parts, whole)
-    assert_same_weights(network.state_dict(), before)
-    with torch.no_grad():
-        torch.testing.assert_close(whole, network.eval()(VALIDATION.pixels.float()))
 
 
 @pytest.mark.parametrize("kind", [CrossEntropy, Cosine, CosineAndCrossEntropy])

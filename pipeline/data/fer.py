@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UserError
-from pipeline.files import replacing
+from pipeline.files import write_npy
 
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The classes in FER-2013's own order: the number in the `emotion` column is the index here."""
@@ -73,8 +73,7 @@ class FerData:
         if self.votes is not None:
             arrays["votes"] = self.votes
         for name, array in arrays.items():
-            with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
+            write_npy(folder / f"{name}.npy", array)
 
     @classmethod
     def load(cls, folder: Path) -> FerData:

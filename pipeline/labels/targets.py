@@ -127,12 +127,27 @@ def permuted(vectors: Floats, seed: int) -> Floats:
             return vectors[order]
 
 
-TRANSFORMS: dict[str, Callable[[Floats, int], Floats]] = {
-    "centred": centred,
-    "whitened": whitened,
-    "permuted": permuted,
+@dataclass(frozen=True)
+class Transform:
+    """How vectors are changed: (vectors, seed of the run) -> vectors.
+
+    is_control: whether the similarities of the words are gone afterwards, or those of other labels.
+    """
+
+    make: Callable[[Floats, int], Floats]
+    uses_seed: bool = False
+    is_control: bool = False
+
+    def __call__(self, vectors: Floats, seed: int) -> Floats:
+        return self.make(vectors, seed)
+
+
+TRANSFORMS: dict[str, Transform] = {
+    "centred": Transform(centred),
+    "whitened": Transform(whitened, is_control=True),
+    "permuted": Transform(permuted, uses_seed=True, is_control=True),
 }
-"""What may stand behind the dot of `models.<name>.targets`: (vectors, seed of the run) -> vectors."""
+"""What may stand behind the dot of `models.<name>.targets`."""
 
 
 def source_of(name: str) -> str:
@@ -143,16 +158,34 @@ def source_of(name: str) -> str:
 def uses_seed(name: str) -> bool:
     """Whether the targets of that name are others for every seed of the run."""
     source, _, transform = name.partition(".")
-    return transform == "permuted" or (source in SOURCES and SOURCES[source].uses_seed)
+    parts = (SOURCES.get(source), TRANSFORMS.get(transform))
+    return any(part is not None and part.uses_seed for part in parts)
+
+
+def has_similarities_of_words(name: str) -> bool:
+    """Whether the targets of that name are label words, as similar as those are or as a transform leaves them."""
+    source, _, transform = name.partition(".")
+    return source not in SOURCES and not (transform and TRANSFORMS[transform].is_control)
 
 
 def transformed(name: str, vectors: Floats, seed: int) -> Floats:
-    """The targets of that name from the vectors of its source. Raises UserError if they cannot be made."""
+    """The targets of that name from the vectors of its source.
+
+    Raises UserError if they cannot be made, or if two labels have the same.
+    """
     transform = name.partition(".")[2]
     try:
-        return TRANSFORMS[transform](vectors, seed) if transform else vectors
+        targets = TRANSFORMS[transform](vectors, seed) if transform else vectors
     except UserError as error:
         raise UserError(f"The targets '{name}' cannot be made. {error}") from None
+    equal = np.argwhere(np.triu(targets @ targets.T, 1) > 1 - SMALLEST)
+    if len(equal):
+        one, other = (LABELS[k] for k in equal[0])
+        raise UserError(
+            f"The targets '{name}' of '{one}' and '{other}' are equal, so nothing could tell the two apart: "
+            "choose another word for one of them."
+        )
+    return targets
 
 
 def names(words: Iterable[str]) -> list[str]:

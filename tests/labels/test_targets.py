@@ -145,14 +145,13 @@ def test_human_targets_need_votes() -> None:
         SOURCES["human"](Training(np.zeros(3, np.uint8), np.full((3, 10), 1, np.uint8), 0))
 
 
-def test_human_targets_read_what_they_are_given_and_nothing_else() -> None:
-    """Rows that are not handed over, as those of PublicTest and PrivateTest are not, change nothing."""
+def test_human_targets_depend_on_every_row_they_are_given() -> None:
+    """So the rows must be those of Training: tests/stages/test_pipeline.py changes all others."""
     data = training(images=140)
     assert data.votes is not None
     labels, votes = data.labels.copy(), data.votes.copy()
     before = SOURCES["human"](Training(labels[:70], votes[:70], 0))
     labels[70:], votes[70:] = 0, 9
-    np.testing.assert_array_equal(SOURCES["human"](Training(labels[:70], votes[:70], 0)), before)
     assert not np.allclose(SOURCES["human"](Training(labels, votes, 0)), before)
 
 
@@ -209,6 +208,16 @@ def test_dependent_vectors_cannot_be_whitened(make: Callable[[], np.ndarray]) ->
     assert str(error.value) == (
         "The label vectors are linearly dependent (two of them may be equal), so they cannot be whitened: "
         "choose other words or another transform."
+    )
+
+
+def test_two_equal_targets_are_refused() -> None:
+    with pytest.raises(UserError) as error:
+        transformed("nouns", equal_words(), 0)
+    one, other = LABELS[3], LABELS[5]
+    assert str(error.value) == (
+        f"The targets 'nouns' of '{one}' and '{other}' are equal, so nothing could tell the two apart: "
+        "choose another word for one of them."
     )
 
 

@@ -69,7 +69,8 @@ def test_human_targets_read_training_alone(finished: Clone, tmp_path: Path) -> N
     clone = finished.copy(tmp_path / "fer")
     script = (
         "import numpy as np\n"
-        "from stages.cell import targets, PREPARED\n"
+        "from stages.cell import PREPARED\n"
+        "from stages.targets import targets\n"
         "from stages.evaluate import reference_distances\n"
         "from pipeline.data.fer import FerData\n"
         "print(targets('human', 0).tolist(), reference_distances(FerData.load(PREPARED), [])['human'].tolist())\n"
@@ -94,11 +95,23 @@ def test_editing_a_variant_runs_that_variant_only(finished: Clone, tmp_path: Pat
     clone = finished.copy(tmp_path / "fer")
     clone.set({"models.w2v_cosine.learning_rate": 0.123})
     ran = stages_run(clone.dvc("repro"))
-    assert ran == ["train@w2v_cosine-0", "evaluate@w2v_cosine-0", "compare"]
+    assert ran == ["targets", "train@w2v_cosine-0", "evaluate@w2v_cosine-0", "compare"]
     changed = clone.dvc("params", "diff")
     assert "models.w2v_cosine.learning_rate" in changed
     clone.dvc("metrics", "diff")
     clone.dvc("exp", "show", "--csv")
+
+
+def test_another_set_of_words_trains_nothing_again(finished: Clone, tmp_path: Path) -> None:
+    """Severity is measured under every set of words, so all are evaluated again."""
+    clone = finished.copy(tmp_path / "fer")
+    words = yaml.safe_load((clone.path / "params.yaml").read_text())["labels"]["nouns"]
+    clone.set({"labels.others": words})
+    evaluations = [f"evaluate@{cell}" for cell in CELLS]
+    assert stages_run(clone.dvc("repro")) == ["embed", "targets", *evaluations, "compare"]
+    metrics = json.loads((clone.path / f"metrics/{CELLS[0]}.json").read_text())
+    severity = metrics["test"]["severity"]
+    assert severity["others"] == severity["nouns"]
 
 
 def test_plots_show_draws_the_curves_of_every_model(finished: Clone, tmp_path: Path) -> None:

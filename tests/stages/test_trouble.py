@@ -33,7 +33,7 @@ def test_killed_training_resumes_to_the_same_history(
 ) -> None:
     """kill -9 in the middle, `dvc repro`: the file is that of a training nobody disturbed."""
     undisturbed = make_clone({"recipes.fast.epochs": 12, "recipes.fast.batch_size": 7})
-    undisturbed.dvc("repro", "prepare", "embed")
+    undisturbed.dvc("repro", "targets")
     killed = undisturbed.copy(tmp_path / "killed")
     cell = ("repro", "--single-item", "train@baseline-0")
     undisturbed.dvc(*cell)

@@ -1,0 +1,76 @@
+"""The predictions file of a cell: what it decided for each image of PublicTest and PrivateTest."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.data.fer import LABELS, SPLITS
+from pipeline.files import write_csv
+
+Classes = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of each of N images: index, its row in the data set; split, its number in `SPLITS`; actual, its class;
+    probabilities, float [N, K]. By decoder, the model's own first: the class decided for, from one view and from the
+    mean with the mirror image.
+    """
+
+    index: npt.NDArray[np.integer]
+    split: Classes
+    actual: Classes
+    probabilities: npt.NDArray[np.floating]
+    predicted: Mapping[str, Classes]
+    predicted_flip: Mapping[str, Classes]
+
+    def write(self, path: Path) -> None:
+        """A row for each image; classes by name."""
+        own = next(iter(self.predicted))
+        decided = {f"predicted{_suffix(name, own)}": labels for name, labels in self.predicted.items()}
+        decided |= {
+            f"predicted_flip{_suffix(name, own)}": labels for name, labels in self.predicted_flip.items()
+        }
+        write_csv(
+            path,
+            ["index", "split", "actual", *decided, *LABELS],
+            (
+                [row, SPLITS[split], LABELS[y], *(LABELS[k] for k in named), *(f"{p:.6f}" for p in probability)]
+                for row, split, y, named, probability in zip(
+                    self.index, self.split, self.actual, zip(*decided.values(), strict=True), self.probabilities,
+                    strict=True,
+                )
+            ),
+        )  # fmt: skip
+
+    @classmethod
+    def read(cls, path: Path, decoders: Sequence[str]) -> Predictions:
+        """What `write` wrote, of these decoders, the model's own first."""
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+
+        def numbers(column: str, names: Sequence[str]) -> npt.NDArray[np.uint8]:
+            return np.array([names.index(row[column]) for row in rows], np.uint8)
+
+        own = decoders[0]
+        return cls(
+            index=np.array([int(row["index"]) for row in rows], np.int32),
+            split=numbers("split", SPLITS),
+            actual=numbers("actual", LABELS),
+            probabilities=np.array([[float(row[label]) for label in LABELS] for row in rows]),
+            predicted={name: numbers(f"predicted{_suffix(name, own)}", LABELS) for name in decoders},
+            predicted_flip={
+                name: numbers(f"predicted_flip{_suffix(name, own)}", LABELS) for name in decoders
+            },
+        )
+
+
+def _suffix(decoder: str, own: str) -> str:
+    """What tells a further decoder's columns from those of the model's own."""
+    return "" if decoder == own else f".{decoder}"

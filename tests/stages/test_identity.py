@@ -1,0 +1,85 @@
+"""Digests: they change with what a result depends on and with nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import config
+from pipeline.errors import UserError
+from stages import identity
+from stages.cell import LABELS_FOLDER, PREPARED, Cell
+
+PARAMS = config.load(Path(__file__).parents[2] / "params.yaml")
+CELL = Cell("w2v_cosine", 1)
+TARGETS = np.eye(7)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    PREPARED.mkdir(parents=True)
+    for name in ("images", "labels", "split", "votes"):
+        np.save(PREPARED / f"{name}.npy", np.arange(3))
+    (PREPARED / "checks.json").write_text("{}")
+    (LABELS_FOLDER / "word2vec").mkdir(parents=True)
+    np.savez(LABELS_FOLDER / "word2vec/label_vectors.npz", vectors=np.eye(2))
+    return tmp_path
+
+
+def inputs(
+    cell: Cell = CELL,
+    params: config.Params = PARAMS,
+    targets: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = TARGETS,
+) -> str:
+    return identity.digest(identity.training_inputs(cell, params, targets))
+
+
+def test_inputs_are_settings_targets_data_and_code(workspace: Path) -> None:
+    before = inputs()
+    assert inputs() == before
+    assert inputs(targets=TARGETS + 1e-9) == before  # the last bits depend on the machine
+    changed = [
+        inputs(Cell("w2v_cosine", 2)),
+        inputs(targets=TARGETS[::-1]),
+        inputs(params=replace(PARAMS, recipe="full")),
+    ]
+    rates = {**PARAMS.models, CELL.model: replace(PARAMS.models[CELL.model], learning_rate=0.77)}
+    changed.append(inputs(params=replace(PARAMS, models=rates)))
+    np.save(PREPARED / "labels.npy", np.arange(4))
+    changed.append(inputs())
+    assert len({before, *changed}) == 6
+
+
+def test_neither_votes_nor_other_models_are_inputs(workspace: Path) -> None:
+    before = inputs()
+    np.save(PREPARED / "votes.npy", np.arange(5))
+    rates = {**PARAMS.models, "baseline": replace(PARAMS.models["baseline"], learning_rate=0.77)}
+    assert inputs(params=replace(PARAMS, models=rates)) == before
+
+
+def test_the_digest_of_settings_leaves_the_code_out(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = identity.training_inputs(CELL, PARAMS, TARGETS)
+    monkeypatch.setattr(identity, "CODE", identity.CODE[1:])
+    after = identity.training_inputs(CELL, PARAMS, TARGETS)
+    assert identity.digest(before) != identity.digest(after)
+    assert identity.settings_digest(before) == identity.settings_digest(after)
+
+
+def test_missing_data_is_said(workspace: Path) -> None:
+    (PREPARED / "split.npy").unlink()
+    with pytest.raises(UserError, match=r"data/prepared/split.npy is missing: run `dvc repro targets` first"):
+        inputs()
+
+
+@pytest.mark.parametrize(
+    "name", ["data/prepared/votes.npy", "data/prepared/checks.json", "data/labels/word2vec/label_vectors.npz"]
+)
+def test_evaluation_depends_on_votes_twins_and_words(workspace: Path, name: str) -> None:
+    before = identity.evaluation_digest()
+    assert identity.evaluation_digest() == before
+    (workspace / name).write_bytes(b"other")
+    assert identity.evaluation_digest() != before

@@ -1,0 +1,38 @@
+"""The predictions file: what is written is what is read, under the column names that others rely on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.fer import LABELS
+from stages.predictions import Predictions
+
+
+def test_what_is_written_comes_back_under_every_decoder(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    decoders = ["argmax", "nearest", "crm.word2vec"]
+    some = Predictions(
+        index=np.array([7, 3, 12]),
+        split=np.array([1, 2, 2], np.uint8),
+        actual=np.array([0, 6, 3]),
+        probabilities=generator.dirichlet(np.ones(len(LABELS)), 3),
+        predicted={name: generator.integers(7, size=3) for name in decoders},
+        predicted_flip={name: generator.integers(7, size=3) for name in decoders},
+    )
+    path = tmp_path / "some.csv"
+    some.write(path)
+    header, first, *_ = path.read_text().splitlines()
+    assert header == (
+        "index,split,actual,predicted,predicted.nearest,predicted.crm.word2vec,predicted_flip,"
+        f"predicted_flip.nearest,predicted_flip.crm.word2vec,{','.join(LABELS)}"
+    )
+    assert first.startswith(f"7,val,angry,{LABELS[some.predicted['argmax'][0]]},")
+    again = Predictions.read(path, decoders)
+    for name in ("index", "split", "actual"):
+        assert getattr(again, name).tolist() == getattr(some, name).tolist()
+    np.testing.assert_allclose(again.probabilities, some.probabilities, atol=5e-7)
+    for name in decoders:
+        assert again.predicted[name].tolist() == some.predicted[name].tolist()
+        assert again.predicted_flip[name].tolist() == some.predicted_flip[name].tolist()

@@ -1,0 +1,85 @@
+"""The stage targets: a file for each cell, as the library makes them, and refusals before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import config
+from pipeline.data.fer import LABELS, VOTE_COLUMNS, FerData
+from pipeline.errors import UserError
+from pipeline.labels.vectors import embed
+from stages import targets
+from stages.cell import PREPARED, Cell, label_vectors
+
+ROOT = Path(__file__).parents[2]
+PARAMS = config.load(ROOT / "params.yaml")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three images of each class in Training, one in each other split, with votes; the words of params.yaml."""
+    monkeypatch.chdir(tmp_path)
+    labels = np.tile(np.arange(7, dtype=np.uint8), 5)
+    splits = np.repeat([0, 0, 0, 1, 2], 7).astype(np.uint8)
+    votes = np.random.default_rng(0).integers(0, 5, (35, len(VOTE_COLUMNS))).astype(np.uint8)
+    FerData(np.zeros((35, 48, 48), np.uint8), labels, splits, votes).save(PREPARED)
+    for name, words in PARAMS.labels.items():
+        embed(ROOT / words.vectors, words.words, name).save(label_vectors(name))
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *models: str, seeds: tuple[int, ...] = (0, 3)) -> None:
+    params = replace(PARAMS, grid=config.Grid(models, seeds))
+    monkeypatch.setattr(config, "load", lambda: params)
+    targets.main()
+
+
+def test_every_cell_has_the_targets_of_its_model_and_seed(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("baseline", "cosine_random", "cosine_human", "w2v_cosine", "w2v_permuted")
+    run(monkeypatch, *names)
+    found = {cell: np.load(cell.targets) for name in names for cell in (Cell(name, 0), Cell(name, 3))}
+    for vectors in found.values():
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1)
+    for name, others in (
+        ("baseline", False),
+        ("cosine_human", False),
+        ("w2v_cosine", False),
+        ("w2v_permuted", True),
+        ("cosine_random", True),
+    ):
+        assert np.array_equal(found[Cell(name, 0)], found[Cell(name, 3)]) != others
+    words = found[Cell("w2v_cosine", 0)]
+    gram = words @ words.T
+    assert (
+        gram[LABELS.index("angry"), LABELS.index("disgust")]
+        > gram[LABELS.index("angry"), LABELS.index("happy")]
+    )
+    assert sorted(map(tuple, found[Cell("w2v_permuted", 3)])) == sorted(map(tuple, words))
+
+
+def test_another_set_of_words_changes_no_other_file(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, "baseline", "w2v_cosine", "cosine_glove")
+    before = {path.name: path.read_bytes() for path in Path("data/targets").iterdir()}
+    nouns = PARAMS.labels["nouns"]
+    embed(ROOT / nouns.vectors, nouns.words, "glove").save(label_vectors("glove"))
+    run(monkeypatch, "baseline", "w2v_cosine", "cosine_glove")
+    changed = {name for name, content in before.items() if Path("data/targets", name).read_bytes() != content}
+    assert changed == {"cosine_glove-0.npy", "cosine_glove-3.npy"}
+
+
+def test_what_a_decoder_weighs_by_must_exist_before_training(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cross_entropy decides with crm.human too, which needs a vote for every class."""
+    data = FerData.load(PREPARED)
+    assert data.votes is not None
+    replace(data, votes=np.zeros_like(data.votes)).save(PREPARED)
+    with pytest.raises(UserError, match=r"The targets 'human' need FER\+ votes for every class of Training"):
+        run(monkeypatch, "cross_entropy")
+    assert not Path("data/targets").exists()
