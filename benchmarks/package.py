@@ -27,9 +27,9 @@ from benchmarks.machine import header
 from benchmarks.timing import table
 from pipeline.data.fer import LABELS, SPLITS, USAGES, FerData
 from pipeline.errors import UserError
-from pipeline.machine import Hardware
-from pipeline.training import predict
-from stages.cell import load_trained
+from pipeline.inference import predict
+from pipeline.machine import EVALUATION
+from pipeline.trained import load_trained
 
 INSTALL = (
     "pip install tensorflow-cpu 'opencv-python-headless<5' requests pillow 'setuptools<81', "
@@ -54,11 +54,11 @@ class Ours:
 
     def __init__(self, folder: Path, images: Images) -> None:
         self.network, self.loss = load_trained(folder)
-        self.hardware, self.images = Hardware("cpu", "fp32"), images
+        self.images = images
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def decide(self, images: Images) -> list[int]:
-        output = predict(self.network, torch.from_numpy(images)[:, None], self.hardware)
+        output = predict(self.network, torch.from_numpy(images)[:, None], EVALUATION)
         return [int(k) for k in self.loss.scores(output).argmax(1)]
 
     def answer(self, batch: int, calls: int) -> tuple[list[int], list[float]]:

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from benchmarks.timing import Case, alternate, table
+from benchmarks.timing import Case, alternate, table, waiting
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CHANNELS, PIXELS, BATCH = 256, 24, 64
@@ -23,17 +23,6 @@ class Peaks:
     product: dict[str, float]
     convolution: dict[str, float]
     copy: float
-
-
-def waiting(case: Case) -> Case:
-    """A GPU works on while Python goes ahead: time means something only after it is done."""
-
-    def run() -> None:
-        case()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-
-    return run
 
 
 def measure(rounds: int, side: int) -> Peaks:

@@ -13,7 +13,7 @@ the training (benchmarks.per_flop). package is described in benchmarks.package.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,20 +24,19 @@ from torch import Tensor
 from benchmarks import package, per_flop
 from benchmarks.machine import header
 from benchmarks.published import CLASSES, SYSTEMS, Training
-from benchmarks.timing import Case, alternate, table
-from benchmarks.training_step import FER2013, Trainer
+from benchmarks.timing import Case, alternate, table, waiting
+from benchmarks.workload import TRAINING, Workload
 from pipeline import config, machine
+from pipeline.data.fer import IMAGE_SIZE
 from pipeline.errors import UserError
-from pipeline.files import repository
 from pipeline.machine import Hardware
 
-SIDE = 48
 RESULTS = Path("results/fer2013")
 
 
 def crops(images: Tensor, size: int, count: int) -> Tensor:
     """[B, C, 48, 48] -> [count B, C, size, size]: the centre, then the four corners, then all five mirrored."""
-    far, middle = SIDE - size, (SIDE - size) // 2
+    far, middle = IMAGE_SIZE - size, (IMAGE_SIZE - size) // 2
     places = [(middle, middle), (0, 0), (0, far), (far, 0), (far, far)]
     views = [images[..., top : top + size, left : left + size] for top, left in places]
     return torch.cat([*views, *(view.flip(3) for view in views)][:count])
@@ -56,7 +55,7 @@ class Peer:
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, nesterov=True
         )
-        shape = (batch, training.channels, SIDE, SIDE)
+        shape = (batch, training.channels, IMAGE_SIZE, IMAGE_SIZE)
         self.pixels = torch.randint(256, shape, dtype=torch.uint8, device=hardware.device)
         self.labels = torch.randint(CLASSES, (batch,), device=hardware.device)
 
@@ -68,8 +67,6 @@ class Peer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        if self.hardware.device == "cuda":
-            torch.cuda.synchronize()
 
 
 @dataclass(frozen=True)
@@ -104,20 +101,20 @@ class Schedule:
 
 
 def peer_schedule(name: str, training: Training, hardware: Hardware, batch: int) -> Schedule:
-    step = under(hardware, Peer(training, hardware, batch).step)
+    step = under(hardware, waiting(Peer(training, hardware, batch).step))
     return Schedule(name, batch, [Part(name, training.epochs, step, training.image_flop())])
 
 
 def our_schedule(name: str, params: config.Params, recipe_name: str, hardware: Hardware) -> Schedule:
     recipe = params.recipes[recipe_name]
-    trainer = Trainer.fresh(replace(params, recipe=recipe_name), hardware)
+    workload = Workload(params, recipe_name, hardware)
     sizes = [recipe.size_in(epoch) for epoch in range(recipe.epochs)]
     parts = [
         Part(
             f"{name}, {size} px",
             sizes.count(size),
-            under(hardware, partial(trainer.step, size), deterministic=True),
-            trainer.flop(size) / recipe.batch_size,
+            under(hardware, waiting(partial(workload.step, size)), deterministic=True),
+            workload.flop(size) / recipe.batch_size,
         )
         for size in sorted(set(sizes))
     ]
@@ -138,9 +135,10 @@ def under(hardware: Hardware, step: Case, deterministic: bool = False) -> Case:
 def steps(rounds: int, batch: int | None) -> None:
     """Print images per second, and what follows from it for whole trainings, of the peers and our recipes."""
     params = config.load()
-    chosen = machine.choose(params.machine, repository() / ".machine" / "speed.json")
+    threads = torch.get_num_threads()  # before ours are set, which may be fewer
+    chosen = machine.choose(params.machine)
     machine.set_up(chosen, 0)
-    usual = Hardware(chosen.device, "fp32", "contiguous", torch.get_num_threads())
+    usual = Hardware(chosen.device, "fp32", "contiguous", threads)
     ways = list(dict.fromkeys([usual, chosen]))
     schedules = [
         peer_schedule(f"{system.name}, {way}", system.training, way, batch or system.training.batch_size)
@@ -154,7 +152,9 @@ def steps(rounds: int, batch: int | None) -> None:
     cases = {part.name: part.step for schedule in schedules for part in schedule.parts}
     step_seconds = alternate(cases, rounds, turn=1)
     image_seconds = [schedule.image_seconds(step_seconds) for schedule in schedules]
-    hours = [s.epochs * FER2013 * seconds / 3600 for s, seconds in zip(schedules, image_seconds, strict=True)]
+    hours = [
+        s.epochs * TRAINING * seconds / 3600 for s, seconds in zip(schedules, image_seconds, strict=True)
+    ]
 
     print(header())
     print(f"Whole steps, best of {rounds}; the peers' batches: {batch or 'as published'}\n")
@@ -171,7 +171,7 @@ def steps(rounds: int, batch: int | None) -> None:
     rows = [
         [
             schedule.name, f"{1 / seconds:,.1f}", f"{schedule.image_flop() / seconds / 1e9:,.0f}",
-            f"{schedule.image_flop() / 1e6:,.0f}", f"{FER2013 * seconds:,.0f}", str(schedule.epochs),
+            f"{schedule.image_flop() / 1e6:,.0f}", f"{TRAINING * seconds:,.0f}", str(schedule.epochs),
             f"{total:,.2f}", f"{total / hours[-1]:,.1f}",
         ]
         for schedule, seconds, total in zip(schedules, image_seconds, hours, strict=True)

@@ -10,17 +10,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from benchmarks.published import SYSTEMS, Published, Training
 from benchmarks.timing import table
-from benchmarks.training_step import FER2013
-from pipeline.figures import COLOURS, DPI, STYLE
-from pipeline.files import read_json, replacing
+from benchmarks.workload import TRAINING
+from pipeline.figures import COLOURS, canvas
+from pipeline.files import read_json
 
 Run = Mapping[str, Any]
 """One entry of results/<data set>/speedrun.json (stages.speedrun)."""
@@ -50,10 +48,8 @@ def show(runs: Path, path: Path) -> None:
     ours: list[Run] = read_json(runs) if runs.exists() else []
     if not ours:
         print(f"{runs} is missing, so only published systems are shown: run `make speedrun` for ours.\n")
-    with style.context(STYLE), replacing(path) as temporary:
-        figure = Figure(figsize=(9, 5.5), layout="constrained")
+    with canvas(path, 9, 5.5) as figure:
         draw(figure.add_subplot(), ours)
-        figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
     print(table(HEADINGS, [*map(published_row, SYSTEMS), *map(our_row, ours)]), end="\n\n")
     for system in SYSTEMS:
         print(f"- {system.name}: {system.note}. {system.source}")
@@ -75,7 +71,7 @@ def published_row(system: Published) -> list[str]:
 
 def our_row(run: Run) -> list[str]:
     accuracies = [f"{100 * run[name]:.2f}" for name in ("test_accuracy", "test_accuracy_flip")]
-    per_image = run["flop"] / run["epochs"] / FER2013 / 1e6
+    per_image = run["flop"] / run["epochs"] / TRAINING / 1e6
     sizes = sorted({run["settings"]["recipe"]["sizes"][0], run["settings"]["recipe"]["sizes"][-1]})
     return [
         f"ours, {run['recipe']}, seed {run['seed']}", *accuracies, f"{run['flop']:.1e}", f"{per_image:,.0f}",

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.training_step import FER2013
+from benchmarks.workload import TRAINING
 from pipeline.data.fer import LABELS
 
 CLASSES = len(LABELS)
@@ -46,7 +46,7 @@ class Training:
 
     def flop(self, epochs: int) -> int:
         """The same of that many epochs of FER-2013's Training split."""
-        return self.image_flop() * FER2013 * epochs
+        return self.image_flop() * TRAINING * epochs
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.recipe [--recipe fast] [--epochs 8] [--seeds 0 1] [--only NAME ...]
 
-Trains the baseline on data/prepared (run `dvc repro prepare embed` first) once per variant and seed and keeps
+Trains the baseline on data/prepared (run `dvc repro targets` first) once per variant and seed and keeps
 every run in results/<data set>/recipe.json, so it can be interrupted, continued and extended; what is there
 is not trained again. A change that the recipe has already is left out. Only PublicTest is read. --epochs shortens
 all variants alike, at less cost and for differences that are not quite those of the whole length.
@@ -121,20 +121,28 @@ def report(runs: list[dict[str, Any]]) -> str:
     groups: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         groups.setdefault(run["variant"], []).append(run)
-    means = {
-        name: statistics.mean(run["val_accuracy"] or 0.0 for run in group) for name, group in groups.items()
-    }
+    means = {name: mean_accuracy(group) for name, group in groups.items()}
     unchanged = means.get("the recipe")
     rows = []
     for name in sorted(groups, key=lambda name: list(VARIANTS).index(name)):
-        accuracies = [f"{100 * (run['val_accuracy'] or 0.0):.2f}" for run in groups[name]]
-        difference = f"{100 * (means[name] - unchanged):+.2f}" if unchanged is not None else ""
+        mean, accuracies = means[name], [percent(run["val_accuracy"]) for run in groups[name]]
+        difference = "" if mean is None or unchanged is None else f"{100 * (mean - unchanged):+.2f}"
         minutes = statistics.mean(run["core_seconds"] for run in groups[name]) / 60
         rows.append(
-            [name, f"{100 * means[name]:.2f}", difference, ", ".join(accuracies), f"{minutes:.1f}",
+            [name, percent(mean), difference, ", ".join(accuracies), f"{minutes:.1f}",
              f"{groups[name][0]['flop']:.1e}"]
         )  # fmt: skip
     return table(["variant", "mean", "difference", "each seed", "core minutes", "FLOP"], rows)
+
+
+def mean_accuracy(runs: list[dict[str, Any]]) -> float | None:
+    """None if a run diverged."""
+    accuracies = [run["val_accuracy"] for run in runs]
+    return None if None in accuracies else statistics.mean(accuracies)
+
+
+def percent(accuracy: float | None) -> str:
+    return "diverged" if accuracy is None else f"{100 * accuracy:.2f}"
 
 
 def _runs(file: Path) -> list[dict[str, Any]]:

@@ -37,11 +37,10 @@ from benchmarks.operators import (
     reorders,
     spent,
 )
-from benchmarks.peaks import DTYPES, measure, peaks_table, waiting
-from benchmarks.timing import Case, alternate, table
+from benchmarks.peaks import DTYPES, measure, peaks_table
+from benchmarks.timing import Case, alternate, table, waiting
 from benchmarks.workload import VALIDATION, Workload, an_epoch, random_images
 from pipeline import config, machine, tracking
-from pipeline.files import repository
 from pipeline.machine import Hardware
 
 ALL_THREADS = torch.get_num_threads()
@@ -279,9 +278,7 @@ def main() -> None:
     print(header())
     print(f"Best of {options.rounds}\n\n{peaks_table(peaks, options.side)}", flush=True)
 
-    hardware = machine.choose(
-        replace(params.machine, compile=False), repository() / ".machine" / "speed.json"
-    )
+    hardware = machine.choose(replace(params.machine, compile=False))
     machine.set_up(hardware, 0)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"

@@ -6,6 +6,8 @@ import timeit
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+import torch
+
 Case = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
 
@@ -23,6 +25,17 @@ def alternate(cases: Mapping[Name, Case], rounds: int, turn: float = 0.05) -> di
         for name, case in cases.items():
             best[name] = min(best[name], timeit.timeit(case, number=calls[name]) / calls[name])
     return best
+
+
+def waiting(case: Case) -> Case:
+    """A GPU works on while Python goes ahead: time means something only after it is done."""
+
+    def run() -> None:
+        case()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return run
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

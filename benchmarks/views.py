@@ -21,15 +21,16 @@ from benchmarks.machine import header
 from benchmarks.timing import table
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
+from pipeline.inference import predict
 from pipeline.losses import Loss
-from pipeline.machine import Hardware
+from pipeline.machine import EVALUATION
 from pipeline.model import FerNet
-from pipeline.training import predict
-from stages.cell import PREPARED, load_trained
+from pipeline.trained import load_trained
+from pipeline.training import Images
+from stages.cell import PREPARED
 
 SHIFTS = (1, 2)
 """Pixels."""
-EXACT = Hardware("cpu", "fp32")
 
 
 def moved(images: Tensor, shift: int) -> Iterator[Tensor]:
@@ -48,7 +49,7 @@ def accuracies(network: FerNet, loss: Loss, images: Tensor, labels: Tensor) -> d
     """Share of right decisions by views: one, with its mirror image, ten for every shift."""
 
     def probabilities(view: Tensor, flip: bool) -> Tensor:
-        return loss.scores(predict(network, view, EXACT, flip)).double().softmax(1)
+        return loss.scores(predict(network, view, EVALUATION, flip)).double().softmax(1)
 
     once = probabilities(images, False)
     both = once + probabilities(images, True)
@@ -74,10 +75,8 @@ def main() -> None:
             network, loss = load_trained(folder)
             found = []
             for split in ("val", "test"):
-                chosen = data.rows(split)
-                images = torch.from_numpy(data.images[chosen])[:, None]
-                labels = torch.from_numpy(data.labels[chosen].astype("int64"))
-                found.append(accuracies(network, loss, images, labels))
+                images = Images.of(data, split)
+                found.append(accuracies(network, loss, images.pixels, images.labels))
             val, test = found
             rows += [
                 [f"{folder}, {name}", f"{100 * val[name]:.2f}", f"{100 * test[name]:.2f}"] for name in val

@@ -1,4 +1,4 @@
-"""A recipe's training as the roofline takes it apart: FER-2013's number of random images, step by step."""
+"""A recipe's training as the benchmarks take it apart: FER-2013's number of random images, step by step."""
 
 from __future__ import annotations
 
@@ -10,32 +10,42 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.profiler import record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.training_step import Trainer
 from pipeline.augment import DRAWS, augment, flips
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import Params
-from pipeline.data.fer import LABELS, PUBLISHED_COUNTS
+from pipeline.data.fer import IMAGE_SIZE, LABELS, PUBLISHED_COUNTS
+from pipeline.losses import make_loss
 from pipeline.machine import Hardware
-from pipeline.training import Epoch, Images, Learner, Opinion, Progress, train, validate
+from pipeline.model import FerNet
+from pipeline.training import Epoch, Images, Learner, Opinions, Progress, train, validate
 
 TRAINING, VALIDATION = (sum(PUBLISHED_COUNTS[split]) for split in ("train", "val"))
+"""Images of FER-2013."""
 AUGMENTATION = "augmentation"
 """What the profiler calls the time from the images in memory to a batch for the network."""
 
 
 class Workload:
-    """What pipeline.training.train does, in pieces that can be timed."""
+    """What pipeline.training.train does, in pieces that can be timed: the baseline's loss and rate, one recipe.
+
+    No step is faster for what an image shows, so the images are random.
+    """
 
     def __init__(self, params: Params, recipe: str, hardware: Hardware, images: int = TRAINING) -> None:
-        trainer = Trainer.fresh(replace(params, recipe=recipe), hardware, images)
-        self.learner, self.data, self.rate = trainer.learner, trainer.data, trainer.learning_rate
-        self.recipe, self.hardware = trainer.learner.recipe, hardware
-        self.opinions = torch.full((images, len(LABELS)), 1 / len(LABELS), device=hardware.device)
+        settings = params.model(params.compare.baseline)
+        self.recipe, self.hardware, self.rate = params.recipes[recipe], hardware, settings.learning_rate
+        torch.manual_seed(0)
+        network = FerNet(self.recipe.widths, len(LABELS), mean=127.5, std=64.0)
+        loss = make_loss(settings.loss, settings.options, np.eye(len(LABELS)), hardware.device)
+        self.learner = Learner(network, loss, self.recipe, hardware)
+        self.data = random_images(images).to(hardware.device)
+        self.opinions = Opinions(images, len(LABELS), hardware.device)
         self.batch = 0
         self.draw()
 
@@ -63,12 +73,19 @@ class Workload:
 
     def learn(self, images: Tensor, rows: Tensor) -> None:
         weight = self.recipe.self_distillation
-        opinion = Opinion(self.opinions[rows], weight) if weight else None
+        opinion = self.opinions.of(rows, weight)
         _, scores = self.learner.step(
             images, self.data.labels[rows], self.rate, self.recipe.ema_decay, opinion
         )
         if weight:
-            self.opinions[rows] = self.opinions[rows].lerp(scores.softmax(1), 0.5)
+            self.opinions.add(rows, scores)
+
+    def forward_backward(self, images: Tensor, labels: Tensor) -> None:
+        """The part of a step that the network's operations are counted in."""
+        with self.hardware.autocast():
+            output = self.learner.model(images.contiguous(memory_format=self.hardware.layout))
+        self.learner.optimizer.zero_grad(set_to_none=True)
+        self.learner.loss(output, labels).backward()
 
     def step(self, size: int) -> None:
         rows = self.next_rows()
@@ -116,17 +133,17 @@ class Workload:
     def save(self, folder: Path) -> None:
         """The checkpoint after a last epoch that was the best: the largest there is."""
         best = {name: tensor.clone() for name, tensor in self.learner.average.items()}
-        state = {**self.learner.state(), "best": best, "opinions": {"mean": self.opinions}}
+        state = {**self.learner.state(), "best": best, "opinions": {"mean": self.opinions.mean}}
         count = self.recipe.epochs
         facts = asdict(Progress([an_epoch(epoch) for epoch in range(count)], [1.0] * count, count - 1))
         Checkpoint(folder / "checkpoint.safetensors").save(state, facts)
 
 
 def random_images(count: int) -> Images:
-    pixels = torch.randint(256, (count, 1, 48, 48), dtype=torch.uint8)
+    pixels = torch.randint(256, (count, 1, IMAGE_SIZE, IMAGE_SIZE), dtype=torch.uint8)
     return Images(pixels, torch.randint(len(LABELS), (count,)))
 
 
 def an_epoch(number: int) -> Epoch:
     """A row of the history as long as real ones are."""
-    return Epoch(number, 48, 0.0123456789, 1.23456789, 1.23456789, 0.54321012)
+    return Epoch(number, IMAGE_SIZE, 0.0123456789, 1.23456789, 1.23456789, 0.54321012)

@@ -57,11 +57,11 @@ def paired_bootstrap(
     How far to trust it: with S = 1 only images vary, so the verdict is on these two networks and not on their
     recipes. With several seeds, noise that belongs to one image and one seed is counted more than once
     ("pigeonhole bootstrap", Owen 2007), which widens the interval, and seeds, being few, vary too little,
-    which narrows it. In simulations (`python -m benchmarks.power`) of equally good recipes, 70 % accurate, two
-    networks disagreeing on 20 % of images, 2 to 5 seeds rejected in 1 to 4 % of cases where the seeds' true
-    accuracies had a standard deviation of 0.4 points, and in 3 to 10 % at 0.8 points, fewer with more seeds;
-    bootstrapping images alone rejected in 9 to 12 % and 22 to 27 %. A difference found is one to believe; one
-    not found may still exist.
+    which narrows it. In simulations (`python -m benchmarks.power`) of equally good recipes, 66 % accurate, one
+    of two networks alone being right on 13 % of images, 2 to 5 seeds rejected in 2 to 3 % of cases where the seeds'
+    true accuracies had a standard deviation of 0.4 points, and in 7 to 14 % at 0.8 points; bootstrapping images
+    alone rejected in 12 to 17 % and 33 to 35 %. A difference found is one to believe; one not found may still
+    exist.
 
     Raises ValueError unless a and b are [S, N] with S, N >= 1.
     """
@@ -159,8 +159,8 @@ def minimum_detectable_difference(difference: Difference) -> float:
 
         delta = (z_.975 + z_.80) * standard error, standard error = (high - low) / (2 z_.975)
 
-    The interval knows how images and seeds vary here; a normal distribution is assumed (Bloom 1995). In
-    simulations (`python -m benchmarks.power`) a difference of that size was found in 70 to 84 % of cases.
+    The interval knows how images and seeds vary here; a normal distribution is assumed (Bloom 1995). In simulations
+    (`python -m benchmarks.power`) with 2 to 5 seeds a difference of that size was found in 72 to 88 % of cases.
     """
     z = stats.norm.ppf(1 - LEVEL / 2)
     standard_error = (difference.high - difference.low) / (2 * z)

@@ -30,7 +30,6 @@ from benchmarks.operators import (
     spent,
 )
 from benchmarks.timing import alternate, table
-from benchmarks.training_step import Trainer
 from benchmarks.views import accuracies, moved
 from benchmarks.workload import Workload, random_images
 from pipeline import config
@@ -115,34 +114,36 @@ def test_pillow_moves_images_as_augment_does(size: int) -> None:
 
 
 @pytest.fixture
-def trainer() -> Trainer:
+def workload() -> Workload:
     params = config.load()
-    recipe = replace(params.chosen_recipe, widths=(4, 8), batch_size=6)
-    params = replace(params, recipes={params.recipe: recipe})
-    return Trainer.fresh(params, Hardware("cpu", "fp32"), images=20)
+    recipe = replace(params.chosen_recipe, widths=(4, 8), batch_size=6, self_distillation=0.5)
+    return Workload(
+        replace(params, recipes={params.recipe: recipe}), params.recipe, Hardware("cpu", "fp32"), 20
+    )
 
 
-def test_a_timed_step_trains_and_averages(trainer: Trainer) -> None:
-    weight, average = trainer.learner.network.head.weight, trainer.learner.average["head.weight"]
+def test_a_timed_step_trains_and_averages(workload: Workload) -> None:
+    weight, average = workload.learner.network.head.weight, workload.learner.average["head.weight"]
     before = weight.detach().clone()
-    trainer.step(16)
+    workload.step(16)
     moved = weight.detach() - before
     assert moved.abs().max() > 0
-    torch.testing.assert_close(average, before + (1 - trainer.learner.recipe.ema_decay) * moved)
+    torch.testing.assert_close(average, before + (1 - workload.recipe.ema_decay) * moved)
 
 
-def test_operations_are_those_counted_by_hand(trainer: Trainer) -> None:
+def test_operations_are_those_counted_by_hand(workload: Workload) -> None:
     """Two per multiply-add; backward costs forward twice, except that images need no gradient."""
-    first, second = trainer.learner.recipe.widths
+    first, second = workload.recipe.widths
     stem = 2 * 4 * first * 9 * 8 * 8  # a 16 x 16 image becomes 4 channels of 8 x 8
     block = 2 * first * second * 9 * 8 * 8 + 2 * second * second * 9 * 4 * 4
     head = 2 * second * 7
-    assert trainer.flop(16) == trainer.learner.recipe.batch_size * (2 * stem + 3 * (block + head))
+    assert workload.flop(16) == workload.recipe.batch_size * (2 * stem + 3 * (block + head))
 
 
-def test_convolutions_alone_are_those_of_the_step(trainer: Trainer) -> None:
+def test_convolutions_alone_are_those_of_the_step(workload: Workload) -> None:
     """Same layers, same numbers, and all directions together the operations of the step but for the head."""
-    network, (images, labels) = trainer.learner.network, trainer.batch(16)
+    network, rows = workload.learner.network, workload.next_rows()
+    images = workload.augment(rows, 16)
     layers = convolutions(network, images, torch.float32, torch.channels_last)
     assert [layer.name for layer in layers] == ["stem.1", "blocks.0.conv1", "blocks.0.conv2"]
     for layer in layers:
@@ -154,8 +155,8 @@ def test_convolutions_alone_are_those_of_the_step(trainer: Trainer) -> None:
         torch.testing.assert_close(cases[WEIGHT_GRADIENT](), (None, weight.grad, None))
         if layer is not layers[0]:
             torch.testing.assert_close(cases[DATA_GRADIENT](), (inputs.grad, None, None))
-    head = 3 * 2 * trainer.learner.recipe.widths[-1] * 7 * len(labels)
-    assert sum(layer.flop * len(layer.cases()) for layer in layers) == trainer.flop(16) - head
+    head = 3 * 2 * workload.recipe.widths[-1] * 7 * len(rows)
+    assert sum(layer.flop * len(layer.cases()) for layer in layers) == workload.flop(16) - head
 
 
 @pytest.mark.parametrize(
@@ -174,15 +175,6 @@ def test_convolutions_alone_are_those_of_the_step(trainer: Trainer) -> None:
 )
 def test_an_operators_time_belongs_to_its_kind_or_its_callers(kind: str, names: list[str]) -> None:
     assert kind_of(names) == kind
-
-
-@pytest.fixture
-def workload() -> Workload:
-    params = config.load()
-    recipe = replace(params.chosen_recipe, widths=(4, 8), batch_size=6, self_distillation=0.5)
-    return Workload(
-        replace(params, recipes={params.recipe: recipe}), params.recipe, Hardware("cpu", "fp32"), 20
-    )
 
 
 def test_a_profile_covers_the_whole_step(workload: Workload) -> None:
