@@ -108,7 +108,7 @@ def confusion(
     """Confusion matrix [K, K]: rows are labels, columns decisions; as counts or as per cent of each row."""
     # Colour shows the share of the row either way: by count, the largest class would outshine all others.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with _figure(path, 6.4, 5.6) as figure:
+    with canvas(path, 6.4, 5.6) as figure:
         axis = figure.subplots()
         if normalised:
             picture = _matrix(axis, shares, "Blues", (0, 1), labels, 100 * shares, ".0f")
@@ -122,7 +122,7 @@ def confusion(
 
 def gram(matrix: npt.NDArray[np.floating], labels: Sequence[str], path: Path, title: str) -> None:
     """Similarities [K, K] between -1 and 1 as an annotated heat map."""
-    with _figure(path, 6.4, 5.6) as figure:
+    with canvas(path, 6.4, 5.6) as figure:
         axis = figure.subplots()
         picture = _matrix(axis, matrix, "PuOr", (-1, 1), labels, matrix, ".2f")
         axis.set_title(title)
@@ -138,7 +138,7 @@ def reliability(
     width = 1 / CALIBRATION_BINS
     left = np.arange(CALIBRATION_BINS) * width
     filled = count > 0
-    with _figure(path, 5.6, 6.0) as figure:
+    with canvas(path, 5.6, 6.0) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot((0, 1), (0, 1), color="#777777", linestyle="--", label="perfectly calibrated")
         upper.bar(
@@ -176,7 +176,7 @@ def per_class_bars(per_class: Mapping[str, Mapping[str, float]], path: Path, tit
     """Precision, recall and F1 of each class: the `per_class` entry of a metrics file."""
     names = {"precision": "precision", "recall": "recall", "f1": "F1"}
     position = np.arange(len(per_class))
-    with _figure(path, 8.0, 4.2) as figure:
+    with canvas(path, 8.0, 4.2) as figure:
         axis = figure.subplots()
         for offset, (key, name), colour in zip((-0.27, 0, 0.27), names.items(), COLOURS, strict=False):
             values = [scores[key] for scores in per_class.values()]
@@ -198,7 +198,7 @@ def heat_maps(
     pairs = 4
     rows = max(1, -(-len(images) // pairs))
     title = "Where the model looked (bright: the most)"
-    with _figure(path, 2.45 * pairs, 1.45 * rows + 0.4, title) as figure:
+    with canvas(path, 2.45 * pairs, 1.45 * rows + 0.4, title) as figure:
         panels = figure.subfigures(rows, pairs, squeeze=False).flat
         pictures = zip(images, maps, captions, strict=True)
         for panel, (image, heat, caption) in zip(panels, pictures, strict=False):
@@ -222,7 +222,7 @@ def class_mean_heat_maps(
     dark, bright = np.nanmin(mean_faces), np.nanmax(mean_faces)
     contrasted = 255 * (mean_faces - dark) / max(bright - dark, 1)
     title = "Mean face of each class, and where the model looked (bright: the most)"
-    with _figure(path, 1.4 * len(labels), 3.4, title) as figure:
+    with canvas(path, 1.4 * len(labels), 3.4, title) as figure:
         upper, lower = figure.subplots(2, len(labels), squeeze=False)
         for k, label in enumerate(labels):
             _face(upper[k], contrasted[k], label)
@@ -235,7 +235,7 @@ def validation_curves(curves: Mapping[str, Sequence[Sequence[tuple[float, float]
     The mean ends where the shortest seed does.
     """
     styles = cycle((colour, line) for line in LINES for colour in COLOURS)
-    with _figure(path, 9.0, max(4.8, 0.24 * len(curves) + 1)) as figure:
+    with canvas(path, 9.0, max(4.8, 0.24 * len(curves) + 1)) as figure:
         axis = figure.subplots()
         for (model, runs), (colour, line) in zip(curves.items(), styles, strict=False):
             points = [np.asarray(run, dtype=np.float64) for run in runs]
@@ -254,7 +254,7 @@ def validation_curves(curves: Mapping[str, Sequence[Sequence[tuple[float, float]
 
 def speed_curves(runs: Mapping[str, Sequence[Sequence[tuple[float, float]]]], path: Path) -> None:
     """Accuracy on PublicTest against training time: per recipe, one line of (seconds, accuracy) per seed."""
-    with _figure(path, 8.0, 4.5, "Accuracy on PublicTest against training time") as figure:
+    with canvas(path, 8.0, 4.5, "Accuracy on PublicTest against training time") as figure:
         axis = figure.add_subplot()
         for (recipe, lines), colour in zip(runs.items(), cycle(COLOURS)):
             for number, line in enumerate(lines):
@@ -276,7 +276,7 @@ def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
 
     Drawn as points on an axis that does not start at zero (bars there would lie), in the order given.
     """
-    with _figure(path, 8.0, 0.42 * len(rows) + 1.6) as figure:
+    with canvas(path, 8.0, 0.42 * len(rows) + 1.6) as figure:
         axis = figure.subplots()
         series = (
             ("all of PrivateTest", COLOURS[0], "o", -0.14, [(r.full, r.full_half_width) for r in rows]),
@@ -320,7 +320,7 @@ def severity_scatter(rows: Sequence[ModelSeverity], distance: str, path: Path) -
     best = max(row.accuracy for row in rows)
     shown = [row for row in rows if row.accuracy >= best / 2]
     left_out = [f"{row.model} ({row.accuracy:.1%}, {row.severity:.2f})" for row in rows if row not in shown]
-    with _figure(path, 8.4, max(4.6, 0.24 * len(rows) + 1)) as figure:
+    with canvas(path, 8.4, max(4.6, 0.24 * len(rows) + 1)) as figure:
         axis = figure.subplots()
         for row, (colour, marker) in zip(shown, styles, strict=False):
             axis.errorbar(
@@ -345,7 +345,7 @@ def agreement_bars(
     Each with the half width of its 95 % interval, or None. between_seeds: how often two posteriors of different
     seeds decide alike, as a line.
     """
-    with _figure(path, 8.0, 0.42 * len(rows) + 1.8) as figure:
+    with canvas(path, 8.0, 0.42 * len(rows) + 1.8) as figure:
         axis = figure.subplots()
         height = np.arange(len(rows))
         for column, (label, mark) in enumerate((("arg-max p", "o"), ("arg-max S p", "s"))):
@@ -370,15 +370,17 @@ def shares_of_decisions(
     path: Path,
 ) -> None:
     """How often each class is decided for: (model, found [K], as arg-max S p says [K]), one panel per class."""
-    with _figure(path, 1.9 * len(labels), 0.3 * len(rows) + 1.8) as figure:
+    with canvas(path, 1.9 * len(labels), 0.3 * len(rows) + 1.8) as figure:
         axes = figure.subplots(1, len(labels), sharey=True)
         height = np.arange(len(rows))
         for k, (axis, label) in enumerate(zip(axes, labels, strict=True)):
             axis.plot([row[1][k] for row in rows], height, "o", color=COLOURS[0], label="found")
             axis.plot([row[2][k] for row in rows], height, "x", color=COLOURS[1], label="predicted by S p")
             axis.set_title(label)
-            axis.set_xlim(left=0)
-            axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            widest = max(max(row[1][k], row[2][k]) for row in rows)
+            axis.set_xlim(0, 1.15 * widest or 1)
+            axis.xaxis.set_major_locator(MaxNLocator(2))
+            axis.xaxis.set_major_formatter(PercentFormatter(1))  # as many decimals as the ticks need
             axis.grid(axis="x")
         axes[0].set_yticks(height, [row[0] for row in rows])
         axes[0].set_ylim(len(rows) - 0.5, -0.5)
@@ -389,7 +391,7 @@ def shares_of_decisions(
 
 def spread_scatter(rows: Sequence[tuple[str, float, float, float | None]], path: Path) -> None:
     """Accuracy against how unequal the targets' cosines are: (model, spread, accuracy, half an interval)."""
-    with _figure(path, 7.2, 4.8) as figure:
+    with canvas(path, 7.2, 4.8) as figure:
         axis = figure.subplots()
         for (name, spread, accuracy, half), (colour, marker) in zip(
             rows, ((colour, marker) for marker in MARKERS for colour in COLOURS), strict=False
@@ -406,7 +408,7 @@ def grams(matrices: Mapping[str, npt.NDArray[np.floating]], labels: Sequence[str
     """The cosines between targets [K, K] of several models, side by side on one scale."""
     columns = min(3, len(matrices))
     lines = -(-len(matrices) // columns)
-    with _figure(path, 4.6 * columns, 4.2 * lines) as figure:
+    with canvas(path, 4.6 * columns, 4.2 * lines) as figure:
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for axis, (name, matrix) in zip(axes, matrices.items(), strict=False):
             picture = _matrix(axis, matrix, "PuOr", (-1, 1), labels, matrix.round(2) + 0.0, ".2f")  # no -0.00
@@ -420,7 +422,7 @@ def recall_differences(
     rows: Mapping[str, Mapping[str, tuple[float, float, float]]], labels: Sequence[str], path: Path
 ) -> None:
     """Recall minus the baseline's by model and class: (mean, low, high), fractions."""
-    with _figure(path, 1.9 * len(labels), 0.34 * len(rows) + 1.6) as figure:
+    with canvas(path, 1.9 * len(labels), 0.34 * len(rows) + 1.6) as figure:
         axes = figure.subplots(1, len(labels), sharey=True)
         height = np.arange(len(rows))
         for axis, label in zip(axes, labels, strict=True):
@@ -436,7 +438,7 @@ def recall_differences(
 
 
 @contextmanager
-def _figure(path: Path, width: float, height: float, title: str = "") -> Iterator[Figure]:
+def canvas(path: Path, width: float, height: float, title: str = "") -> Iterator[Figure]:
     """A figure of that many inches, saved to `path` if the block succeeds: all of it or nothing."""
     # A matplotlibrc of the user's own must not change the pictures.
     with style.context(["default", STYLE]):
@@ -453,7 +455,7 @@ def _figure(path: Path, width: float, height: float, title: str = "") -> Iterato
 def _faces(count: int, columns: int, path: Path, title: str = "") -> Iterator[list[Axes]]:
     """`count` axes for faces in rows of `columns`."""
     rows = max(1, -(-count // columns))
-    with _figure(path, 1.15 * columns, 1.45 * rows + (0.4 if title else 0), title) as figure:
+    with canvas(path, 1.15 * columns, 1.45 * rows + (0.4 if title else 0), title) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes:
             axis.set_axis_off()

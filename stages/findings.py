@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.comparison import Row, compare
+from pipeline.comparison import Entry, Row, compare
 from pipeline.data.fer import LABELS
 from pipeline.decode import Answer, CostSensitive
-from pipeline.labels.targets import SOURCES, source_of, uses_seed
+from pipeline.labels.targets import has_similarities_of_words, uses_seed
 from pipeline.prediction import agreement, confusion_correlation, shares, spread
-from pipeline.statistics import LEVEL, Interval, holm, interval95, paired_bootstrap
-from stages.runs import Run, entries
+from pipeline.statistics import LEVEL, Difference, Interval, holm, interval95, paired_bootstrap
+from stages.runs import Run, entry
 
 Models = Mapping[str, Mapping[int, Run]]
 """Every run by model and seed."""
@@ -27,12 +27,15 @@ POSTERIOR = "cross_entropy"
 
 CONTRASTS = (
     ("w2v_cosine", "cross_entropy"),
+    ("w2v_cosine", "cross_entropy + crm.word2vec"),
+    ("cosine_one_hot", "cross_entropy"),
     ("w2v_cosine", "cosine_one_hot"),
     ("w2v_cosine", "cosine_random"),
     ("w2v_cosine", "w2v_permuted"),
     ("w2v_softmax", "softmax_one_hot"),
 )
-"""The idea against plain cross-entropy; what the words add to a loss; and whether their meaning matters."""
+"""The idea against plain cross-entropy, and against what it should amount to (docs/losses.md); the loss without words;
+what the words add to a loss; and whether their meaning matters."""
 
 
 class Contrast(NamedTuple):
@@ -48,7 +51,9 @@ class Prediction:
     """One model with the cosine loss, beside what cross-entropy and costs would decide: means over shared seeds.
 
     as_posterior, as_costs: share of PrivateTest decided as arg-max p and as arg-max S p of the posterior of the
-    same seed. found, predicted: share of each class, [K], among the model's decisions and among arg-max S p.
+    same seed; difference: the second minus the first, over images and seeds. differing, with_costs, with_posterior:
+    the images, over all seeds, on which the two differ, and on how many of them the model sides with either.
+    found, predicted, plain: share of each class, [K], among the model's decisions, arg-max S p and arg-max p.
     spread: standard deviation of the cosines between its targets. accuracy: on PrivateTest.
     """
 
@@ -56,8 +61,13 @@ class Prediction:
     seeds: int
     as_posterior: Interval
     as_costs: Interval
+    difference: Difference
+    differing: int
+    with_costs: int
+    with_posterior: int
     found: npt.NDArray[np.float64]
     predicted: npt.NDArray[np.float64]
+    plain: npt.NDArray[np.float64]
     spread: float
     accuracy: Interval
 
@@ -81,10 +91,7 @@ def is_word_loss(row: Row, models: Models) -> bool:
     metrics = first(models[row["model"]])
     targets = metrics["targets"]
     return bool(
-        is_own(row, models)
-        and source_of(targets) not in SOURCES
-        and not targets.endswith((".permuted", ".whitened"))
-        and metrics["loss"] != "original_second"
+        is_own(row, models) and has_similarities_of_words(targets) and metrics["loss"] != "original_second"
     )
 
 
@@ -104,20 +111,30 @@ def contrasts(models: Models, resamples: int) -> list[Contrast]:
     """Those of `CONTRASTS` that have been run with a seed in common."""
     found = []
     for model, against in CONTRASTS:
-        if model in models and against in models and set(models[model]) & set(models[against]):
-            pair = [entries({name: models[name]}, name)[0] for name in (against, model)]
-            found.append(Contrast(model, against, compare(pair, resamples)[1]))
+        mine, theirs = row_entry(models, model), row_entry(models, against)
+        if mine and theirs and set(mine.seeds) & set(theirs.seeds):
+            found.append(Contrast(model, against, compare([theirs, mine], resamples)[1]))
     corrected = holm([contrast.row["test.accuracy"]["p"] for contrast in found])
     for contrast, p in zip(found, corrected, strict=True):
         contrast.row["test.accuracy"]["p_holm"] = float(p)
     return found
 
 
+def row_entry(models: Models, row: str) -> Entry | None:
+    """The measurements behind a row of the table, named as there (`row_name`); None if it has not been run."""
+    model, _, decoder = row.partition(" + ")
+    if model not in models:
+        return None
+    known = next(iter(models[model].values())).decoders
+    decoder = decoder or known[0]
+    return entry(model, decoder, models[model]) if decoder in known else None
+
+
 def posterior_of(models: Models, baseline: str) -> str:
     return POSTERIOR if POSTERIOR in models else baseline
 
 
-def predictions(models: Models, posterior: str) -> list[Prediction]:
+def predictions(models: Models, posterior: str, resamples: int) -> list[Prediction]:
     """The prediction of docs/losses.md for every model with the cosine loss that shares a seed with the posterior."""
     rows = []
     for model, runs in models.items():
@@ -133,16 +150,22 @@ def predictions(models: Models, posterior: str) -> list[Prediction]:
         by_costs = [
             CostSensitive(gram)(Answer(p, p, None)) for p, gram in zip(posteriors, grams, strict=True)
         ]
+        like_costs, like_posterior = np.equal(mine, by_costs), np.equal(mine, theirs)
         rows.append(
             Prediction(
-                model,
-                len(shared),
-                interval95([agreement(a, b) for a, b in zip(mine, theirs, strict=True)]),
-                interval95([agreement(a, b) for a, b in zip(mine, by_costs, strict=True)]),
-                np.mean([shares(decided, len(LABELS)) for decided in mine], axis=0),
-                np.mean([shares(decided, len(LABELS)) for decided in by_costs], axis=0),
-                float(np.mean([spread(gram) for gram in grams])),
-                interval95([run.metrics["test"]["accuracy"] for run, _ in pairs]),
+                model=model,
+                seeds=len(shared),
+                as_posterior=interval95([agreement(a, b) for a, b in zip(mine, theirs, strict=True)]),
+                as_costs=interval95([agreement(a, b) for a, b in zip(mine, by_costs, strict=True)]),
+                difference=paired_bootstrap(like_costs, like_posterior, resamples),
+                differing=int(np.not_equal(by_costs, theirs).sum()),
+                with_costs=int((like_costs & ~like_posterior).sum()),
+                with_posterior=int((like_posterior & ~like_costs).sum()),
+                found=np.mean([shares(decided, len(LABELS)) for decided in mine], axis=0),
+                predicted=np.mean([shares(decided, len(LABELS)) for decided in by_costs], axis=0),
+                plain=np.mean([shares(decided, len(LABELS)) for decided in theirs], axis=0),
+                spread=float(np.mean([spread(gram) for gram in grams])),
+                accuracy=interval95([run.metrics["test"]["accuracy"] for run, _ in pairs]),
             )
         )
     return rows

@@ -59,7 +59,7 @@ def draw(models: Models, rows: Sequence[Row], baseline: str, folder: Path) -> No
     figures.grams(grams, LABELS, folder / "grams.png")
 
     posterior = findings.posterior_of(models, baseline)
-    predictions = findings.predictions(models, posterior)
+    predictions = findings.predictions(models, posterior, RESAMPLES)
     if predictions:
         figures.spread_scatter(
             [(row.model, row.spread, row.accuracy.mean, row.accuracy.half_width) for row in predictions],

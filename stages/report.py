@@ -19,7 +19,7 @@ from pipeline import config, tracking
 from pipeline.comparison import compare
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
-from pipeline.files import read_json, sha256, write_csv, write_json, write_text
+from pipeline.files import sha256, write_csv, write_json, write_text
 from stages import findings, pictures, run_stage, search, sentences, speedrun
 from stages.compare import log_rows
 from stages.findings import Models, Prediction
@@ -69,7 +69,8 @@ def main() -> None:
     require_one_study(models, params)
     rows = compare(entries(models, baseline), params.compare.resamples)
     posterior = findings.posterior_of(models, baseline)
-    predictions = findings.predictions(models, posterior)
+    predictions = findings.predictions(models, posterior, params.compare.resamples)
+    contrasts = findings.contrasts(models, params.compare.resamples)
     alike = findings.between_seeds(models, posterior)
 
     write_json(STUDY / "ablation.json", rows)
@@ -77,7 +78,7 @@ def main() -> None:
     write_text(STUDY / "ablation.md", markdown(rows, "fer2013", images, baseline))
     write_predictions(STUDY / "prediction.csv", predictions)
     pictures.draw(models, rows, baseline, STUDY)
-    timed = read_json(STUDY / "speedrun.json")
+    timed = speedrun.kept_runs(STUDY / "speedrun.json")
     blocks = {
         "answer": sentences.answer(rows, models),
         "summary": table([row for row in rows if findings.is_own(row, models)], SUMMARY),
@@ -85,8 +86,10 @@ def main() -> None:
         "table": f"{table(rows, COLUMNS)}\n\n{footnote(baseline)}",
         "differences": difference_table(rows),
         "detectable": sentences.detectable(rows, models),
-        "contrasts": contrast_table(findings.contrasts(models, params.compare.resamples)),
+        "contrasts": contrast_table(contrasts),
+        "meaning": sentences.meaning(contrasts),
         "prediction": prediction_table(predictions, posterior, alike),
+        "predicted": sentences.predicted(predictions),
         "correlation": correlation_table(findings.correlations(models, baseline)),
         "originals": sentences.originals(rows),
         "rates": search.table(search.comparable(search.kept(STUDY / "learning_rates.json"), params)).strip(),

@@ -3,7 +3,8 @@
 Every model that is searched has the same budget. First `search.trials` short trainings of `search.epochs` epochs: the
 first rate is `search.start`; then neighbours of the best rate so far, `search.factor` times smaller and larger, until
 both are worse or the budget is spent. Short trainings do not always rank rates as whole ones do, so the
-`search.finalists` best rates are then trained at full length, and the more accurate one wins. Models that train
+`search.finalists` best rates are then trained at full length, and so are neighbours of the best of them until both are
+worse or that budget, `search.trials` again, is spent. The most accurate wins. Models that train
 `ALIKE` share a rate, and the first of them under `models:` is searched (or the models named). Every trial is kept in
 results/<data set>/learning_rates.json, so a search that was interrupted goes on, and two may run side by side with
 different models. The winners are written into params.yaml by hand; a test compares the two.
@@ -45,6 +46,8 @@ def main(*models: str) -> None:
         for rate in finalists(accuracies(file, name, short, params), params.search):
             if rate not in accuracies(file, name, full, params):
                 try_rate(file, name, rate, full, params)
+        while (rate := following_whole(accuracies(file, name, full, params), params.search)) is not None:
+            try_rate(file, name, rate, full, params)
     text = table(comparable(kept(file), params))
     write_text(file.with_suffix(".md"), text)
     print(text)
@@ -130,6 +133,11 @@ def finalists(found: Mapping[float, float], search: config.SearchParams) -> list
     """The best rates of the short trainings, best first; none if one is asked for, which has won already."""
     ranked = sorted(found, key=lambda rate: (-found[rate], rate))
     return ranked[: search.finalists] if search.finalists > 1 else []
+
+
+def following_whole(found: Mapping[float, float], search: config.SearchParams) -> float | None:
+    """The same as `following` after the finalists were trained at full length; None without finalists."""
+    return following(found, search) if found and search.finalists > 1 else None
 
 
 def rate_at(step: int, search: config.SearchParams) -> float:

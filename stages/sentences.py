@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from pipeline.comparison import Row
+from pipeline.statistics import LEVEL, holm
 from stages import findings
-from stages.findings import Models, row_name
+from stages.findings import Contrast, Models, Prediction, row_name
 from stages.runs import Run
 from stages.tables import p_value, points
 
@@ -24,15 +28,16 @@ def answer(rows: Sequence[Row], models: Models) -> str:
     outcome = {1: "it helps", 0: "no difference is shown", -1: "it does harm"}[findings.verdict(best)]
     name, against, count = row_name(best, rows), described(rows[0], models), len(words)
     which = (
-        f"The best of {count} losses on label words, `{name}` (chosen on PublicTest),"
+        f"The best of the {count} losses on label words that have {ENOUGH} seeds or more, `{name}` (chosen on "
+        "PublicTest),"
         if count > 1
-        else f"The one loss on label words that has {ENOUGH} seeds so far, `{name}`,"
+        else f"The one loss on label words that has {ENOUGH} seeds or more, `{name}`,"
     )
     lines = [f"**{which} differs from {against} by {told(best)}: {outcome}.**"]
     if count > 1:
         better, worse = (sum(findings.verdict(row) == sign for row in words) for sign in (1, -1))
         lines.append(
-            f"Of all {count}, {better} are more accurate and {worse} less accurate than it by that test."
+            f"Of the {count}, {better} are more accurate and {worse} less accurate than it by that test."
         )
     for distance in ("human", "affective"):
         key = f"test.severity.{distance}.all"
@@ -43,6 +48,36 @@ def answer(rows: Sequence[Row], models: Models) -> str:
                 f"are less severe on the whole, those of {tested.count(1)} more."
             )
     return " ".join(lines)
+
+
+def meaning(contrasts: Sequence[Contrast]) -> str:
+    """What the pairs of models say, one sentence each."""
+    words = {1: "is more accurate than", 0: "does not differ verifiably from", -1: "is less accurate than"}
+    judged = [contrast for contrast in contrasts if len(contrast.row["paired_seeds"]) >= ENOUGH]
+    return " ".join(
+        f"`{model}` {words[findings.verdict(row)]} `{against}`." for model, against, row in judged
+    )
+
+
+def predicted(rows: Sequence[Prediction]) -> str:
+    """Whether the prediction holds: more agreement with arg-max S p than with arg-max p, where the two differ."""
+    tested = [row for row in rows if row.differing and row.seeds >= ENOUGH]
+    if not tested:
+        return "There are too few runs to judge the prediction."
+    corrected = holm([row.difference.p for row in tested])
+    signs = [
+        int(np.sign(row.difference.mean)) * (p < LEVEL) for row, p in zip(tested, corrected, strict=True)
+    ]
+    more, less = signs.count(1), signs.count(-1)
+    outcome = (
+        "the prediction holds for all" if more == len(tested)
+        else f"the prediction holds for {more} of them" if more
+        else "the prediction is not confirmed"
+    )  # fmt: skip
+    return (
+        f"Of the {len(tested)} cosine models with unequal cosines and {ENOUGH} seeds or more, {more} decide more often "
+        f"as arg-max S p than as arg-max p, {less} less often (paired bootstrap, Holm): {outcome}."
+    )
 
 
 def described(row: Row, models: Models) -> str:
@@ -83,18 +118,26 @@ def originals(rows: Sequence[Row]) -> str:
 
 def full(timed: Sequence[Mapping[str, Any]]) -> str:
     """What the full recipe adds to the fast one."""
-    best = max((run for run in timed if run["recipe"] == "full"), key=lambda run: run["val_accuracy"])
-    fast = [run["flop"] for run in timed if run["recipe"] == "fast"]
+    by_recipe = {name: [run for run in timed if run["recipe"] == name] for name in ("fast", "full")}
+    if not all(by_recipe.values()):
+        return "The two recipes have not been timed yet."
+    best = max(by_recipe["full"], key=lambda run: run["val_accuracy"])
+    times = best["flop"] / fmean(run["flop"] for run in by_recipe["fast"])
+    same = all(run["machine"] == best["machine"] for run in by_recipe["fast"])
     return (
-        f"With {best['flop'] / (sum(fast) / len(fast)):.0f} times the arithmetic, {best['training_seconds'] / 60:.0f} "
-        f"minutes on the same machine, the baseline reaches **{100 * best['test_accuracy']:.1f} %, "
-        f"{100 * best['test_accuracy_flip']:.1f} % with flip**."
+        f"With {times:.0f} times the arithmetic, {best['training_seconds'] / 60:.0f} minutes on "
+        f"{'the same' if same else 'another'} machine, the baseline reaches "
+        f"**{100 * best['test_accuracy']:.1f} %, {100 * best['test_accuracy_flip']:.1f} % with flip**."
     )
 
 
 def detectable(rows: Sequence[Row], models: Models) -> str:
     """What the study could have missed."""
-    limits = [row["test.accuracy"]["detectable"] for row in rows if findings.is_word_loss(row, models)]
+    limits = [
+        row["test.accuracy"]["detectable"]
+        for row in rows
+        if findings.is_word_loss(row, models) and len(row["paired_seeds"]) >= ENOUGH
+    ]
     if not limits:
         return "Nothing has been compared yet."
     low, high = f"{100 * min(limits):.1f}", f"{100 * max(limits):.1f}"

@@ -35,9 +35,9 @@ def main(*experiments: str) -> None:
     readers = [reader(experiment) for experiment in experiments] or [reader(None)]
     dataset = json.loads(readers[0]((PREPARED / "checks.json").as_posix()))["dataset"]
     file = Path("results") / dataset / "speedrun.json"
-    kept = {(run["recipe"], run["seed"]): run for run in (read_json(file) if file.exists() else [])}
-    for read in readers:
-        params = config.parse(read("params.yaml"))
+    kept = {(run["recipe"], run["seed"]): run for run in kept_runs(file)}
+    for experiment, read in zip(experiments or [""], readers, strict=True):
+        params = config.parse(read("params.yaml"), f"params.yaml of {experiment or 'the workspace'}")
         for seed in params.grid.seeds:
             run = describe(Cell(params.compare.baseline, seed), read)
             kept = {key: old for key, old in kept.items() if not outdated(old, run)}
@@ -49,6 +49,11 @@ def main(*experiments: str) -> None:
         curves.setdefault(run["recipe"], []).append([(point[0], point[1]) for point in run["curve"]])
     figures.speed_curves(curves, file.with_suffix(".png"))
     print(table(runs))
+
+
+def kept_runs(file: Path) -> list[dict[str, Any]]:
+    """The runs timed so far."""
+    return list(read_json(file)) if file.exists() else []
 
 
 def reader(experiment: str | None) -> Callable[[str], str]:

@@ -39,10 +39,19 @@ TESTS = {
 """The metrics whose difference from the baseline is tested, with their headings."""
 
 
+SHARES = ("neutral", "disgust")
+"""Classes whose shares of the decisions the prediction's table shows: the one farthest from all others in word2vec,
+and the rarest."""
+
+
 def markdown(rows: Sequence[Row], dataset: str, images: int, baseline: str) -> str:
     """The table for readers, with what it is about and how far it carries."""
     counts = sorted({len(row["seeds"]) for row in rows})
-    seeds = "1 seed" if counts == [1] else f"{' to '.join(map(str, counts[:: len(counts) - 1 or 1]))} seeds"
+    seeds = (
+        "1 seed"
+        if counts == [1]
+        else f"{counts[0] if len(counts) == 1 else f'{counts[0]} to {counts[-1]}'} seeds"
+    )
     lines = [f"# {dataset}: {len({row['model'] for row in rows})} models, {seeds}", ""]
     lines += [
         f"Measured on the {images:,} images of PrivateTest; PublicTest alone chose the epoch. "
@@ -159,15 +168,19 @@ def prediction_table(rows: Sequence[Prediction], posterior: str, between_seeds: 
         alike = per_cent(between_seeds)
         lines += [f"Two seeds of `{posterior}` decide alike on {alike} % of PrivateTest.", ""]
     heads = (
-        "model", "seeds", "as arg-max p", "as arg-max S p", "spread of cosines", "accuracy",
-        "neutral, found", "neutral, by S p",
+        "model", "seeds", "as arg-max p", "as arg-max S p", "difference [95 %]", "where these differ", "with S p",
+        "with p", "spread of cosines", "accuracy", *(f"{label}: found, by S p, by p" for label in SHARES),
     )  # fmt: skip
     lines += [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
-    neutral = LABELS.index("neutral")
     for row in rows:
         cells = [row.model, str(row.seeds), per_cent(row.as_posterior), per_cent(row.as_costs)]
+        mean, low, high, _ = row.difference
+        cells += [f"{points(mean)} [{points(low)}, {points(high)}]"]
+        cells += [str(count) for count in (row.differing, row.with_costs, row.with_posterior)]
         cells += [f"{row.spread:.3f}", per_cent(row.accuracy)]
-        cells += [f"{100 * share[neutral]:.1f}" for share in (row.found, row.predicted)]
+        for label in map(LABELS.index, SHARES):
+            parts = (row.found[label], row.predicted[label], row.plain[label])
+            cells.append(", ".join(f"{100 * share:.1f}" for share in parts))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

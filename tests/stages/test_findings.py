@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import pytest
 from sklearn.metrics import confusion_matrix, recall_score
 
+from pipeline import config
 from pipeline.data.fer import LABELS
 from pipeline.statistics import holm
 from stages import findings
@@ -39,7 +41,8 @@ def made_up(
         metrics={
             "decoder": "argmax", "decoders": {}, "loss": loss, "targets": targets,
             "settings": {"loss": {"name": loss, "options": {}, "targets": targets}},
-            "training": {"precision": "bf16"}, "history": [{"epoch": 0, "val_accuracy": 0.5}],
+            "training": {"precision": "bf16"}, "machine": {"threads": 1},
+            "history": [{"epoch": 0, "val_accuracy": 0.5}],
             "gram": (np.eye(len(LABELS)) if gram is None else gram).tolist(),
             "confusion": confusion_matrix(ACTUAL, predicted).tolist(),
             "test": {
@@ -96,13 +99,13 @@ def test_public_test_chooses_whom_private_test_is_asked_about() -> None:
 
 
 def test_the_prediction_is_tested_on_shared_seeds_of_cosine_models() -> None:
-    rows = {row.model: row for row in findings.predictions(study(), "cross_entropy")}
+    rows = {row.model: row for row in findings.predictions(study(), "cross_entropy", 200)}
     assert list(rows) == ["cosine_one_hot", "w2v_cosine", "w2v_permuted"]
     assert [row.seeds for row in rows.values()] == [2, 2, 1]
 
 
 def test_equal_cosines_predict_the_arg_max() -> None:
-    row = findings.predictions(study(), "cross_entropy")[0]
+    row = findings.predictions(study(), "cross_entropy", 200)[0]
     assert row.as_costs == row.as_posterior
     assert row.spread == 0
 
@@ -111,13 +114,13 @@ def test_probabilities_that_rounding_made_equal_do_not_tell_the_two_agreements_a
     models = study()
     for run in models["cross_entropy"].values():
         run.probabilities[:] = 1 / 7  # the decisions that are stored were made before rounding
-    row = findings.predictions(models, "cross_entropy")[0]
+    row = findings.predictions(models, "cross_entropy", 200)[0]
     assert row.as_costs == row.as_posterior
 
 
 def test_agreement_and_shares_are_those_of_a_plain_count() -> None:
     models = study()
-    row = findings.predictions(models, "cross_entropy")[1]
+    row = findings.predictions(models, "cross_entropy", 200)[1]
     agree: list[float] = []
     neutral: list[float] = []
     for seed in (1, 2):
@@ -133,6 +136,41 @@ def test_agreement_and_shares_are_those_of_a_plain_count() -> None:
     assert row.as_costs.std == pytest.approx(statistics.stdev(agree))
     assert row.predicted[6] == pytest.approx(sum(neutral) / 2)
     assert row.found.sum() == pytest.approx(1)
+
+
+def test_where_the_two_rules_differ_the_sides_are_counted() -> None:
+    models = study()
+    row = findings.predictions(models, "cross_entropy", 200)[1]
+    differing = with_costs = with_posterior = 0
+    for seed in (1, 2):
+        gram = np.array(models["w2v_cosine"][seed].metrics["gram"])
+        p = models["cross_entropy"][seed].probabilities.astype(float)
+        for mine, posterior in zip(models["w2v_cosine"][seed].predicted["argmax"], p, strict=True):
+            by_costs, plain = (gram @ posterior).argmax(), posterior.argmax()
+            differing += by_costs != plain
+            with_costs += by_costs != plain and mine == by_costs
+            with_posterior += by_costs != plain and mine == plain
+    assert (row.differing, row.with_costs, row.with_posterior) == (differing, with_costs, with_posterior)
+    assert 0 < with_costs < differing
+    assert row.difference.mean == pytest.approx((with_costs - with_posterior) / (2 * IMAGES))
+    assert row.plain.sum() == pytest.approx(1)
+
+
+def test_a_row_is_found_by_its_name_in_the_table() -> None:
+    models = study()
+    found = findings.row_entry(models, "w2v_cosine")
+    assert found is not None
+    assert (found.model, found.decoder, found.seeds) == ("w2v_cosine", "argmax", [1, 2, 5])
+    assert findings.row_entry(models, "w2v_cosine + crm.word2vec") is None  # not evaluated
+    assert findings.row_entry(models, "unheard_of") is None
+
+
+def test_models_that_findings_name_are_in_params() -> None:
+    params = config.load(Path(__file__).parents[2] / "params.yaml")
+    assert findings.POSTERIOR in params.models
+    for row in (name for pair in findings.CONTRASTS for name in pair):
+        model, _, decoder = row.partition(" + ")
+        assert not decoder or decoder in params.model(model).decoders
 
 
 def test_two_seeds_agree_on_what_both_get_right() -> None:
@@ -193,10 +231,11 @@ def test_the_contrasts_have_a_test_of_their_own() -> None:
     models = study()
     found = findings.contrasts(models, 300)
     assert [(one.model, one.against) for one in found] == [
-        ("w2v_cosine", "cross_entropy"), ("w2v_cosine", "cosine_one_hot"), ("w2v_cosine", "w2v_permuted"),
+        ("w2v_cosine", "cross_entropy"), ("cosine_one_hot", "cross_entropy"),
+        ("w2v_cosine", "cosine_one_hot"), ("w2v_cosine", "w2v_permuted"),
     ]  # fmt: skip
     mine, theirs = (models[name][1].right["argmax"].mean() for name in ("w2v_cosine", "cosine_one_hot"))
-    assert found[1].row["test.accuracy"]["difference"] == pytest.approx(mine - theirs)
+    assert found[2].row["test.accuracy"]["difference"] == pytest.approx(mine - theirs)
     p_values = [one.row["test.accuracy"]["p"] for one in found]
     assert [one.row["test.accuracy"]["p_holm"] for one in found] == pytest.approx(holm(p_values))
 

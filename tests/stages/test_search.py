@@ -61,6 +61,16 @@ def test_the_two_best_rates_are_finalists() -> None:
     assert finalists({0.1: 0.6, 0.033: 0.7}, replace(FIVE, finalists=1)) == []
 
 
+def test_whole_trainings_go_on_until_the_best_of_them_is_bracketed() -> None:
+    """The budget is that of the short trainings; where one finalist is asked for there are none."""
+    assert search.following_whole({0.15: 0.6, 0.05: 0.61}, FIVE) == 0.017
+    assert search.following_whole({0.15: 0.62, 0.05: 0.61}, FIVE) == 0.45
+    assert search.following_whole({0.15: 0.6, 0.05: 0.61, 0.017: 0.6}, FIVE) is None
+    assert search.following_whole({rate_at(n, FIVE): n for n in range(5)}, FIVE) is None
+    assert search.following_whole({}, FIVE) is None
+    assert search.following_whole({0.15: 0.6}, replace(FIVE, finalists=1)) is None
+
+
 def run(loss: str, rate: float, accuracy: float | None, epochs: int = 3) -> dict[str, Any]:
     return {
         "loss": loss, "model": f"{loss}_model", "learning_rate": rate, "val_accuracy": accuracy,
@@ -96,6 +106,7 @@ def test_models_that_train_alike_share_their_rate() -> None:
 
 def test_targets_that_are_alike_have_the_same_length_and_cosines() -> None:
     words = np.random.default_rng(0).normal(size=(len(LABELS), RANDOM_DIMENSIONS)) + 1.0
+    words /= np.linalg.norm(words, axis=1, keepdims=True)
     found = {
         name: transformed(name, words, 0) for name in ("word2vec", "word2vec.permuted", "word2vec.whitened")
     }
@@ -145,7 +156,7 @@ def test_a_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: 
     search.main("baseline")
     done += made
     full = config.load().chosen_recipe.epochs
-    assert sorted(done) == [(0.033, 3), (0.1, 3), (0.1, full), (0.3, 3), (0.3, full)]
+    assert sorted(done) == [(0.033, 3), (0.1, 3), (0.1, full), (0.3, 3), (0.3, full), (0.9, full)]
     assert best(search.kept(file), "baseline") == 0.3
     assert "**50.00**" in file.with_suffix(".md").read_text()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.statistics import Interval
+from pipeline.statistics import Difference, Interval
 from stages.findings import Contrast, Prediction, row_name
 from stages.tables import contrast_table, correlation_table, difference_table, markdown, prediction_table
 
@@ -70,12 +70,15 @@ def test_a_contrast_names_both_models() -> None:
 def test_the_prediction_is_shown_with_its_deviations() -> None:
     shares = np.array([0.1, 0.1, 0.1, 0.2, 0.1, 0.1, 0.3])
     measured = Prediction(
-        "w2v", 3, Interval(0.8, 0.01, 0.02), Interval(0.85, None, None), shares, shares[::-1], 0.125,
-        Interval(0.66, 0.004, 0.01),
+        "w2v", 3, Interval(0.8, 0.01, 0.02), Interval(0.85, None, None), Difference(0.05, 0.01, 0.09, 0.02),
+        300, 140, 110, shares, shares[::-1], np.full(7, 1 / 7), 0.125, Interval(0.66, 0.004, 0.01),
     )  # fmt: skip
     lines = prediction_table([measured], "cross_entropy", Interval(0.79, 0.005, 0.01)).splitlines()
     assert lines[0] == "Two seeds of `cross_entropy` decide alike on 79.0 ± 0.5 % of PrivateTest."
-    assert lines[-1] == "| w2v | 3 | 80.0 ± 1.0 | 85.0 | 0.125 | 66.0 ± 0.4 | 30.0 | 10.0 |"
+    assert lines[-1] == (
+        "| w2v | 3 | 80.0 ± 1.0 | 85.0 | +5.00 [+1.00, +9.00] | 300 | 140 | 110 | 0.125 | 66.0 ± 0.4 "
+        "| 30.0, 10.0, 14.3 | 10.0, 10.0, 14.3 |"
+    )
     assert prediction_table([], "cross_entropy", None) == "No model with the cosine loss has been run yet."
 
 
