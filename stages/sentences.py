@@ -39,15 +39,31 @@ def answer(rows: Sequence[Row], models: Models) -> str:
         lines.append(
             f"Of the {count}, {better} are more accurate and {worse} less accurate than it by that test."
         )
-    for distance in ("human", "affective"):
-        key = f"test.severity.{distance}.all"
-        tested = [findings.verdict(row, key) for row in words if "p_holm" in row.get(key, ())]
-        if tested:
-            lines.append(
-                f"Under the {distance} distance between emotions the decisions of {tested.count(-1)} of {len(tested)} "
-                f"are less severe on the whole, those of {tested.count(1)} more."
-            )
+    severities = [severity(words, distance) for distance in ("human", "affective")]
+    lines += [line for line in severities if line]
+    if any(severities):
+        seeds = max(len(row["paired_seeds"]) for row in words)
+        lines.append(
+            f"Severity is tested over seeds alone, so with {seeds} of them only large differences are confirmed."
+        )
     return " ".join(lines)
+
+
+def severity(rows: Sequence[Row], distance: str) -> str:
+    """How many rows decide less and more severely than the baseline, and whether their mistakes alone are milder."""
+    verdicts = {
+        part: [findings.verdict(row, key) for row in rows if "p_holm" in row.get(key, ())]
+        for part in ("all", "mistakes")
+        for key in [f"test.severity.{distance}.{part}"]
+    }
+    counts = {part: (found.count(-1), found.count(1)) for part, found in verdicts.items()}
+    if not verdicts["all"]:
+        return ""
+    (less, more), (milder, worse) = counts["all"], counts["mistakes"]
+    return (
+        f"Under the {distance} distance between emotions {less} of {len(verdicts['all'])} decide less severely on the "
+        f"whole and {more} more severely; the mistakes by themselves are milder in {milder} and worse in {worse}."
+    )
 
 
 def meaning(contrasts: Sequence[Contrast]) -> str:

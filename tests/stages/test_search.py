@@ -195,3 +195,10 @@ def test_the_rates_in_params_are_the_winners_of_the_committed_search() -> None:
     for name, model in params.models.items():
         if kind(model) in searched:
             assert model.learning_rate == best(trials, searched[kind(model)]), name
+
+
+def test_the_committed_table_is_that_of_the_committed_trials() -> None:
+    folder = Path(__file__).parents[2] / "results/fer2013"
+    params = config.load(folder / "params.yaml")
+    trials = search.comparable(search.kept(folder / "learning_rates.json"), params)
+    assert (folder / "learning_rates.md").read_text() == table(trials)

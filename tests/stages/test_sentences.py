@@ -12,7 +12,7 @@ from stages.findings import Contrast, Prediction
 from stages.sentences import answer, detectable, full, meaning, originals, predicted, twins
 from tests.stages.test_findings import study
 
-SEVERITY = "test.severity.human.all"
+SEVERITY = "test.severity.human"
 
 
 def row(model: str, difference: float | None, p: float = 0.5, severity: float = 0.01) -> dict[str, Any]:
@@ -24,7 +24,8 @@ def row(model: str, difference: float | None, p: float = 0.5, severity: float = 
     return {
         "model": model, "decoder": "argmax", "seeds": [0, 1, 2], "paired_seeds": [0, 1, 2],
         "val.accuracy": {"mean": 0.7}, "test.accuracy": {"mean": 0.7, **against(difference)},
-        SEVERITY: {"mean": 0.2, **against(None if difference is None else severity)},
+        f"{SEVERITY}.all": {"mean": 0.2, **against(None if difference is None else severity)},
+        f"{SEVERITY}.mistakes": {"mean": 0.5, **against(None if difference is None else 0.01)},
     }  # fmt: skip
 
 
@@ -40,8 +41,9 @@ def test_a_loss_that_the_test_does_not_confirm_is_not_called_better() -> None:
         "differs from `cross_entropy` (cross-entropy) by +1.20 points on PrivateTest (95 % interval +0.20 to +2.20, "
         "Holm-corrected p 0.060, 3 seeds): no difference is shown.** "
         "Of the 2, 0 are more accurate and 0 less accurate than it by that test. "
-        "Under the human distance between emotions the decisions of 0 of 2 are less severe on the whole, "
-        "those of 0 more."
+        "Under the human distance between emotions 0 of 2 decide less severely on the whole and 0 more severely; "
+        "the mistakes by themselves are milder in 0 and worse in 0. "
+        "Severity is tested over seeds alone, so with 3 of them only large differences are confirmed."
     )
 
 
@@ -49,11 +51,12 @@ def test_a_loss_that_the_test_confirms_is_called_better_or_worse() -> None:
     better, worse = told(0.012, 0.04, -0.02), told(-0.012, 0.0004)
     assert ": it helps.**" in better
     assert "1 are more accurate and 0 less accurate" in better
-    assert "decisions of 1 of 2 are less severe on the whole, those of 0 more" in better
+    assert "1 of 2 decide less severely on the whole and 0 more severely" in better
+    assert "milder in 0 and worse in 1" in better
     assert ": it does harm.**" in worse
     assert "p < 0.001" in worse
     assert "0 are more accurate and 1 less accurate" in worse
-    assert "decisions of 0 of 2 are less severe on the whole, those of 1 more" in worse
+    assert "0 of 2 decide less severely on the whole and 1 more severely" in worse
 
 
 def test_one_loss_is_not_called_the_best_of_one() -> None:
