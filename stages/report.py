@@ -90,6 +90,7 @@ def main() -> None:
         "meaning": sentences.meaning(contrasts),
         "prediction": prediction_table(predictions, posterior, alike),
         "predicted": sentences.predicted(predictions),
+        "by_class": sentences.by_class(rows, models),
         "correlation": correlation_table(findings.correlations(models, baseline)),
         "originals": sentences.originals(rows),
         "rates": search.table(search.comparable(search.kept(STUDY / "learning_rates.json"), params)).strip(),

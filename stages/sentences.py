@@ -75,6 +75,21 @@ def meaning(contrasts: Sequence[Contrast]) -> str:
     )
 
 
+def by_class(rows: Sequence[Row], models: Models) -> str:
+    """Which classes the difference of the answer's row comes from: points of accuracy that add up to it."""
+    words = [row for row in rows if findings.is_word_loss(row, models) and len(row["paired_seeds"]) >= ENOUGH]
+    if not words:
+        return "Nothing has been compared yet."
+    best = findings.best_of(words)
+    parts = findings.parts_by_class(models[best["model"]], models[rows[0]["model"]], best["paired_seeds"])
+    ranked = sorted(parts, key=lambda label: parts[label])
+    told = ", ".join(f"*{label}* {points(parts[label])}" for label in ranked)
+    return (
+        f"The {points(best['test.accuracy']['difference'])} points of `{row_name(best, rows)}` against "
+        f"`{rows[0]['model']}` by the images' class: {told}."
+    )
+
+
 def predicted(rows: Sequence[Prediction]) -> str:
     """Whether the prediction holds: more agreement with arg-max S p than with arg-max p, where the two differ."""
     tested = [row for row in rows if row.differing and row.seeds >= ENOUGH]

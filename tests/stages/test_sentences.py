@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from pipeline.statistics import Difference, Interval
+from stages import findings
 from stages.findings import Contrast, Prediction
-from stages.sentences import answer, detectable, full, meaning, originals, predicted, twins
+from stages.sentences import answer, by_class, detectable, full, meaning, originals, predicted, twins
 from tests.stages.test_findings import study
 
 SEVERITY = "test.severity.human"
@@ -173,3 +175,32 @@ def test_the_prediction_holds_only_where_the_test_says_so() -> None:
     doubtful = replace(yes, difference=Difference(0.01, 0.0, 0.02, 0.03))  # .03 by itself, .09 among three
     assert "the prediction is not confirmed" in predicted([doubtful, doubtful, doubtful])
     assert predicted([equal, few]) == "There are too few runs to judge the prediction."
+
+
+def test_the_parts_of_all_classes_add_up_to_the_difference() -> None:
+    models = study()
+    seeds = [1, 2]
+    parts = findings.parts_by_class(models["w2v_cosine"], models["cross_entropy"], seeds)
+    accuracies = [
+        [models[name][seed].right["argmax"].mean() for seed in seeds]
+        for name in ("w2v_cosine", "cross_entropy")
+    ]
+    difference = np.mean(accuracies[0]) - np.mean(accuracies[1])
+    assert sum(parts.values()) == pytest.approx(difference)
+    happy = [
+        int((run.right["argmax"] & (run.predicted["argmax"] == 3)).sum())
+        for run in (
+            models["w2v_cosine"][1],
+            models["w2v_cosine"][2],
+            models["cross_entropy"][1],
+            models["cross_entropy"][2],
+        )
+    ]
+    assert parts["happy"] == pytest.approx((happy[0] + happy[1] - happy[2] - happy[3]) / 2 / 700)
+    judged = row("w2v_cosine", difference) | {"paired_seeds": seeds}
+    assert by_class([row("cross_entropy", None), judged], models) == "Nothing has been compared yet."
+    models["w2v_cosine"] = dict.fromkeys((0, 1, 2), models["w2v_cosine"][1])
+    text = by_class([row("cross_entropy", None), row("w2v_cosine", -0.1)], models)
+    assert text.startswith(
+        "The -10.00 points of `w2v_cosine` against `cross_entropy` by the images' class: *"
+    )
