@@ -156,15 +156,20 @@ def fill(text: str, blocks: Mapping[str, str], page: Path) -> str:
 
 
 def require_one_study(models: Models, params: config.Params) -> None:
-    """Raise UserError unless every run was trained with the settings that are kept beside it, in one format.
+    """Raise UserError unless every run was trained with the settings that are kept beside it, in one way.
 
     Runs are kept one by one, over days perhaps: a table of trainings that differ in more than they say is none.
     """
     recipe = json.loads(json.dumps({"name": params.recipe, **asdict(params.chosen_recipe)}))
-    formats = {run.metrics["training"]["precision"] for runs in models.values() for run in runs.values()}
-    if len(formats) > 1:
+    machines = {
+        json.dumps(run.metrics["machine"], sort_keys=True): f"{name}-{seed}"
+        for name, runs in models.items()
+        for seed, run in runs.items()
+    }
+    if len(machines) > 1:
         raise UserError(
-            f"{STUDY}/runs were trained in several formats ({', '.join(sorted(formats))}): use one."
+            f"{STUDY}/runs were trained in several ways, such as {' and '.join(sorted(machines.values()))} (see "
+            "`machine` in their files): use one processor, number of threads, format and PyTorch for all."
         )
     for name, runs in models.items():
         model = params.models.get(name)

@@ -39,8 +39,8 @@ def test_runs_of_another_recipe_or_rate_are_refused() -> None:
         require_one_study({"w2v_cosine": {0: trained(), 5: odd}}, params)
     with pytest.raises(UserError, match=r"a_model-0.json was trained with other settings than"):
         require_one_study({"a_model": {0: trained()}}, params)
-    with pytest.raises(UserError, match=r"several formats \(bf16, fp32\)"):
-        require_one_study({"w2v_cosine": {0: trained(), 5: trained(training={"precision": "fp32"})}}, params)
+    with pytest.raises(UserError, match=r"several ways, such as w2v_cosine-0 and w2v_cosine-5 "):
+        require_one_study({"w2v_cosine": {0: trained(), 5: trained(machine={"threads": 2})}}, params)
 
 
 def test_a_model_without_a_seed_of_the_baselines_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
