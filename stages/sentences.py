@@ -19,9 +19,14 @@ ENOUGH = 3
 """Seeds from which a row is judged: with fewer the test is about networks, not recipes (docs/benchmarks.md)."""
 
 
+def judged(rows: Sequence[Row], models: Models) -> list[Row]:
+    """The losses on label words that have seeds enough."""
+    return [row for row in rows if findings.is_word_loss(row, models) and len(row["paired_seeds"]) >= ENOUGH]
+
+
 def answer(rows: Sequence[Row], models: Models) -> str:
     """The study's answer: what the best loss on label words does, what all do, whether mistakes get milder."""
-    words = [row for row in rows if findings.is_word_loss(row, models) and len(row["paired_seeds"]) >= ENOUGH]
+    words = judged(rows, models)
     if not words:
         return f"**No loss on label words has been run with {ENOUGH} seeds yet: there is no answer.**"
     best = findings.best_of(words)
@@ -51,33 +56,34 @@ def answer(rows: Sequence[Row], models: Models) -> str:
 
 def severity(rows: Sequence[Row], distance: str) -> str:
     """How many rows decide less and more severely than the baseline, and whether their mistakes alone are milder."""
-    verdicts = {
-        part: [findings.verdict(row, key) for row in rows if "p_holm" in row.get(key, ())]
-        for part in ("all", "mistakes")
-        for key in [f"test.severity.{distance}.{part}"]
-    }
-    counts = {part: (found.count(-1), found.count(1)) for part, found in verdicts.items()}
-    if not verdicts["all"]:
+
+    def verdicts(part: str) -> list[int]:
+        key = f"test.severity.{distance}.{part}"
+        return [findings.verdict(row, key) for row in rows if "p_holm" in row.get(key, ())]
+
+    whole, mistakes = verdicts("all"), verdicts("mistakes")
+    if not whole:
         return ""
-    (less, more), (milder, worse) = counts["all"], counts["mistakes"]
     return (
-        f"Under the {distance} distance between emotions {less} of {len(verdicts['all'])} decide less severely on the "
-        f"whole and {more} more severely; the mistakes by themselves are milder in {milder} and worse in {worse}."
+        f"Under the {distance} distance between emotions {whole.count(-1)} of {len(whole)} decide less severely on the "
+        f"whole and {whole.count(1)} more severely; the mistakes by themselves are milder in {mistakes.count(-1)} and "
+        f"worse in {mistakes.count(1)}."
     )
 
 
 def meaning(contrasts: Sequence[Contrast]) -> str:
     """What the pairs of models say, one sentence each."""
     words = {1: "is more accurate than", 0: "does not differ verifiably from", -1: "is less accurate than"}
-    judged = [contrast for contrast in contrasts if len(contrast.row["paired_seeds"]) >= ENOUGH]
     return " ".join(
-        f"`{model}` {words[findings.verdict(row)]} `{against}`." for model, against, row in judged
+        f"`{model}` {words[findings.verdict(row)]} `{against}`."
+        for model, against, row in contrasts
+        if len(row["paired_seeds"]) >= ENOUGH
     )
 
 
 def by_class(rows: Sequence[Row], models: Models) -> str:
     """Which classes the difference of the answer's row comes from: points of accuracy that add up to it."""
-    words = [row for row in rows if findings.is_word_loss(row, models) and len(row["paired_seeds"]) >= ENOUGH]
+    words = judged(rows, models)
     if not words:
         return "Nothing has been compared yet."
     best = findings.best_of(words)
@@ -164,11 +170,7 @@ def full(timed: Sequence[Mapping[str, Any]]) -> str:
 
 def detectable(rows: Sequence[Row], models: Models) -> str:
     """What the study could have missed."""
-    limits = [
-        row["test.accuracy"]["detectable"]
-        for row in rows
-        if findings.is_word_loss(row, models) and len(row["paired_seeds"]) >= ENOUGH
-    ]
+    limits = [row["test.accuracy"]["detectable"] for row in judged(rows, models)]
     if not limits:
         return "Nothing has been compared yet."
     low, high = f"{100 * min(limits):.1f}", f"{100 * max(limits):.1f}"

@@ -6,8 +6,9 @@ What `dvc repro` does one by one, for a study that takes hours: seed by seed, so
 models; each cell with its share of the threads, because two small networks on one core each are done sooner than
 one after the other on both. A finished cell is kept in results/<data set>/runs/ at once; one that is there with the
 same settings, data, words and decoders is not run again, so a study may be stopped at any time and continued, on
-another machine too. That the code has changed since does not count: after a change of what a training computes,
-remove the runs. Run `dvc repro targets` first, and `make report` afterwards. The log of each cell is in .study/.
+another machine of the same kind with as many threads for each worker: `make report` refuses a mixture. That the code
+has changed since does not count: after a change of what a training computes, remove the runs. Run `dvc repro targets`
+first, and `make report` afterwards. The log of each cell is in .study/.
 """
 
 from __future__ import annotations
