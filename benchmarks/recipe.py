@@ -22,16 +22,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from benchmarks.machine import header
 from benchmarks.timing import table
 from pipeline import config
 from pipeline.config import ModelParams
-from pipeline.files import read_json, write_json
 from pipeline.training import Recipe
 from stages.cell import dataset_name
-from stages.trial import trial
+from stages.trial import Trial, keep, kept, trial
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "the recipe": {},
@@ -84,14 +81,13 @@ def main() -> None:
         settings = json.loads(json.dumps({"recipe": asdict(recipe), "model": asdict(model)}))
         for seed in arguments.seeds:
             key = {"variant": name, "seed": seed, "settings": settings}
-            done = next((run for run in _runs(file) if key.items() <= run.items()), None)
+            done = next((run for run in kept(file) if key.items() <= run.items()), None)
             if done is None and name in (arguments.only or VARIANTS):
                 print(f"{name}, seed {seed}", flush=True)
                 started = time.process_time()
                 done = key | trial(model, recipe, seed, params.machine)
                 done["core_seconds"] = round(time.process_time() - started, 1)
-                with FileLock(file.with_suffix(".lock")):  # another process may add its own
-                    write_json(file, [*_runs(file), done])
+                keep(file, done)
             shown += [done] if done else []
 
     print(f"\n{header()}\nrecipe {arguments.recipe} with {base.epochs} epochs, PublicTest\n\n{report(shown)}")
@@ -116,9 +112,9 @@ def change(recipe: Recipe, model: ModelParams, changes: Mapping[str, Any]) -> tu
     return changed, model
 
 
-def report(runs: list[dict[str, Any]]) -> str:
+def report(runs: list[Trial]) -> str:
     """Mean accuracy of each variant in per cent, its distance from the unchanged recipe, and its cost."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[Trial]] = {}
     for run in runs:
         groups.setdefault(run["variant"], []).append(run)
     means = {name: mean_accuracy(group) for name, group in groups.items()}
@@ -135,7 +131,7 @@ def report(runs: list[dict[str, Any]]) -> str:
     return table(["variant", "mean", "difference", "each seed", "core minutes", "FLOP"], rows)
 
 
-def mean_accuracy(runs: list[dict[str, Any]]) -> float | None:
+def mean_accuracy(runs: list[Trial]) -> float | None:
     """None if a run diverged."""
     accuracies = [run["val_accuracy"] for run in runs]
     return None if None in accuracies else statistics.mean(accuracies)
@@ -143,10 +139,6 @@ def mean_accuracy(runs: list[dict[str, Any]]) -> float | None:
 
 def percent(accuracy: float | None) -> str:
     return "diverged" if accuracy is None else f"{100 * accuracy:.2f}"
-
-
-def _runs(file: Path) -> list[dict[str, Any]]:
-    return list(read_json(file)) if file.exists() else []
 
 
 if __name__ == "__main__":

@@ -327,7 +327,7 @@ def severity_scatter(rows: Sequence[ModelSeverity], distance: str, path: Path) -
                 row.accuracy, row.severity, xerr=row.accuracy_half_width, yerr=row.severity_half_width,
                 fmt=marker, color=colour, markersize=7, elinewidth=0.8, label=row.model,
             )  # fmt: skip
-        axis.set_title("Accuracy and severity of mistakes on PrivateTest (better: right and down)")
+        axis.set_title("Accuracy and severity on PrivateTest (better: right and down)")
         if left_out:
             figure.supxlabel(f"off the scale: {', '.join(left_out)}", fontsize=8)
         axis.set(xlabel="accuracy", ylabel=f"mean severity over all images ({distance} distance)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,10 @@ import torch
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from pipeline import config, figures
+from pipeline import config
 from pipeline.data.duplicates import read_twins
 from pipeline.data.fer import LABELS, SPLITS, FerData
-from pipeline.decode import Answer, softmax
-from pipeline.explain import heat_maps
+from pipeline.decode import Answer, Decoder, softmax
 from pipeline.files import write_csv, write_json
 from pipeline.inference import predict
 from pipeline.labels.references import affective_distance, cosine_distance, human_distance
@@ -29,84 +27,59 @@ from pipeline.model import FerNet
 from pipeline.trained import load_trained
 from stages import run_stage
 from stages.cell import PREPARED, Cell, dataset_name, label_vectors
+from stages.drawing import draw
 from stages.identity import evaluation_digest
 from stages.logs import log_model_run
 from stages.predictions import Predictions
 from stages.targets import decoder
 
-Ints = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
 
 
 def main(model: str, seed: str) -> None:
     params, cell = config.load(), Cell.parse(model, seed)
-    settings = params.model(model)
     network, loss = load_trained(cell.models)
     data = FerData.load(PREPARED)
-    rows = np.concatenate([data.rows("val"), data.rows("test")])
-    pixels, actual = torch.from_numpy(data.images[rows])[:, None], data.labels[rows].astype(np.int64)
+    decoders = {name: decoder(name, cell.seed) for name in params.model(model).decoders}
 
-    answer = answer_of(loss, predict(network, pixels, EVALUATION))
-    averaged = answer.averaged(answer_of(loss, predict(network, pixels, EVALUATION, flip=True)))
-    decoders = {name: decoder(name, cell.seed) for name in settings.decoders}
-    predicted = {name: decode(answer) for name, decode in decoders.items()}
-    predicted_flip = {name: decode(averaged) for name, decode in decoders.items()}
+    found = decide(network, loss, data, decoders)
+    found.write(cell.predictions)
+    measured = measure(found, data, reference_distances(data, params.labels))
 
-    splits = data.splits[rows]
-    clean = ~read_twins(PREPARED / "duplicates.csv", len(data.labels))[rows]
-    val, test = splits == SPLITS.index("val"), splits == SPLITS.index("test")
-    temperature = fit_temperature(actual[val], answer.probabilities[val])
-    distances = reference_distances(data, params.labels)
-    metrics = {
-        decoder: {
-            name: split_metrics(
-                actual[chosen], predicted[decoder][chosen], predicted_flip[decoder][chosen],
-                answer.probabilities[chosen], temperature,
-                distances, None if data.votes is None else data.votes[rows][chosen],
-            )
-            for name, chosen in {"val": val, "test": test, "test_clean": test & clean}.items()
-        }
-        for decoder in decoders
-    }  # fmt: skip
-    own, *others = settings.decoders
-    Predictions(rows, splits, actual, answer.probabilities, predicted, predicted_flip).write(cell.predictions)
+    own, test = next(iter(decoders)), found.split == SPLITS.index("test")
+    actual, predicted = found.actual[test], found.predicted[own][test]
     write_csv(  # for DVC's plot of the confusion, which cannot choose rows
         cell.figures / "decisions.csv",
         ["actual", "predicted"],
-        ([LABELS[y], LABELS[k]] for y, k in zip(actual[test], predicted[own][test], strict=True)),
+        ([LABELS[y], LABELS[k]] for y, k in zip(actual, predicted, strict=True)),
     )
     draw(
-        cell.figures, f"{model}, seed {seed}, PrivateTest", network, loss, pixels[test], actual[test],
-        predicted[own][test], answer.probabilities[test], metrics[own]["test"], params.evaluate,
+        cell.figures, f"{model}, seed {seed}, PrivateTest", network, loss, pixels_of(data, found.index[test]),
+        actual, predicted, found.probabilities[test], measured["test"], params.evaluate,
     )  # fmt: skip
-    facts = cell.facts()
-    write_json(  # last: it marks the evaluation as complete
-        cell.metrics,
-        {
-            "model": model,
-            "seed": cell.seed,
-            "dataset": dataset_name(),
-            "loss": facts["loss"]["name"],
-            "targets": facts["loss"]["targets"],
-            "settings": {
-                "loss": facts["loss"],
-                "learning_rate": facts["settings"]["model"]["learning_rate"],
-                "recipe": facts["settings"]["recipe"],
-            },
-            "gram": (loss.targets @ loss.targets.T).double().numpy().round(6).tolist(),
-            "decoder": own,
-            "temperature": temperature,
-            "confusion": confusion_matrix(actual[test], predicted[own][test], labels=CLASSES).tolist(),
-            **metrics[own],
-            "decoders": {name: metrics[name] for name in others},
-            "training": facts["training"],
-            "machine": facts["machine"],
-            "settings_digest": facts["settings_digest"],
-            "evaluation_digest": evaluation_digest(),
-        },
+    write_json(cell.metrics, described(cell, loss) | measured | made(cell))  # last: it marks all as complete
+    log_model_run(cell, stage="evaluate")
+
+
+def decide(network: FerNet, loss: Loss, data: FerData, decoders: Mapping[str, Decoder]) -> Predictions:
+    """What the network says of PublicTest and PrivateTest, under each decoder, the model's own first."""
+    rows = np.concatenate([data.rows("val"), data.rows("test")])
+    pixels = pixels_of(data, rows)
+    answer = answer_of(loss, predict(network, pixels, EVALUATION))
+    averaged = answer.averaged(answer_of(loss, predict(network, pixels, EVALUATION, flip=True)))
+    return Predictions(
+        index=rows,
+        split=data.splits[rows],
+        actual=data.labels[rows].astype(np.int64),
+        probabilities=answer.probabilities,
+        predicted={name: decode(answer) for name, decode in decoders.items()},
+        predicted_flip={name: decode(averaged) for name, decode in decoders.items()},
     )
 
-    log_model_run(cell, stage="evaluate")
+
+def pixels_of(data: FerData, rows: npt.NDArray[np.integer]) -> Tensor:
+    """uint8 [N, 1, H, W]"""
+    return torch.from_numpy(data.images[rows])[:, None]
 
 
 def answer_of(loss: Loss, output: Tensor) -> Answer:
@@ -114,6 +87,33 @@ def answer_of(loss: Loss, output: Tensor) -> Answer:
     scores = loss.scores(output).numpy().astype(np.float64)
     cosines = loss.cosines(output).numpy().astype(np.float64) if isinstance(loss, WithVector) else None
     return Answer(scores, softmax(scores), cosines)
+
+
+def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) -> dict[str, Any]:
+    """Every metric on PublicTest, PrivateTest and PrivateTest without twins, of each decoder."""
+    val, test = (found.split == SPLITS.index(name) for name in ("val", "test"))
+    clean = ~read_twins(PREPARED / "duplicates.csv", len(data.labels))[found.index]
+    temperature = fit_temperature(found.actual[val], found.probabilities[val])
+    metrics = {
+        decoder: {
+            name: split_metrics(
+                found.actual[chosen], found.predicted[decoder][chosen], found.predicted_flip[decoder][chosen],
+                found.probabilities[chosen], temperature,
+                distances, None if data.votes is None else data.votes[found.index][chosen],
+            )
+            for name, chosen in {"val": val, "test": test, "test_clean": test & clean}.items()
+        }
+        for decoder in found.predicted
+    }  # fmt: skip
+    own, *others = metrics
+    confusion = confusion_matrix(found.actual[test], found.predicted[own][test], labels=CLASSES)
+    return {
+        "decoder": own,
+        "temperature": temperature,
+        "confusion": confusion.tolist(),
+        **metrics[own],
+        "decoders": {name: metrics[name] for name in others},
+    }
 
 
 def reference_distances(data: FerData, words: Iterable[str]) -> dict[str, Floats]:
@@ -130,58 +130,30 @@ def reference_distances(data: FerData, words: Iterable[str]) -> dict[str, Floats
     return distances
 
 
-def draw(
-    folder: Path, title: str, network: FerNet, loss: Loss, pixels: Tensor, actual: Ints, predicted: Ints,
-    probabilities: Floats, metrics: Mapping[str, Any], settings: config.EvaluateParams,
-) -> None:  # fmt: skip
-    """All figures of one model, from the test split."""
-    counts = confusion_matrix(actual, predicted, labels=CLASSES)
-    figures.confusion(counts, LABELS, folder / "confusion.png", normalised=False, title=title)
-    figures.confusion(counts, LABELS, folder / "confusion_normalised.png", normalised=True, title=title)
-    figures.reliability(actual, probabilities, folder / "reliability.png", title)
-    figures.per_class_bars(metrics["per_class"], folder / "per_class.png", title)
-    images, confidence = pixels[:, 0].numpy(), probabilities.max(axis=1)
-    figures.confident_mistakes(images, actual, predicted, confidence, LABELS, folder / "mistakes.png")
-
-    shown = surest_of_each(actual, predicted, confidence, settings.heat_maps)
-    maps = heat_maps(network, loss, pixels[shown], torch.from_numpy(predicted[shown])).numpy()
-    captions = [
-        f"{LABELS[predicted[n]]} (right)"
-        if predicted[n] == actual[n]
-        else f"{LABELS[predicted[n]]}, is {LABELS[actual[n]]}"
-        for n in shown
-    ]
-    figures.heat_maps(images[shown], maps, captions, folder / "heat_maps.png")
-
-    sample = np.concatenate(
-        [np.flatnonzero(actual == k)[: settings.class_mean_faces] for k in range(len(LABELS))]
-    )
-    maps = heat_maps(network, loss, pixels[sample], torch.from_numpy(actual[sample])).numpy()
-    figures.class_mean_heat_maps(
-        class_means(images[sample], actual[sample]), class_means(maps, actual[sample]),
-        LABELS, folder / "class_heat_maps.png",
-    )  # fmt: skip
+def described(cell: Cell, loss: Loss) -> dict[str, Any]:
+    """Which model this is, and what it was trained towards."""
+    facts = cell.facts()
+    return {
+        "model": cell.model,
+        "seed": cell.seed,
+        "dataset": dataset_name(),
+        "loss": facts["loss"]["name"],
+        "targets": facts["loss"]["targets"],
+        "settings": {
+            "loss": facts["loss"],
+            "learning_rate": facts["settings"]["model"]["learning_rate"],
+            "recipe": facts["settings"]["recipe"],
+        },
+        "gram": (loss.targets @ loss.targets.T).double().numpy().round(6).tolist(),
+    }
 
 
-def surest_of_each(actual: Ints, predicted: Ints, confidence: Floats, count: int) -> npt.NDArray[np.intp]:
-    """Half right, half wrong (fewer where there are not so many): the surest ones, class by class in turn."""
-    chosen: list[int] = []
-    for right in (True, False):
-        pool = np.flatnonzero((actual == predicted) == right)
-        pool = pool[np.argsort(-confidence[pool], kind="stable")]
-        rank_in_class = np.array(
-            [np.sum(actual[pool[:i]] == actual[n]) for i, n in enumerate(pool)], dtype=int
-        )
-        chosen += pool[np.argsort(rank_in_class, kind="stable")][: (count + 1) // 2].tolist()
-    return np.array(chosen, dtype=np.intp)
-
-
-def class_means(values: npt.NDArray[Any], actual: Ints) -> Floats:
-    """The mean over the images of each class: [N, H, W] -> [K, H, W], NaN where a class has no image."""
-    empty = np.full(values.shape[1:], np.nan)
-    return np.stack(
-        [values[actual == k].mean(axis=0) if np.any(actual == k) else empty for k in range(len(LABELS))]
-    )
+def made(cell: Cell) -> dict[str, Any]:
+    """What the training took, where it ran, and of what."""
+    facts = cell.facts()
+    return {name: facts[name] for name in ("training", "machine", "settings_digest")} | {
+        "evaluation_digest": evaluation_digest()
+    }
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from stages.tables import (
     prediction_table,
     table,
 )
+from stages.trial import kept
 
 STUDY = Path("results/fer2013")
 PAGES = (STUDY / "README.md", Path("docs/study.md"), Path("docs/recipe.md"), Path("README.md"))
@@ -93,7 +94,7 @@ def main() -> None:
         "by_class": sentences.by_class(rows, models),
         "correlation": correlation_table(findings.correlations(models, baseline)),
         "originals": sentences.originals(rows),
-        "rates": search.table(search.comparable(search.kept(STUDY / "learning_rates.json"), params)).strip(),
+        "rates": search.table(search.comparable(kept(STUDY / "learning_rates.json"), params)).strip(),
         "speedrun": speedrun.table(timed),
         "full": sentences.full(timed),
     }

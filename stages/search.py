@@ -17,17 +17,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
 
 from pipeline import config
-from pipeline.files import read_json, write_json, write_text
+from pipeline.files import read_json, write_text
 from stages import run_stage, study
 from stages.cell import Cell, dataset_name
-from stages.trial import trial
+from stages.trial import Trial, keep, kept, trial
 
-Trial = dict[str, Any]
 WORST = -1.0
 """Stands for the accuracy of a training that diverged."""
 ALIKE = {"word2vec.permuted": "word2vec", "word2vec.whitened": "random"}
@@ -71,9 +67,7 @@ def try_rate(file: Path, name: str, rate: float, epochs: int, params: config.Par
         }
     else:
         outcome = trial(model, recipe, params.search.seed, params.machine)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_suffix(".lock")):  # another search may be running beside this one
-        write_json(file, [*kept(file), settings_of(name, epochs, params) | {"learning_rate": rate} | outcome])
+    keep(file, settings_of(name, epochs, params) | {"learning_rate": rate} | outcome)
 
 
 def settings_of(name: str, epochs: int, params: config.Params) -> Trial:
@@ -142,10 +136,6 @@ def following_whole(found: Mapping[float, float], search: config.SearchParams) -
 
 def rate_at(step: int, search: config.SearchParams) -> float:
     return float(f"{search.start * search.factor**step:.2g}")
-
-
-def kept(file: Path) -> list[Trial]:
-    return list(read_json(file)) if file.exists() else []
 
 
 def accuracy(run: Trial) -> float:

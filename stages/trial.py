@@ -1,19 +1,29 @@
-"""A training that only asks how well something works on PublicTest: no outputs, no MLflow, no PrivateTest."""
+"""A training that only asks how well something works on PublicTest: no outputs, no MLflow, no PrivateTest.
+
+Trials are kept in a JSON list, which others may be adding to at the same time.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from pipeline import machine
 from pipeline.config import ModelParams
 from pipeline.data.fer import FerData
+from pipeline.files import read_json, write_json
 from pipeline.losses import make_loss
 from pipeline.model import FerNet
 from pipeline.training import DivergenceError, Epoch, Images, Recipe, epoch_flop, train
 from stages.cell import PREPARED
 from stages.targets import targets
+
+Trial = dict[str, Any]
+"""Settings and outcome, ready for JSON."""
 
 
 def trial(model: ModelParams, recipe: Recipe, seed: int, wishes: machine.MachineParams) -> dict[str, Any]:
@@ -50,3 +60,15 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, wishes: machine.Machine
         torch.set_num_threads(threads)  # the next trial finds the machine as this one did
     best = max(row.val_accuracy for row in progress.history)
     return outcome | {"val_accuracy": best, "seconds": round(sum(progress.seconds), 1)}
+
+
+def kept(file: Path) -> list[Trial]:
+    """Every trial in the file, none if it is not there yet."""
+    return list(read_json(file)) if file.exists() else []
+
+
+def keep(file: Path, run: Mapping[str, Any]) -> None:
+    """Add one trial to those in the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):
+        write_json(file, [*kept(file), dict(run)])

@@ -1,30 +1,81 @@
-"""The choices of the evaluation that a picture alone would not show to be wrong."""
+"""What the evaluation measures: which images count where, and which of them may decide anything."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import pytest
+import torch
+from torch import nn
 
-from stages.evaluate import class_means, surest_of_each
+from pipeline.data.duplicates import COLUMNS
+from pipeline.data.fer import LABELS, SPLITS, FerData
+from pipeline.decode import ArgMax, CostSensitive
+from pipeline.files import write_csv
+from pipeline.losses import make_loss
+from stages.cell import PREPARED
+from stages.evaluate import decide, measure
+from stages.predictions import Predictions
+
+N = 40
+DISGUST = LABELS.index("disgust")
+DISTANCE = {"affective": 1 - np.eye(7)}
 
 
-def test_surest_faces_are_half_right_half_wrong_and_take_turns_by_class() -> None:
-    actual = np.array([0, 0, 1, 0, 0, 2])
-    predicted = np.array([0, 0, 1, 1, 2, 0])
-    confidence = np.array([0.9, 0.8, 0.5, 0.7, 0.6, 0.4])
-    # Right: class 0's surest, then class 1's only one, before class 0's second.
-    assert surest_of_each(actual, predicted, confidence, 4).tolist() == [0, 2, 3, 5]
-    assert surest_of_each(actual, predicted, confidence, 6).tolist() == [0, 2, 1, 3, 5, 4]
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FerData:
+    """Ten images of Training, then fifteen of each test split; image 30, of PrivateTest, has a twin in Training."""
+    monkeypatch.chdir(tmp_path)
+    write_csv(PREPARED / "duplicates.csv", COLUMNS, [[0, "near", row, split, "happy", 0, 1]
+                                                     for row, split in ((1, "train"), (30, "test"))])  # fmt: skip
+    random = np.random.default_rng(0)
+    splits = np.repeat([SPLITS.index(split) for split in ("train", "val", "test")], [10, 15, 15])
+    images = random.integers(0, 256, (N, 48, 48), np.uint8)
+    return FerData(images, (np.arange(N) % 7).astype(np.uint8), splits.astype(np.uint8))
 
 
-def test_surest_faces_of_a_perfect_model_are_all_right() -> None:
-    actual = np.array([0, 1])
-    assert surest_of_each(actual, actual, np.array([0.6, 0.9]), 4).tolist() == [1, 0]
+@pytest.fixture
+def found(data: FerData) -> Predictions:
+    torch.manual_seed(0)
+    loss = make_loss("cross_entropy", {"label_smoothing": 0.0}, np.eye(7), "cpu")
+    # Unlike an untrained FerNet, of many opinions.
+    network = nn.Sequential(nn.Flatten(), nn.LayerNorm(48 * 48), nn.Linear(48 * 48, 7))
+    gram = np.full((7, 7), 0.9)
+    gram[DISGUST] = gram[:, DISGUST] = 0.0
+    np.fill_diagonal(gram, 1.0)
+    return decide(network, loss, data, {"argmax": ArgMax(), "crm.word2vec": CostSensitive(gram)})
 
 
-def test_class_means_are_means_and_nan_without_images() -> None:
-    values = np.stack([np.full((2, 2), 1.0), np.full((2, 2), 3.0), np.full((2, 2), 5.0)])
-    means = class_means(values, np.array([0, 0, 6]))
-    assert means.shape == (7, 2, 2)
-    assert (means[0] == 2).all()
-    assert (means[6] == 5).all()
-    assert np.isnan(means[1:6]).all()
+def test_decisions_are_of_both_test_splits_under_every_decoder(found: Predictions) -> None:
+    assert found.index.tolist() == list(range(10, N))
+    assert (found.actual == found.index % 7).all()
+    assert (found.predicted["argmax"] == found.probabilities.argmax(axis=1)).all()
+    assert (found.predicted["argmax"] == DISGUST).any()
+    assert not (found.predicted["crm.word2vec"] == DISGUST).any()  # as far as it is from all others
+    assert not np.array_equal(found.predicted["argmax"], found.predicted_flip["argmax"])
+
+
+def test_accuracies_are_those_of_the_images_they_name(found: Predictions, data: FerData) -> None:
+    measured = measure(found, data, DISTANCE)
+    right = found.predicted["argmax"] == found.actual
+    assert measured["val"]["accuracy"] == pytest.approx(right[:15].mean())
+    assert measured["test"]["accuracy"] == pytest.approx(right[15:].mean())
+    clean = right[15:][found.index[15:] != 30]
+    assert measured["test_clean"]["images"] == len(clean) == 14
+    assert measured["test_clean"]["accuracy"] == pytest.approx(clean.mean())
+    assert np.sum(measured["confusion"]) == 15
+    by_costs = found.predicted["crm.word2vec"] == found.actual
+    assert measured["decoders"]["crm.word2vec"]["test"]["accuracy"] == pytest.approx(by_costs[15:].mean())
+
+
+def test_private_test_has_no_say_in_the_temperature(found: Predictions, data: FerData) -> None:
+    def temperature(rows: slice) -> float:
+        sharper = found.probabilities.copy()
+        sharper[rows] = sharper[rows] ** 3 / (sharper[rows] ** 3).sum(axis=1, keepdims=True)
+        return float(measure(replace(found, probabilities=sharper), data, DISTANCE)["temperature"])
+
+    before = measure(found, data, DISTANCE)["temperature"]
+    assert temperature(slice(15, None)) == before
+    assert temperature(slice(0, 15)) != before

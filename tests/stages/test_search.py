@@ -21,6 +21,7 @@ from pipeline.training import Recipe
 from stages import search, study
 from stages.cell import Cell
 from stages.search import best, finalists, following, kind, rate_at, representatives, table
+from stages.trial import kept
 
 FIVE = SearchParams(start=0.15, factor=3.0, trials=5, epochs=3, finalists=2, seed=0)
 
@@ -157,7 +158,7 @@ def test_a_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: 
     done += made
     full = config.load().chosen_recipe.epochs
     assert sorted(done) == [(0.033, 3), (0.1, 3), (0.1, full), (0.3, 3), (0.3, full), (0.9, full)]
-    assert best(search.kept(file), "baseline") == 0.3
+    assert best(kept(file), "baseline") == 0.3
     assert "**50.00**" in file.with_suffix(".md").read_text()
 
 
@@ -182,13 +183,13 @@ def test_a_run_of_the_study_stands_for_a_trial_with_the_same_settings(
     full = params.chosen_recipe.epochs
     for rate, epochs in ((0.1, full), (0.3, 3), (0.3, full)):
         search.try_rate(Path("learning_rates.json"), "baseline", rate, epochs, params)
-    assert [run["val_accuracy"] for run in search.kept(Path("learning_rates.json"))] == [0.6, 0.6, 0.66]
+    assert [run["val_accuracy"] for run in kept(Path("learning_rates.json"))] == [0.6, 0.6, 0.66]
 
 
 def test_the_rates_in_params_are_the_winners_of_the_committed_search() -> None:
     root = Path(__file__).parents[2]
     params = config.load(root / "params.yaml")
-    trials = search.comparable(search.kept(root / "results/fer2013/learning_rates.json"), params)
+    trials = search.comparable(kept(root / "results/fer2013/learning_rates.json"), params)
     if not trials:
         pytest.skip("no search is committed yet")
     searched = {kind(params.models[name]): name for name in reversed([run["model"] for run in trials])}
@@ -200,5 +201,5 @@ def test_the_rates_in_params_are_the_winners_of_the_committed_search() -> None:
 def test_the_committed_table_is_that_of_the_committed_trials() -> None:
     folder = Path(__file__).parents[2] / "results/fer2013"
     params = config.load(folder / "params.yaml")
-    trials = search.comparable(search.kept(folder / "learning_rates.json"), params)
+    trials = search.comparable(kept(folder / "learning_rates.json"), params)
     assert (folder / "learning_rates.md").read_text() == table(trials)
