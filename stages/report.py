@@ -2,7 +2,7 @@
 
 Reads results/fer2013/ alone, so it needs neither the data nor a training. Every number in the text comes from
 there: pages hold blocks between `<!-- begin NAME -->` and `<!-- end NAME -->`, which are filled again; a test fails
-when a page differs from what this writes. MLflow gets the comparison as a run named `study`.
+when a page differs from what this writes. MLflow gets the runs and the comparison, as `fer2013-study`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline import config, tracking
+from pipeline import config
 from pipeline.comparison import compare
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
-from pipeline.files import sha256, write_csv, write_json, write_text
+from pipeline.files import write_csv, write_json, write_text
 from stages import findings, pictures, run_stage, search, sentences, speedrun
-from stages.compare import log_rows
 from stages.findings import Models, Prediction
+from stages.kept import log_study
 from stages.runs import Run, entries
 from stages.tables import (
     COLUMNS,
@@ -102,10 +102,7 @@ def main() -> None:
         blocks |= {name: gallery(figures, page) for name, figures in GALLERIES.items()}
         write_text(page, fill(page.read_text(encoding="utf-8"), blocks, page))
         print(page)
-    content = sha256(STUDY / "ablation.json")[:12]
-    where = tracking.Where(STUDY.name, "study", f"study-{content}", content)
-    tables = [STUDY / name for name in ("ablation.json", "ablation.md", "prediction.csv")]
-    log_rows(where, rows, "report", [*tables, *sorted(STUDY.glob("*.png"))])
+    log_study(STUDY, models, rows)
 
 
 def gallery(figures: Mapping[str, str], page: Path) -> str:
