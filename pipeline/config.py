@@ -245,7 +245,24 @@ def _one_of(key: str, value: str, names: Sequence[str] | Mapping[str, Any]) -> N
 
 def _check(params: Params) -> None:
     """The rules that types alone cannot say."""
-    data, grid = params.data, params.grid
+    _check_data(params.data)
+    _check_labels(params.labels)
+    _check_grid(params.grid, params.models)
+    targets = label_targets.names(params.labels)
+    for name, model in params.models.items():
+        _check_model(name, model, targets)
+    _check_votes(params)
+    _one_of("recipe", params.recipe, params.recipes)
+    for name, recipe in params.recipes.items():
+        for field, holds, rule in recipe.rules():
+            _require(holds, f"recipes.{name}.{field}", rule, _field(recipe, field))
+    _check_machine(params.machine)
+    _check_search(params.search)
+    _check_evaluate(params.evaluate)
+    _check_compare(params.compare, params)
+
+
+def _check_data(data: DataParams) -> None:
     _one_of("data.source", data.source, SOURCES)
     _one_of("data.expect", data.expect, EXPECTATIONS)
     _require(
@@ -286,8 +303,10 @@ def _check(params: Params) -> None:
     )
     _require(data.synthetic.seed >= 0, "data.synthetic.seed", "0 or more", data.synthetic.seed)
 
-    _require(bool(params.labels), "labels", "at least one set of words", {})
-    for name, entry in params.labels.items():
+
+def _check_labels(labels: Mapping[str, WordSet]) -> None:
+    _require(bool(labels), "labels", "at least one set of words", {})
+    for name, entry in labels.items():
         _require(_plain(name), f"labels.{name}", "named with letters, digits and _ only", name)
         taken = _names(label_targets.SOURCES)
         _require(
@@ -301,35 +320,34 @@ def _check(params: Params) -> None:
             listed = [words] if isinstance(words, str) else words
             filled = bool(words) and all(word.strip() for word in listed)
             _require(filled, f"labels.{name}.words.{label}", "a word, a phrase or a list of them", words)
-    targets = label_targets.names(params.labels)
 
+
+def _check_grid(grid: Grid, models: Mapping[str, ModelParams]) -> None:
     for key, values in (("grid.models", grid.models), ("grid.seeds", grid.seeds)):
         _require(bool(values), key, "a list with at least one entry", list(values))
         _require(len(set(values)) == len(values), key, "a list without repeats", list(values))
     for name in grid.models:
-        _one_of("grid.models", name, params.models)
+        _one_of("grid.models", name, models)
     _require(
         all(0 <= seed < 2**31 for seed in grid.seeds), "grid.seeds", "whole numbers from 0", list(grid.seeds)
     )
-    for name, model in params.models.items():
-        _require(_plain(name), f"models.{name}", "named with letters, digits and _ only", name)
-        _one_of(f"models.{name}.loss", model.loss, LOSSES)
-        _one_of(f"models.{name}.targets", model.targets, targets)
-        _require(
-            LOSSES[model.loss].uses_targets or model.targets == "one_hot",
-            f"models.{name}.targets", f"one_hot, as the loss {model.loss} uses none", model.targets,
-        )  # fmt: skip
-        _require(model.learning_rate > 0, f"models.{name}.learning_rate", "above 0", model.learning_rate)
-        _check_options(name, model)
-        _check_decoders(name, model, targets)
-    _check_votes(params)
 
-    _one_of("recipe", params.recipe, params.recipes)
-    for name, recipe in params.recipes.items():
-        for field, holds, rule in recipe.rules():
-            _require(holds, f"recipes.{name}.{field}", rule, _field(recipe, field))
 
-    machine = params.machine
+def _check_model(name: str, model: ModelParams, targets: Sequence[str]) -> None:
+    """targets: every name that targets can have."""
+    _require(_plain(name), f"models.{name}", "named with letters, digits and _ only", name)
+    _one_of(f"models.{name}.loss", model.loss, LOSSES)
+    _one_of(f"models.{name}.targets", model.targets, targets)
+    _require(
+        LOSSES[model.loss].uses_targets or model.targets == "one_hot",
+        f"models.{name}.targets", f"one_hot, as the loss {model.loss} uses none", model.targets,
+    )  # fmt: skip
+    _require(model.learning_rate > 0, f"models.{name}.learning_rate", "above 0", model.learning_rate)
+    _check_options(name, model)
+    _check_decoders(name, model, targets)
+
+
+def _check_machine(machine: MachineParams) -> None:
     _one_of("machine.precision", machine.precision, PRECISIONS)
     _one_of("machine.memory_format", machine.memory_format, MEMORY_FORMATS)
     threads = machine.threads
@@ -340,7 +358,8 @@ def _check(params: Params) -> None:
         threads,
     )
 
-    search = params.search
+
+def _check_search(search: SearchParams) -> None:
     _require(search.start > 0, "search.start", "above 0", search.start)
     _require(search.factor >= 1.5, "search.factor", "1.5 or more", search.factor)
     _require(1 <= search.trials <= 20, "search.trials", "from 1 to 20", search.trials)
@@ -353,17 +372,22 @@ def _check(params: Params) -> None:
     )
     _require(search.seed >= 0, "search.seed", "0 or more", search.seed)
 
-    _require(params.evaluate.heat_maps >= 2, "evaluate.heat_maps", "2 or more", params.evaluate.heat_maps)
-    faces = params.evaluate.class_mean_faces
+
+def _check_evaluate(evaluate: EvaluateParams) -> None:
+    _require(evaluate.heat_maps >= 2, "evaluate.heat_maps", "2 or more", evaluate.heat_maps)
+    faces = evaluate.class_mean_faces
     _require(faces >= 8, "evaluate.class_mean_faces", "8 or more: a mean of few faces shows a person", faces)
-    _one_of("compare.baseline", params.compare.baseline, params.models)
+
+
+def _check_compare(compare: CompareParams, params: Params) -> None:
+    _one_of("compare.baseline", compare.baseline, params.models)
     _require(
-        params.compare.baseline in grid.models,
+        compare.baseline in params.grid.models,
         "compare.baseline",
         "one of grid.models",
-        params.compare.baseline,
+        compare.baseline,
     )
-    _require(params.compare.resamples >= 100, "compare.resamples", "100 or more", params.compare.resamples)
+    _require(compare.resamples >= 100, "compare.resamples", "100 or more", compare.resamples)
 
 
 def _check_options(name: str, model: ModelParams) -> None:
