@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,39 +87,18 @@ def train_cell(cell: Cell, group: Group) -> None:
 
         rows = [dataclasses.astuple(epoch) for epoch in progress.history]
         write_csv(cell.history, [field.name for field in dataclasses.fields(Epoch)], rows)
-        seconds = sum(progress.seconds)
         facts = {
-            "seconds": round(seconds, 2),
-            "epochs": recipe.epochs,
-            "best_epoch": progress.best_epoch,
-            "flop": sum(flop),
-            "images_per_second": round(recipe.epochs * len(training.labels) / seconds, 1),
-            "precision": hardware.precision,
-            "device": hardware.device,
+            "model": cell.model,
+            "seed": cell.seed,
+            "inputs_digest": identity.digest(inputs),
+            "settings_digest": identity.settings_digest(inputs),
+            "settings": identity.settings(cell, params),
+            "network": description,
+            "loss": {"name": settings.loss, "options": settings.options, "targets": settings.targets},
+            **effort(progress, flop, len(training.labels), hardware),
+            "machine": way_to_compute(hardware, group),
         }
-        save_trained(
-            cell.models,
-            best,
-            targets,
-            {
-                "model": cell.model,
-                "seed": cell.seed,
-                "inputs_digest": identity.digest(inputs),
-                "settings_digest": identity.settings_digest(inputs),
-                "settings": identity.settings(cell, params),
-                "network": description,
-                "loss": {"name": settings.loss, "options": settings.options, "targets": settings.targets},
-                "training": facts,
-                "epoch_seconds": progress.seconds,
-                "epoch_flop": flop,
-                "machine": {
-                    "processor": machine.processor(),
-                    **dataclasses.asdict(hardware),
-                    "processes": group.size,
-                    "torch": str(torch.__version__),
-                },
-            },
-        )
+        save_trained(cell.models, best, targets, facts)
         logs.log_training(run, cell)
         checkpoint.remove()
 
@@ -129,6 +108,36 @@ def read_targets(cell: Cell) -> npt.NDArray[np.float64]:
     if not cell.targets.exists():
         raise UserError(f"{cell.targets} is missing: run `dvc repro targets` first.")
     return np.array(np.load(cell.targets, allow_pickle=False))
+
+
+def effort(
+    progress: Progress, flop: Sequence[int], images: int, hardware: machine.Hardware
+) -> dict[str, Any]:
+    """What the training took, as a whole and by epoch."""
+    seconds, epochs = sum(progress.seconds), len(progress.history)
+    return {
+        "training": {
+            "seconds": round(seconds, 2),
+            "epochs": epochs,
+            "best_epoch": progress.best_epoch,
+            "flop": sum(flop),
+            "images_per_second": round(epochs * images / seconds, 1),
+            "precision": hardware.precision,
+            "device": hardware.device,
+        },
+        "epoch_seconds": progress.seconds,
+        "epoch_flop": flop,
+    }
+
+
+def way_to_compute(hardware: machine.Hardware, group: Group) -> dict[str, Any]:
+    """All that decides how sums are rounded."""
+    return {
+        "processor": machine.processor(),
+        **dataclasses.asdict(hardware),
+        "processes": group.size,
+        "torch": str(torch.__version__),
+    }
 
 
 class Table:
