@@ -5,7 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro speedrun test lint ui report backfill lock clean
+.PHONY: help install repro speedrun speedrun-fast speedrun-full test lint ui report backfill lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,13 +22,19 @@ repro: install ## run the whole pipeline and show its table
 	dvc repro
 	@cat reports/ablation.md
 
-SPEEDRUN := dvc exp run --temp --force -S 'grid.models=[baseline]' -S data.source=archive -S data.path=$(abspath $(ARCHIVE)) -S data.expect=fer2013
-speedrun: install ## train both recipes on FER-2013 and time them: make speedrun ARCHIVE=path/to/fer2013.tar.gz
-	@test -f '$(ARCHIVE)' || { echo 'error: say where your copy of FER-2013 is: make speedrun ARCHIVE=path/to/fer2013.tar.gz' >&2; exit 1; }
-	-@for name in speedrun-fast speedrun-full; do dvc exp remove --quiet $$name 2>/dev/null; done
-	$(SPEEDRUN) --name speedrun-fast -S recipe=fast -S 'grid.seeds=[0,1,2]'
-	$(SPEEDRUN) --name speedrun-full -S recipe=full -S 'grid.seeds=[0]'
-	python -m stages.speedrun speedrun-fast speedrun-full
+# --force: a training in DVC's cache may have run beside others, or on fewer threads.
+SPEEDRUN = dvc exp run --temp --force -S 'grid.models=[baseline]' \
+	-S data.source=archive -S data.path=\""$$(realpath '$(ARCHIVE)')"\" -S data.expect=$(EXPECT)
+EXPECT ?= fer2013
+speedrun: speedrun-fast speedrun-full ## train both recipes on FER-2013 and time them: make speedrun ARCHIVE=path/to/fer2013.tar.gz
+
+speedrun-fast: SEEDS := 0,1,2
+speedrun-full: SEEDS := 0
+speedrun-fast speedrun-full: speedrun-%: install
+	@test -e '$(ARCHIVE)' || { echo 'error: say where your copy of FER-2013 is: make $@ ARCHIVE=path/to/fer2013.tar.gz' >&2; exit 1; }
+	-@dvc exp remove --quiet $@ 2>/dev/null
+	$(SPEEDRUN) --name $@ -S recipe=$* -S 'grid.seeds=[$(SEEDS)]'
+	python -m stages.speedrun $@
 
 test: install lint ## lint, types and every test
 	pytest -n 2 --dist loadgroup

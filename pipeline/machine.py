@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -75,20 +76,21 @@ EVALUATION = Hardware("cpu", "fp32")
 def choose(wishes: MachineParams, cache: Path | None = None) -> Hardware:
     """CUDA if there is one; the rest as wished, or for "auto" what a small network trains fastest with.
 
-    A processor without bf16 units computes bf16 far slower than fp32, and on many cores a small network may
-    train faster with few of them. So the combinations are measured (about a second on two cores) and their
-    times kept by processor, number of threads and PyTorch version, in `cache` or the repository's .machine/speed.json.
-    On a GPU nothing is measured: bf16 where it has it, channels_last.
+    A processor may compute bf16 slower than fp32, and on many cores a small network may train faster with few of
+    them. So the combinations are measured (a second or two on two cores) and their times kept by processor, number of
+    threads and PyTorch version, in `cache` or the repository's .machine/speed.json. On a GPU nothing is measured: bf16
+    where it has it, channels_last. What emulates bf16, many times slower, gets fp32 whatever is wished for.
     Raises UserError if more threads are wished for than PyTorch may use.
     """
     cache = cache or repository() / ".machine" / "speed.json"
     torch.set_flush_denormal(True)  # before any other thread runs: those that do would not hear of it
     compiled = wishes.compile and _can_compile()
     most = torch.get_num_threads()
-    if torch.cuda.is_available():
-        bf16 = wishes.precision != "fp32" and torch.cuda.is_bf16_supported(including_emulation=False)
-        if wishes.precision == "bf16" and not bf16:
-            _warn("This GPU has no bf16: machine.precision is fp32 instead.")
+    cuda = torch.cuda.is_available()
+    bf16 = wishes.precision != "fp32" and _has_bf16(cuda)
+    if wishes.precision == "bf16" and not bf16:
+        _warn(f"This {'GPU' if cuda else 'processor'} has no bf16: machine.precision is fp32 instead.")
+    if cuda:
         contiguous = wishes.memory_format == "contiguous"
         return Hardware(
             "cuda",
@@ -107,12 +109,12 @@ def choose(wishes: MachineParams, cache: Path | None = None) -> Hardware:
         for threads, layout, precision in product(
             [wishes.threads] if isinstance(wishes.threads, int) else _thread_counts(most),
             MEMORY_FORMATS[1:] if wishes.memory_format == "auto" else [wishes.memory_format],
-            PRECISIONS[1:] if wishes.precision == "auto" else [wishes.precision],
+            ["fp32"] if not bf16 else PRECISIONS[1:] if wishes.precision == "auto" else ["bf16"],
         )
     ]
     if len(candidates) == 1:
         return candidates[0]
-    machine = f"{processor()}, {most} threads, torch {torch.__version__}"
+    machine = f"{processor()} {instructions()}, {most} threads, torch {torch.__version__}"
     remembered = _remembered(cache)
     seconds = remembered.get(machine, {})
     if any(_name(candidate) not in seconds for candidate in candidates):
@@ -150,6 +152,23 @@ def processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return platform.machine()
+
+
+def instructions() -> str:
+    """Eight digits for the instructions the processor knows: on hired machines one name has several kinds."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        known = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    except OSError:
+        known = ""
+    return hashlib.sha256((known or platform.machine()).encode()).hexdigest()[:8]
+
+
+def _has_bf16(cuda: bool) -> bool:
+    """Whether convolutions in bf16 are computed as such and not emulated."""
+    if cuda:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _thread_counts(most: int) -> list[int]:

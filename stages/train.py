@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,9 @@ def train_cell(cell: Cell, group: Group) -> None:
     training, validation = Images.of(data, "train"), Images.of(data, "val")
     hardware = group.agree(lambda: machine.choose(params.machine))
     # Another way to compute rounds otherwise and cannot go on exactly.
-    arithmetic = f"{hardware} x {group.size}, torch {torch.__version__}".replace(", ", "-").replace(" ", "")
-    checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{arithmetic}.safetensors")
+    arithmetic = f"{machine.instructions()}-{hardware} x {group.size}, torch {torch.__version__}"
+    name = f"{key}-{arithmetic.replace(', ', '-').replace(' ', '')}.safetensors"
+    checkpoint = Checkpoint(repository() / ".checkpoints" / name)
 
     machine.set_up(hardware, cell.seed)
     loss = make_loss(settings.loss, settings.options, targets, hardware.device)
@@ -77,6 +79,7 @@ def train_cell(cell: Cell, group: Group) -> None:
     ):
         logs.log_inputs(run, identity.settings(cell, params))
         print(f"{cell.key}, {params.recipe} recipe: {sum(flop):.2e} FLOP on {hardware} x {group.size}")
+        print(begun(checkpoint.path, cell), end="", flush=True)
         with tracking.system_metrics(run), Table(recipe.epochs) as table:
 
             def on_epoch(row: Epoch) -> None:
@@ -108,6 +111,15 @@ def read_targets(cell: Cell) -> npt.NDArray[np.float64]:
     if not cell.targets.exists():
         raise UserError(f"{cell.targets} is missing: run `dvc repro targets` first.")
     return np.array(np.load(cell.targets, allow_pickle=False))
+
+
+def begun(checkpoint: Path, cell: Cell) -> str:
+    """A line on what an interrupted training has left, none if there is nothing."""
+    if checkpoint.exists():
+        return f"goes on from {checkpoint.name}\n"
+    others = sorted(path.name for path in checkpoint.parent.glob(f"{cell.key}-*.safetensors"))
+    reason = "is of other settings, data, code or hardware and stays unused"
+    return "".join(f"{name} in {checkpoint.parent.name}/ {reason}\n" for name in others)
 
 
 def effort(

@@ -25,6 +25,7 @@ from pipeline.machine import (
     Hardware,
     MachineParams,
     choose,
+    instructions,
     processor,
 )
 
@@ -62,6 +63,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A machine without a GPU on which every measurement is made up."""
     clock = Clock()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(machine, "_has_bf16", lambda cuda: True)
     monkeypatch.setattr(machine, "_step_seconds", clock)
     monkeypatch.setattr(machine, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
@@ -74,7 +76,7 @@ def chosen(wishes: MachineParams, cache: Path) -> str:
 
 
 def this_machine(threads: int = 1) -> str:
-    return f"{processor()}, {threads} threads, torch {torch.__version__}"
+    return f"{processor()} {instructions()}, {threads} threads, torch {torch.__version__}"
 
 
 def remembered(cache: Path) -> dict[str, float]:
@@ -174,7 +176,7 @@ def test_a_later_wish_uses_what_was_measured_for_others(cache: Path, clock: Cloc
     assert len(clock.calls) == measured
 
 
-@pytest.mark.parametrize("change", ["processor", "threads", "torch"])
+@pytest.mark.parametrize("change", ["processor", "instructions", "threads", "torch"])
 def test_another_machine_is_measured_anew(
     cache: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -185,6 +187,8 @@ def test_another_machine_is_measured_anew(
     assert chosen(wishes, cache) == "bf16 channels_last 1"
     if change == "processor":
         monkeypatch.setattr(machine, "processor", lambda: "Another 9000")
+    elif change == "instructions":
+        monkeypatch.setattr(machine, "instructions", lambda: "01234567")
     elif change == "threads":
         torch.set_num_threads(2)
     else:
@@ -363,6 +367,19 @@ def test_a_gpu_without_bf16_says_so_where_it_was_wished_for(
     ]
 
 
+@pytest.mark.parametrize(("precision", "said"), [("bf16", 1), ("auto", 0), ("fp32", 0)])
+def test_a_processor_without_bf16_is_not_made_to_crawl(
+    cache: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    precision: str, said: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(machine, "_has_bf16", lambda cuda: cuda)
+    assert choose(replace(AUTO, precision=precision), cache).precision == "fp32"
+    assert not any(name.startswith("bf16") for name in clock.calls)
+    assert [record.message for record in caplog.records] == said * [
+        "This processor has no bf16: machine.precision is fp32 instead."
+    ]
+
+
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize(
     ("precision", "layout"), [*product(["fp32", "bf16"], ["channels_last", "contiguous"])]
@@ -458,6 +475,7 @@ def test_a_real_measurement_gives_seconds_for_every_candidate(
 ) -> None:
     """Two turns of each, however long they take: nothing is said here about which is faster."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(machine, "_has_bf16", lambda cuda: True)
     monkeypatch.setattr(machine, "ROUNDS", TRUSTED)
     monkeypatch.setattr(machine, "PATIENCE", math.inf)
     first = chosen(AUTO, cache)
@@ -489,6 +507,20 @@ def test_the_processors_name_is_read_from_the_system_or_its_architecture_given(
 
     monkeypatch.setattr(Path, "read_text", absent)
     assert processor() == "riscv64"
+
+
+def test_processors_of_one_name_with_other_instructions_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def of(info: str) -> str:
+        monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: info)
+        return instructions()
+
+    new, old = (f"model name\t: Hired CPU\nflags\t\t: fpu avx2{more}\n" for more in (" avx512_bf16", ""))
+    assert of(new) != of(old)
+    assert of(new) == of(new + "bogomips\t: 3\n")
+    assert of("Features\t: fp asimd\n") != of("Features\t: fp asimd bf16\n")
+    assert len(of("")) == 8
 
 
 def test_the_repository_is_dvcs_root_or_the_current_folder(

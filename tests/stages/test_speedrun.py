@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stages.cell import Cell
@@ -74,7 +76,7 @@ def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone
     assert "| fast | 0 |" in printed
     assert file.with_suffix(".png").stat().st_size > 5000
 
-    # As `make speedrun` does it: the workspace keeps its own parameters and outputs.
+    # The workspace keeps its own parameters and outputs.
     before = (clone.path / "params.yaml").read_text()
     only_baseline = ("-S", "grid.models=[baseline]", "-S", "grid.seeds=[1,2]")
     clone.dvc("exp", "run", "--temp", "--name", "speedrun-full", "-S", "recipe=full", *only_baseline)
@@ -93,3 +95,33 @@ def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone
     assert missing.stderr.startswith("error: ")
     assert "no-such-experiment" in missing.stderr
     assert json.loads(file.read_text()) == runs
+
+
+@slow
+@pipeline
+def test_make_trains_and_times_a_recipe_on_an_archive(finished: Clone, tmp_path: Path) -> None:
+    """The drawn faces as a FER-2013 archive, in a folder with a space in its name."""
+    clone = finished.copy(tmp_path / "fer")
+    archive = tmp_path / "my data" / "fer2013.csv"
+    archive.parent.mkdir()
+    prepared = [np.load(clone.path / f"data/prepared/{name}.npy") for name in ("images", "labels", "split")]
+    with archive.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["emotion", "pixels", "Usage"])
+        for pixels, label, split in zip(*prepared, strict=True):
+            usage = ("Training", "PublicTest", "PrivateTest")[split]
+            table.writerow([label, " ".join(map(str, pixels.ravel())), usage])
+    # As installed already, with one seed instead of three, and of other counts than the real data.
+    make = ("make", "--assume-old=install", "speedrun-full", "SEEDS=1", "EXPECT=any", f"VENV={sys.prefix}")
+    told = clone.run(*make, expect=2).stderr
+    assert "make speedrun-full ARCHIVE=path/to/fer2013.tar.gz" in told
+
+    printed = clone.run(*make, f"ARCHIVE={archive.parent.name}/fer2013.csv", expect=2).stderr
+    assert "error: say where your copy of FER-2013 is" in printed  # relative paths start at the repository
+    printed = clone.run(*make, f"ARCHIVE=../{archive.parent.name}/fer2013.csv").stdout
+    assert "| full | 1 |" in printed
+    (file,) = (clone.path / "results").glob("custom-*/speedrun.json")
+    assert [(run["recipe"], run["epochs"]) for run in json.loads(file.read_text())] == [
+        ("fast", 3),
+        ("full", 4),
+    ]

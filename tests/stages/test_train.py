@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from pipeline.data.fer import LABELS
+from stages.cell import Cell
+from stages.train import begun
 from tests.clone import Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
@@ -93,3 +95,15 @@ def test_a_model_with_two_equal_targets_is_refused_before_the_training(
     clone.stage("embed")
     result = clone.stage("targets", expect=1)
     assert "error: The targets 'word2vec' of 'fear' and 'sad' are equal" in result.stderr
+
+
+def test_what_an_interrupted_training_left_is_said(tmp_path: Path) -> None:
+    own, other = (tmp_path / f"baseline-0-0123456789ab-{way}.safetensors" for way in ("cpu", "cuda"))
+    (tmp_path / "baseline-1-0123456789ab-cpu.safetensors").touch()
+    assert begun(own, Cell("baseline", 0)) == ""
+    other.touch()
+    assert begun(own, Cell("baseline", 0)).startswith(
+        f"{other.name} in {tmp_path.name}/ is of other settings"
+    )
+    own.touch()
+    assert begun(own, Cell("baseline", 0)) == f"goes on from {own.name}\n"
