@@ -2,7 +2,7 @@
 
 Reads the baseline's finished trainings from the workspace, or from DVC experiments by their names, and keeps
 in results/<data set>/speedrun.json when PublicTest first passed each threshold: a list of runs, one per
-recipe and seed, where a new run replaces an older one and all that had other settings. Beside it, the curves as a
+recipe and seed, where a new run replaces an older one and all that had other settings or another machine. Beside it, the curves as a
 figure.
 """
 
@@ -72,8 +72,9 @@ def reader(experiment: str | None) -> Callable[[str], str]:
 
 
 def outdated(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether a run was trained with what its recipe no longer is."""
-    return bool(old["recipe"] == new["recipe"] and old["settings"] != new["settings"])
+    """Whether a run was trained with what its recipe no longer is, or in another way: times must be comparable."""
+    other = any(old[name] != new[name] for name in ("settings", "machine"))
+    return bool(old["recipe"] == new["recipe"] and other)
 
 
 def describe(cell: Cell, read: Callable[[str], str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stages.cell import Cell
-from stages.speedrun import describe
+from stages.speedrun import describe, outdated
 from tests.clone import Clone
 
 slow = pytest.mark.slow
@@ -55,6 +55,14 @@ def test_a_threshold_is_passed_at_the_end_of_the_first_epoch_above_it() -> None:
         "machine": {"processor": "Example 1"},
         "curve": [(10.0, 0.5), (30.0, 0.6501), (60.5, 0.69)],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "is_outdated"), [
+    ({"seed": 2}, False), ({"recipe": "full"}, False), ({"settings": {}}, True), ({"machine": {"threads": 1}}, True),
+])  # fmt: skip
+def test_runs_of_a_recipe_are_of_one_kind(change: dict[str, Any], is_outdated: bool) -> None:
+    run = describe(Cell("baseline", 3), read)
+    assert outdated(run | change, run) == is_outdated
 
 
 @slow
