@@ -2,8 +2,8 @@
 
 Reads the baseline's finished trainings from the workspace, or from DVC experiments by their names, and keeps
 in results/<data set>/speedrun.json when PublicTest first passed each threshold: a list of runs, one per
-recipe and seed, where a new run replaces an older one and all that had other settings or another machine. Beside it, the curves as a
-figure.
+recipe and seed, where a new run replaces an older one and all that had other settings or another machine. Beside it,
+the curves as a figure.
 """
 
 from __future__ import annotations
