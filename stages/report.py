@@ -96,6 +96,7 @@ def main() -> None:
         "originals": sentences.originals(rows),
         "rates": search.table(search.comparable(kept(STUDY / "learning_rates.json"), params)).strip(),
         "speedrun": speedrun.table(timed),
+        "speedrun_means": sentences.timed(timed),
         "full": sentences.full(timed),
     }
     for page in PAGES:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.statistics import Difference, Interval
 from stages import findings
 from stages.findings import Contrast, Prediction
-from stages.sentences import answer, by_class, detectable, full, meaning, originals, predicted, twins
+from stages.sentences import answer, by_class, detectable, full, meaning, originals, predicted, timed, twins
 from tests.stages.test_findings import study
 
 SEVERITY = "test.severity.human"
@@ -127,6 +127,10 @@ def test_the_full_recipe_is_the_run_that_public_test_prefers() -> None:
     assert "With 10 times the arithmetic, 20 minutes on the same machine" in full(runs)
     assert "20 minutes on another machine" in full([run("fast", 0.66, 0.67, 2, threads=8), *runs[1:]])
     assert "**71.0 %, 72.0 % with flip**" in full(runs)
+    assert timed(runs) == (
+        "`fast` reaches 67.0 %, with flip 68.0 %, in 2.0 minutes (one seed). "
+        "`full` reaches 73.0 %, with flip 74.0 %, in 25.0 minutes (2 seeds)."
+    )
     for some in ([], runs[:1], runs[1:]):
         assert full(some) == "The two recipes have not been timed yet."
 
