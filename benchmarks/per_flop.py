@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter
 from benchmarks.published import SYSTEMS, Published, Training
 from benchmarks.timing import table
 from benchmarks.workload import TRAINING
-from pipeline.figures import COLOURS, canvas
+from pipeline.figures.canvas import COLOURS, canvas
 from pipeline.files import read_json
 
 Run = Mapping[str, Any]

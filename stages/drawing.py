@@ -12,9 +12,10 @@ import torch
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from pipeline import config, figures
+from pipeline import config
 from pipeline.data.fer import LABELS
 from pipeline.explain import heat_maps
+from pipeline.figures import model as figures
 from pipeline.losses import Loss
 from pipeline.metrics import CLASSES
 from pipeline.model import FerNet

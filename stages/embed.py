@@ -6,8 +6,9 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from pipeline import config, figures, tracking
+from pipeline import config, tracking
 from pipeline.data.fer import LABELS
+from pipeline.figures.data import gram
 from pipeline.files import repository, sha256, write_csv
 from pipeline.labels.vectors import LabelVectors, embed
 from stages import run_stage
@@ -51,7 +52,7 @@ def log() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 picture = Path(folder) / "gram.png"
                 title = f"Cosines between the label vectors\n{name}, from {vectors.provenance['file']}"
-                figures.gram(vectors.gram_of(LABELS), LABELS, picture, title)
+                gram(vectors.gram_of(LABELS), LABELS, picture, title)
                 run.artifacts(picture, name)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import figures
 from pipeline.comparison import Row
 from pipeline.data.fer import LABELS
+from pipeline.figures import study as figures
 from pipeline.labels.targets import uses_seed
 from stages import findings
 from stages.findings import Models

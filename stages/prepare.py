@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import config, figures, tracking
+from pipeline import config, tracking
 from pipeline.data import duplicates, sources
 from pipeline.data.checks import check, dataset_name
 from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.data.votes import read_votes
 from pipeline.errors import UserError
+from pipeline.figures import data as figures
 from pipeline.files import read_json, sha256, write_csv, write_json
 from stages import run_stage
 from stages.cell import DATA_EXPERIMENT, PREPARED, RAW, SOURCE

@@ -21,8 +21,9 @@ import dvc.api
 from dvc.exceptions import DvcException
 from scmrepo.exceptions import SCMError
 
-from pipeline import config, figures
+from pipeline import config
 from pipeline.errors import UserError
+from pipeline.figures.study import speed_curves
 from pipeline.files import read_json, write_json
 from stages import run_stage
 from stages.cell import PREPARED, Cell
@@ -47,7 +48,7 @@ def main(*experiments: str) -> None:
     curves: dict[str, list[list[tuple[float, float]]]] = {}
     for run in runs:
         curves.setdefault(run["recipe"], []).append([(point[0], point[1]) for point in run["curve"]])
-    figures.speed_curves(curves, file.with_suffix(".png"))
+    speed_curves(curves, file.with_suffix(".png"))
     print(table(runs))
 
 

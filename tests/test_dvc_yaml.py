@@ -21,7 +21,7 @@ NO_EFFECT = {
 }
 """Code that no output of a stage depends on, or that cannot change without a change that DVC sees."""
 
-LOGGED, PICTURES = {"prepare", "embed"}, {"pipeline/figures.py"}
+LOGGED, PICTURES = {"prepare", "embed"}, {"pipeline/figures/data.py"}
 """Stages whose pictures are for MLflow alone."""
 
 

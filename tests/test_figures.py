@@ -6,8 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline import figures
 from pipeline.data.fer import LABELS
+from pipeline.figures import data, model, study
 
 RNG = np.random.default_rng(0)
 N = 60
@@ -24,13 +24,13 @@ CURVES = {
     for name in ("baseline", "cosine")
 }
 ACCURACIES = [
-    figures.ModelAccuracy("baseline", 0.7, 0.69, 0.01, 0.012),
-    figures.ModelAccuracy("cosine", 0.68, 0.67),
+    study.ModelAccuracy("baseline", 0.7, 0.69, 0.01, 0.012),
+    study.ModelAccuracy("cosine", 0.68, 0.67),
 ]
 SEVERITIES = [
-    figures.ModelSeverity("baseline", 0.7, 0.31, 0.01, 0.005),
-    figures.ModelSeverity("cosine", 0.68, 0.3),
-    figures.ModelSeverity("original_second", 0.2, 0.6),
+    study.ModelSeverity("baseline", 0.7, 0.31, 0.01, 0.005),
+    study.ModelSeverity("cosine", 0.68, 0.3),
+    study.ModelSeverity("original_second", 0.2, 0.6),
 ]
 SHARES = [(name, *RNG.dirichlet(np.ones(7), 2)) for name in ("w2v_cosine", "cosine_random")]
 RECALLS = {
@@ -42,32 +42,32 @@ RECALLS = {
 }
 
 DRAW = {
-    "contact_sheet": lambda path: figures.contact_sheet(IMAGES[:14], [LABELS[k] for k in LABEL[:14]], path),
-    "confusion_counts": lambda path: figures.confusion(COUNTS, LABELS, path, False, "Baseline"),
-    "confusion_shares": lambda path: figures.confusion(COUNTS, LABELS, path, True, "Baseline"),
-    "reliability": lambda path: figures.reliability(LABEL, PROBABILITIES, path, "Baseline"),
-    "per_class_bars": lambda path: figures.per_class_bars(PER_CLASS, path, "Baseline"),
-    "confident_mistakes": lambda path: figures.confident_mistakes(
+    "contact_sheet": lambda path: data.contact_sheet(IMAGES[:14], [LABELS[k] for k in LABEL[:14]], path),
+    "confusion_counts": lambda path: model.confusion(COUNTS, LABELS, path, False, "Baseline"),
+    "confusion_shares": lambda path: model.confusion(COUNTS, LABELS, path, True, "Baseline"),
+    "reliability": lambda path: model.reliability(LABEL, PROBABILITIES, path, "Baseline"),
+    "per_class_bars": lambda path: model.per_class_bars(PER_CLASS, path, "Baseline"),
+    "confident_mistakes": lambda path: model.confident_mistakes(
         IMAGES, LABEL, DECISION, CONFIDENCE, LABELS, path, 5
     ),
-    "heat_maps": lambda path: figures.heat_maps(IMAGES[:5], MAPS[:5], list("abcde"), path),
-    "class_mean_heat_maps": lambda path: figures.class_mean_heat_maps(IMAGES[:7] / 1.0, MAPS, LABELS, path),
-    "gram": lambda path: figures.gram(np.corrcoef(COUNTS), LABELS, path, "Similarity of the label words"),
-    "validation_curves": lambda path: figures.validation_curves(CURVES, path),
-    "model_bars": lambda path: figures.model_bars(ACCURACIES, path),
-    "severity_scatter": lambda path: figures.severity_scatter(SEVERITIES, "affective", path),
-    "speed_curves": lambda path: figures.speed_curves({"fast": [[(40, 0.5), (90, 0.6)], [(60, 0.55)]]}, path),
-    "agreement_bars": lambda path: figures.agreement_bars(
+    "heat_maps": lambda path: model.heat_maps(IMAGES[:5], MAPS[:5], list("abcde"), path),
+    "class_mean_heat_maps": lambda path: model.class_mean_heat_maps(IMAGES[:7] / 1.0, MAPS, LABELS, path),
+    "gram": lambda path: data.gram(np.corrcoef(COUNTS), LABELS, path, "Similarity of the label words"),
+    "validation_curves": lambda path: study.validation_curves(CURVES, path),
+    "model_bars": lambda path: study.model_bars(ACCURACIES, path),
+    "severity_scatter": lambda path: study.severity_scatter(SEVERITIES, "affective", path),
+    "speed_curves": lambda path: study.speed_curves({"fast": [[(40, 0.5), (90, 0.6)], [(60, 0.55)]]}, path),
+    "agreement_bars": lambda path: study.agreement_bars(
         [("w2v_cosine", (0.8, 0.02), (0.9, 0.01)), ("cosine_random", (0.85, None), (0.85, None))], 0.84, path
     ),
-    "shares_of_decisions": lambda path: figures.shares_of_decisions(SHARES, LABELS, path),
-    "spread_scatter": lambda path: figures.spread_scatter(
+    "shares_of_decisions": lambda path: study.shares_of_decisions(SHARES, LABELS, path),
+    "spread_scatter": lambda path: study.spread_scatter(
         [("w2v_cosine", 0.1, 0.68, 0.01), ("cosine_one_hot", 0.0, 0.7, None)], path
     ),
-    "grams": lambda path: figures.grams(
+    "grams": lambda path: study.grams(
         {f"model {k}": np.corrcoef(COUNTS + k) for k in range(4)}, LABELS, path
     ),
-    "recall_differences": lambda path: figures.recall_differences(RECALLS, LABELS, path),
+    "recall_differences": lambda path: study.recall_differences(RECALLS, LABELS, path),
 }
 
 
@@ -122,7 +122,7 @@ def test_a_failed_save_leaves_the_old_picture_and_no_temporary_file(draw, tmp_pa
 def captions(monkeypatch, call):
     """The titles over the faces that `call` draws, in order."""
     shown = []
-    monkeypatch.setattr(figures, "_face", lambda axis, image, caption="": shown.append(caption))
+    monkeypatch.setattr(model, "face", lambda axis, image, caption="": shown.append(caption))
     call()
     return shown
 
@@ -132,7 +132,7 @@ def test_confident_mistakes_shows_the_surest_first_and_no_right_answer(tmp_path,
     confidence = np.array([0.5, 0.99, 0.9, 0.7])
     shown = captions(
         monkeypatch,
-        lambda: figures.confident_mistakes(
+        lambda: model.confident_mistakes(
             IMAGES[:4], labels, predicted, confidence, LABELS, tmp_path / "m.png", count=2
         ),
     )
@@ -140,7 +140,7 @@ def test_confident_mistakes_shows_the_surest_first_and_no_right_answer(tmp_path,
 
 
 def test_no_mistakes_is_a_picture_too(tmp_path):
-    figures.confident_mistakes(IMAGES, LABEL, LABEL, CONFIDENCE, LABELS, tmp_path / "none.png")
+    model.confident_mistakes(IMAGES, LABEL, LABEL, CONFIDENCE, LABELS, tmp_path / "none.png")
     assert (pixels(tmp_path / "none.png") != 255).any()
 
 
@@ -149,8 +149,8 @@ def test_models_far_below_the_best_are_named_beside_the_scale(tmp_path, monkeypa
     monkeypatch.setattr(
         Figure, "savefig", lambda self, path, **options: saved.append(self) or path.write_bytes(b"")
     )
-    figures.severity_scatter(SEVERITIES, "human", tmp_path / "with.png")
-    figures.severity_scatter(SEVERITIES[:2], "human", tmp_path / "without.png")
+    study.severity_scatter(SEVERITIES, "human", tmp_path / "with.png")
+    study.severity_scatter(SEVERITIES[:2], "human", tmp_path / "without.png")
     drawn = [figure.axes[0].get_legend_handles_labels()[1] for figure in saved]
     assert drawn == [["baseline", "cosine"]] * 2
     assert [figure.get_supxlabel() for figure in saved] == [
@@ -160,14 +160,14 @@ def test_models_far_below_the_best_are_named_beside_the_scale(tmp_path, monkeypa
 
 def test_contact_sheet_needs_a_caption_for_each_image(tmp_path):
     with pytest.raises(ValueError, match="shorter"):
-        figures.contact_sheet(IMAGES[:3], ["one", "two"], tmp_path / "sheet.png")
+        data.contact_sheet(IMAGES[:3], ["one", "two"], tmp_path / "sheet.png")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_class_without_images_stays_blank_in_the_class_means(tmp_path):
     faces, maps = IMAGES[:7] / 1.0, MAPS.copy()
     faces[1] = maps[1] = np.nan
-    figures.class_mean_heat_maps(faces, maps, LABELS, tmp_path / "means.png")
+    model.class_mean_heat_maps(faces, maps, LABELS, tmp_path / "means.png")
     picture = pixels(tmp_path / "means.png")
     width = picture.shape[1] // 7
     inked = [(picture[60:, k * width : (k + 1) * width] != 255).any(axis=-1).mean() for k in range(7)]
@@ -176,17 +176,17 @@ def test_a_class_without_images_stays_blank_in_the_class_means(tmp_path):
 
 def test_many_models_keep_styles_apart_and_inside_the_picture(tmp_path):
     names = [f"model-{k}" for k in range(24)]
-    figures.validation_curves(dict.fromkeys(names, CURVES["cosine"]), tmp_path / "curves.png")
-    figures.model_bars(
-        [figures.ModelAccuracy(name, 0.7, 0.69, 0.01, 0.01) for name in names], tmp_path / "bars.png"
+    study.validation_curves(dict.fromkeys(names, CURVES["cosine"]), tmp_path / "curves.png")
+    study.model_bars(
+        [study.ModelAccuracy(name, 0.7, 0.69, 0.01, 0.01) for name in names], tmp_path / "bars.png"
     )
-    figures.severity_scatter(
-        [figures.ModelSeverity(n, 0.7, 0.3) for n in names], "human", tmp_path / "scatter.png"
+    study.severity_scatter(
+        [study.ModelSeverity(n, 0.7, 0.3) for n in names], "human", tmp_path / "scatter.png"
     )
-    figures.agreement_bars([(n, (0.8, 0.01), (0.9, 0.01)) for n in names], None, tmp_path / "agreement.png")
-    figures.shares_of_decisions([(n, *SHARES[0][1:]) for n in names], LABELS, tmp_path / "shares.png")
-    figures.spread_scatter([(n, 0.1, 0.7, 0.01) for n in names], tmp_path / "spread.png")
-    figures.recall_differences(dict.fromkeys(names, RECALLS["w2v_cosine"]), LABELS, tmp_path / "recalls.png")
+    study.agreement_bars([(n, (0.8, 0.01), (0.9, 0.01)) for n in names], None, tmp_path / "agreement.png")
+    study.shares_of_decisions([(n, *SHARES[0][1:]) for n in names], LABELS, tmp_path / "shares.png")
+    study.spread_scatter([(n, 0.1, 0.7, 0.01) for n in names], tmp_path / "spread.png")
+    study.recall_differences(dict.fromkeys(names, RECALLS["w2v_cosine"]), LABELS, tmp_path / "recalls.png")
     for name in ("curves", "bars", "scatter", "agreement", "shares", "spread", "recalls"):
         drawn = (pixels(tmp_path / f"{name}.png") != 255).any(axis=-1)
         assert not drawn[[0, -1]].any()

@@ -1,50 +1,17 @@
-"""Every picture: each function turns plain data into one PNG, the same bytes for the same data.
-
-Figures are drawn on canvases of their own (no pyplot, no global state), in colours that colour-blind readers
-can tell apart, at a size that stays readable in a README. Only stages call this module.
-"""
+"""Pictures of many models side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import style
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from pipeline.files import replacing
-from pipeline.metrics import CALIBRATION_BINS, expected_calibration_error, reliability_bins
-
-DPI = 120
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""The palette of Okabe & Ito (2008), which people with any common colour blindness can tell apart."""
-
-LINES = ("-", "--", ":", "-.")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-
-STYLE = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": False,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-}
-
+from pipeline.figures.canvas import COLOURS, LINES, MARKERS, annotated_matrix, canvas
 
 Measured = tuple[float, float | None]
 """A mean and half the width of its 95 % interval (None: one seed only)."""
@@ -69,164 +36,6 @@ class ModelSeverity(NamedTuple):
     severity: float
     accuracy_half_width: float | None = None
     severity_half_width: float | None = None
-
-
-def contact_sheet(
-    images: npt.NDArray[np.uint8], captions: Sequence[str], path: Path, columns: int = 10
-) -> None:
-    """Grey faces [N, 48, 48] in rows of `columns`, a caption over each."""
-    with _faces(len(images), columns, path) as axes:
-        for axis, image, caption in zip(axes, images, captions, strict=True):
-            _face(axis, image, caption)
-
-
-def confident_mistakes(
-    images: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.integer],
-    predicted: npt.NDArray[np.integer],
-    confidence: npt.NDArray[np.floating],
-    label_names: Sequence[str],
-    path: Path,
-    count: int = 24,
-) -> None:
-    """The `count` wrong decisions with the highest confidence (a fraction), the surest first.
-
-    A picture of the model's faults and of the data's: many of these labels a human would question too.
-    """
-    wrong = np.flatnonzero(labels != predicted)
-    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
-    title = "The most confident mistakes: label → decision" if len(surest) else "No mistakes"
-    with _faces(len(surest), 8, path, title) as axes:
-        for axis, n in zip(axes, surest, strict=True):
-            decision = f"{label_names[predicted[n]]} {confidence[n]:.0%}"
-            _face(axis, images[n], f"{label_names[labels[n]]}\n→ {decision}")
-
-
-def confusion(
-    counts: npt.NDArray[np.integer], labels: Sequence[str], path: Path, normalised: bool, title: str
-) -> None:
-    """Confusion matrix [K, K]: rows are labels, columns decisions; as counts or as per cent of each row."""
-    # Colour shows the share of the row either way: by count, the largest class would outshine all others.
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with canvas(path, 6.4, 5.6) as figure:
-        axis = figure.subplots()
-        if normalised:
-            picture = _matrix(axis, shares, "Blues", (0, 1), labels, 100 * shares, ".0f")
-        else:
-            picture = _matrix(axis, shares, "Blues", (0, 1), labels, counts, "d")
-        unit = "per cent of each row" if normalised else "number of images"
-        axis.set(title=f"{title}\n{unit}", xlabel="decision", ylabel="label")
-        share = PercentFormatter(1)
-        figure.colorbar(picture, ax=axis, shrink=0.8, format=share, label="share of the label's images")
-
-
-def gram(matrix: npt.NDArray[np.floating], labels: Sequence[str], path: Path, title: str) -> None:
-    """Similarities [K, K] between -1 and 1 as an annotated heat map."""
-    with canvas(path, 6.4, 5.6) as figure:
-        axis = figure.subplots()
-        picture = _matrix(axis, matrix, "PuOr", (-1, 1), labels, matrix, ".2f")
-        axis.set_title(title)
-        figure.colorbar(picture, ax=axis, shrink=0.8, label="similarity")
-
-
-def reliability(
-    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.float64], path: Path, title: str
-) -> None:
-    """Accuracy against confidence in bins (Guo et al. 2017) over a histogram of the confidence."""
-    count, accuracy, confidence = reliability_bins(labels, probabilities)
-    error = expected_calibration_error(labels, probabilities)
-    width = 1 / CALIBRATION_BINS
-    left = np.arange(CALIBRATION_BINS) * width
-    filled = count > 0
-    with canvas(path, 5.6, 6.0) as figure:
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        upper.plot((0, 1), (0, 1), color="#777777", linestyle="--", label="perfectly calibrated")
-        upper.bar(
-            left,
-            accuracy,
-            width,
-            align="edge",
-            color=COLOURS[5],
-            edgecolor="white",
-            label="accuracy in the bin",
-        )
-        upper.plot(
-            confidence[filled],
-            accuracy[filled],
-            "o",
-            color=COLOURS[0],
-            markersize=4,
-            label="the same, at its mean confidence",
-        )
-        upper.set(
-            ylabel="accuracy",
-            ylim=(0, 1),
-            xlim=(0, 1),
-            title=f"{title}\nexpected calibration error {error:.1%}",
-        )
-        upper.legend(loc="upper left")
-        lower.bar(left, count / count.sum(), width, align="edge", color="#999999", edgecolor="white")
-        lower.set(xlabel="confidence (largest probability)", ylabel="images")
-        for axis in (upper, lower):
-            axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-
-
-def per_class_bars(per_class: Mapping[str, Mapping[str, float]], path: Path, title: str) -> None:
-    """Precision, recall and F1 of each class: the `per_class` entry of a metrics file."""
-    names = {"precision": "precision", "recall": "recall", "f1": "F1"}
-    position = np.arange(len(per_class))
-    with canvas(path, 8.0, 4.2) as figure:
-        axis = figure.subplots()
-        for offset, (key, name), colour in zip((-0.27, 0, 0.27), names.items(), COLOURS, strict=False):
-            values = [scores[key] for scores in per_class.values()]
-            axis.bar(position + offset, values, 0.25, color=colour, label=name)
-        axis.set_xticks(position, [_with_support(name, scores) for name, scores in per_class.items()])
-        axis.set(title=title, ylim=(0, 1), xlabel="class (images)", ylabel="score")
-        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axis.grid(axis="y")
-        figure.legend(ncols=3, loc="outside lower center")
-
-
-def heat_maps(
-    images: npt.NDArray[np.uint8], maps: npt.NDArray[np.floating], captions: Sequence[str], path: Path
-) -> None:
-    """Faces [M, 48, 48], each beside itself under its map [M, 48, 48] (zero or more), with a caption.
-
-    Every map is scaled to its own largest value: it shows where the model looked, not how much.
-    """
-    pairs = 4
-    rows = max(1, -(-len(images) // pairs))
-    title = "Where the model looked (bright: the most)"
-    with canvas(path, 2.45 * pairs, 1.45 * rows + 0.4, title) as figure:
-        panels = figure.subfigures(rows, pairs, squeeze=False).flat
-        pictures = zip(images, maps, captions, strict=True)
-        for panel, (image, heat, caption) in zip(panels, pictures, strict=False):
-            panel.suptitle(caption, fontsize=9)
-            face, overlay = panel.subplots(1, 2)
-            _face(face, image)
-            _overlay(overlay, image, heat)
-
-
-def class_mean_heat_maps(
-    mean_faces: npt.NDArray[np.floating],
-    mean_maps: npt.NDArray[np.floating],
-    labels: Sequence[str],
-    path: Path,
-) -> None:
-    """For each class its mean face [K, 48, 48] (grey, 0 to 255) over the same under its mean map.
-
-    A class without images has NaN in both and stays blank.
-    """
-    # A mean of many faces is nearly flat: one stretch for all classes keeps them comparable.
-    dark, bright = np.nanmin(mean_faces), np.nanmax(mean_faces)
-    contrasted = 255 * (mean_faces - dark) / max(bright - dark, 1)
-    title = "Mean face of each class, and where the model looked (bright: the most)"
-    with canvas(path, 1.4 * len(labels), 3.4, title) as figure:
-        upper, lower = figure.subplots(2, len(labels), squeeze=False)
-        for k, label in enumerate(labels):
-            _face(upper[k], contrasted[k], label)
-            _overlay(lower[k], contrasted[k], mean_maps[k])
 
 
 def validation_curves(curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]], path: Path) -> None:
@@ -411,7 +220,9 @@ def grams(matrices: Mapping[str, npt.NDArray[np.floating]], labels: Sequence[str
     with canvas(path, 4.6 * columns, 4.2 * lines) as figure:
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for axis, (name, matrix) in zip(axes, matrices.items(), strict=False):
-            picture = _matrix(axis, matrix, "PuOr", (-1, 1), labels, matrix.round(2) + 0.0, ".2f")  # no -0.00
+            picture = annotated_matrix(
+                axis, matrix, "PuOr", (-1, 1), labels, matrix.round(2) + 0.0, ".2f"
+            )  # no -0.00
             axis.set_title(name)
         for axis in axes[len(matrices) :]:
             axis.set_axis_off()
@@ -435,69 +246,3 @@ def recall_differences(
         axes[0].set_yticks(height, list(rows))
         axes[0].set_ylim(len(rows) - 0.5, -0.5)
         figure.suptitle("Recall minus the baseline's, in points, with 95% intervals over images and seeds")
-
-
-@contextmanager
-def canvas(path: Path, width: float, height: float, title: str = "") -> Iterator[Figure]:
-    """A figure of that many inches, saved to `path` if the block succeeds: all of it or nothing."""
-    # A matplotlibrc of the user's own must not change the pictures.
-    with style.context(["default", STYLE]):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        if title:
-            figure.suptitle(title)
-        yield figure
-        with replacing(path) as temporary:
-            # Without the version of matplotlib that it would name, equal data gives equal bytes.
-            figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
-
-
-@contextmanager
-def _faces(count: int, columns: int, path: Path, title: str = "") -> Iterator[list[Axes]]:
-    """`count` axes for faces in rows of `columns`."""
-    rows = max(1, -(-count // columns))
-    with canvas(path, 1.15 * columns, 1.45 * rows + (0.4 if title else 0), title) as figure:
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axis in axes:
-            axis.set_axis_off()
-        yield list(axes[:count])
-
-
-def _face(axis: Axes, image: npt.NDArray[np.generic], caption: str = "") -> None:
-    axis.imshow(image, cmap="gray", vmin=0, vmax=255)
-    axis.set_axis_off()
-    axis.set_title(caption, fontsize=9, pad=3)
-
-
-def _overlay(axis: Axes, image: npt.NDArray[np.generic], heat: npt.NDArray[np.floating]) -> None:
-    _face(axis, image)
-    relative = heat / max(float(heat.max()), 1e-12)
-    # The less heat, the more of the face shows through.
-    axis.imshow(
-        relative, cmap="inferno", vmin=0, vmax=1, alpha=0.8 * np.sqrt(np.nan_to_num(relative).clip(0, 1))
-    )
-
-
-def _matrix(
-    axis: Axes,
-    values: npt.NDArray[np.floating],
-    colours: str,
-    limits: tuple[float, float],
-    labels: Sequence[str],
-    numbers: npt.NDArray[np.generic],
-    format_spec: str,
-) -> AxesImage:
-    """A square heat map of `values`, each cell bearing its entry of `numbers`."""
-    picture = axis.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1])
-    axis.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(labels)), labels)
-    axis.spines[:].set_visible(False)
-    axis.tick_params(length=0)
-    luminance = picture.to_rgba(values)[..., :3] @ (0.299, 0.587, 0.114)
-    for (row, column), number in np.ndenumerate(numbers):
-        colour = "black" if luminance[row, column] > 0.5 else "white"
-        axis.text(column, row, format(number, format_spec), ha="center", va="center", color=colour)
-    return picture
-
-
-def _with_support(name: str, scores: Mapping[str, float]) -> str:
-    return f"{name}\n({scores['support']:,.0f})" if "support" in scores else name
