@@ -79,6 +79,7 @@ def main() -> None:
     write_text(STUDY / "ablation.md", markdown(rows, "fer2013", images, baseline))
     write_predictions(STUDY / "prediction.csv", predictions)
     pictures.draw(models, rows, baseline, STUDY)
+    trials = search.comparable(kept(STUDY / "learning_rates.json"), params)
     timed = speedrun.kept_runs(STUDY / "speedrun.json")
     blocks = {
         "answer": sentences.answer(rows, models),
@@ -94,7 +95,8 @@ def main() -> None:
         "by_class": sentences.by_class(rows, models),
         "correlation": correlation_table(findings.correlations(models, baseline)),
         "originals": sentences.originals(rows),
-        "rates": search.table(search.comparable(kept(STUDY / "learning_rates.json"), params)).strip(),
+        "rates": search.table(trials).strip(),
+        "lengths": sentences.lengths(trials, baseline),
         "speedrun": speedrun.table(timed),
         "speedrun_means": sentences.timed(timed),
         "full": sentences.full(timed),

@@ -13,7 +13,9 @@ from pipeline.statistics import LEVEL, holm
 from stages import findings
 from stages.findings import Contrast, Models, Prediction, row_name
 from stages.runs import Run
+from stages.search import gaps
 from stages.tables import p_value, points
+from stages.trial import Trial
 
 ENOUGH = 3
 """Seeds from which a row is judged: with fewer the test is about networks, not recipes (docs/benchmarks.md)."""
@@ -151,6 +153,18 @@ def originals(rows: Sequence[Row]) -> str:
         return "They have not been run yet."
     reached = [f"`{row['model']}` reaches {100 * row['test.accuracy']['mean']:.1f} %" for row in found]
     return f"On PrivateTest {', '.join(reached)}; `{rows[0]['model']}` {100 * rows[0]['test.accuracy']['mean']:.1f} %."
+
+
+def lengths(trials: Sequence[Trial], baseline: str, model: str = "w2v_cosine") -> str:
+    """Whether a longer training changes how far the idea as it was meant is from the baseline."""
+    found = gaps(trials, model, baseline)
+    if len(found) < 2:
+        return "The search has not trained both at several lengths yet."
+    told = " and ".join(f"{points(gap)} points after {epochs} epochs" for epochs, gap in found.items())
+    return (
+        f"In the search for learning rates (PublicTest, one seed, each at its best rate) `{model}` differs from "
+        f"`{baseline}` by {told}."
+    )
 
 
 def timed(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -11,7 +11,18 @@ import pytest
 from pipeline.statistics import Difference, Interval
 from stages import findings
 from stages.findings import Contrast, Prediction
-from stages.sentences import answer, by_class, detectable, full, meaning, originals, predicted, timed, twins
+from stages.sentences import (
+    answer,
+    by_class,
+    detectable,
+    full,
+    lengths,
+    meaning,
+    originals,
+    predicted,
+    timed,
+    twins,
+)
 from tests.stages.test_findings import study
 
 SEVERITY = "test.severity.human"
@@ -133,6 +144,21 @@ def test_the_full_recipe_is_the_run_that_public_test_prefers() -> None:
     )
     for some in ([], runs[:1], runs[1:]):
         assert full(some) == "The two recipes have not been timed yet."
+
+
+def test_the_gap_is_told_at_every_length_that_both_were_trained_at() -> None:
+    def trial(model: str, epochs: int, val: float | None, rate: float = 0.1) -> dict[str, Any]:
+        return {"model": model, "recipe": {"epochs": epochs}, "learning_rate": rate, "val_accuracy": val}
+
+    trials = [
+        trial("baseline", 3, 0.6), trial("baseline", 3, None, 0.3), trial("baseline", 10, 0.65),
+        trial("w2v_cosine", 3, 0.57), trial("w2v_cosine", 3, 0.58, 0.3), trial("w2v_cosine", 10, 0.64),
+        trial("w2v_cosine", 20, 0.7),
+    ]  # fmt: skip
+    assert lengths(trials, "baseline").endswith(
+        "`w2v_cosine` differs from `baseline` by -2.00 points after 3 epochs and -1.00 points after 10 epochs."
+    )
+    assert lengths(trials[:5], "baseline") == "The search has not trained both at several lengths yet."
 
 
 def test_a_pair_of_models_is_called_different_only_if_the_test_says_so() -> None:
