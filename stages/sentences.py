@@ -113,9 +113,13 @@ def predicted(rows: Sequence[Prediction]) -> str:
         else f"the prediction holds for {more} of them" if more
         else "the prediction is not confirmed"
     )  # fmt: skip
+    with_costs, with_posterior = (
+        sum(getattr(row, f"with_{rule}") for row in tested) for rule in ("costs", "posterior")
+    )
     return (
         f"Of the {len(tested)} cosine models with unequal cosines and {ENOUGH} seeds or more, {more} decide more often "
-        f"as arg-max S p than as arg-max p, {less} less often (paired bootstrap, Holm): {outcome}."
+        f"as arg-max S p than as arg-max p, {less} less often (paired bootstrap, Holm): {outcome}. Where the two rules "
+        f"differ, they decide as arg-max S p {with_costs} times and as arg-max p {with_posterior} times."
     )
 
 
