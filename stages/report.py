@@ -80,7 +80,7 @@ def main() -> None:
     write_predictions(STUDY / "prediction.csv", predictions)
     pictures.draw(models, rows, baseline, STUDY)
     trials = search.comparable(kept(STUDY / "learning_rates.json"), params)
-    timed = speedrun.kept_runs(STUDY / "speedrun.json")
+    timed = kept(STUDY / "speedrun.json")
     blocks = {
         "answer": sentences.answer(rows, models),
         "summary": table([row for row in rows if findings.is_own(row, models)], SUMMARY),

@@ -114,7 +114,8 @@ def predicted(rows: Sequence[Prediction]) -> str:
         else "the prediction is not confirmed"
     )  # fmt: skip
     with_costs, with_posterior = (
-        sum(getattr(row, f"with_{rule}") for row in tested) for rule in ("costs", "posterior")
+        sum(row.with_costs for row in tested),
+        sum(row.with_posterior for row in tested),
     )
     return (
         f"Of the {len(tested)} cosine models with unequal cosines and {ENOUGH} seeds or more, {more} decide more often "

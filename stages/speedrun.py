@@ -24,9 +24,10 @@ from scmrepo.exceptions import SCMError
 from pipeline import config
 from pipeline.errors import UserError
 from pipeline.figures.study import speed_curves
-from pipeline.files import read_json, write_json
+from pipeline.files import write_json
 from stages import run_stage
 from stages.cell import PREPARED, Cell
+from stages.trial import kept
 
 THRESHOLDS = (0.60, 0.65, 0.68, 0.70, 0.72)
 """Accuracies on PublicTest that are timed; 65 % is what people reach."""
@@ -36,25 +37,20 @@ def main(*experiments: str) -> None:
     readers = [reader(experiment) for experiment in experiments] or [reader(None)]
     dataset = json.loads(readers[0]((PREPARED / "checks.json").as_posix()))["dataset"]
     file = Path("results") / dataset / "speedrun.json"
-    kept = {(run["recipe"], run["seed"]): run for run in kept_runs(file)}
+    timed = {(run["recipe"], run["seed"]): run for run in kept(file)}
     for experiment, read in zip(experiments or [""], readers, strict=True):
         params = config.parse(read("params.yaml"), f"params.yaml of {experiment or 'the workspace'}")
         for seed in params.grid.seeds:
             run = describe(Cell(params.compare.baseline, seed), read)
-            kept = {key: old for key, old in kept.items() if not outdated(old, run)}
-            kept[run["recipe"], run["seed"]] = run
-    runs = [kept[key] for key in sorted(kept)]
+            timed = {key: old for key, old in timed.items() if not outdated(old, run)}
+            timed[run["recipe"], run["seed"]] = run
+    runs = [timed[key] for key in sorted(timed)]
     write_json(file, runs)
     curves: dict[str, list[list[tuple[float, float]]]] = {}
     for run in runs:
         curves.setdefault(run["recipe"], []).append([(point[0], point[1]) for point in run["curve"]])
     speed_curves(curves, file.with_suffix(".png"))
     print(table(runs))
-
-
-def kept_runs(file: Path) -> list[dict[str, Any]]:
-    """The runs timed so far."""
-    return list(read_json(file)) if file.exists() else []
 
 
 def reader(experiment: str | None) -> Callable[[str], str]:
