@@ -63,6 +63,11 @@ class Hardware:
     def layout(self) -> torch.memory_format:
         return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
+    @property
+    def records(self) -> bool:
+        """Whether training steps are recorded once and replayed: a GPU is faster than Python can tell it what to do."""
+        return self.device == "cuda" and not self.compile
+
     def autocast(self) -> AbstractContextManager[None]:
         if self.precision == "fp32":
             return nullcontext()
@@ -139,8 +144,15 @@ def set_up(hardware: Hardware, seed: int) -> None:
     torch.set_flush_denormal(True)  # numbers near zero would slow a processor down a hundredfold
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
     torch.use_deterministic_algorithms(True)
+    # "fp32" is 32 bits wide: a GPU's convolutions would keep only 10 of the 23 digits (TF32).
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     # That would also fill all new memory, a guard against code that reads what it never wrote.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def chip(device: str) -> str:
+    """The name of what computes: the GPU's or the processor's."""
+    return torch.cuda.get_device_name() if device == "cuda" else processor()
 
 
 def processor() -> str:

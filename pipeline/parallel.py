@@ -88,11 +88,18 @@ def group() -> Iterator[Group]:
     """The group that `torchrun` put this process in, or a group of one. Closed at the end of the block.
 
     NCCL between GPUs (each process takes the one of its local rank), Gloo between processors.
+    Raises UserError if there are more processes than GPUs.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield Group()
         return
     if torch.cuda.is_available():
+        processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+        if processes > gpus:
+            raise UserError(
+                f"torchrun started {processes} processes, but this machine has {gpus} GPU{'s' * (gpus > 1)}: lower "
+                "--nproc-per-node, or set CUDA_VISIBLE_DEVICES= to train on the processor."
+            )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:

@@ -22,6 +22,7 @@ from pipeline.losses import Loss
 from pipeline.machine import Hardware
 from pipeline.model import FerNet
 from pipeline.parallel import Group, require_equal_shares
+from pipeline.replay import Replay
 
 MEMORY = 0.5
 """How much of an image's earlier predictions stays in their mean when the next one comes."""
@@ -129,6 +130,58 @@ def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float
 
 
 @dataclass(frozen=True)
+class Plan:
+    """All that the S steps of one epoch read and write beside the network, as tensors on the device.
+
+    order: int64 [S, B], the rows of each batch; flip: bool [N]; draws: float32 [N, DRAWS]; rates: float32 [S];
+    decays: float64 [S], of the moving average; losses: float32 [S], written step by step; position: int64 [1], the
+    step that is next. The same for the whole epoch: the side of the images and the weight of the network's own opinion.
+    """
+
+    size: int
+    weight: float
+    last_rate: float
+    order: Tensor
+    flip: Tensor
+    draws: Tensor
+    rates: Tensor
+    decays: Tensor
+    losses: Tensor
+    position: Tensor
+
+    @classmethod
+    def of(cls, recipe: Recipe, epoch: int, count: int, learning_rate: float, seed: int, device: str) -> Plan:
+        """The plan for N = `count` images; an incomplete last batch is left out."""
+        batch = min(count, recipe.batch_size)
+        batches = count // batch
+        generator = torch.Generator().manual_seed((seed << 20) + epoch)
+        order = torch.randperm(count, generator=generator)[: batches * batch].view(batches, batch)
+        draws = torch.rand(count, DRAWS, generator=generator)
+        steps = range(epoch * batches, (epoch + 1) * batches)
+        rates = [
+            learning_rate_at(step, recipe.epochs * batches, learning_rate, recipe.warmup) for step in steps
+        ]
+        # The average follows closely at first, then over the last 1 / (1 - decay) steps.
+        decays = [min(recipe.ema_decay, (1 + step) / (10 + step)) for step in steps]
+        return cls(
+            size=recipe.size_in(epoch),
+            weight=recipe.self_distillation * epoch / max(1, recipe.epochs - 1),
+            last_rate=rates[-1],
+            order=order.to(device),
+            flip=flips(count, epoch, torch.Generator().manual_seed(seed)).to(device),
+            draws=draws.to(device),
+            rates=torch.tensor(rates, device=device),
+            decays=torch.tensor(decays, dtype=torch.float64, device=device),
+            losses=torch.zeros(batches, device=device),
+            position=torch.zeros(1, dtype=torch.int64, device=device),
+        )
+
+    def now(self, values: Tensor) -> Tensor:
+        """What `values` [S, ...] has for the next step: [...]"""
+        return values.index_select(0, self.position)[0]
+
+
+@dataclass(frozen=True)
 class Opinion:
     """What the network itself thought of a batch in earlier epochs [B, K], and how much that counts."""
 
@@ -170,7 +223,10 @@ class Learner:
         self.averaged = copy.deepcopy(network)
         self.average = self.averaged.state_dict()
         self.optimizer = torch.optim.SGD(
-            decay_groups(network, recipe), momentum=recipe.momentum, nesterov=True
+            decay_groups(network, recipe),
+            momentum=recipe.momentum,
+            nesterov=True,
+            fused=True if hardware.device == "cuda" else None,  # it reads the learning rate on the GPU
         )
         model = group.wrap(network)
         self.model = torch.compile(model) if hardware.compile else model
@@ -179,11 +235,11 @@ class Learner:
         self,
         images: Tensor,
         labels: Tensor,
-        learning_rate: float,
-        decay: float,
+        learning_rate: float | Tensor,
+        decay: float | Tensor,
         opinion: Opinion | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Learn from a batch: this process's share of the images, all of the labels.
+        """Learn from a batch: this process's share of the images, all of the labels; nothing here waits for a GPU.
 
         Returns the batch's loss and its scores [B, K], both without gradient.
         """
@@ -248,37 +304,37 @@ def train(
         progress = Progress([Epoch(**row) for row in facts["history"]], facts["seconds"], facts["best_epoch"])
 
     count = len(training.labels)
-    batches = max(1, count // recipe.batch_size)  # the incomplete last batch is left out
     require_equal_shares(min(count, recipe.batch_size), group.size)
-    steps = recipe.epochs * batches
     for epoch in range(len(progress.history), recipe.epochs):
         start = time.perf_counter()
-        generator = torch.Generator().manual_seed((seed << 20) + epoch)
-        order = torch.randperm(count, generator=generator).to(device)
-        draws = torch.rand(count, DRAWS, generator=generator).to(device)
-        flip = flips(count, epoch, torch.Generator().manual_seed(seed)).to(device)
-        size = recipe.size_in(epoch)
-        weight = recipe.self_distillation * epoch / max(1, recipe.epochs - 1)
-        losses = torch.zeros(batches, device=device)
+        plan = Plan.of(recipe, epoch, count, learning_rate, seed, device)
 
-        network.train()
-        for batch in range(batches):
-            step = epoch * batches + batch
-            rate = learning_rate_at(step, steps, learning_rate, recipe.warmup)
-            rows = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
+        def step(plan: Plan = plan) -> None:
+            """The step that the plan's position says."""
+            rows = plan.now(plan.order)
             mine = group.share(rows)
-            images = augment(training.pixels[mine].float(), flip[mine], size, recipe.augment, draws[mine])
-            # The average follows closely at first, then over the last 1 / (1 - decay) steps.
-            decay = min(recipe.ema_decay, (1 + step) / (10 + step))
-            opinion = opinions.of(rows, weight)
-            # The losses are read only after the epoch: no waiting for a GPU in each step.
-            losses[batch], scores = learner.step(images, training.labels[rows], rate, decay, opinion)
+            images = augment(
+                training.pixels[mine].float(), plan.flip[mine], plan.size, recipe.augment, plan.draws[mine]
+            )
+            value, scores = learner.step(
+                images, training.labels[rows], plan.now(plan.rates), plan.now(plan.decays),
+                opinions.of(rows, plan.weight),
+            )  # fmt: skip
             if recipe.self_distillation:
                 opinions.add(rows, scores)
+            plan.losses.index_copy_(0, plan.position, value[None])
+            plan.position.add_(1)
 
+        network.train()
+        take = Replay(step) if hardware.records and group.size == 1 else step
+        for _ in range(len(plan.rates)):
+            take()
+
+        # Here, after all steps, is the first look at what a GPU has computed.
         val_loss, val_accuracy = validate(learner.averaged, loss, validation, hardware, group)
-        stop_if_not_finite([*losses.tolist(), val_loss], epoch, learning_rate)
-        row = Epoch(epoch, size, rate, float(losses.double().mean()), val_loss, val_accuracy)
+        stop_if_not_finite([*plan.losses.tolist(), val_loss], epoch, learning_rate)
+        train_loss = float(plan.losses.double().mean())
+        row = Epoch(epoch, plan.size, plan.last_rate, train_loss, val_loss, val_accuracy)
         if val_accuracy > max((earlier.val_accuracy for earlier in progress.history), default=-1.0):
             best = {name: tensor.clone() for name, tensor in learner.average.items()}
             progress.best_epoch = epoch
@@ -315,11 +371,13 @@ def restore_momentum(optimizer: torch.optim.Optimizer, buffers: Mapping[str, Ten
 
 
 @torch.no_grad()
-def follow(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
+def follow(average: dict[str, Tensor], network: nn.Module, decay: float | Tensor) -> None:
     """average <- decay * average + (1 - decay) * network, for weights and normalisation statistics alike."""
     current = network.state_dict()
     names = [name for name, tensor in average.items() if tensor.is_floating_point()]
-    torch._foreach_lerp_([average[name] for name in names], [current[name] for name in names], 1 - decay)
+    means = [average[name] for name in names]
+    share = torch.as_tensor(1 - decay, dtype=torch.float32, device=means[0].device)
+    torch._foreach_lerp_(means, [current[name] for name in names], [share.expand_as(mean) for mean in means])
 
 
 def stop_if_not_finite(losses: Sequence[float], epoch: int, learning_rate: float) -> None:

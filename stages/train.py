@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,10 +44,9 @@ def train_cell(cell: Cell, group: Group) -> None:
     data = FerData.load(PREPARED)
     training, validation = Images.of(data, "train"), Images.of(data, "val")
     hardware = group.agree(lambda: machine.choose(params.machine))
-    # Another way to compute rounds otherwise and cannot go on exactly.
-    arithmetic = f"{machine.instructions()}-{hardware} x {group.size}, torch {torch.__version__}"
-    name = f"{key}-{arithmetic.replace(', ', '-').replace(' ', '')}.safetensors"
-    checkpoint = Checkpoint(repository() / ".checkpoints" / name)
+    checkpoint = Checkpoint(
+        repository() / ".checkpoints" / f"{key}-{arithmetic(hardware, group)}.safetensors"
+    )
 
     machine.set_up(hardware, cell.seed)
     loss = make_loss(settings.loss, settings.options, targets, hardware.device)
@@ -113,6 +113,13 @@ def read_targets(cell: Cell) -> npt.NDArray[np.float64]:
     return np.array(np.load(cell.targets, allow_pickle=False))
 
 
+def arithmetic(hardware: machine.Hardware, group: Group) -> str:
+    """All that decides how sums are rounded, as part of a file's name: what computes otherwise cannot go on exactly."""
+    chip = f"{machine.chip(hardware.device)} {machine.instructions()}"
+    text = f"{chip}-{hardware} x {group.size}-torch {torch.__version__}"
+    return re.sub(r"[^\w.+-]", "", text.replace(", ", "-"))
+
+
 def begun(checkpoint: Path, cell: Cell) -> str:
     """A line on what an interrupted training has left, none if there is nothing."""
     if checkpoint.exists():
@@ -143,9 +150,9 @@ def effort(
 
 
 def way_to_compute(hardware: machine.Hardware, group: Group) -> dict[str, Any]:
-    """All that decides how sums are rounded."""
+    """With what it was trained, for the table's readers; processors of one name may still have other instructions."""
     return {
-        "processor": machine.processor(),
+        "processor": machine.chip(hardware.device),
         **dataclasses.asdict(hardware),
         "processes": group.size,
         "torch": str(torch.__version__),

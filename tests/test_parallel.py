@@ -257,7 +257,8 @@ def said(folder: Path) -> str:
     result = subprocess.run(
         [*torchrun, "-m", "tests.test_parallel", str(folder)],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ
+        | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},  # processors, wherever this runs
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -461,3 +462,12 @@ def test_a_loss_that_is_no_number_stops_both(both: list[Result]) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="2 processes, but this machine has 1 GPU"), group():
+        pass

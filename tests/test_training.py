@@ -14,14 +14,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import config, training
-from pipeline.augment import Augment, flips
+from pipeline import config, machine, training
+from pipeline.augment import Augment, augment, flips
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import UserError
 from pipeline.inference import predict
-from pipeline.losses import LOSSES, Cosine, CosineAndCrossEntropy, CrossEntropy, Loss, WithLogits
+from pipeline.losses import (
+    LOSSES,
+    Cosine,
+    CosineAndCrossEntropy,
+    CrossEntropy,
+    Loss,
+    WithLogits,
+    make_loss,
+)
 from pipeline.machine import Hardware
 from pipeline.model import FerNet
+from pipeline.replay import WARM_UP
 from pipeline.training import (
     Epoch,
     Images,
@@ -119,7 +128,9 @@ class Outcome:
 def assert_same_weights(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
     assert first.keys() == second.keys()
     for name in first:
-        assert torch.equal(first[name], second[name]), name
+        assert torch.equal(first[name].cpu(), second[name].cpu()), (
+            name
+        )  # what was saved comes back to the CPU
 
 
 def assert_same(first: Outcome, second: Outcome) -> None:
@@ -606,3 +617,110 @@ def test_counting_operations_leaves_the_network_alone() -> None:
     epoch_flop(network, RECIPE, 70)
     assert_same_weights(network.state_dict(), before)
     assert network.training
+
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
+"""What only a GPU can show."""
+
+
+@gpu
+@pytest.mark.parametrize("recipe", [RECIPE, DISTILLING], ids=["plain", "distilling"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_one_seed_gives_one_result_on_a_gpu_also_after_an_interruption(
+    tmp_path: Path, recipe: Recipe, precision: Any
+) -> None:
+    hardware = Hardware("cuda", precision)
+    machine.set_up(hardware, seed=0)
+    whole = Outcome(tmp_path / "a", recipe=recipe, hardware=hardware)
+    assert_same(whole, Outcome(tmp_path / "b", recipe=recipe, hardware=hardware))
+    with pytest.raises(InterruptionError):
+        Outcome(tmp_path / "c", recipe=recipe, hardware=hardware, loss=Interrupting(10))
+    resumed = Outcome(tmp_path / "c", recipe=recipe, hardware=hardware, network=fresh(seed=5))
+    assert_same(whole, resumed)
+
+
+@gpu
+def test_a_gpu_computes_what_a_processor_does(tmp_path: Path) -> None:
+    machine.set_up(Hardware("cuda", "fp32"), seed=0)  # or its convolutions round to TF32
+    ours = Outcome(tmp_path / "cpu", recipe=replace(RECIPE, epochs=1, sizes=(16,)))
+    its = Outcome(
+        tmp_path / "gpu", recipe=replace(RECIPE, epochs=1, sizes=(16,)), hardware=Hardware("cuda", "fp32")
+    )
+    assert its.rows[0].train_loss == pytest.approx(ours.rows[0].train_loss, rel=1e-4)
+    for name, weights in ours.best.items():
+        torch.testing.assert_close(its.best[name].cpu(), weights, rtol=1e-3, atol=1e-3)
+
+
+@gpu
+@pytest.mark.parametrize("recipe", [RECIPE, DISTILLING], ids=["plain", "distilling"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_step_waits_for_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe, name: str
+) -> None:
+    steps = []
+    monkeypatch.setattr(Hardware, "records", False)  # each step from Python
+
+    def first_of_a_step(*arguments: Any) -> Tensor:
+        torch.cuda.set_sync_debug_mode("error")  # from here on a wait is an error
+        steps.append(arguments)
+        return augment(*arguments)
+
+    def after_the_steps(*arguments: Any) -> tuple[float, float]:
+        torch.cuda.set_sync_debug_mode("default")
+        return validate(*arguments)
+
+    monkeypatch.setattr(training, "augment", first_of_a_step)
+    monkeypatch.setattr(training, "validate", after_the_steps)
+    loss = make_loss(name, {}, vectors().double().numpy(), "cuda")
+    try:
+        Outcome(
+            tmp_path, network=fresh(outputs=loss.outputs), loss=loss, recipe=recipe, rate=1e-4,
+            hardware=Hardware("cuda", "bf16"),
+        )  # fmt: skip
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(steps) == RECIPE.epochs * (70 // RECIPE.batch_size)
+
+
+@gpu
+@pytest.mark.parametrize("recipe", [RECIPE, DISTILLING], ids=["plain", "distilling"])
+def test_recorded_steps_are_those_that_python_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
+) -> None:
+    hardware = Hardware("cuda", "bf16")
+    machine.set_up(hardware, seed=0)
+    replays = []
+    replay = torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(graph), replay(graph)))
+    images = textures(220, 0)  # 13 steps in an epoch
+    recorded = Outcome(tmp_path / "a", images=images, recipe=recipe, hardware=hardware)
+    assert len(replays) == recipe.epochs * (13 - WARM_UP)
+    monkeypatch.setattr(Hardware, "records", False)
+    assert_same(recorded, Outcome(tmp_path / "b", images=images, recipe=recipe, hardware=hardware))
+    assert len(replays) == recipe.epochs * (13 - WARM_UP)
+
+
+class Peeping(WithLogits):
+    """Cross-entropy that looks at a value on the way."""
+
+    probabilistic = True
+
+    def __init__(self) -> None:
+        self.inner = cross_entropy()
+        self.targets = self.inner.targets
+
+    def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
+        value = self.inner(output, labels)
+        return value if value.item() > 0 else 2 * value
+
+
+@gpu
+def test_a_loss_that_waits_for_the_gpu_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be recorded for the GPU.*must not read values back"):
+        Outcome(tmp_path, loss=Peeping(), images=textures(220, 0), hardware=Hardware("cuda", "fp32"))
+
+
+def test_only_a_gpu_without_compilation_records() -> None:
+    assert Hardware("cuda", "bf16").records
+    assert not Hardware("cuda", "bf16", compile=True).records
+    assert not CPU.records
