@@ -219,6 +219,12 @@ def recall_differences(
     return found
 
 
+def in_both(rows: Sequence[Row], others: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """The rows of two comparisons that are of the same model and decoder, without the baseline's own."""
+    found = {(row["model"], row["decoder"]): row for row in others}
+    return [(row, found[key]) for row in rows[1:] if (key := (row["model"], row["decoder"])) in found]
+
+
 def parts_by_class(
     mine: Mapping[int, Run], theirs: Mapping[int, Run], seeds: Sequence[int]
 ) -> dict[str, float]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import config
-from pipeline.comparison import compare
+from pipeline.comparison import Row, compare
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.files import write_csv, write_json, write_text
@@ -32,11 +32,14 @@ from stages.tables import (
     footnote,
     markdown,
     prediction_table,
+    replication_table,
     table,
 )
 from stages.trial import kept
 
 STUDY = Path("results/fer2013")
+AGAIN = STUDY / "processor"
+"""Runs of the same settings that were trained on another machine, kept with `python -m stages.publish processor`."""
 PAGES = (STUDY / "README.md", Path("docs/study.md"), Path("docs/recipe.md"), Path("README.md"))
 
 SUMMARY = {
@@ -66,9 +69,9 @@ GALLERIES = {
 def main() -> None:
     params = config.load(STUDY / "params.yaml")
     baseline = params.compare.baseline
-    models = comparable(kept_runs(STUDY / "runs", list(params.models)), baseline)
-    require_one_study(models, params)
+    models = study_in(STUDY, params)
     rows = compare(entries(models, baseline), params.compare.resamples)
+    again, pairs = second_study(rows, baseline, params)
     posterior = findings.posterior_of(models, baseline)
     predictions = findings.predictions(models, posterior, params.compare.resamples)
     contrasts = findings.contrasts(models, params.compare.resamples)
@@ -92,6 +95,9 @@ def main() -> None:
         "meaning": sentences.meaning(contrasts),
         "prediction": prediction_table(predictions, posterior, alike),
         "predicted": sentences.predicted(predictions),
+        "replication": replication_table(pairs, rows),
+        "replicated": sentences.replicated(pairs, rows, models, again),
+        "rarest": sentences.rarest(predictions),
         "by_class": sentences.by_class(rows, models),
         "correlation": correlation_table(findings.correlations(models, baseline)),
         "originals": sentences.originals(rows),
@@ -108,6 +114,16 @@ def main() -> None:
     log_study(STUDY, models, rows)
 
 
+def second_study(
+    rows: Sequence[Row], baseline: str, params: config.Params
+) -> tuple[Models, list[tuple[Row, Row]]]:
+    """The runs of the same settings on another machine, if there are, and the rows that both machines have."""
+    if not AGAIN.exists():
+        return {}, []
+    again = study_in(AGAIN, params)
+    return again, findings.in_both(rows, compare(entries(again, baseline), params.compare.resamples))
+
+
 def gallery(figures: Mapping[str, str], page: Path) -> str:
     """Links from a page to those figures that there are."""
     folder = os.path.relpath(STUDY, page.parent)
@@ -116,6 +132,13 @@ def gallery(figures: Mapping[str, str], page: Path) -> str:
         for name, shows in figures.items()
         if (STUDY / f"{name}.png").exists()
     )
+
+
+def study_in(folder: Path, params: config.Params) -> Models:
+    """The runs kept in `folder`/runs. Raises UserError if they cannot be compared, or were made otherwise."""
+    models = comparable(kept_runs(folder / "runs", list(params.models)), params.compare.baseline, folder)
+    require_one_study(models, params, folder)
+    return models
 
 
 def kept_runs(folder: Path, order: Sequence[str]) -> dict[str, dict[int, Run]]:
@@ -131,10 +154,10 @@ def kept_runs(folder: Path, order: Sequence[str]) -> dict[str, dict[int, Run]]:
     }
 
 
-def comparable(models: Models, baseline: str) -> Models:
+def comparable(models: Models, baseline: str, folder: Path) -> Models:
     """Those that share a seed with the baseline; a study may be half done. Raises UserError without a baseline."""
     if baseline not in models:
-        raise UserError(f"{STUDY}/runs has no run of {baseline}, with which all others are compared.")
+        raise UserError(f"{folder}/runs has no run of {baseline}, with which all others are compared.")
     for model in models:
         if not set(models[model]) & set(models[baseline]):
             print(f"{model} is left out: it has no seed in common with {baseline} yet.")
@@ -156,8 +179,8 @@ def fill(text: str, blocks: Mapping[str, str], page: Path) -> str:
     return filled
 
 
-def require_one_study(models: Models, params: config.Params) -> None:
-    """Raise UserError unless every run was trained with the settings that are kept beside it, in one way.
+def require_one_study(models: Models, params: config.Params, folder: Path) -> None:
+    """Raise UserError unless every run was trained with the settings kept with the study, and all in one way.
 
     Runs are kept one by one, over days perhaps: a table of trainings that differ in more than they say is none.
     """
@@ -169,7 +192,7 @@ def require_one_study(models: Models, params: config.Params) -> None:
     }
     if len(machines) > 1:
         raise UserError(
-            f"{STUDY}/runs were trained in several ways, such as {' and '.join(sorted(machines.values()))} (see "
+            f"{folder}/runs were trained in several ways, such as {' and '.join(sorted(machines.values()))} (see "
             "`machine` in their files): use one processor, number of threads, format and PyTorch for all."
         )
     for name, runs in models.items():
@@ -181,7 +204,7 @@ def require_one_study(models: Models, params: config.Params) -> None:
         for seed, run in runs.items():
             if run.metrics["settings"] != wanted:
                 raise UserError(
-                    f"{STUDY}/runs/{name}-{seed}.json was trained with other settings than {STUDY}/params.yaml has: "
+                    f"{folder}/runs/{name}-{seed}.json was trained with other settings than {STUDY}/params.yaml has: "
                     "train it again with `python -m stages.study`, or remove it."
                 )
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.comparison import Row
+from pipeline.data.fer import LABELS
 from pipeline.statistics import LEVEL, holm
 from stages import findings
 from stages.findings import Contrast, Models, Prediction, row_name
@@ -83,6 +84,31 @@ def meaning(contrasts: Sequence[Contrast]) -> str:
     )
 
 
+def replicated(pairs: Sequence[tuple[Row, Row]], rows: Sequence[Row], models: Models, others: Models) -> str:
+    """Whether a second training on another machine gives the same differences from the baseline."""
+    if not pairs:
+        return "Nothing has been trained twice yet."
+    pairs = [pair for pair in pairs if all(len(row["paired_seeds"]) >= ENOUGH for row in pair)]
+    if not pairs:
+        return f"No row has {ENOUGH} seeds on both machines yet."
+    here, there = (findings.first(next(iter(some.values())))["machine"] for some in (models, others))
+    gaps = {
+        row_name(row, rows): again["test.accuracy"]["difference"] - row["test.accuracy"]["difference"]
+        for row, again in pairs
+    }
+    most = max(gaps, key=lambda name: abs(gaps[name]))
+    verdicts = [(findings.verdict(row), findings.verdict(again)) for row, again in pairs]
+    opposite = sum(a * b < 0 for a, b in verdicts)
+    return (
+        f"{len(pairs)} of the rows have {ENOUGH} seeds or more both on {here['processor']} (PyTorch {here['torch']}) "
+        f"and on {there['processor']} (PyTorch {there['torch']}). The second difference from the baseline is "
+        f"{100 * fmean(map(abs, gaps.values())):.2f} points from the first on average and {points(gaps[most])} at "
+        f"most (`{most}`). "
+        f"{sum(a != 0 for a, _ in verdicts)} differ from the baseline by the first test and "
+        f"{sum(b != 0 for _, b in verdicts)} by the second, {opposite or 'none'} in opposite directions."
+    )
+
+
 def by_class(rows: Sequence[Row], models: Models) -> str:
     """Which classes the difference of the answer's row comes from: points of accuracy that add up to it."""
     words = judged(rows, models)
@@ -121,6 +147,18 @@ def predicted(rows: Sequence[Prediction]) -> str:
         f"Of the {len(tested)} cosine models with unequal cosines and {ENOUGH} seeds or more, {more} decide more often "
         f"as arg-max S p than as arg-max p, {less} less often (paired bootstrap, Holm): {outcome}. Where the two rules "
         f"differ, they decide as arg-max S p {with_costs} times and as arg-max p {with_posterior} times."
+    )
+
+
+def rarest(rows: Sequence[Prediction], label: str = "disgust") -> str:
+    """How many cosine models decide for the rarest class less often than either rule says."""
+    if not rows:
+        return "No model with the cosine loss has been run yet."
+    k = LABELS.index(label)
+    fewer = sum(row.found[k] < min(row.predicted[k], row.plain[k]) for row in rows)
+    return (
+        f"{fewer} of the {len(rows)} cosine models decide for *{label}*, the rarest class, less often than either "
+        "rule says."
     )
 
 

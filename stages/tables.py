@@ -128,6 +128,22 @@ def contrast_table(contrasts: Sequence[Contrast]) -> str:
     return "\n".join(lines)
 
 
+def replication_table(pairs: Sequence[tuple[Row, Row]], rows: Sequence[Row]) -> str:
+    """The difference of each row from the baseline, here and where it was trained a second time."""
+    if not pairs:
+        return "Nothing has been trained twice yet."
+    lines = [
+        "| model | seeds | difference [95 %] | p (Holm) | seeds, again | difference, again [95 %] | p (Holm) |"
+    ]
+    lines.append("|---|" + "--:|" * 6)
+    for pair in pairs:
+        cells = [row_name(pair[0], rows)]
+        for row in pair:
+            cells += [str(len(row["paired_seeds"])), *against_baseline(row["test.accuracy"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def number(key: str, value: dict[str, float | None]) -> str:
     """Mean and deviation as the table shows them: accuracies and F1 in per cent, the rest as it is."""
     mean, std = value["mean"], value["std"]

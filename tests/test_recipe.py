@@ -76,3 +76,12 @@ def test_the_page_has_the_accuracies_of_the_committed_runs() -> None:
         r"^\| [^|]+ \| (\d\d\.\d\d) \| [-+.\d]* *\| (\d\d\.\d\d), (\d\d\.\d\d) \|", page, re.MULTILINE
     )
     assert sorted([f"{float(mean):.1f}", first, second] for mean, first, second in rows) == wanted
+
+
+def test_the_page_has_the_accuracies_of_what_was_tried_around_the_full_recipe() -> None:
+    page = (ROOT / "docs/recipe.md").read_text(encoding="utf-8")
+    runs = json.loads((ROOT / "results/fer2013/full_recipe.json").read_text())
+    assert len(runs) == 9
+    for run in runs:
+        cells = [run["variant"], f"{100 * run['val_accuracy']:.2f}", f"{run['flop']:.1e}".replace("+", "")]
+        assert f"| {' | '.join(cells)} |" in page

@@ -244,3 +244,14 @@ def test_the_contrasts_have_a_test_of_their_own() -> None:
 def test_the_verdict_is_the_corrected_tests(difference: float, p: float, said: int) -> None:
     row: Mapping[str, Any] = {"test.accuracy": {"difference": difference, "p": 0.001, "p_holm": p}}
     assert findings.verdict(dict(row)) == said
+
+
+def test_rows_are_matched_by_model_and_decoder() -> None:
+    def named(model: str, decoder: str = "argmax") -> dict[str, Any]:
+        return {"model": model, "decoder": decoder}
+
+    rows = [named("baseline"), named("baseline", "crm"), named("a"), named("b")]
+    others = [named("baseline"), named("b"), named("baseline", "crm"), named("c")]
+    pairs = findings.in_both(rows, others)
+    assert [(mine["model"], mine["decoder"]) for mine, _ in pairs] == [("baseline", "crm"), ("b", "argmax")]
+    assert all(mine == other and mine is not other for mine, other in pairs)

@@ -18,6 +18,7 @@ from stages.runs import Run
 from tests.stages.test_findings import study
 
 ROOT = Path(__file__).parents[2]
+STUDY = Path("results/fer2013")
 
 
 def test_runs_of_another_recipe_or_rate_are_refused() -> None:
@@ -33,19 +34,19 @@ def test_runs_of_another_recipe_or_rate_are_refused() -> None:
     def trained(**changes: Any) -> Run:
         return replace(run, metrics={**run.metrics, "settings": settings, **changes})
 
-    require_one_study({"w2v_cosine": {0: trained(), 5: trained()}}, params)
+    require_one_study({"w2v_cosine": {0: trained(), 5: trained()}}, params, STUDY)
     odd = trained(settings=settings | {"learning_rate": 0.7})
     with pytest.raises(UserError, match=r"w2v_cosine-5.json was trained with other settings than"):
-        require_one_study({"w2v_cosine": {0: trained(), 5: odd}}, params)
+        require_one_study({"w2v_cosine": {0: trained(), 5: odd}}, params, STUDY)
     with pytest.raises(UserError, match=r"a_model-0.json was trained with other settings than"):
-        require_one_study({"a_model": {0: trained()}}, params)
+        require_one_study({"a_model": {0: trained()}}, params, STUDY)
     with pytest.raises(UserError, match=r"several ways, such as w2v_cosine-0 and w2v_cosine-5 "):
-        require_one_study({"w2v_cosine": {0: trained(), 5: trained(machine={"threads": 2})}}, params)
+        require_one_study({"w2v_cosine": {0: trained(), 5: trained(machine={"threads": 2})}}, params, STUDY)
 
 
 def test_a_model_without_a_seed_of_the_baselines_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     models = study() | {"w2v_cosine": {7: study()["w2v_cosine"][5]}}
-    assert list(report.comparable(models, "cross_entropy")) == [
+    assert list(report.comparable(models, "cross_entropy", STUDY)) == [
         "cross_entropy",
         "cosine_one_hot",
         "w2v_permuted",
@@ -86,7 +87,8 @@ def test_the_committed_pages_are_what_the_committed_runs_give(
     for page in report.PAGES:
         (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / page, tmp_path / page)
-    shutil.copytree(ROOT / report.STUDY / "runs", tmp_path / report.STUDY / "runs")
+    for folder in (report.STUDY, report.AGAIN):
+        shutil.copytree(ROOT / folder / "runs", tmp_path / folder / "runs")
     for name in ("params.yaml", "speedrun.json", "learning_rates.json"):
         shutil.copyfile(ROOT / report.STUDY / name, tmp_path / report.STUDY / name)
     monkeypatch.chdir(tmp_path)

@@ -198,6 +198,18 @@ def test_the_rates_in_params_are_the_winners_of_the_committed_search() -> None:
             assert model.learning_rate == best(trials, searched[kind(model)]), name
 
 
+def test_the_committed_search_has_whole_trainings_on_both_sides_of_every_winner() -> None:
+    folder = Path(__file__).parents[2] / "results/fer2013"
+    params = config.load(folder / "params.yaml")
+    file, full = folder / "learning_rates.json", params.chosen_recipe.epochs
+    for name in search.representatives(params):
+        whole = search.accuracies(file, name, full, params)
+        assert whole, name
+        assert search.following_whole(whole, params.search) is None, name
+        winner = max(whole, key=lambda rate: (whole[rate], -rate))
+        assert min(whole) < winner < max(whole), name
+
+
 def test_the_committed_table_is_that_of_the_committed_trials() -> None:
     folder = Path(__file__).parents[2] / "results/fer2013"
     params = config.load(folder / "params.yaml")

@@ -20,10 +20,12 @@ from stages.sentences import (
     meaning,
     originals,
     predicted,
+    rarest,
+    replicated,
     timed,
     twins,
 )
-from tests.stages.test_findings import study
+from tests.stages.test_findings import made_up, study
 
 SEVERITY = "test.severity.human"
 
@@ -233,4 +235,34 @@ def test_the_parts_of_all_classes_add_up_to_the_difference() -> None:
     text = by_class([row("cross_entropy", None), row("w2v_cosine", -0.1)], models)
     assert text.startswith(
         "The -10.00 points of `w2v_cosine` against `cross_entropy` by the images' class: *"
+    )
+
+
+def test_a_repetition_on_another_machine_is_compared_where_both_have_seeds_enough() -> None:
+    def on(processor: str) -> dict[str, dict[int, Any]]:
+        run = made_up(0, 0.5)
+        machine = {"processor": processor, "torch": "2.13.0"}
+        return {"cross_entropy": {0: replace(run, metrics={**run.metrics, "machine": machine})}}
+
+    rows = [row("cross_entropy", None), row("a", -0.02, 0.01), row("b", 0.01), row("c", -0.03, 0.01)]
+    again = [row("a", -0.01), row("b", -0.02, 0.01), row("c", 0.04, 0.01)]
+    text = replicated(list(zip(rows[1:], again, strict=True)), rows, on("a GPU"), on("a processor"))
+    assert text == (
+        "3 of the rows have 3 seeds or more both on a GPU (PyTorch 2.13.0) and on a processor (PyTorch 2.13.0). "
+        "The second difference from the baseline is 3.67 points from the first on average and +7.00 at most (`c`). "
+        "2 differ from the baseline by the first test and 2 by the second, 1 in opposite directions."
+    )
+    few = [(rows[1], again[0] | {"paired_seeds": [0]}), (rows[2], again[1])]
+    assert replicated(few, rows, on("a GPU"), on("a processor")).startswith("1 of the rows")
+    assert replicated(few[:1], rows, {}, {}) == "No row has 3 seeds on both machines yet."
+
+
+def test_models_that_neglect_the_rarest_class_are_counted() -> None:
+    def decided(found: float) -> Prediction:
+        some = findings.predictions(study(), "cross_entropy", 50)[0]
+        shares = [np.full(7, value) for value in (found, 0.02, 0.01)]
+        return replace(some, found=shares[0], predicted=shares[1], plain=shares[2])
+
+    assert rarest([decided(0.005), decided(0.015), decided(0.03)]).startswith(
+        "1 of the 3 cosine models decide for *d"
     )

@@ -8,7 +8,14 @@ import numpy as np
 
 from pipeline.statistics import Difference, Interval
 from stages.findings import Contrast, Prediction, row_name
-from stages.tables import contrast_table, correlation_table, difference_table, markdown, prediction_table
+from stages.tables import (
+    contrast_table,
+    correlation_table,
+    difference_table,
+    markdown,
+    prediction_table,
+    replication_table,
+)
 
 
 def row(
@@ -85,3 +92,19 @@ def test_the_prediction_is_shown_with_its_deviations() -> None:
 def test_a_correlation_has_its_sign_and_p() -> None:
     assert correlation_table([("word2vec", 0.456, 0.0312)]).splitlines()[-1] == "| word2vec | +0.46 | 0.031 |"
     assert correlation_table([]) == "Too little has been run yet."
+
+
+def test_a_repetition_stands_beside_what_it_repeats() -> None:
+    def compared(difference: float, seeds: list[int]) -> dict[str, Any]:
+        found = {
+            "difference": difference,
+            "low": difference - 0.01,
+            "high": difference + 0.01,
+            "p_holm": 0.02,
+        }
+        return {"model": "w2v_cosine", "decoder": "argmax", "paired_seeds": seeds, "test.accuracy": found}
+
+    first, second = compared(-0.02, [0, 1, 2, 3, 4]), compared(-0.03, [0])
+    assert replication_table([(first, second)], [first]).splitlines()[2] == (
+        "| w2v_cosine | 5 | -2.00 [-3.00, -1.00] | 0.020 | 1 | -3.00 [-4.00, -2.00] | 0.020 |"
+    )
