@@ -50,7 +50,10 @@ def draw(models: Models, rows: Sequence[Row], baseline: str, folder: Path) -> No
             figures.severity_scatter(severities, distance, folder / f"severity_{distance}.png")
     recalls = findings.recall_differences(models, baseline, RESAMPLES)
     if recalls:
-        figures.recall_differences(recalls, LABELS, folder / "recall_differences.png")
+        own = {row["model"]: row["test.accuracy"]["mean"] for row in rows if findings.is_own(row, models)}
+        figures.recall_differences(
+            recalls, LABELS, folder / "recall_differences.png", left_out=figures.far_below(own)
+        )
     grams = {}
     for seed, run in (next(iter(runs.items())) for runs in models.values()):
         targets = run.metrics["targets"]

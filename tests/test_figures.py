@@ -158,6 +158,37 @@ def test_models_far_below_the_best_are_named_beside_the_scale(tmp_path, monkeypa
     ]  # fmt: skip
 
 
+def test_models_far_below_the_best_do_not_set_the_scale(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, path, **options: saved.append(self) or path.write_bytes(b"")
+    )
+    far = study.ModelAccuracy("original_second", 0.15, 0.14)
+    study.model_bars([ACCURACIES[0], far, ACCURACIES[1]], tmp_path / "bars.png")
+    flat = [[(0, 0.1), (1, 0.15)]]
+    study.validation_curves(CURVES | {"original_second": flat}, tmp_path / "curves.png")
+    lost = dict.fromkeys(LABELS, (-0.6, -0.7, -0.5))
+    study.recall_differences(
+        RECALLS | {"original_second": lost}, LABELS, tmp_path / "recalls.png", ["original_second"]
+    )
+    bars, curves, recalls = saved
+    assert bars.axes[0].get_xlim()[0] > 0.6
+    assert [text.get_text() for text in bars.axes[0].get_yticklabels()] == [
+        "baseline",
+        "original_second",
+        "cosine",
+    ]
+    assert "\N{LEFTWARDS ARROW} 15.0%, without twins 14.0%" in {
+        text.get_text() for text in bars.axes[0].texts
+    }
+    assert curves.axes[0].get_ylim()[0] > 0.15
+    assert curves.get_supxlabel() == "off the scale: original_second (15.0%)"
+    assert all(axis.get_xlim()[0] > -0.5 for axis in recalls.axes)
+    assert [text.get_text() for axis in recalls.axes for text in axis.texts] == [
+        "\N{LEFTWARDS ARROW} -60"
+    ] * 7
+
+
 def test_contact_sheet_needs_a_caption_for_each_image(tmp_path):
     with pytest.raises(ValueError, match="shorter"):
         data.contact_sheet(IMAGES[:3], ["one", "two"], tmp_path / "sheet.png")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from pipeline.figures.canvas import COLOURS, LINES, MARKERS, annotated_matrix, canvas
@@ -38,27 +40,45 @@ class ModelSeverity(NamedTuple):
     severity_half_width: float | None = None
 
 
+def far_below(accuracies: Mapping[str, float]) -> list[str]:
+    """Models that are right less than half as often as the best: on one scale with them all others are one spot."""
+    return [model for model, accuracy in accuracies.items() if accuracy < max(accuracies.values()) / 2]
+
+
 def validation_curves(curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]], path: Path) -> None:
     """Validation accuracy by epoch: per model a thin line for each seed's [(epoch, accuracy)], a bold mean.
 
-    The mean ends where the shortest seed does.
+    The mean ends where the shortest seed does. Models far below the best at that point are named, not drawn.
     """
     styles = cycle((colour, line) for line in LINES for colour in COLOURS)
+    means = {model: mean_curve(runs) for model, runs in curves.items()}
+    ends = {model: float(mean[-1, 1]) for model, mean in means.items()}
+    left_out = far_below(ends)
     with canvas(path, 9.0, max(4.8, 0.24 * len(curves) + 1)) as figure:
         axis = figure.subplots()
-        for (model, runs), (colour, line) in zip(curves.items(), styles, strict=False):
-            points = [np.asarray(run, dtype=np.float64) for run in runs]
-            for run in points:
-                axis.plot(run[:, 0], run[:, 1], line, color=colour, linewidth=0.8, alpha=0.4)
-            shortest = min(len(run) for run in points)
-            mean = np.mean([run[:shortest] for run in points], axis=0)
-            axis.plot(mean[:, 0], mean[:, 1], line, color=colour, linewidth=2.2, label=model)
+        shown = [model for model in curves if model not in left_out]
+        for model, (colour, line) in zip(shown, styles, strict=False):
+            for run in curves[model]:
+                axis.plot(*np.transpose(run), line, color=colour, linewidth=0.8, alpha=0.4)
+            axis.plot(*means[model].T, line, color=colour, linewidth=2.2, label=model)
+        if left_out:
+            beside_the_scale(figure, [f"{model} ({ends[model]:.1%})" for model in left_out])
         axis.set(title="Accuracy on PublicTest by epoch (thin: one seed, bold: mean)")
         axis.set(xlabel="epoch", ylabel="accuracy")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.yaxis.set_major_formatter(PercentFormatter(1))
         axis.grid()
         figure.legend(loc="outside right upper", fontsize=9, handlelength=3)
+
+
+def mean_curve(runs: Sequence[Sequence[tuple[float, float]]]) -> npt.NDArray[np.float64]:
+    """The mean of several curves, as far as the shortest goes: [epochs, 2]."""
+    shortest = min(len(run) for run in runs)
+    return np.mean([np.asarray(run[:shortest], dtype=np.float64) for run in runs], axis=0)
+
+
+def beside_the_scale(figure: Figure, models: Sequence[str]) -> None:
+    figure.supxlabel(f"off the scale: {', '.join(models)}", fontsize=8)
 
 
 def speed_curves(runs: Mapping[str, Sequence[Sequence[tuple[float, float]]]], path: Path) -> None:
@@ -83,22 +103,25 @@ def speed_curves(runs: Mapping[str, Sequence[Sequence[tuple[float, float]]]], pa
 def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
     """Accuracy of each model on PrivateTest, full and without twins of training images, with 95 % intervals.
 
-    Drawn as points on an axis that does not start at zero (bars there would lie), in the order given.
+    Drawn as points on an axis that does not start at zero (bars there would lie), in the order given. What is far
+    below the best stands as numbers at the left edge.
     """
+    left_out = far_below({row.model: row.full for row in rows})
+    places = [(place, row) for place, row in enumerate(rows) if row.model not in left_out]
     with canvas(path, 8.0, 0.42 * len(rows) + 1.6) as figure:
         axis = figure.subplots()
         series = (
-            ("all of PrivateTest", COLOURS[0], "o", -0.14, [(r.full, r.full_half_width) for r in rows]),
+            ("all of PrivateTest", COLOURS[0], "o", -0.14, [(r.full, r.full_half_width) for _, r in places]),
             (
                 "without twins in Training",
                 COLOURS[1],
                 "s",
                 0.14,
-                [(r.clean, r.clean_half_width) for r in rows],
+                [(r.clean, r.clean_half_width) for _, r in places],
             ),
         )
         for name, colour, marker, offset, values in series:
-            height = np.arange(len(rows)) + offset
+            height = np.array([place for place, _ in places]) + offset
             means = [mean for mean, _ in values]
             halves = [half or 0.0 for _, half in values]
             axis.errorbar(means, height, xerr=halves, fmt=marker, color=colour, capsize=3, label=name)
@@ -111,6 +134,9 @@ def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
                     va="center",
                     fontsize=8,
                 )
+        for place, row in enumerate(rows):
+            if row.model in left_out:
+                at_the_left_edge(axis, place, f"{row.full:.1%}, without twins {row.clean:.1%}")
         axis.set_yticks(range(len(rows)), [row.model for row in rows])
         axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy (line: 95% interval over seeds)")
         axis.set_title("Accuracy on PrivateTest")
@@ -120,15 +146,23 @@ def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
         figure.legend(loc="outside lower center", ncols=2)
 
 
+def at_the_left_edge(axis: Axes, place: float, text: str) -> None:
+    """What lies further left than the axis goes, in the row at that height."""
+    axis.annotate(
+        f"\N{LEFTWARDS ARROW} {text}", (0, place), (4, 0), xycoords=axis.get_yaxis_transform(),
+        textcoords="offset points", va="center", fontsize=8,
+    )  # fmt: skip
+
+
 def severity_scatter(rows: Sequence[ModelSeverity], distance: str, path: Path) -> None:
     """Accuracy against mean mistake severity under one named distance: better is right and down.
 
     Models that are right less than half as often as the best are named, not drawn: the others would be one spot.
     """
     styles = cycle((colour, marker) for marker in MARKERS for colour in COLOURS)
-    best = max(row.accuracy for row in rows)
-    shown = [row for row in rows if row.accuracy >= best / 2]
-    left_out = [f"{row.model} ({row.accuracy:.1%}, {row.severity:.2f})" for row in rows if row not in shown]
+    far = far_below({row.model: row.accuracy for row in rows})
+    shown = [row for row in rows if row.model not in far]
+    left_out = [f"{row.model} ({row.accuracy:.1%}, {row.severity:.2f})" for row in rows if row.model in far]
     with canvas(path, 8.4, max(4.6, 0.24 * len(rows) + 1)) as figure:
         axis = figure.subplots()
         for row, (colour, marker) in zip(shown, styles, strict=False):
@@ -138,7 +172,7 @@ def severity_scatter(rows: Sequence[ModelSeverity], distance: str, path: Path) -
             )  # fmt: skip
         axis.set_title("Accuracy and severity on PrivateTest (better: right and down)")
         if left_out:
-            figure.supxlabel(f"off the scale: {', '.join(left_out)}", fontsize=8)
+            beside_the_scale(figure, left_out)
         axis.set(xlabel="accuracy", ylabel=f"mean severity over all images ({distance} distance)")
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
         axis.margins(0.08)
@@ -230,19 +264,29 @@ def grams(matrices: Mapping[str, npt.NDArray[np.floating]], labels: Sequence[str
 
 
 def recall_differences(
-    rows: Mapping[str, Mapping[str, tuple[float, float, float]]], labels: Sequence[str], path: Path
+    rows: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    labels: Sequence[str],
+    path: Path,
+    left_out: Collection[str] = (),
 ) -> None:
-    """Recall minus the baseline's by model and class: (mean, low, high), fractions."""
+    """Recall minus the baseline's by model and class: (mean, low, high), fractions.
+
+    left_out: models whose means stand as numbers at the left edge, for they would set the scale.
+    """
     with canvas(path, 1.9 * len(labels), 0.34 * len(rows) + 1.6) as figure:
         axes = figure.subplots(1, len(labels), sharey=True)
-        height = np.arange(len(rows))
+        height = [place for place, model in enumerate(rows) if model not in left_out]
         for axis, label in zip(axes, labels, strict=True):
-            mean, low, high = np.array([row[label] for row in rows.values()]).T
+            shown = [row[label] for model, row in rows.items() if model not in left_out]
+            mean, low, high = np.array(shown).reshape(-1, 3).T
+            for place, (model, row) in enumerate(rows.items()):
+                if model in left_out:
+                    at_the_left_edge(axis, place, f"{100 * row[label][0]:+.0f}")
             axis.errorbar(mean, height, xerr=(mean - low, high - mean), fmt="o", color=COLOURS[0], capsize=2)
             axis.axvline(0, color="#777777", linewidth=0.8)
             axis.set_title(label)
             axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.0f}"))
             axis.grid(axis="x")
-        axes[0].set_yticks(height, list(rows))
+        axes[0].set_yticks(range(len(rows)), list(rows))
         axes[0].set_ylim(len(rows) - 0.5, -0.5)
         figure.suptitle("Recall minus the baseline's, in points, with 95% intervals over images and seeds")
