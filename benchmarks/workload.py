@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.profiler import record_function
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline import training
 from pipeline.augment import DRAWS, augment, flips
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import Params
@@ -40,6 +41,8 @@ class Workload:
     def __init__(self, params: Params, recipe: str, hardware: Hardware, images: int = TRAINING) -> None:
         settings = params.model(params.compare.baseline)
         self.recipe, self.hardware, self.rate = params.recipes[recipe], hardware, settings.learning_rate
+        self.rate_of_a_step = torch.tensor(self.rate, device=hardware.device)
+        self.decay = torch.tensor(self.recipe.ema_decay, dtype=torch.float64, device=hardware.device)
         torch.manual_seed(0)
         network = FerNet(self.recipe.widths, len(LABELS), mean=127.5, std=64.0)
         loss = make_loss(settings.loss, settings.options, np.eye(len(LABELS)), hardware.device)
@@ -75,7 +78,7 @@ class Workload:
         weight = self.recipe.self_distillation
         opinion = self.opinions.of(rows, weight)
         _, scores = self.learner.step(
-            images, self.data.labels[rows], self.rate, self.recipe.ema_decay, opinion
+            images, self.data.labels[rows], self.rate_of_a_step, self.decay, opinion
         )
         if weight:
             self.opinions.add(rows, scores)
@@ -120,7 +123,8 @@ class Workload:
         network, checkpoint = copy.deepcopy(self.learner.network), Checkpoint(folder / "epoch.safetensors")
         checkpoint.remove()
         # Not recorded on a GPU: what is replayed as a whole has no parts to be timed.
-        with mock.patch.object(Learner, "step", timed), mock.patch.object(Hardware, "records", False):
+        replayed = mock.patch.object(training, "records_steps", return_value=False)
+        with mock.patch.object(Learner, "step", timed), replayed:
             start = time.perf_counter()
             train(
                 network, self.learner.loss, self.data, validation, recipe, self.rate, 0,

@@ -63,11 +63,6 @@ class Hardware:
     def layout(self) -> torch.memory_format:
         return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
-    @property
-    def records(self) -> bool:
-        """Whether training steps are recorded once and replayed: a GPU is faster than Python can tell it what to do."""
-        return self.device == "cuda" and not self.compile
-
     def autocast(self) -> AbstractContextManager[None]:
         if self.precision == "fp32":
             return nullcontext()

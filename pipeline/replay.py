@@ -9,7 +9,7 @@ import torch
 from pipeline.errors import UserError
 
 WARM_UP = 3
-"""Calls before the recording: what PyTorch sets up at first use cannot be recorded."""
+"""Calls that Python makes itself before the recording: what PyTorch sets up at first use cannot be recorded."""
 
 
 class Replay:
@@ -17,13 +17,19 @@ class Replay:
 
     A step of a small network is some two hundred short kernels, and Python takes longer to start them than the GPU
     to run them. Recorded once, all of them are started together. `work` must not wait for the GPU (no `.item()`), and
-    whatever changes from call to call it must find in tensors that stay where they are.
-    Raises UserError if it cannot be recorded.
+    what changes from call to call it must find in tensors that stay where they are: whatever it counts or draws in
+    Python is frozen as it was when the call was recorded. Raises UserError if it cannot be recorded.
     """
 
-    def __init__(self, work: Callable[[], None]) -> None:
-        self.work, self.calls = work, 0
-        self.stream, self.graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    def __init__(self) -> None:
+        self.stream = (
+            torch.cuda.Stream()
+        )  # one for all recordings: each further one would keep memory of its own
+
+    def of(self, work: Callable[[], None]) -> Replay:
+        """The same for other work; the recording of the work before is dropped."""
+        self.work, self.calls, self.graph = work, 0, torch.cuda.CUDAGraph()
+        return self
 
     def __call__(self) -> None:
         if self.calls < WARM_UP:
@@ -42,8 +48,11 @@ class Replay:
         try:
             with torch.cuda.graph(self.graph, stream=self.stream):
                 self.work()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
+            cause = str(error.__context__ or error).splitlines()[0]  # the end of the recording fails, too
             raise UserError(
-                f"The training step cannot be recorded for the GPU ({str(error).splitlines()[0]}): a loss must "
-                "not read values back (.item(), float(), an `if` on a tensor)."
+                f"The training step cannot be recorded for the GPU ({cause}), most often because the loss reads values "
+                "back: it may not (.item(), float(), an `if` on a tensor)."
             ) from error

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -131,11 +132,12 @@ def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float
 
 @dataclass(frozen=True)
 class Plan:
-    """All that the S steps of one epoch read and write beside the network, as tensors on the device.
+    """One epoch of S steps: what is the same in all of them, and as tensors on the device what changes.
 
+    size: the side of the images; weight: that of the network's own opinion; last_rate: the learning rate at the end.
     order: int64 [S, B], the rows of each batch; flip: bool [N]; draws: float32 [N, DRAWS]; rates: float32 [S];
     decays: float64 [S], of the moving average; losses: float32 [S], written step by step; position: int64 [1], the
-    step that is next. The same for the whole epoch: the side of the images and the weight of the network's own opinion.
+    step that is next.
     """
 
     size: int
@@ -235,13 +237,14 @@ class Learner:
         self,
         images: Tensor,
         labels: Tensor,
-        learning_rate: float | Tensor,
-        decay: float | Tensor,
+        learning_rate: Tensor,
+        decay: Tensor,
         opinion: Opinion | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Learn from a batch: this process's share of the images, all of the labels; nothing here waits for a GPU.
 
-        Returns the batch's loss and its scores [B, K], both without gradient.
+        learning_rate and decay, that of the moving average, are scalars on the device. Returns the batch's loss and
+        its scores [B, K], both without gradient.
         """
         for settings in self.optimizer.param_groups:
             settings["lr"] = learning_rate
@@ -303,30 +306,29 @@ def train(
         best, opinions.mean = state["best"], state["opinions"]["mean"].to(device)
         progress = Progress([Epoch(**row) for row in facts["history"]], facts["seconds"], facts["best_epoch"])
 
+    def step(plan: Plan) -> None:
+        """The step that the plan's position says."""
+        rows = plan.now(plan.order)
+        mine = group.share(rows)
+        pixels = training.pixels[mine].float()
+        images = augment(pixels, plan.flip[mine], plan.size, recipe.augment, plan.draws[mine])
+        opinion = opinions.of(rows, plan.weight)
+        value, scores = learner.step(
+            images, training.labels[rows], plan.now(plan.rates), plan.now(plan.decays), opinion
+        )
+        if recipe.self_distillation:
+            opinions.add(rows, scores)
+        plan.losses.index_copy_(0, plan.position, value[None])
+        plan.position.add_(1)
+
     count = len(training.labels)
     require_equal_shares(min(count, recipe.batch_size), group.size)
+    replay = Replay() if records_steps(hardware, group) else None
     for epoch in range(len(progress.history), recipe.epochs):
         start = time.perf_counter()
         plan = Plan.of(recipe, epoch, count, learning_rate, seed, device)
-
-        def step(plan: Plan = plan) -> None:
-            """The step that the plan's position says."""
-            rows = plan.now(plan.order)
-            mine = group.share(rows)
-            images = augment(
-                training.pixels[mine].float(), plan.flip[mine], plan.size, recipe.augment, plan.draws[mine]
-            )
-            value, scores = learner.step(
-                images, training.labels[rows], plan.now(plan.rates), plan.now(plan.decays),
-                opinions.of(rows, plan.weight),
-            )  # fmt: skip
-            if recipe.self_distillation:
-                opinions.add(rows, scores)
-            plan.losses.index_copy_(0, plan.position, value[None])
-            plan.position.add_(1)
-
         network.train()
-        take = Replay(step) if hardware.records and group.size == 1 else step
+        take = replay.of(partial(step, plan)) if replay else partial(step, plan)
         for _ in range(len(plan.rates)):
             take()
 
@@ -346,6 +348,15 @@ def train(
         if group.leads:
             on_epoch(row)
     return best, progress
+
+
+def records_steps(hardware: Hardware, group: Group) -> bool:
+    """Whether steps are recorded and replayed: on a GPU, which is faster than Python can tell it what to do.
+
+    Not what torch.compile has rewritten, nor the steps of a group, in which processes speak to each other: both are
+    untested.
+    """
+    return hardware.device == "cuda" and not hardware.compile and group.size == 1
 
 
 def decay_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
@@ -371,12 +382,12 @@ def restore_momentum(optimizer: torch.optim.Optimizer, buffers: Mapping[str, Ten
 
 
 @torch.no_grad()
-def follow(average: dict[str, Tensor], network: nn.Module, decay: float | Tensor) -> None:
+def follow(average: dict[str, Tensor], network: nn.Module, decay: Tensor) -> None:
     """average <- decay * average + (1 - decay) * network, for weights and normalisation statistics alike."""
     current = network.state_dict()
     names = [name for name, tensor in average.items() if tensor.is_floating_point()]
     means = [average[name] for name in names]
-    share = torch.as_tensor(1 - decay, dtype=torch.float32, device=means[0].device)
+    share = (1 - decay).float()
     torch._foreach_lerp_(means, [current[name] for name in names], [share.expand_as(mean) for mean in means])
 
 

@@ -25,6 +25,13 @@ POSTERIOR = "cross_entropy"
 """The model whose probabilities stand for the posterior p: label smoothing would bend them."""
 
 
+ENOUGH = 3
+"""Seeds from which a row is judged: with fewer the test is about networks, not recipes (docs/benchmarks.md)."""
+IDEA = "w2v_cosine"
+"""The idea as it was meant, without a second term: the cosine loss towards the words' vectors."""
+TWIN = "w2v_whitened"
+"""Its twin with the similarities taken out of the vectors."""
+
 CONTRASTS = (
     ("w2v_cosine", "cross_entropy"),
     ("w2v_cosine", "cross_entropy + crm.word2vec"),
@@ -33,9 +40,12 @@ CONTRASTS = (
     ("w2v_cosine", "cosine_random"),
     ("w2v_cosine", "w2v_permuted"),
     ("w2v_softmax", "softmax_one_hot"),
+    ("w2v_cosine", "w2v_whitened"),
+    ("w2v_whitened", "cosine_one_hot"),
 )
 """The idea against plain cross-entropy, and against what it should amount to (docs/losses.md); the loss without words;
-what the words add to a loss; and whether their meaning matters."""
+what the words add to a loss; and whether their meaning matters. The last two, what the similarities add to vectors of
+words, and whether equal cosines are the same in 300 dimensions as in 7, were added when the results were known."""
 
 
 class Contrast(NamedTuple):
@@ -169,6 +179,15 @@ def predictions(models: Models, posterior: str, resamples: int) -> list[Predicti
             )
         )
     return rows
+
+
+def corrected(rows: Sequence[Prediction]) -> dict[str, float]:
+    """By model, the p value of its difference (Holm): of those where the two rules differ, with seeds enough."""
+    tested = [row for row in rows if row.differing and row.seeds >= ENOUGH]
+    if not tested:
+        return {}
+    p_values = holm([row.difference.p for row in tested])
+    return {row.model: float(p) for row, p in zip(tested, p_values, strict=True)}
 
 
 def between_seeds(models: Models, model: str) -> Interval | None:

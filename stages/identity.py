@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from stages.cell import LABELS_FOLDER, PREPARED, Cell
 
 LIBRARY = Path(pipeline.__file__).parent
-CODE = ("augment", "checkpoint", "inference", "losses", "model", "parallel", "replay", "training")
+CODE = ("augment", "checkpoint", "inference", "losses", "machine", "model", "parallel", "replay", "training")
 """The modules that decide what weights a training ends with."""
 
 

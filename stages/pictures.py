@@ -81,5 +81,7 @@ def draw(models: Models, rows: Sequence[Row], baseline: str, folder: Path) -> No
             folder / "agreement.png",
         )
         figures.shares_of_decisions(
-            [(row.model, row.found, row.predicted) for row in predictions], LABELS, folder / "shares.png"
+            [(row.model, row.found, row.predicted, row.plain) for row in predictions],
+            LABELS,
+            folder / "shares.png",
         )

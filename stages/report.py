@@ -94,7 +94,9 @@ def main() -> None:
         "contrasts": contrast_table(contrasts),
         "meaning": sentences.meaning(contrasts),
         "prediction": prediction_table(predictions, posterior, alike),
-        "predicted": sentences.predicted(predictions),
+        "predicted": sentences.predicted(predictions, alike),
+        "words_alone": sentences.words_alone(rows, contrasts, predictions),
+        "unsteady": sentences.unsteady(rows, models),
         "replication": replication_table(pairs, rows),
         "replicated": sentences.replicated(pairs, rows, models, again),
         "rarest": sentences.rarest(predictions),
@@ -210,21 +212,19 @@ def require_one_study(models: Models, params: config.Params, folder: Path) -> No
 
 
 def write_predictions(path: Path, rows: Sequence[Prediction]) -> None:
-    """All of the prediction test, with the shares of every class."""
-    classes = [f"{kind} {label}" for kind in ("found", "predicted") for label in LABELS]
-    header = ["model", "seeds", "as_posterior", "as_costs", "spread", "accuracy", *classes]
+    """All of the prediction test, with the shares of every class: found, by arg-max S p, by arg-max p."""
+    classes = [f"{kind} {label}" for kind in ("found", "predicted", "plain") for label in LABELS]
+    numbers = ["as_posterior", "as_costs", "difference", "low", "high", "p", "spread", "accuracy", *classes]
+    counts = ["differing", "with_costs", "with_posterior"]
     lines = []
     for row in rows:
-        means = (
-            row.as_posterior.mean,
-            row.as_costs.mean,
-            row.spread,
-            row.accuracy.mean,
-            *row.found,
-            *row.predicted,
-        )
-        lines.append([row.model, row.seeds, *(f"{value:.6f}" for value in means)])
-    write_csv(path, header, lines)
+        values = (
+            row.as_posterior.mean, row.as_costs.mean, *row.difference, row.spread, row.accuracy.mean,
+            *row.found, *row.predicted, *row.plain,
+        )  # fmt: skip
+        counted = (row.differing, row.with_costs, row.with_posterior)
+        lines.append([row.model, row.seeds, *counted, *(f"{value:.6f}" for value in values)])
+    write_csv(path, ["model", "seeds", *counts, *numbers], lines)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from stages.trial import Trial, keep, kept, trial
 WORST = -1.0
 """Stands for the accuracy of a training that diverged."""
 ALIKE = {"word2vec.permuted": "word2vec", "word2vec.whitened": "random"}
-"""Targets of the same length with the same cosines between them, of which training sees no more than these."""
+"""Targets of as many dimensions with (nearly) the same cosines between them; training sees no more of them."""
 STEPS = 20
 """How far from the start, in steps, a rate may be: further than any budget leads."""
 

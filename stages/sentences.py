@@ -10,16 +10,13 @@ import numpy as np
 
 from pipeline.comparison import Row
 from pipeline.data.fer import LABELS
-from pipeline.statistics import LEVEL, holm
+from pipeline.statistics import LEVEL, Interval
 from stages import findings
-from stages.findings import Contrast, Models, Prediction, row_name
+from stages.findings import ENOUGH, Contrast, Models, Prediction, row_name
 from stages.runs import Run
 from stages.search import gaps
 from stages.tables import p_value, points
 from stages.trial import Trial
-
-ENOUGH = 3
-"""Seeds from which a row is judged: with fewer the test is about networks, not recipes (docs/benchmarks.md)."""
 
 
 def judged(rows: Sequence[Row], models: Models) -> list[Row]:
@@ -33,17 +30,21 @@ def answer(rows: Sequence[Row], models: Models) -> str:
     if not words:
         return f"**No loss on label words has been run with {ENOUGH} seeds yet: there is no answer.**"
     best = findings.best_of(words)
-    outcome = {1: "it helps", 0: "no difference is shown", -1: "it does harm"}[findings.verdict(best)]
+    better, worse = (sum(findings.verdict(row) == sign for row in words) for sign in (1, -1))
+    outcome = {
+        1: "A loss on label words helps",
+        0: "The preferred loss on label words is not shown to help" if better
+        else "No loss on label words is shown to help",
+        -1: "Losses on label words do harm",
+    }[findings.verdict(best)]  # fmt: skip
     name, against, count = row_name(best, rows), described(rows[0], models), len(words)
     which = (
-        f"The best of the {count} losses on label words that have {ENOUGH} seeds or more, `{name}` (chosen on "
-        "PublicTest),"
+        f"the best of the {count} with {ENOUGH} seeds or more, `{name}` (chosen on PublicTest),"
         if count > 1
-        else f"The one loss on label words that has {ENOUGH} seeds or more, `{name}`,"
+        else f"the only one with {ENOUGH} seeds or more, `{name}`,"
     )
-    lines = [f"**{which} differs from {against} by {told(best)}: {outcome}.**"]
+    lines = [f"**{outcome}: {which} differs from {against} by {told(best)}.**"]
     if count > 1:
-        better, worse = (sum(findings.verdict(row) == sign for row in words) for sign in (1, -1))
         lines.append(
             f"Of the {count}, {better} are more accurate and {worse} less accurate than it by that test."
         )
@@ -102,52 +103,100 @@ def replicated(pairs: Sequence[tuple[Row, Row]], rows: Sequence[Row], models: Mo
     return (
         f"{len(pairs)} of the rows have {ENOUGH} seeds or more both on {here['processor']} (PyTorch {here['torch']}) "
         f"and on {there['processor']} (PyTorch {there['torch']}). The second difference from the baseline is "
-        f"{100 * fmean(map(abs, gaps.values())):.2f} points from the first on average and {points(gaps[most])} at "
-        f"most (`{most}`). "
-        f"{sum(a != 0 for a, _ in verdicts)} differ from the baseline by the first test and "
-        f"{sum(b != 0 for _, b in verdicts)} by the second, {opposite or 'none'} in opposite directions."
+        f"{100 * fmean(map(abs, gaps.values())):.2f} points from the first on average, furthest for `{most}` "
+        f"({points(gaps[most])}). {sum(a != 0 for a, _ in verdicts)} differ from the baseline by the first test and "
+        f"{sum(b != 0 for _, b in verdicts)} by the second, each corrected for the rows of its own table, "
+        f"{opposite or 'none'} in opposite directions."
     )
 
 
 def by_class(rows: Sequence[Row], models: Models) -> str:
-    """Which classes the difference of the answer's row comes from: points of accuracy that add up to it."""
-    words = judged(rows, models)
-    if not words:
+    """Which classes the idea as it was meant gains or loses: points of accuracy that add up to the difference."""
+    idea = next((row for row in judged(rows, models) if row["model"] == findings.IDEA), None)
+    if idea is None:
         return "Nothing has been compared yet."
-    best = findings.best_of(words)
-    parts = findings.parts_by_class(models[best["model"]], models[rows[0]["model"]], best["paired_seeds"])
+    parts = findings.parts_by_class(models[findings.IDEA], models[rows[0]["model"]], idea["paired_seeds"])
     ranked = sorted(parts, key=lambda label: parts[label])
     told = ", ".join(f"*{label}* {points(parts[label])}" for label in ranked)
     return (
-        f"The {points(best['test.accuracy']['difference'])} points of `{row_name(best, rows)}` against "
+        f"The {points(idea['test.accuracy']['difference'])} points of `{findings.IDEA}` against "
         f"`{rows[0]['model']}` by the images' class: {told}."
     )
 
 
-def predicted(rows: Sequence[Prediction]) -> str:
-    """Whether the prediction holds: more agreement with arg-max S p than with arg-max p, where the two differ."""
-    tested = [row for row in rows if row.differing and row.seeds >= ENOUGH]
-    if not tested:
+def predicted(rows: Sequence[Prediction], alike: Interval | None) -> str:
+    """Which part of the prediction holds: more agreement with arg-max S p than with arg-max p, where the two differ;
+    and as much as two seeds have (`alike`)."""
+    corrected = findings.corrected(rows)
+    if not corrected:
         return "There are too few runs to judge the prediction."
-    corrected = holm([row.difference.p for row in tested])
-    signs = [
-        int(np.sign(row.difference.mean)) * (p < LEVEL) for row, p in zip(tested, corrected, strict=True)
-    ]
+    tested = [row for row in rows if row.model in corrected]
+    signs = [int(np.sign(row.difference.mean)) * (corrected[row.model] < LEVEL) for row in tested]
     more, less = signs.count(1), signs.count(-1)
-    outcome = (
-        "the prediction holds for all" if more == len(tested)
-        else f"the prediction holds for {more} of them" if more
-        else "the prediction is not confirmed"
-    )  # fmt: skip
-    with_costs, with_posterior = (
-        sum(row.with_costs for row in tested),
-        sum(row.with_posterior for row in tested),
-    )
-    return (
+    holds = [f"`{row.model}`" for row, sign in zip(tested, signs, strict=True) if sign > 0]
+    outcome = f"this is confirmed for {listed(holds)}" if more else "this is confirmed for none"
+    lines = [
         f"Of the {len(tested)} cosine models with unequal cosines and {ENOUGH} seeds or more, {more} decide more often "
-        f"as arg-max S p than as arg-max p, {less} less often (paired bootstrap, Holm): {outcome}. Where the two rules "
-        f"differ, they decide as arg-max S p {with_costs} times and as arg-max p {with_posterior} times."
+        f"as arg-max S p than as arg-max p, {less} less often (paired bootstrap, Holm): {outcome}."
+    ]
+    if 0 < more < len(tested):
+        others = [row for row, sign in zip(tested, signs, strict=True) if sign <= 0]
+        with_costs, with_posterior = (
+            sum(row.with_costs for row in others), sum(row.with_posterior for row in others)
+        )  # fmt: skip
+        lines.append(
+            f"Where the two rules differ, the other {len(others)} decide as arg-max S p {with_costs} times and as "
+            f"arg-max p {with_posterior} times."
+        )
+    if alike is not None:
+        enough = sum(row.as_costs.mean >= alike.mean for row in tested)
+        lines.append(
+            f"{enough or 'None'} of the {len(tested)} decide{'s' * (enough < 2)} as arg-max S p as often as two seeds "
+            "of cross-entropy decide alike."
+        )
+    return " ".join(lines)
+
+
+def words_alone(
+    rows: Sequence[Row],
+    contrasts: Sequence[Contrast],
+    predictions: Sequence[Prediction],
+    label: str = "neutral",
+) -> str:
+    """How much of what the idea as it was meant loses is there without the similarities of the words, and whether the
+    class that is far from all others is decided for less often, as S p says."""
+    own = {row["model"]: row for row in rows[::-1]}  # the first row of a model is its own decoder's
+    pair = next((pair for pair in contrasts if pair[:2] == (findings.IDEA, findings.TWIN)), None)
+    found = next((row for row in predictions if row.model == findings.IDEA), None)
+    if pair is None or found is None:
+        return "Too little has been run yet."
+    whole, bare = (
+        points(own[name]["test.accuracy"]["difference"]) for name in (findings.IDEA, findings.TWIN)
     )
+    added, k = pair.row["test.accuracy"], LABELS.index(label)
+    shown = "a" if findings.verdict(pair.row) else "no"
+    shares = [f"{100 * share[k]:.1f} %" for share in (found.found, found.predicted, found.plain)]
+    return (
+        f"`{findings.IDEA}` is {whole} points from `{rows[0]['model']}`, `{findings.TWIN}`, which has the same loss "
+        f"and as many dimensions but no similarities, {bare}. The one is {points(added['difference'])} points from the "
+        f"other (95 % interval {points(added['low'])} to {points(added['high'])}, corrected p "
+        f"{p_value(added['p_holm'])}): {shown} difference is shown. `{findings.IDEA}` decides for *{label}*, the word "
+        f"far from all others, in {shares[0]} of images; arg-max S p does in {shares[1]}, arg-max p in {shares[2]}."
+    )
+
+
+def unsteady(rows: Sequence[Row], models: Models, limit: float = 0.01) -> str:
+    """Losses on label words whose seeds differ by more than luck elsewhere does, with their seeds' accuracies."""
+    told = []
+    for row in judged(rows, models):
+        if row["test.accuracy"]["std"] > limit:
+            reached = sorted(run.metrics["test"]["accuracy"] for run in models[row["model"]].values())
+            accuracies = ", ".join(f"{100 * accuracy:.1f}" for accuracy in reached)
+            told.append(
+                f"The seeds of `{row['model']}` reach {accuracies} %: its mean, its interval and what would be "
+                "detectable hang on the lowest."
+            )
+    return " ".join(told) or "No loss on label words has seeds more than a point apart (standard deviation)."
 
 
 def rarest(rows: Sequence[Prediction], label: str = "disgust") -> str:
@@ -160,6 +209,12 @@ def rarest(rows: Sequence[Prediction], label: str = "disgust") -> str:
         f"{fewer} of the {len(rows)} cosine models decide for *{label}*, the rarest class, less often than either "
         "rule says."
     )
+
+
+def listed(names: Sequence[str]) -> str:
+    """a, b and c"""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def described(row: Row, models: Models) -> str:
@@ -233,22 +288,24 @@ def full(timed: Sequence[Mapping[str, Any]]) -> str:
         return "The two recipes have not been timed yet."
     best = max(by_recipe["full"], key=lambda run: run["val_accuracy"])
     times = best["flop"] / fmean(run["flop"] for run in by_recipe["fast"])
-    same = all(run["machine"] == best["machine"] for run in by_recipe["fast"])
+    machine = best["machine"]
+    threads = f" with {machine['threads']} threads" if machine["device"] == "cpu" else ""
     return (
         f"With {times:.0f} times the arithmetic, {best['training_seconds'] / 60:.0f} minutes on "
-        f"{'the same' if same else 'another'} machine, the baseline reaches "
+        f"{machine['processor']}{threads}, the baseline reaches "
         f"**{100 * best['test_accuracy']:.1f} %, {100 * best['test_accuracy_flip']:.1f} % with flip**."
     )
 
 
 def detectable(rows: Sequence[Row], models: Models) -> str:
     """What the study could have missed."""
-    limits = [row["test.accuracy"]["detectable"] for row in judged(rows, models)]
+    limits = {row["model"]: row["test.accuracy"]["detectable"] for row in judged(rows, models)}
     if not limits:
         return "Nothing has been compared yet."
-    low, high = f"{100 * min(limits):.1f}", f"{100 * max(limits):.1f}"
+    *_, most = sorted(limits, key=lambda model: limits[model])
+    low, high = f"{100 * min(limits.values()):.1f}", f"{100 * limits[most]:.1f}"
     return (
         f"For the losses on label words a true difference of {low if low == high else f'{low} to {high}'} points, "
-        "depending on the row, would have been found in about 80 % of cases before the correction for "
-        "many rows: smaller ones may exist."
+        f"depending on the row (the most for `{most}`), would have been found in about 80 % of cases before the "
+        "correction for many rows: smaller ones may exist."
     )

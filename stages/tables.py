@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.comparison import Row
 from pipeline.data.fer import LABELS
 from pipeline.statistics import Interval
-from stages.findings import Contrast, Prediction, row_name
+from stages.findings import Contrast, Prediction, corrected, row_name
 
 COLUMNS = {
     "test.accuracy": "accuracy",
@@ -184,14 +184,16 @@ def prediction_table(rows: Sequence[Prediction], posterior: str, between_seeds: 
         alike = per_cent(between_seeds)
         lines += [f"Two seeds of `{posterior}` decide alike on {alike} % of PrivateTest.", ""]
     heads = (
-        "model", "seeds", "as arg-max p", "as arg-max S p", "difference [95 %]", "where these differ", "with S p",
-        "with p", "spread of cosines", "accuracy", *(f"{label}: found, by S p, by p" for label in SHARES),
+        "model", "seeds", "as arg-max p", "as arg-max S p", "difference [95 %]", "p (Holm)", "where these differ",
+        "with S p", "with p", "spread of cosines", "accuracy", *(f"{label}: found, by S p, by p" for label in SHARES),
     )  # fmt: skip
     lines += [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
+    p_values = corrected(rows)
     for row in rows:
         cells = [row.model, str(row.seeds), per_cent(row.as_posterior), per_cent(row.as_costs)]
         mean, low, high, _ = row.difference
         cells += [f"{points(mean)} [{points(low)}, {points(high)}]"]
+        cells += [p_value(p_values[row.model]) if row.model in p_values else ""]
         cells += [str(count) for count in (row.differing, row.with_costs, row.with_posterior)]
         cells += [f"{row.spread:.3f}", per_cent(row.accuracy)]
         for label in map(LABELS.index, SHARES):

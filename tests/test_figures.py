@@ -32,7 +32,7 @@ SEVERITIES = [
     study.ModelSeverity("cosine", 0.68, 0.3),
     study.ModelSeverity("original_second", 0.2, 0.6),
 ]
-SHARES = [(name, *RNG.dirichlet(np.ones(7), 2)) for name in ("w2v_cosine", "cosine_random")]
+SHARES = [(name, *RNG.dirichlet(np.ones(7), 3)) for name in ("w2v_cosine", "cosine_random")]
 RECALLS = {
     name: {
         label: (mean, mean - 0.02, mean + 0.03)

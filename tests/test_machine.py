@@ -27,6 +27,7 @@ from pipeline.machine import (
     choose,
     instructions,
     processor,
+    set_up,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -533,3 +534,17 @@ def test_the_repository_is_dvcs_root_or_the_current_folder(
     assert repository() == tmp_path.resolve()
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "parent"))
     assert repository() == (tmp_path / "parent").resolve()
+
+
+def test_fp32_on_a_gpu_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    set_up(Hardware("cpu", "fp32", threads=1), 0)
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_what_computes_is_called_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU 80GB")
+    assert machine.chip("cuda") == "Some GPU 80GB"
+    assert machine.chip("cpu") == processor()

@@ -118,7 +118,9 @@ def stepped(group: Group, name: str, turned: int = 0, hardware: Hardware = CPU) 
     for step in range(STEPS):
         rows = torch.randperm(70, generator=torch.Generator().manual_seed(step))[:16].roll(turned)
         mine = TRAINING.pixels[group.share(rows)].float()
-        value, scores = learner.step(mine, TRAINING.labels[rows], RATES[name], 0.5)
+        value, scores = learner.step(
+            mine, TRAINING.labels[rows], torch.tensor(RATES[name]), torch.tensor(0.5)
+        )
         assert scores.shape == (16, CLASSES)
         values.append(float(value))
     return {"losses": values, **learner.network.state_dict(), **named("average", learner.average)}
@@ -460,10 +462,6 @@ def test_a_loss_that_is_no_number_stops_both(both: list[Result]) -> None:
     assert first.startswith("The loss is no longer a number since batch ")
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
-
-
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -471,3 +469,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="2 processes, but this machine has 1 GPU"), group():
         pass
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

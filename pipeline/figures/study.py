@@ -208,19 +208,20 @@ def agreement_bars(
 
 
 def shares_of_decisions(
-    rows: Sequence[tuple[str, npt.NDArray[np.floating], npt.NDArray[np.floating]]],
+    rows: Sequence[tuple[str, npt.NDArray[np.floating], npt.NDArray[np.floating], npt.NDArray[np.floating]]],
     labels: Sequence[str],
     path: Path,
 ) -> None:
-    """How often each class is decided for: (model, found [K], as arg-max S p says [K]), one panel per class."""
+    """How often each class is decided for, a panel each: (model, found, by arg-max S p, by arg-max p), [K] each."""
     with canvas(path, 1.9 * len(labels), 0.3 * len(rows) + 1.8) as figure:
         axes = figure.subplots(1, len(labels), sharey=True)
         height = np.arange(len(rows))
         for k, (axis, label) in enumerate(zip(axes, labels, strict=True)):
             axis.plot([row[1][k] for row in rows], height, "o", color=COLOURS[0], label="found")
-            axis.plot([row[2][k] for row in rows], height, "x", color=COLOURS[1], label="predicted by S p")
+            axis.plot([row[2][k] for row in rows], height, "x", color=COLOURS[1], label="by arg-max S p")
+            axis.plot([row[3][k] for row in rows], height, "|", color="#777777", label="by arg-max p")
             axis.set_title(label)
-            widest = max(max(row[1][k], row[2][k]) for row in rows)
+            widest = max(max(share[k] for share in row[1:]) for row in rows)
             axis.set_xlim(0, 1.15 * widest or 1)
             axis.xaxis.set_major_locator(MaxNLocator(2))
             axis.xaxis.set_major_formatter(PercentFormatter(1))  # as many decimals as the ticks need
@@ -228,7 +229,7 @@ def shares_of_decisions(
         axes[0].set_yticks(height, [row[0] for row in rows])
         axes[0].set_ylim(len(rows) - 0.5, -0.5)
         handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=2)
+        figure.legend(handles, names, loc="outside lower center", ncols=3)
         figure.suptitle("Share of PrivateTest decided for each class")
 
 

@@ -10,10 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from pipeline import machine
 from pipeline.data.fer import LABELS
+from pipeline.machine import Hardware
+from pipeline.parallel import Group
 from stages.cell import Cell
-from stages.train import begun
+from stages.train import arithmetic, begun
 from tests.clone import Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
@@ -107,3 +111,14 @@ def test_what_an_interrupted_training_left_is_said(tmp_path: Path) -> None:
     )
     own.touch()
     assert begun(own, Cell("baseline", 0)) == f"goes on from {own.name}\n"
+
+
+def test_a_checkpoints_name_tells_all_that_decides_how_sums_are_rounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "chip", lambda device: f"Some {device}(R) @ 2/3 GHz")
+    monkeypatch.setattr(machine, "instructions", lambda: "0123abcd")
+    cpu, gpu = Hardware("cpu", "bf16", threads=2), Hardware("cuda", "fp32", threads=2)
+    name = arithmetic(cpu, Group())
+    assert name == f"SomecpuR23GHz0123abcd-cpu-bf16-channels_last-2threadsx1-torch{torch.__version__}"
+    assert len({name, arithmetic(gpu, Group()), arithmetic(cpu, Group(0, 2))}) == 3
