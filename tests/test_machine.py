@@ -536,12 +536,17 @@ def test_the_repository_is_dvcs_root_or_the_current_folder(
     assert repository() == (tmp_path / "parent").resolve()
 
 
-def test_fp32_on_a_gpu_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    set_up(Hardware("cpu", "fp32", threads=1), 0)
-    assert not torch.backends.cudnn.allow_tf32
-    assert not torch.backends.cuda.matmul.allow_tf32
+def test_fp32_on_a_gpu_is_not_tf32() -> None:
+    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = True
+        set_up(Hardware("cpu", "fp32", threads=1), 0)
+        assert [switch.allow_tf32 for switch in switches] == [False, False]
+    finally:
+        for switch, allowed in zip(switches, before, strict=True):
+            switch.allow_tf32 = allowed
 
 
 def test_what_computes_is_called_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
