@@ -37,7 +37,7 @@ def two_models(
 ) -> tuple[Bools, Bools]:
     """Right or wrong [seeds, images] for two recipes with 66 % accuracy, as the models of the study have.
 
-    Of two runs of one recipe one alone is right on 12 % of images, of two recipes on 13 %, as in the study. An
+    Of two runs of one recipe one alone is right on 12 % of images, of two recipes on 13 %, about as in the study. An
     image is right where difficulty + recipe's taste + run's noise + seed's luck exceeds zero. `points`: by how much
     the first recipe is better. `seed_points`: standard deviation of the seeds' true accuracy.
     """
