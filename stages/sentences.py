@@ -38,10 +38,12 @@ def answer(rows: Sequence[Row], models: Models) -> str:
         -1: "Losses on label words do harm",
     }[findings.verdict(best)]  # fmt: skip
     name, against, count = row_name(best, rows), described(rows[0], models), len(words)
+    all_words = sum(findings.is_word_loss(row, models) for row in rows)
+    judged_only = f" with {ENOUGH} seeds or more" if all_words > count else ""
     which = (
-        f"the best of the {count} with {ENOUGH} seeds or more, `{name}` (chosen on PublicTest),"
+        f"the best of the {count}{judged_only}, `{name}` (chosen on PublicTest),"
         if count > 1
-        else f"the only one with {ENOUGH} seeds or more, `{name}`,"
+        else f"the only one{judged_only}, `{name}`,"
     )
     lines = [f"**{outcome}: {which} differs from {against} by {told(best)}.**"]
     if count > 1:
@@ -56,6 +58,16 @@ def answer(rows: Sequence[Row], models: Models) -> str:
             f"Severity is tested over seeds alone, so with {seeds} of them only large differences are confirmed."
         )
     return " ".join(lines)
+
+
+def losses_on_words(rows: Sequence[Row], models: Models) -> str:
+    """Which rows the answer is about."""
+    names = [f"`{row['model']}`" for row in judged(rows, models)]
+    return (
+        f"The losses on label words are {listed(names)}."
+        if names
+        else "No loss on label words has been run yet."
+    )
 
 
 def severity(rows: Sequence[Row], distance: str) -> str:
@@ -155,6 +167,21 @@ def predicted(rows: Sequence[Prediction], alike: Interval | None) -> str:
             "of cross-entropy decide alike."
         )
     return " ".join(lines)
+
+
+def as_accurate(contrasts: Sequence[Contrast]) -> str:
+    """Whether the idea as it was meant is as accurate as what it should amount to."""
+    found = next((row for model, against, row in contrasts if (model, against) == findings.AMOUNTS_TO), None)
+    if found is None:
+        return ""
+    (model, against), accuracy = findings.AMOUNTS_TO, found["test.accuracy"]
+    outcome = {1: "it is more accurate", 0: "no difference is shown", -1: "it is less accurate"}[
+        findings.verdict(found)
+    ]
+    return (
+        f" And `{model}` is {points(accuracy['difference'])} points from `{against}` (corrected p "
+        f"{p_value(accuracy['p_holm'])}): {outcome}."
+    )
 
 
 def words_alone(

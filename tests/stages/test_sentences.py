@@ -13,10 +13,12 @@ from stages import findings
 from stages.findings import Contrast, Prediction
 from stages.sentences import (
     answer,
+    as_accurate,
     by_class,
     detectable,
     full,
     lengths,
+    losses_on_words,
     meaning,
     originals,
     predicted,
@@ -54,7 +56,7 @@ def told(difference: float, p: float, severity: float = 0.01) -> str:
 
 def test_a_loss_that_the_test_does_not_confirm_is_not_called_better() -> None:
     assert told(0.012, 0.06) == (
-        "**No loss on label words is shown to help: the best of the 2 with 3 seeds or more, `w2v_cosine` (chosen on "
+        "**No loss on label words is shown to help: the best of the 2, `w2v_cosine` (chosen on "
         "PublicTest), differs from `cross_entropy` (cross-entropy) by +1.20 points on PrivateTest (95 % interval +0.20 "
         "to +2.20, Holm-corrected p 0.060, 3 seeds).** "
         "Of the 2, 0 are more accurate and 0 less accurate than it by that test. "
@@ -79,7 +81,7 @@ def test_a_loss_that_the_test_confirms_is_called_better_or_worse() -> None:
 def test_one_loss_is_not_called_the_best_of_one() -> None:
     text = answer([row("cross_entropy", None), row("w2v_cosine", -0.02, 0.01)], study())
     assert text.startswith(
-        "**Losses on label words do harm: the only one with 3 seeds or more, `w2v_cosine`, differs from "
+        "**Losses on label words do harm: the only one, `w2v_cosine`, differs from "
         "`cross_entropy` (cross-entropy) by -2.00 points"
     )
     assert "Of the" not in text
@@ -331,3 +333,24 @@ def test_models_that_neglect_the_rarest_class_are_counted() -> None:
     assert rarest([decided(0.005), decided(0.015), decided(0.03)]).startswith(
         "1 of the 3 cosine models decide for *d"
     )
+
+
+def test_rows_with_too_few_seeds_are_not_counted_and_that_is_said() -> None:
+    few = row("w2v_cosine", 0.3, 0.001) | {"paired_seeds": [0]}
+    text = answer([row("cross_entropy", None), row("w2v_cosine", -0.02, 0.01), few], study())
+    assert "the only one with 3 seeds or more, `w2v_cosine`, differs" in text
+
+
+def test_the_losses_on_label_words_are_listed() -> None:
+    rows = [row("cross_entropy", None), row("cosine_one_hot", 0.05), row("w2v_cosine", 0.0)]
+    assert losses_on_words(rows, study()) == "The losses on label words are `w2v_cosine`."
+    assert losses_on_words(rows[:2], study()) == "No loss on label words has been run yet."
+
+
+def test_the_idea_is_compared_with_what_it_should_amount_to() -> None:
+    pair = Contrast(*findings.AMOUNTS_TO, row("w2v_cosine", -0.0135, 0.029))
+    assert as_accurate([Contrast("a", "b", row("a", 0.0)), pair]) == (
+        " And `w2v_cosine` is -1.35 points from `cross_entropy + crm.word2vec` (corrected p 0.029): "
+        "it is less accurate."
+    )
+    assert as_accurate([]) == ""
