@@ -3,9 +3,9 @@
     python -m benchmarks.power [--simulations 400]
 
 Two recipes, 66 % accurate, of which one alone is right on 13 % of 3,589 images, as of two networks on PrivateTest.
-By number of seeds and by how much the seeds' true accuracies differ: how often `paired_bootstrap` rejects that they are equal when
-they are, how often a bootstrap of the images alone would, and how often a difference of 2 points is found, by itself
-and after Holm's correction for 24 rows. Some minutes.
+By number of seeds and by how much the seeds' true accuracies differ: how often `paired_bootstrap` rejects that they are
+equal when they are, how often a bootstrap of the images alone would, and how often a difference of 2 points is found,
+by itself and after Holm's correction for 24 rows. Some minutes.
 """
 
 from __future__ import annotations

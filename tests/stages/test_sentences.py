@@ -68,11 +68,11 @@ def test_a_loss_that_the_test_does_not_confirm_is_not_called_better() -> None:
 
 def test_a_loss_that_the_test_confirms_is_called_better_or_worse() -> None:
     better, worse = told(0.012, 0.04, -0.02), told(-0.012, 0.0004)
-    assert better.startswith("**A loss on label words helps: the best of the 2 ")
+    assert better.startswith("**A loss on label words helps: the best of the 2, ")
     assert "1 are more accurate and 0 less accurate" in better
     assert "1 of 2 decide less severely on the whole and 0 more severely" in better
     assert "milder in 0 and worse in 1" in better
-    assert worse.startswith("**Losses on label words do harm: the best of the 2 ")
+    assert worse.startswith("**Losses on label words do harm: the best of the 2, ")
     assert "p < 0.001" in worse
     assert "0 are more accurate and 1 less accurate" in worse
     assert "0 of 2 decide less severely on the whole and 1 more severely" in worse
@@ -90,7 +90,7 @@ def test_one_loss_is_not_called_the_best_of_one() -> None:
 def test_a_loss_that_helps_but_is_not_preferred_is_not_passed_over() -> None:
     other = row("w2v_cosine", 0.05, 0.001) | {"val.accuracy": {"mean": 0.6}}
     text = answer([row("cross_entropy", None), row("w2v_cosine", 0.01), other], study())
-    assert text.startswith("**The preferred loss on label words is not shown to help: the best of the 2 ")
+    assert text.startswith("**The preferred loss on label words is not shown to help: the best of the 2, ")
     assert "Of the 2, 1 are more accurate" in text
 
 
