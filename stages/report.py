@@ -39,7 +39,7 @@ from stages.trial import kept
 
 STUDY = Path("results/fer2013")
 AGAIN = STUDY / "processor"
-"""Runs of the same settings that were trained on another machine, kept with `python -m stages.publish processor`."""
+"""Runs of the same settings, trained on another machine, as `python -m stages.publish processor` keeps them."""
 PAGES = (STUDY / "README.md", Path("docs/study.md"), Path("docs/recipe.md"), Path("README.md"))
 
 SUMMARY = {
@@ -95,7 +95,7 @@ def main() -> None:
         "meaning": sentences.meaning(contrasts),
         "prediction": prediction_table(predictions, posterior, alike),
         "losses_on_words": sentences.losses_on_words(rows, models),
-        "predicted": sentences.predicted(predictions, alike) + sentences.as_accurate(contrasts),
+        "predicted": f"{sentences.predicted(predictions, alike)} {sentences.as_accurate(contrasts)}".strip(),
         "words_alone": sentences.words_alone(rows, contrasts, predictions),
         "unsteady": sentences.unsteady(rows, models),
         "replication": replication_table(pairs, rows),

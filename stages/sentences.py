@@ -179,7 +179,7 @@ def as_accurate(contrasts: Sequence[Contrast]) -> str:
         findings.verdict(found)
     ]
     return (
-        f" And `{model}` is {points(accuracy['difference'])} points from `{against}` (corrected p "
+        f"And `{model}` is {points(accuracy['difference'])} points from `{against}` (corrected p "
         f"{p_value(accuracy['p_holm'])}): {outcome}."
     )
 

@@ -259,8 +259,8 @@ def said(folder: Path) -> str:
     result = subprocess.run(
         [*torchrun, "-m", "tests.test_parallel", str(folder)],
         cwd=ROOT,
-        env=os.environ
-        | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},  # processors, wherever this runs
+        # Processors, wherever this runs: one GPU would not do for two.
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=TIMEOUT,

@@ -350,7 +350,7 @@ def test_the_losses_on_label_words_are_listed() -> None:
 def test_the_idea_is_compared_with_what_it_should_amount_to() -> None:
     pair = Contrast(*findings.AMOUNTS_TO, row("w2v_cosine", -0.0135, 0.029))
     assert as_accurate([Contrast("a", "b", row("a", 0.0)), pair]) == (
-        " And `w2v_cosine` is -1.35 points from `cross_entropy + crm.word2vec` (corrected p 0.029): "
+        "And `w2v_cosine` is -1.35 points from `cross_entropy + crm.word2vec` (corrected p 0.029): "
         "it is less accurate."
     )
     assert as_accurate([]) == ""
