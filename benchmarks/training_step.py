@@ -2,9 +2,9 @@
 
     python -m benchmarks.training_step [--rounds 5]
 
-A step is what pipeline.training does with a batch (augment, forward, loss, backward, SGD, moving average)
-under the settings of stages.train. Operations are counted in forward and backward
-(convolutions and matrix products) and divided by the time of these two alone.
+A step is what pipeline.training does with a batch (augment, forward, loss, backward, SGD, moving average), in
+channels_last with all threads and in both number formats, also where one of them is emulated. Operations are
+counted in forward and backward (convolutions and matrix products) and divided by the time of these two alone.
 """
 
 from __future__ import annotations

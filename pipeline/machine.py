@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from filelock import FileLock
 from torch import nn
 
 from pipeline.errors import UserError
@@ -33,6 +34,8 @@ TRUSTED = 2
 """Turns after which a measurement counts: the first one of all pays for waking the processor up."""
 HOPELESS = 3
 """How many times slower than the best a setting may be after that and still be measured again."""
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")
+"""What PyTorch calls the instructions, the last those of ARM, one of which bf16 needs not to be emulated."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Hardware:
 
 
 EVALUATION = Hardware("cpu", "fp32")
-"""How trained models are measured, whatever they were trained in: no score depends on the number format of training."""
+"""How trained models are measured, whatever they were trained in; with as many threads as there are."""
 
 
 def choose(wishes: MachineParams, cache: Path | None = None) -> Hardware:
@@ -79,13 +82,18 @@ def choose(wishes: MachineParams, cache: Path | None = None) -> Hardware:
     A processor may compute bf16 slower than fp32, and on many cores a small network may train faster with few of
     them. So the combinations are measured (a second or two on two cores) and their times kept by processor, number of
     threads and PyTorch version, in `cache` or the repository's .machine/speed.json. On a GPU nothing is measured: bf16
-    where it has it, channels_last. What emulates bf16, many times slower, gets fp32 whatever is wished for.
-    Raises UserError if more threads are wished for than PyTorch may use.
+    where it has it, channels_last. What would emulate bf16, slower than it computes fp32, gets fp32 whatever is wished
+    for. Raises UserError if more threads are wished for than PyTorch may use.
     """
     cache = cache or repository() / ".machine" / "speed.json"
     torch.set_flush_denormal(True)  # before any other thread runs: those that do would not hear of it
     compiled = wishes.compile and _can_compile()
     most = torch.get_num_threads()
+    if isinstance(wishes.threads, int) and wishes.threads > most:
+        raise UserError(
+            f"params.yaml: 'machine.threads' is {wishes.threads}, but PyTorch may use {most} here: lower it or "
+            "raise OMP_NUM_THREADS."
+        )
     cuda = torch.cuda.is_available()
     bf16 = wishes.precision != "fp32" and _has_bf16(cuda)
     if wishes.precision == "bf16" and not bf16:
@@ -96,13 +104,8 @@ def choose(wishes: MachineParams, cache: Path | None = None) -> Hardware:
             "cuda",
             "bf16" if bf16 else "fp32",
             "contiguous" if contiguous else "channels_last",
-            most,
+            wishes.threads if isinstance(wishes.threads, int) else most,
             compiled,
-        )
-    if isinstance(wishes.threads, int) and wishes.threads > most:
-        raise UserError(
-            f"params.yaml: 'machine.threads' is {wishes.threads}, but PyTorch may use {most} here: lower it or "
-            "raise OMP_NUM_THREADS."
         )
     candidates = [
         Hardware("cpu", precision, layout, threads, compiled)
@@ -114,16 +117,9 @@ def choose(wishes: MachineParams, cache: Path | None = None) -> Hardware:
     ]
     if len(candidates) == 1:
         return candidates[0]
-    machine = f"{processor()} {instructions()}, {most} threads, torch {torch.__version__}"
-    remembered = _remembered(cache)
-    seconds = remembered.get(machine, {})
-    if any(_name(candidate) not in seconds for candidate in candidates):
-        measured, trusted = _measure(candidates)
-        seconds = seconds | measured
-        if trusted:
-            write_json(cache, remembered | {machine: seconds})
-        else:
-            _warn("The machine is too busy to be measured: it will be at the next training.")
+    seconds = _seconds(
+        candidates, f"{processor()} {instructions()}, {most} threads, torch {torch.__version__}", cache
+    )
     known = [candidate for candidate in candidates if _name(candidate) in seconds]
     best = known[0]
     for candidate in known[1:]:
@@ -172,10 +168,14 @@ def instructions() -> str:
 
 
 def _has_bf16(cuda: bool) -> bool:
-    """Whether convolutions in bf16 are computed as such and not emulated."""
+    """Whether convolutions in bf16 are computed as such and not emulated.
+
+    oneDNN's own answer does not tell: it says yes to any processor with AVX-512, also where it emulates.
+    """
     if cuda:
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    known = torch.cpu.get_capabilities()
+    return torch.backends.mkldnn.is_available() and any(known.get(name) for name in BF16_INSTRUCTIONS)
 
 
 def _thread_counts(most: int) -> list[int]:
@@ -185,6 +185,26 @@ def _thread_counts(most: int) -> list[int]:
 
 def _name(hardware: Hardware) -> str:
     return f"{hardware.precision} {hardware.memory_format} {hardware.threads}"
+
+
+def _seconds(candidates: Sequence[Hardware], machine: str, cache: Path) -> dict[str, float]:
+    """What each candidate took on this machine, by name: as remembered, or measured now and remembered.
+
+    Trainings that start together measure one after the other, and the second finds what the first has written.
+    """
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache.with_suffix(".lock")):
+        remembered = _remembered(cache)
+        seconds = remembered.get(machine, {})
+        if all(_name(candidate) in seconds for candidate in candidates):
+            return seconds
+        measured, trusted = _measure(candidates)
+        seconds = seconds | measured
+        if trusted:
+            write_json(cache, remembered | {machine: seconds})
+        else:
+            _warn("The machine is too busy to be measured: it will be at the next training.")
+        return seconds
 
 
 def _remembered(cache: Path) -> dict[str, dict[str, float]]:

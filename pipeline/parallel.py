@@ -23,7 +23,7 @@ from pipeline.errors import UserError
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(hours=12)
+LOCK_WAIT = timedelta(hours=12)
 """How long the others wait while the leader waits for the lock of another training."""
 
 
@@ -101,7 +101,7 @@ def group() -> Iterator[Group]:
                 "--nproc-per-node, or set CUDA_VISIBLE_DEVICES= to train on the processor."
             )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=LOCK_WAIT)
     try:
         yield Group(dist.get_rank(), dist.get_world_size())
     finally:

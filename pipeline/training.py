@@ -115,7 +115,8 @@ class Epoch:
 
 @dataclass
 class Progress:
-    """What a training has reached: the epochs so far, the seconds of each, the best of them on PublicTest."""
+    """What a training has reached: the epochs so far, the best of them on PublicTest, and the seconds that each took,
+    all but those in which it was saved and logged."""
 
     history: list[Epoch] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -155,7 +156,7 @@ class Plan:
     def of(cls, recipe: Recipe, epoch: int, count: int, learning_rate: float, seed: int, device: str) -> Plan:
         """The plan for N = `count` images; an incomplete last batch is left out."""
         batch = min(count, recipe.batch_size)
-        batches = count // batch
+        batches = images_per_epoch(recipe, count) // batch
         generator = torch.Generator().manual_seed((seed << 20) + epoch)
         order = torch.randperm(count, generator=generator)[: batches * batch].view(batches, batch)
         draws = torch.rand(count, DRAWS, generator=generator)
@@ -350,6 +351,12 @@ def train(
     return best, progress
 
 
+def images_per_epoch(recipe: Recipe, count: int) -> int:
+    """How many of `count` images are in an epoch's batches: an incomplete last batch is left out."""
+    batch = min(count, recipe.batch_size)
+    return count // batch * batch
+
+
 def records_steps(hardware: Hardware, group: Group) -> bool:
     """Whether steps are recorded and replayed: on a GPU, which is faster than Python can tell it what to do.
 
@@ -425,5 +432,5 @@ def epoch_flop(network: FerNet, recipe: Recipe, images: int) -> list[int]:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.zeros(batch, 1, size, size))
         forward[size] = counter.get_total_flops() // batch
-    seen = min(images, max(1, images // recipe.batch_size) * recipe.batch_size)
+    seen = images_per_epoch(recipe, images)
     return [3 * forward[recipe.size_in(epoch)] * seen for epoch in range(recipe.epochs)]

@@ -56,7 +56,7 @@ def evaluation_digest() -> str:
 
 
 def run_key(cell: Cell, inputs_digest: str) -> str:
-    """The name by which train, evaluate and backfill find the one MLflow run of these inputs."""
+    """The name by which train, evaluate and backfill find the one MLflow run of these inputs and this arithmetic."""
     return f"{cell.key}-{inputs_digest}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,17 @@ def log_inputs(run: tracking.Run, settings: dict[str, Any]) -> None:
     )
 
 
+def log_machine(run: tracking.Run, machine: Mapping[str, Any]) -> None:
+    """How the training computes, from its start: a run that fails shows it too."""
+    run.tags({name: str(value) for name, value in machine.items()})
+
+
 def log_training(run: tracking.Run, cell: Cell) -> None:
     """What the training wrote. Logging it twice changes nothing."""
     facts = cell.facts()
     run.curve(cell.read_history(), "epoch")
     run.metrics({"training": {name: facts["training"][name] for name in sorted(facts["training"])}})
-    run.tags({name: str(value) for name, value in facts["machine"].items()})
+    log_machine(run, facts["machine"])
     run.artifacts(cell.models / "model.json", "training")
     run.artifacts(cell.history, "training")
 

@@ -30,21 +30,22 @@ def main() -> None:
         raise UserError(f"{SOURCE} is missing: run `dvc repro fetch` first.")
     source = read_json(SOURCE)
     shutil.rmtree(PREPARED, ignore_errors=True)
-    data = sources.read_raw(RAW / source["archive"]["file"])
-    if source["votes"]:
-        if not sources.in_published_order(RAW / source["archive"]["file"]):
+    archive, votes_file = source["archive"], source["votes"]
+    data = sources.read_raw(RAW / archive["file"], archive["name"])
+    if votes_file:
+        if not sources.in_published_order(RAW / archive["file"]):
             raise UserError(
                 "data.votes: FER+ votes follow the order of fer2013.csv, which the folder set has lost; "
                 'use the CSV form of the data set, or set data.votes to "".'
             )
-        votes = read_votes(RAW / source["votes"]["file"], data.splits)
+        votes = read_votes(RAW / votes_file["file"], data.splits, votes_file["name"])
         data = dataclasses.replace(data, votes=votes)
     twins = duplicates.find(data.images)
     checks = check(data, twins, params.data.expect)
     refuse_unusable(data, duplicates.train_twins(twins.near, data.splits))
 
-    name = source["archive"]["source"] if source["archive"]["source"] == "synthetic" else dataset_name(data)
-    checks = {"dataset": name or f"custom-{source['archive']['sha256'][:8]}", **checks}
+    name = "synthetic" if archive["source"] == "synthetic" else dataset_name(data)
+    checks = {"dataset": name or f"custom-{archive['sha256'][:8]}", **checks}
     data.save(PREPARED)
     write_csv(PREPARED / "duplicates.csv", duplicates.COLUMNS, duplicates.table(twins, data))
     write_json(CHECKS, checks)  # last: it marks the folder as complete

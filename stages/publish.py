@@ -1,22 +1,28 @@
 """Keep finished runs in git: `python -m stages.publish [NAME]` (not a DVC stage) fills results/<data set>/[NAME/].
 
 Every cell of the grid that is evaluated is kept as `stages.runs` describes, with the figures of seed 0
-that show no single person, and with params.yaml and dvc.lock. A study that takes days can be kept run by run:
+that show no single person, and with params.yaml and dvc.lock, in which a path to the data is left out but for the
+file's name. A study that takes days can be kept run by run:
 runs from an earlier grid stay, and `make report` makes one table of all that are there.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline import config
 from pipeline.errors import UserError
+from pipeline.files import read_json, write_text
 from stages import run_stage
 from stages.cell import Cell, dataset_name
+from stages.identity import evaluation_digest, settings_digest, training_inputs
 from stages.runs import Run
+from stages.targets import targets
 
 SHOWABLE = (
     "confusion.png",
@@ -29,13 +35,29 @@ SHOWABLE = (
 
 
 def main(name: str = "") -> None:
-    grid = config.load().grid
-    finished = [cell for cell in (Cell(*pair) for pair in grid.cells()) if cell.metrics.exists()]
+    params = config.load()
+    finished = [cell for cell in (Cell(*pair) for pair in params.grid.cells()) if cell.metrics.exists()]
     if not finished:
         raise UserError("No model of the grid is evaluated yet: run `dvc repro` first.")
+    stale = [cell.key for cell in finished if not as_configured(read_json(cell.metrics), cell, params)]
+    if stale:
+        raise UserError(
+            f"{', '.join(stale)}: not made with what params.yaml says now; run `dvc repro` first."
+        )
     folder = Path("results") / dataset_name() / name
     keep(folder, finished)
-    print(f"{len(finished)} of {len(grid.cells())} runs kept in {folder}")
+    print(f"{len(finished)} of {len(params.grid.cells())} runs kept in {folder}")
+
+
+def as_configured(metrics: Mapping[str, Any], cell: Cell, params: config.Params) -> bool:
+    """Whether a run has the settings, data, words, votes and decoders that are asked for now."""
+    model = params.model(cell.model)
+    wanted = settings_digest(training_inputs(cell, params, targets(model.targets, cell.seed)))
+    return (
+        metrics.get("settings_digest") == wanted
+        and metrics.get("evaluation_digest") == evaluation_digest()
+        and (metrics.get("decoder"), *metrics.get("decoders", ())) == model.decoders
+    )
 
 
 def keep(folder: Path, finished: Sequence[Cell]) -> None:
@@ -47,8 +69,20 @@ def keep(folder: Path, finished: Sequence[Cell]) -> None:
             target.mkdir(parents=True, exist_ok=True)
             for figure in SHOWABLE:
                 shutil.copyfile(cell.figures / figure, target / figure)
+    data = config.load().data
     for file in ("params.yaml", "dvc.lock"):
-        shutil.copyfile(file, folder / file)
+        text = Path(file).read_text(encoding="utf-8")
+        for path in (data.path, data.votes):
+            text = without_folders(text, path)
+        write_text(folder / file, text)
+
+
+def without_folders(text: str, path: str) -> str:
+    """params.yaml or dvc.lock with the last part alone of a path to the data: folders are their owner's affair."""
+    name = Path(path).name
+    if not name:
+        return text
+    return re.sub(rf"(\b(?:path|votes): ){re.escape(path)}(?=\s)", lambda found: found[1] + name, text)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ class Run:
             if not path.exists():
                 raise UserError(f"{path} is missing: run `dvc repro` to evaluate {cell.key}.")
         metrics = read_json(cell.metrics)
+        require_one_training(cell, cell.facts(), metrics)
         found = Predictions.read(cell.predictions, [metrics["decoder"], *metrics["decoders"]])
         votes = PREPARED / "votes.npy"
         opinion = (
@@ -122,6 +123,15 @@ class Run:
                 archive["probabilities"], {decoder: archive[f"predicted.{decoder}"] for decoder in names},
                 bits("right"), bits("right_flip"), bits("right_votes"),
             )  # fmt: skip
+
+
+def require_one_training(cell: Cell, model: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    """Raise UserError if the model was trained anew, with other settings, since the metrics were measured."""
+    if metrics["settings_digest"] != model["settings_digest"]:
+        raise UserError(
+            f"{cell.metrics} was measured before {cell.key} was trained with other settings: run `dvc repro` to "
+            "evaluate it again."
+        )
 
 
 def entries(found: Mapping[str, Mapping[int, Run]], baseline: str) -> list[Entry]:

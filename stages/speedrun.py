@@ -2,8 +2,8 @@
 
 Reads the baseline's finished trainings from the workspace, or from DVC experiments by their names, and keeps
 in results/<data set>/speedrun.json when PublicTest first passed each threshold: a list of runs, one per
-recipe and seed, where a new run replaces an older one and all that had other settings or another machine. Beside it,
-the curves as a figure.
+recipe and seed. A new run replaces an older one, all of its recipe that had other settings, and all that were
+made on another machine, as times must be comparable. Beside it, the curves as a figure.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pipeline.figures.study import speed_curves
 from pipeline.files import write_json
 from stages import run_stage
 from stages.cell import PREPARED, Cell
+from stages.runs import require_one_training
 from stages.trial import kept
 
 THRESHOLDS = (0.60, 0.65, 0.68, 0.70, 0.72)
@@ -35,8 +36,12 @@ THRESHOLDS = (0.60, 0.65, 0.68, 0.70, 0.72)
 
 def main(*experiments: str) -> None:
     readers = [reader(experiment) for experiment in experiments] or [reader(None)]
-    dataset = json.loads(readers[0]((PREPARED / "checks.json").as_posix()))["dataset"]
-    file = Path("results") / dataset / "speedrun.json"
+    datasets = {json.loads(read((PREPARED / "checks.json").as_posix()))["dataset"] for read in readers}
+    if len(datasets) > 1:
+        raise UserError(
+            f"The experiments are of several data sets ({', '.join(sorted(datasets))}): name those of one."
+        )
+    file = Path("results") / datasets.pop() / "speedrun.json"
     timed = {(run["recipe"], run["seed"]): run for run in kept(file)}
     for experiment, read in zip(experiments or [""], readers, strict=True):
         params = config.parse(read("params.yaml"), f"params.yaml of {experiment or 'the workspace'}")
@@ -69,15 +74,16 @@ def reader(experiment: str | None) -> Callable[[str], str]:
 
 
 def outdated(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether a run was trained with what its recipe no longer is, or in another way: times must be comparable."""
-    other = any(old[name] != new[name] for name in ("settings", "machine"))
-    return bool(old["recipe"] == new["recipe"] and other)
+    """Whether a run was trained with what its recipe no longer is, or on another machine, or in another way there."""
+    changed = old["recipe"] == new["recipe"] and old["settings"] != new["settings"]
+    return bool(changed or old["machine"] != new["machine"])
 
 
 def describe(cell: Cell, read: Callable[[str], str]) -> dict[str, Any]:
     """One run: what it reached, what it cost, and both when it first passed each threshold."""
     model = json.loads(read((cell.models / "model.json").as_posix()))
     metrics = json.loads(read(cell.metrics.as_posix()))
+    require_one_training(cell, model, metrics)
     history = list(csv.DictReader(io.StringIO(read(cell.history.as_posix()))))
     accuracy = [float(row["val_accuracy"]) for row in history]
     seconds = [round(total, 1) for total in accumulate(model["epoch_seconds"])]
@@ -94,6 +100,7 @@ def describe(cell: Cell, read: Callable[[str], str]) -> dict[str, Any]:
         "val_accuracy": metrics["val"]["accuracy"],
         "test_accuracy": metrics["test"]["accuracy"],
         "test_accuracy_flip": metrics["test"]["accuracy_flip"],
+        "test_accuracy_clean": metrics["test_clean"]["accuracy"],
         "training_seconds": seconds[-1],
         "epochs": len(history),
         "flop": flop[-1],

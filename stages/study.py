@@ -29,8 +29,6 @@ from pipeline.errors import UserError
 from pipeline.files import read_json
 from stages import publish, run_stage
 from stages.cell import Cell, dataset_name
-from stages.identity import evaluation_digest, settings_digest, training_inputs
-from stages.targets import targets
 
 LOGS = Path(".study")
 
@@ -71,19 +69,9 @@ def main(*arguments: str) -> None:
 
 
 def is_kept(folder: Path, cell: Cell, params: config.Params) -> bool:
-    """Whether the folder has a run of this cell with the same settings, data, words, votes and decoders."""
+    """Whether the folder has the run of this cell that is wanted."""
     file = folder / "runs" / f"{cell.key}.json"
-    if not file.exists():
-        return False
-    kept = read_json(file)
-    vectors = targets(params.model(cell.model).targets, cell.seed)
-    wanted = settings_digest(training_inputs(cell, params, vectors))
-    decoders = (kept.get("decoder"), *kept.get("decoders", ()))
-    return (
-        kept.get("settings_digest") == wanted
-        and kept.get("evaluation_digest") == evaluation_digest()
-        and decoders == params.model(cell.model).decoders
-    )
+    return file.exists() and publish.as_configured(read_json(file), cell, params)
 
 
 def reproduce(cell: Cell, threads: int) -> str | None:

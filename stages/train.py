@@ -25,7 +25,7 @@ from pipeline.losses import make_loss
 from pipeline.model import FerNet
 from pipeline.parallel import Group
 from pipeline.trained import save_trained
-from pipeline.training import Epoch, Images, Progress, epoch_flop, train
+from pipeline.training import Epoch, Images, Progress, epoch_flop, images_per_epoch, train
 from stages import identity, logs, run_stage
 from stages.cell import PREPARED, Cell, dataset_name
 
@@ -40,13 +40,14 @@ def train_cell(cell: Cell, group: Group) -> None:
     settings, recipe = params.model(cell.model), params.chosen_recipe
     targets = read_targets(cell)
     inputs = identity.training_inputs(cell, params, targets)
-    key = identity.run_key(cell, identity.digest(inputs))
-    data = FerData.load(PREPARED)
+    dataset, data = dataset_name(), FerData.load(PREPARED)
     training, validation = Images.of(data, "train"), Images.of(data, "val")
     hardware = group.agree(lambda: machine.choose(params.machine))
-    checkpoint = Checkpoint(
-        repository() / ".checkpoints" / f"{key}-{arithmetic(hardware, group)}.safetensors"
-    )
+    way = arithmetic(hardware, group)
+    # With the arithmetic, or a training that starts anew elsewhere would go on with another's curve in MLflow.
+    digest = identity.digest(inputs | {"arithmetic": way})
+    key = identity.run_key(cell, digest)
+    checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{way}.safetensors")
 
     machine.set_up(hardware, cell.seed)
     loss = make_loss(settings.loss, settings.options, targets, hardware.device)
@@ -75,9 +76,10 @@ def train_cell(cell: Cell, group: Group) -> None:
     checkpoint.path.parent.mkdir(exist_ok=True)
     with (
         FileLock(checkpoint.path.with_suffix(".lock")),
-        tracking.run(dataset_name(), cell.key, key, logs.tags(cell, "train"), only_unfinished=True) as run,
+        tracking.run(dataset, cell.key, key, logs.tags(cell, "train"), only_unfinished=True) as run,
     ):
         logs.log_inputs(run, identity.settings(cell, params))
+        logs.log_machine(run, way_to_compute(hardware, group))
         print(f"{cell.key}, {params.recipe} recipe: {sum(flop):.2e} FLOP on {hardware} x {group.size}")
         print(begun(checkpoint.path, cell), end="", flush=True)
         with tracking.system_metrics(run), Table(recipe.epochs) as table:
@@ -93,12 +95,12 @@ def train_cell(cell: Cell, group: Group) -> None:
         facts = {
             "model": cell.model,
             "seed": cell.seed,
-            "inputs_digest": identity.digest(inputs),
+            "inputs_digest": digest,
             "settings_digest": identity.settings_digest(inputs),
             "settings": identity.settings(cell, params),
             "network": description,
             "loss": {"name": settings.loss, "options": settings.options, "targets": settings.targets},
-            **effort(progress, flop, len(training.labels), hardware),
+            **effort(progress, flop, images_per_epoch(recipe, len(training.labels)), hardware),
             "machine": way_to_compute(hardware, group),
         }
         save_trained(cell.models, best, targets, facts)
@@ -125,7 +127,7 @@ def begun(checkpoint: Path, cell: Cell) -> str:
     if checkpoint.exists():
         return f"goes on from {checkpoint.name}\n"
     others = sorted(path.name for path in checkpoint.parent.glob(f"{cell.key}-*.safetensors"))
-    reason = "is of other settings, data, code or hardware and stays unused"
+    reason = "is of other settings, data, code or hardware and is not used here"
     return "".join(f"{name} in {checkpoint.parent.name}/ {reason}\n" for name in others)
 
 
@@ -151,12 +153,15 @@ def effort(
 
 def way_to_compute(hardware: machine.Hardware, group: Group) -> dict[str, Any]:
     """With what it was trained, for the table's readers; processors of one name may still have other instructions."""
-    return {
+    facts = {
         "processor": machine.chip(hardware.device),
         **dataclasses.asdict(hardware),
         "processes": group.size,
         "torch": str(torch.__version__),
     }
+    if hardware.device == "cuda":
+        del facts["threads"]  # they compute nothing there
+    return facts
 
 
 class Table:

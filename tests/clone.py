@@ -77,9 +77,11 @@ class Clone:
             for name, value in os.environ.items()
             if not name.startswith(("DVC_", "MLFLOW_", "FER_", "GIT_"))
         }
-        # `python` in dvc.yaml must be the interpreter that runs these tests; two tests share two cores.
+        # `python` in dvc.yaml must be the interpreter that runs these tests; two tests share two cores, and what they
+        # expect is what processors compute.
         paths = os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]])
-        return inherited | {"PATH": paths, "OMP_NUM_THREADS": "1"} | self.environment | environment
+        fixed = {"PATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        return inherited | fixed | self.environment | environment
 
     def set(self, changes: dict[str, Any]) -> None:
         """Edit params.yaml: dotted keys to values."""

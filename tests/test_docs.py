@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from pipeline.data.fer import LABELS
 from pipeline.decode import DECODERS
@@ -147,6 +148,18 @@ def steps() -> list[Step]:
     )
     entry = re.compile(r'`(\w+)`: `"(\w+)": (.+?)`')
     return [Step(file, textwrap.dedent(code), entry.findall(rest)) for file, code, rest in step.findall(page)]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("pipeline")
+def test_a_model_is_used_as_the_page_says(finished: Clone, tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/stages.md").read_text(), flags=re.DOTALL)
+    clone = finished.copy(tmp_path / "fer")
+    face = np.load(clone.path / "data/prepared/images.npy")[0]
+    Image.fromarray(face).convert("RGB").resize((70, 90)).save(clone.path / "face.png")
+    label, scores = clone.run(sys.executable, "-c", example).stdout.split(maxsplit=1)
+    assert label in LABELS
+    assert scores.startswith("tensor([[")
 
 
 ROWS: dict[str, Any] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from pipeline import machine
 from pipeline.errors import UserError
@@ -163,6 +165,20 @@ def test_every_number_of_threads_has_its_own_memory(cache: Path, clock: Clock) -
     for threads in (1, 2):
         torch.set_num_threads(threads)
         chosen(AUTO, cache)
+
+
+def test_trainings_that_start_together_measure_once(cache: Path, clock: Clock) -> None:
+    """The second waits for the first, and finds what it wrote."""
+    cache.parent.mkdir()
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(cache.with_suffix(".lock")):
+            second = pool.submit(choose, AUTO, cache)
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.2)
+            clock.seconds["bf16 contiguous 1"] = 0.1
+            cache.write_text(json.dumps({this_machine(): clock.seconds}))
+        assert second.result(timeout=60) == Hardware("cpu", "bf16", "contiguous", 1)
+    assert clock.calls == []
 
 
 def test_a_later_wish_uses_what_was_measured_for_others(cache: Path, clock: Clock) -> None:
@@ -382,6 +398,31 @@ def test_a_processor_without_bf16_is_not_made_to_crawl(
 
 
 @pytest.mark.usefixtures("gpu")
+def test_threads_are_wished_for_beside_a_gpu_too(cache: Path) -> None:
+    torch.set_num_threads(4)
+    assert choose(replace(AUTO, threads=2), cache).threads == 2
+    with pytest.raises(UserError, match=r"'machine\.threads' is 5, but PyTorch may use 4 here"):
+        choose(replace(AUTO, threads=5), cache)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "has"),
+    [("avx512_bf16", True), ("amx_bf16", True), ("bf16", True), ("avx512_f", False), ("amx_tile", False)],
+)
+def test_bf16_that_would_be_emulated_is_not_counted(
+    monkeypatch: pytest.MonkeyPatch, instruction: str, has: bool
+) -> None:
+    """A processor with AVX-512 alone computes bf16 by way of fp32."""
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"avx2": True, "bf16": False, instruction: True}
+    )
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert machine._has_bf16(cuda=False) == has
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not machine._has_bf16(cuda=False)
+
+
+@pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize(
     ("precision", "layout"), [*product(["fp32", "bf16"], ["channels_last", "contiguous"])]
 )
@@ -534,6 +575,20 @@ def test_the_repository_is_dvcs_root_or_the_current_folder(
     assert repository() == tmp_path.resolve()
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "parent"))
     assert repository() == (tmp_path / "parent").resolve()
+
+
+def test_training_is_deterministic_and_takes_no_numbers_near_zero() -> None:
+    """And new memory is not filled, which the first switch would do too."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    can_flush = torch.set_flush_denormal(False)
+    try:
+        set_up(Hardware("cpu", "fp32", threads=1), 0)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+        assert (float(torch.tensor(1e-30) * 1e-12) == 0.0) == can_flush
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def test_fp32_on_a_gpu_is_not_tf32() -> None:

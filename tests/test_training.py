@@ -661,6 +661,7 @@ def test_no_step_waits_for_a_gpu(
 ) -> None:
     steps = []
     monkeypatch.setattr(training, "records_steps", lambda hardware, group: False)  # each step from Python
+    machine.set_up(Hardware("cuda", "bf16"), seed=0)  # deterministic algorithms are others, which could wait
 
     def first_of_a_step(*arguments: Any) -> Tensor:
         torch.cuda.set_sync_debug_mode("error")  # from here on a wait is an error

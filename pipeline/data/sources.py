@@ -111,16 +111,19 @@ def fetch_bytes(data: bytes, source: str, name: str, folder: Path) -> Provenance
     return _keep(folder, source, name, lambda copy: copy.write_bytes(data), None)
 
 
-def read_raw(path: Path) -> FerData:
+def read_raw(path: Path, name: str | None = None) -> FerData:
     """Read a file that a `fetch_` function brought in: images, labels and splits, without votes.
+
+    Errors call the file `name`, which should be the user's name for it, and not the one under which it is kept.
 
     CSV rows keep their order. The folder set has lost it: its rows are sorted by split, then by the
     number in the file name, then by class. Raises UserError if the file cannot be read as either.
     """
-    with _open(path, path.name) as (_, content):
+    name = name or path.name
+    with _open(path, name) as (_, content):
         if isinstance(content, zipfile.ZipFile):
-            return _read_images(content, path.name)
-        return fer_csv.parse(content, path.name)
+            return _read_images(content, name)
+        return fer_csv.parse(content, name)
 
 
 def in_published_order(path: Path) -> bool:

@@ -18,7 +18,9 @@ HEADER = ("Usage", "Image name", *VOTE_COLUMNS)
 _VOTE_OF = {str(count): count for count in range(ANNOTATORS + 1)}
 
 
-def read_votes(source: Path | bytes, splits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def read_votes(
+    source: Path | bytes, splits: npt.NDArray[np.uint8], name: str | None = None
+) -> npt.NDArray[np.uint8]:
     """Read `fer2013new.csv` as uint8 [N, 10] (columns: `VOTE_COLUMNS`), one row per image.
 
     Row i of the file belongs to row i of fer2013.csv and nothing in it identifies the image, so `splits`
@@ -26,11 +28,10 @@ def read_votes(source: Path | bytes, splits: npt.NDArray[np.uint8]) -> npt.NDArr
     Rows without a file name (images that FER+ removed) keep their votes. Votes that do not sum to ten
     are accepted here and reported by `checks.check`.
 
-    Raises UserError, naming line and column, if the file does not fit.
+    Raises UserError, naming the file (as `name`, if given), line and column, if it does not fit.
     """
-    name = "the votes file"
+    name = name or (source.name if isinstance(source, Path) else "the votes file")
     if isinstance(source, Path):
-        name = source.name
         if not source.is_file():
             raise UserError(
                 f"{source} is not a file: set data.votes to FER+'s fer2013new.csv, or leave it empty."

@@ -17,6 +17,7 @@ import yaml
 from pipeline.data.fer import LABELS, SPLITS
 from pipeline.files import sha256
 from pipeline.labels.vectors import LabelVectors
+from stages.publish import without_folders
 from tests.clone import Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
@@ -237,3 +238,19 @@ def test_publish_keeps_what_shows_no_single_person(finished: Clone, tmp_path: Pa
     assert {"params.yaml", "dvc.lock", "runs/baseline-0.json", "runs/baseline-0.npz"} <= kept
     assert "figures/baseline-0/class_heat_maps.png" in kept
     assert not [name for name in kept if "mistakes" in name or name.endswith("/heat_maps.png")]
+
+    clone.set({"recipes.fast.weight_decay": 0.123})
+    refused = clone.stage("publish", expect=1)
+    assert refused.stderr.startswith(
+        "error: baseline-0, w2v_cosine-0: not made with what params.yaml says now"
+    )
+
+
+def test_what_is_kept_does_not_tell_where_the_data_are() -> None:
+    text = "  path: /home/me/my data/fer2013.csv # archive\n  votes: ../fer2013new.csv\n- path: data/raw\n"
+    for path in ("/home/me/my data/fer2013.csv", "../fer2013new.csv", "", ".", "data"):
+        text = without_folders(text, path)
+    assert text == "  path: fer2013.csv # archive\n  votes: fer2013new.csv\n- path: data/raw\n"
+    assert (
+        without_folders("        data.path: ~/faces.zip\n", "~/faces.zip") == "        data.path: faces.zip\n"
+    )

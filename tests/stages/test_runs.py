@@ -30,11 +30,13 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_json(
         CELL.metrics,
         {
+            "settings_digest": "0123456789ab",
             "decoder": "argmax",
             "decoders": {"crm.human": {"test": {"accuracy": 2 / 3}}},
             "test": {"accuracy": 1 / 3},
         },
     )
+    write_json(CELL.models / "model.json", {"settings_digest": "0123456789ab"})
     write_csv(CELL.history, ["epoch", "val_accuracy"], [[0, 0.5], [1, 0.75]])
     header = [
         "index", "split", "actual", "predicted", "predicted.crm.human", "predicted_flip", "predicted_flip.crm.human",
@@ -112,6 +114,12 @@ def test_a_run_that_is_not_evaluated_says_what_to_do(workspace: Path) -> None:
     with pytest.raises(
         UserError, match=r"predictions/w2v-3.csv is missing: run `dvc repro` to evaluate w2v-3"
     ):
+        Run.of_workspace(CELL)
+
+
+def test_metrics_of_an_earlier_training_are_refused(workspace: Path) -> None:
+    write_json(CELL.models / "model.json", {"settings_digest": "ba9876543210"})
+    with pytest.raises(UserError, match=r"metrics/w2v-3.json was measured before w2v-3 was trained"):
         Run.of_workspace(CELL)
 
 

@@ -156,6 +156,9 @@ def test_the_full_recipe_is_the_run_that_public_test_prefers() -> None:
     assert "With 10 times the arithmetic, 20 minutes on some with 2 threads, the" in full(runs)
     assert "20 minutes on some, the" in full([runs[0], run("full", 0.70, 0.71, 20, device="cuda")])
     assert "**71.0 %, 72.0 % with flip**" in full(runs)
+    assert "**71.0 % (68.0 % without twins), 72.0 % with flip**" in full(
+        [runs[0], runs[1] | {"test_accuracy_clean": 0.68}]
+    )
     assert timed(runs) == (
         "`fast` reaches 67.0 %, with flip 68.0 %, in 2.0 minutes (one seed). "
         "`full` reaches 73.0 %, with flip 74.0 %, in 25.0 minutes (2 seeds)."

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.errors import UserError
 from stages.cell import Cell
 from stages.speedrun import describe, outdated
 from tests.clone import Clone
@@ -25,10 +26,13 @@ FILES: dict[str, Any] = {
         "epoch_seconds": [10.0, 20.0, 30.5],
         "epoch_flop": [100, 100, 300],
         "machine": {"processor": "Example 1"},
+        "settings_digest": "0123456789ab",
     },
     "metrics/baseline-3.json": {
+        "settings_digest": "0123456789ab",
         "val": {"accuracy": 0.69},
         "test": {"accuracy": 0.7, "accuracy_flip": 0.71},
+        "test_clean": {"accuracy": 0.65},
     },
 }
 HISTORY = "epoch,val_accuracy\n0,0.50\n1,0.6501\n2,0.69\n"
@@ -43,7 +47,7 @@ def test_a_threshold_is_passed_at_the_end_of_the_first_epoch_above_it() -> None:
     assert run == {
         "recipe": "fast", "seed": 3,
         "settings": {"learning_rate": 0.1, "recipe": {"name": "fast", "epochs": 3}},
-        "val_accuracy": 0.69, "test_accuracy": 0.7, "test_accuracy_flip": 0.71,
+        "val_accuracy": 0.69, "test_accuracy": 0.7, "test_accuracy_flip": 0.71, "test_accuracy_clean": 0.65,
         "training_seconds": 60.5, "epochs": 3, "flop": 500,
         "thresholds": {
             "0.60": {"seconds": 30.0, "epochs": 2, "flop": 200},
@@ -57,12 +61,37 @@ def test_a_threshold_is_passed_at_the_end_of_the_first_epoch_above_it() -> None:
     }  # fmt: skip
 
 
+def test_metrics_of_another_training_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FILES["metrics/baseline-3.json"], "settings_digest", "ba9876543210")
+    with pytest.raises(
+        UserError, match=r"^metrics/baseline-3\.json was measured before baseline-3 was trained"
+    ):
+        describe(Cell("baseline", 3), read)
+
+
 @pytest.mark.parametrize(("change", "is_outdated"), [
-    ({"seed": 2}, False), ({"recipe": "full"}, False), ({"settings": {}}, True), ({"machine": {"threads": 1}}, True),
+    ({"seed": 2}, False), ({"recipe": "full"}, False), ({"recipe": "full", "settings": {}}, False),
+    ({"settings": {}}, True), ({"machine": {"threads": 1}}, True), ({"recipe": "full", "machine": {}}, True),
 ])  # fmt: skip
-def test_runs_of_a_recipe_are_of_one_kind(change: dict[str, Any], is_outdated: bool) -> None:
+def test_runs_of_a_recipe_have_its_settings_and_all_are_of_one_machine(
+    change: dict[str, Any], is_outdated: bool
+) -> None:
     run = describe(Cell("baseline", 3), read)
     assert outdated(run | change, run) == is_outdated
+
+
+def archive_of(clone: Clone, folder: Path) -> Path:
+    """The clone's drawn faces as a FER-2013 archive."""
+    archive = folder / "fer2013.csv"
+    folder.mkdir(exist_ok=True)
+    prepared = [np.load(clone.path / f"data/prepared/{name}.npy") for name in ("images", "labels", "split")]
+    with archive.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["emotion", "pixels", "Usage"])
+        for pixels, label, split in zip(*prepared, strict=True):
+            usage = ("Training", "PublicTest", "PrivateTest")[split]
+            table.writerow([label, " ".join(map(str, pixels.ravel())), usage])
+    return archive
 
 
 @slow
@@ -99,6 +128,20 @@ def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone
     clone.stage("speedrun")
     assert json.loads(file.read_text()) == runs  # and all of its recipe that had other settings
 
+    # What another archive gave does not get into this one's file.
+    others = (
+        "-S",
+        "data.source=archive",
+        "-S",
+        f"data.path={archive_of(clone, tmp_path)}",
+        "-S",
+        "data.expect=any",
+    )
+    clone.dvc("exp", "run", "--temp", "--name", "other-data", *others, "-S", "grid.models=[baseline]")
+    mixed = clone.stage("speedrun", "speedrun-full", "other-data", expect=1)
+    assert mixed.stderr.startswith("error: The experiments are of several data sets (custom-")
+    assert json.loads(file.read_text()) == runs
+
     missing = clone.stage("speedrun", "no-such-experiment", expect=1)
     assert missing.stderr.startswith("error: ")
     assert "no-such-experiment" in missing.stderr
@@ -110,15 +153,7 @@ def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone
 def test_make_trains_and_times_a_recipe_on_an_archive(finished: Clone, tmp_path: Path) -> None:
     """The drawn faces as a FER-2013 archive, in a folder with a space in its name."""
     clone = finished.copy(tmp_path / "fer")
-    archive = tmp_path / "my data" / "fer2013.csv"
-    archive.parent.mkdir()
-    prepared = [np.load(clone.path / f"data/prepared/{name}.npy") for name in ("images", "labels", "split")]
-    with archive.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["emotion", "pixels", "Usage"])
-        for pixels, label, split in zip(*prepared, strict=True):
-            usage = ("Training", "PublicTest", "PrivateTest")[split]
-            table.writerow([label, " ".join(map(str, pixels.ravel())), usage])
+    archive = archive_of(clone, tmp_path / "my data")
     # As installed already, with one seed instead of three, and of other counts than the real data.
     make = ("make", "--assume-old=install", "speedrun-full", "SEEDS=1", "EXPECT=any", f"VENV={sys.prefix}")
     told = clone.run(*make, expect=2).stderr

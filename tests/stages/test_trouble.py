@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
 
@@ -68,6 +70,44 @@ def test_killed_training_resumes_to_the_same_history(
     runs = [run for run in killed.runs()["synthetic"] if run.data.params.get("recipe.epochs") == "12"]
     assert len(runs) == 1, "the resumed training continues its own run"
     assert runs[0].info.status == "FINISHED"
+    assert curve(killed, runs[0]) == history(killed)
+
+
+@pipeline
+@pytest.mark.slow
+def test_a_training_that_starts_anew_on_other_hardware_has_a_run_of_its_own(
+    make_clone: Callable[..., Clone],
+) -> None:
+    """What was killed in another number format is no beginning of it, in MLflow either."""
+    clone = make_clone({"recipes.fast.epochs": 12, "recipes.fast.batch_size": 7})
+    clone.dvc("repro", "targets")
+    cell = [sys.executable, "-m", "stages.train", "baseline", "0"]
+    process = subprocess.Popen(cell, cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("    1 "):
+        assert process.poll() is None, "training ended before it could be killed"
+    process.kill()
+    process.wait()
+    clone.set({"machine.memory_format": "contiguous"})
+    shown = clone.stage("train", "baseline", "0").stdout
+    assert "is of other settings, data, code or hardware" in shown
+    finished, abandoned = clone.runs()["synthetic"]
+    assert (finished.info.status, abandoned.info.status) == ("FINISHED", "RUNNING")
+    assert abandoned.data.tags["memory_format"] == "channels_last", "known from the start"
+    assert finished.data.tags["memory_format"] == "contiguous"
+    assert curve(clone, finished) == history(clone)
+
+
+def curve(clone: Clone, run: Any) -> list[float]:
+    """The accuracy by epoch that MLflow shows."""
+    client = mlflow.MlflowClient(f"sqlite:///{clone.path / 'mlflow.db'}")
+    logged = client.get_metric_history(run.info.run_id, "val_accuracy")
+    return [metric.value for metric in sorted(logged, key=lambda metric: metric.step)]
+
+
+def history(clone: Clone) -> list[float]:
+    with (clone.path / "models/baseline-0/history.csv").open() as file:
+        return [float(row["val_accuracy"]) for row in csv.DictReader(file)]
 
 
 @pipeline
@@ -170,10 +210,21 @@ def test_bad_row_names_line_and_column(
     workspace: Path, rows: list[bytes], capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     spoil, words = BAD_ROWS[name]
-    (workspace / "fer2013.csv").write_bytes(b"".join([*rows[:2], spoil(rows[2]), *rows[3:]]))
-    use_archive(workspace / "fer2013.csv")
+    (workspace / "faces of mine.csv").write_bytes(b"".join([*rows[:2], spoil(rows[2]), *rows[3:]]))
+    use_archive(workspace / "faces of mine.csv")
     fetch.main()
-    fails(prepare.main, capsys, *words)
+    fails(prepare.main, capsys, "faces of mine.csv, ", *words)  # not the digest under which it is kept
+    assert not (workspace / "data/prepared").exists()
+
+
+def test_a_bad_row_of_votes_names_file_and_line(
+    workspace: Path, rows: list[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace / "fer2013.csv").write_bytes(b"".join(rows))
+    (workspace / "votes of mine.csv").write_text("Usage,Image name,neutral\n")
+    use_archive(workspace / "fer2013.csv", votes=str(workspace / "votes of mine.csv"))
+    fetch.main()
+    fails(prepare.main, capsys, "votes of mine.csv, line 1")
     assert not (workspace / "data/prepared").exists()
 
 
