@@ -13,23 +13,31 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor
-from torch.profiler import record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import training
-from pipeline.augment import DRAWS, augment, flips
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import Params
 from pipeline.data.fer import IMAGE_SIZE, LABELS, PUBLISHED_COUNTS
 from pipeline.losses import make_loss
 from pipeline.machine import Hardware
 from pipeline.model import FerNet
-from pipeline.training import Epoch, Images, Learner, Opinions, Progress, train, validate
+from pipeline.training import (
+    Epoch,
+    Images,
+    Learner,
+    Opinions,
+    Plan,
+    Progress,
+    augmented,
+    state_of,
+    take_step,
+    train,
+    validate,
+)
 
 TRAINING, VALIDATION = (sum(PUBLISHED_COUNTS[split]) for split in ("train", "val"))
 """Images of FER-2013."""
-AUGMENTATION = "augmentation"
-"""What the profiler calls the time from the images in memory to a batch for the network."""
 
 
 class Workload:
@@ -41,47 +49,40 @@ class Workload:
     def __init__(self, params: Params, recipe: str, hardware: Hardware, images: int = TRAINING) -> None:
         settings = params.model(params.compare.baseline)
         self.recipe, self.hardware, self.rate = params.recipes[recipe], hardware, settings.learning_rate
-        self.rate_of_a_step = torch.tensor(self.rate, device=hardware.device)
-        self.decay = torch.tensor(self.recipe.ema_decay, dtype=torch.float64, device=hardware.device)
         torch.manual_seed(0)
         network = FerNet(self.recipe.widths, len(LABELS), mean=127.5, std=64.0)
         loss = make_loss(settings.loss, settings.options, np.eye(len(LABELS)), hardware.device)
         self.learner = Learner(network, loss, self.recipe, hardware)
         self.data = random_images(images).to(hardware.device)
         self.opinions = Opinions(images, len(LABELS), hardware.device)
-        self.batch = 0
         self.draw()
 
     @property
     def batches(self) -> int:
-        return max(1, len(self.data.labels) // self.recipe.batch_size)
+        return len(self.plan.rates)
 
     def draw(self) -> None:
-        """The random numbers of one epoch."""
-        count, device = len(self.data.labels), self.hardware.device
-        generator = torch.Generator().manual_seed(0)
-        self.order = torch.randperm(count, generator=generator).to(device)
-        self.draws = torch.rand(count, DRAWS, generator=generator).to(device)
-        self.flip = flips(count, 0, torch.Generator().manual_seed(0)).to(device)
+        """All that one epoch needs to know: the last, in which the network's own opinion counts most."""
+        last, count = self.recipe.epochs - 1, len(self.data.labels)
+        self.plan = Plan.of(self.recipe, last, count, self.rate, 0, self.hardware.device)
+        self.taken = 0
+
+    def next(self, size: int) -> Plan:
+        """The plan at its next batch, which is the first again after its last."""
+        if self.taken % self.batches == 0:
+            self.plan.position.zero_()
+        self.taken += 1
+        return replace(self.plan, size=size)
 
     def next_rows(self) -> Tensor:
-        """The next batch of the epoch, which begins again after its last."""
-        start = self.batch * self.recipe.batch_size
-        self.batch = (self.batch + 1) % self.batches
-        return self.order[start : start + self.recipe.batch_size]
+        """The rows of the next batch [B], which is then passed over."""
+        plan = self.next(IMAGE_SIZE)
+        rows = plan.now(plan.order)
+        plan.position.add_(1)
+        return rows
 
     def augment(self, rows: Tensor, size: int) -> Tensor:
-        pixels = self.data.pixels[rows].float()
-        return augment(pixels, self.flip[rows], size, self.recipe.augment, self.draws[rows])
-
-    def learn(self, images: Tensor, rows: Tensor) -> None:
-        weight = self.recipe.self_distillation
-        opinion = self.opinions.of(rows, weight)
-        _, scores = self.learner.step(
-            images, self.data.labels[rows], self.rate_of_a_step, self.decay, opinion
-        )
-        if weight:
-            self.opinions.add(rows, scores)
+        return augmented(self.data, rows, replace(self.plan, size=size), self.recipe.augment)
 
     def forward_backward(self, images: Tensor, labels: Tensor) -> None:
         """The part of a step that the network's operations are counted in."""
@@ -91,18 +92,15 @@ class Workload:
         self.learner.loss(output, labels).backward()
 
     def step(self, size: int) -> None:
-        rows = self.next_rows()
-        with record_function(AUGMENTATION):
-            images = self.augment(rows, size)
-        self.learn(images, rows)
+        take_step(self.learner, self.opinions, self.data, self.next(size))
 
     def flop(self, size: int) -> int:
-        """Floating point operations of one step's convolutions and matrix products."""
-        rows = self.next_rows()
-        images = self.augment(rows, size)
-        with FlopCounterMode(display=False) as counter:
-            self.learn(images, rows)
-        return int(counter.get_total_flops())
+        """Floating point operations of one step's convolutions and matrix products, without augmentation's."""
+        with FlopCounterMode(display=False) as whole:
+            self.step(size)
+        with FlopCounterMode(display=False) as moving:
+            self.augment(self.next_rows(), size)
+        return int(whole.get_total_flops() - moving.get_total_flops())
 
     def trained_epoch(
         self, size: int, validation: Images, folder: Path, on_epoch: Callable[[Epoch], None]
@@ -138,7 +136,7 @@ class Workload:
     def save(self, folder: Path) -> None:
         """The checkpoint after a last epoch that was the best: the largest there is."""
         best = {name: tensor.clone() for name, tensor in self.learner.average.items()}
-        state = {**self.learner.state(), "best": best, "opinions": {"mean": self.opinions.mean}}
+        state = state_of(self.learner, self.opinions, best)
         count = self.recipe.epochs
         facts = asdict(Progress([an_epoch(epoch) for epoch in range(count)], [1.0] * count, count - 1))
         Checkpoint(folder / "checkpoint.safetensors").save(state, facts)

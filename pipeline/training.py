@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.augment import DRAWS, Augment, augment, flips
@@ -27,6 +28,8 @@ from pipeline.replay import Replay
 
 MEMORY = 0.5
 """How much of an image's earlier predictions stays in their mean when the next one comes."""
+AUGMENTATION = "augmentation"
+"""What a profiler calls the time from the images in memory to a batch for the network."""
 SINGLE = Group()
 """A process that trains on its own."""
 
@@ -307,21 +310,6 @@ def train(
         best, opinions.mean = state["best"], state["opinions"]["mean"].to(device)
         progress = Progress([Epoch(**row) for row in facts["history"]], facts["seconds"], facts["best_epoch"])
 
-    def step(plan: Plan) -> None:
-        """The step that the plan's position says."""
-        rows = plan.now(plan.order)
-        mine = group.share(rows)
-        pixels = training.pixels[mine].float()
-        images = augment(pixels, plan.flip[mine], plan.size, recipe.augment, plan.draws[mine])
-        opinion = opinions.of(rows, plan.weight)
-        value, scores = learner.step(
-            images, training.labels[rows], plan.now(plan.rates), plan.now(plan.decays), opinion
-        )
-        if recipe.self_distillation:
-            opinions.add(rows, scores)
-        plan.losses.index_copy_(0, plan.position, value[None])
-        plan.position.add_(1)
-
     count = len(training.labels)
     require_equal_shares(min(count, recipe.batch_size), group.size)
     replay = Replay() if records_steps(hardware, group) else None
@@ -329,7 +317,8 @@ def train(
         start = time.perf_counter()
         plan = Plan.of(recipe, epoch, count, learning_rate, seed, device)
         network.train()
-        take = replay.of(partial(step, plan)) if replay else partial(step, plan)
+        step = partial(take_step, learner, opinions, training, plan)
+        take = replay.of(step) if replay else step
         for _ in range(len(plan.rates)):
             take()
 
@@ -344,8 +333,7 @@ def train(
         progress.history.append(row)
         progress.seconds.append(round(time.perf_counter() - start, 3))
         if checkpoint and group.leads:
-            state = {**learner.state(), "best": best, "opinions": {"mean": opinions.mean}}
-            checkpoint.save(state, asdict(progress))
+            checkpoint.save(state_of(learner, opinions, best), asdict(progress))
         if group.leads:
             on_epoch(row)
     return best, progress
@@ -355,6 +343,33 @@ def images_per_epoch(recipe: Recipe, count: int) -> int:
     """How many of `count` images are in an epoch's batches: an incomplete last batch is left out."""
     batch = min(count, recipe.batch_size)
     return count // batch * batch
+
+
+def take_step(learner: Learner, opinions: Opinions, training: Images, plan: Plan) -> None:
+    """The step that the plan's position says."""
+    recipe, group = learner.recipe, learner.group
+    rows = plan.now(plan.order)
+    images = augmented(training, group.share(rows), plan, recipe.augment)
+    opinion = opinions.of(rows, plan.weight)
+    value, scores = learner.step(
+        images, training.labels[rows], plan.now(plan.rates), plan.now(plan.decays), opinion
+    )
+    if recipe.self_distillation:
+        opinions.add(rows, scores)
+    plan.losses.index_copy_(0, plan.position, value[None])
+    plan.position.add_(1)
+
+
+def augmented(training: Images, rows: Tensor, plan: Plan, spec: Augment) -> Tensor:
+    """These B images as the plan moves, mirrors and lights them: float32 [B, 1, size, size]."""
+    with record_function(AUGMENTATION):
+        pixels = training.pixels[rows].float()
+        return augment(pixels, plan.flip[rows], plan.size, spec, plan.draws[rows])
+
+
+def state_of(learner: Learner, opinions: Opinions, best: Mapping[str, Tensor]) -> Groups:
+    """What a checkpoint holds beside the progress."""
+    return {**learner.state(), "best": best, "opinions": {"mean": opinions.mean}}
 
 
 def records_steps(hardware: Hardware, group: Group) -> bool:

@@ -128,7 +128,7 @@ def test_a_timed_step_trains_and_averages(workload: Workload) -> None:
     workload.step(16)
     moved = weight.detach() - before
     assert moved.abs().max() > 0
-    torch.testing.assert_close(average, before + (1 - workload.recipe.ema_decay) * moved)
+    torch.testing.assert_close(average, before + (1 - float(workload.plan.decays[0])) * moved)
 
 
 def test_operations_are_those_counted_by_hand(workload: Workload) -> None:
