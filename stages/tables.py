@@ -92,8 +92,8 @@ def footnote(baseline: str) -> str:
     return (
         f"Difference: accuracy minus that of `{baseline}`, in points, with the 95 % interval of a paired bootstrap "
         "over images and the seeds that both have. p is corrected for the number of variants (Holm), intervals are "
-        "not: one may exclude 0 where p is above .05. No p "
-        "is below 2 in the number of resamples, before the correction."
+        "not: one may exclude 0 where p is above .05. Before the "
+        "correction no p can be below 2 divided by the number of resamples."
     )
 
 
