@@ -79,7 +79,7 @@ def test_two_processes_train_what_one_trains(finished: Clone, tmp_path: Path) ->
         (("baselin", "0"), {}, "There is no model 'baselin' under `models:` in params.yaml"),
         (("baseline", "0"), {"machine.threads": 64}, "'machine.threads' is 64, but PyTorch may use 1 here"),
         (("baseline", "0"), {"recipes.fast.batch_size": 35}, "2 processes cannot share batches of 35 images"),
-        (("baseline", "0"), {}, "data/prepared/checks.json is missing"),
+        (("baseline", "0"), {}, "data/prepared is missing: run `dvc repro targets`"),
     ],
     ids=["unknown model", "too many threads", "odd batches", "no checks"],
 )
@@ -89,7 +89,7 @@ def test_an_error_ends_all_processes_with_one_sentence(
     """The second is found by the first process alone, while the other waits for its choice."""
     clone = finished.copy(tmp_path / "fer")
     clone.set(changes)
-    if "checks" in sentence:
+    if "prepared" in sentence:
         (clone.path / "data/prepared/checks.json").unlink()
     result = train(clone, *arguments, expect=None)
     assert result.returncode != 0
