@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
+from stages import speedrun
 from stages.cell import Cell
 from stages.speedrun import describe, outdated
 from tests.clone import Clone
@@ -59,6 +60,12 @@ def test_a_threshold_is_passed_at_the_end_of_the_first_epoch_above_it() -> None:
         "machine": {"processor": "Example 1"},
         "curve": [(10.0, 0.5), (30.0, 0.6501), (60.5, 0.69)],
     }  # fmt: skip
+
+
+def test_experiments_of_several_data_sets_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speedrun, "reader", lambda name: lambda path: json.dumps({"dataset": name}))
+    with pytest.raises(UserError, match=r"several data sets \(fer2013, synthetic\)"):
+        speedrun.main("synthetic", "fer2013")
 
 
 def test_metrics_of_another_training_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,20 +134,6 @@ def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone
     file.write_text(json.dumps([runs[0] | {"seed": 5, "settings": {"learning_rate": 7.0}}, *runs]))
     clone.stage("speedrun")
     assert json.loads(file.read_text()) == runs  # and all of its recipe that had other settings
-
-    # What another archive gave does not get into this one's file.
-    others = (
-        "-S",
-        "data.source=archive",
-        "-S",
-        f"data.path={archive_of(clone, tmp_path)}",
-        "-S",
-        "data.expect=any",
-    )
-    clone.dvc("exp", "run", "--temp", "--name", "other-data", *others, "-S", "grid.models=[baseline]")
-    mixed = clone.stage("speedrun", "speedrun-full", "other-data", expect=1)
-    assert mixed.stderr.startswith("error: The experiments are of several data sets (custom-")
-    assert json.loads(file.read_text()) == runs
 
     missing = clone.stage("speedrun", "no-such-experiment", expect=1)
     assert missing.stderr.startswith("error: ")
