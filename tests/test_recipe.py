@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import statistics
@@ -87,3 +88,15 @@ def test_the_page_has_the_accuracies_of_what_was_tried_around_the_full_recipe() 
     for run in runs:
         cells = [run["variant"], f"{100 * run['val_accuracy']:.2f}", f"{run['flop']:.1e}".replace("+", "")]
         assert f"| {' | '.join(cells)} |" in page
+
+
+def test_the_page_has_the_accuracies_with_and_without_sharpness_aware_minimisation() -> None:
+    page = (ROOT / "docs/recipe.md").read_text(encoding="utf-8")
+    with (ROOT / "results/fer2013/sharpness_aware.csv").open(encoding="utf-8") as file:
+        runs = {(row["run"], int(row["epoch"])): row for row in csv.DictReader(file)}
+    for name in ("with SAM", "without SAM"):
+        rows = [runs[name, epoch - 1] for epoch in (36, 40, 44, 48, 52)]
+        accuracies = " | ".join(f"{100 * float(row['val_accuracy']):.2f}" for row in rows)
+        entropies = " | ".join(row["val_loss"].removeprefix("0") for row in rows)
+        assert f"| accuracy, {name} | {accuracies} |" in page
+        assert f"| cross-entropy, {name} | {entropies} |" in page
