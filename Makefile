@@ -20,7 +20,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 repro: install ## run the whole pipeline and show its table
 	dvc repro
-	@cat reports/ablation.md
+	@cat outputs/reports/ablation.md
 
 # --force: a training in DVC's cache may have run beside others, or on fewer threads.
 SPEEDRUN = dvc exp run --temp --force -S 'grid.models=[baseline]' \
@@ -57,5 +57,5 @@ lock: install ## write the versions in .venv to constraints.txt
 	@{ echo '# Exact versions of what `make` installs, direct and indirect, with PyTorch for the CPU; refreshed by `make lock`.'; \
 	   pip freeze --exclude-editable | sed -E 's/ @ file.*//; s/\+cpu$$//'; } > constraints.txt
 
-clean: ## remove outputs and caches of the pipeline, but not .venv and not DVC's cache
-	rm -rf data models metrics predictions figures reports .checkpoints .machine
+clean: install ## remove what the pipeline wrote into outputs/, and its checkpoints; nothing of yours
+	python -m pipeline.workspace

@@ -2,7 +2,7 @@
 
     python -m benchmarks.recipe [--recipe fast] [--epochs 8] [--seeds 0 1] [--only NAME ...]
 
-Trains the baseline on data/prepared (run `dvc repro targets` first) once per variant and seed and keeps
+Trains the baseline on outputs/prepared (run `dvc repro targets` first) once per variant and seed and keeps
 every run in results/<data set>/recipe.json, so it can be interrupted, continued and extended; what is there
 is not trained again. A change that the recipe has already is left out. Only PublicTest is read. --epochs shortens
 all variants alike, at less cost and for differences that are not quite those of the whole length.

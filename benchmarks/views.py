@@ -1,6 +1,6 @@
 """What more views of every face bring at test time: accuracy of trained models by number of views.
 
-    python -m benchmarks.views [MODEL_FOLDER ...] [--data data/prepared]
+    python -m benchmarks.views [MODEL_FOLDER ...] [--data outputs/prepared]
 
 Published accuracies on FER-2013 are mostly the mean of ten crops of every face. The pipeline reports one view, and
 the mean with its mirror image; this prints what ten would make of the same networks: the face in its place and moved
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="*", type=Path, default=[Path("models/baseline-0")])
+    parser.add_argument("models", nargs="*", type=Path, default=[Path("outputs/models/baseline-0")])
     parser.add_argument("--data", type=Path, default=PREPARED)
     options = parser.parse_args()
     try:

@@ -118,6 +118,11 @@ class Params:
             )
         return self.models[name]
 
+    def paths(self) -> dict[str, str]:
+        """Every setting that names a file of the user, by its key."""
+        vectors = {f"labels.{name}.vectors": words.vectors for name, words in self.labels.items()}
+        return {"data.path": self.data.path, "data.votes": self.data.votes, **vectors}
+
     @property
     def chosen_recipe(self) -> Recipe:
         return self.recipes[self.recipe]

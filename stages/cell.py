@@ -9,13 +9,14 @@ from typing import Any
 
 from pipeline import files
 from pipeline.errors import UserError
+from pipeline.workspace import OUTPUTS
 
-RAW = Path("data/raw")
+RAW = OUTPUTS / "raw"
 SOURCE = RAW / "source.json"
 """Where fetch says what it brought."""
-PREPARED = Path("data/prepared")
-LABELS_FOLDER = Path("data/labels")
-TARGETS = Path("data/targets")
+PREPARED = OUTPUTS / "prepared"
+LABELS_FOLDER = OUTPUTS / "labels"
+TARGETS = OUTPUTS / "targets"
 DATA_EXPERIMENT = "data"
 """The MLflow experiment of fetch, prepare and embed; models are in one named after their data set."""
 
@@ -44,7 +45,7 @@ class Cell:
 
     @property
     def models(self) -> Path:
-        return Path("models") / self.key
+        return OUTPUTS / "models" / self.key
 
     @property
     def history(self) -> Path:
@@ -52,15 +53,15 @@ class Cell:
 
     @property
     def metrics(self) -> Path:
-        return Path("metrics") / f"{self.key}.json"
+        return OUTPUTS / "metrics" / f"{self.key}.json"
 
     @property
     def predictions(self) -> Path:
-        return Path("predictions") / f"{self.key}.csv"
+        return OUTPUTS / "predictions" / f"{self.key}.csv"
 
     @property
     def figures(self) -> Path:
-        return Path("figures") / self.key
+        return OUTPUTS / "figures" / self.key
 
     def facts(self) -> dict[str, Any]:
         """What training wrote beside the weights."""

@@ -8,13 +8,14 @@ from pathlib import Path
 from pipeline import config, tracking
 from pipeline.comparison import Row, compare
 from pipeline.files import read_json, sha256, write_csv, write_json, write_text
+from pipeline.workspace import OUTPUTS
 from stages import pictures, run_stage
 from stages.cell import Cell, dataset_name
 from stages.findings import row_name
 from stages.runs import Run, entries
 from stages.tables import markdown
 
-REPORTS = Path("reports")
+REPORTS = OUTPUTS / "reports"
 TABLE = REPORTS / "ablation.json"
 
 

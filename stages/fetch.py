@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 
-from pipeline import config, tracking
+from pipeline import config, tracking, workspace
 from pipeline.data import synthetic
 from pipeline.data.sources import Provenance, fetch_archive, fetch_bytes, fetch_kaggle
 from pipeline.errors import UserError
-from pipeline.files import read_json, repository, sha256, write_json
+from pipeline.files import read_json, sha256, write_json
+from pipeline.workspace import resolve
 from stages import run_stage
 from stages.cell import DATA_EXPERIMENT, RAW, SOURCE
 
 
 def main() -> None:
-    data = config.load().data
-    shutil.rmtree(RAW, ignore_errors=True)
+    params = config.load()
+    workspace.refuse_paths_in_outputs(params.paths())
+    workspace.clear(RAW)
     try:
-        archive, votes = bring(data)
-    except UserError:
-        shutil.rmtree(RAW, ignore_errors=True)  # an archive without its votes is half an output
+        archive, votes = bring(params.data)
+    except BaseException:
+        workspace.clear(RAW)  # an archive without its votes is half an output
         raise
     write_json(SOURCE, {"archive": dataclasses.asdict(archive), "votes": votes and dataclasses.asdict(votes)})
     print(f"{archive.name}: {archive.bytes:,} bytes, sha256 {archive.sha256}")
@@ -29,7 +30,7 @@ def main() -> None:
 
 
 def bring(data: config.DataParams) -> tuple[Provenance, Provenance | None]:
-    """The archive and, if there are any, the votes, in data/raw."""
+    """The archive and, if there are any, the votes, in outputs/raw."""
     if data.source == "synthetic":
         drawn = synthetic.draw(data.synthetic)
         return (
@@ -41,11 +42,6 @@ def bring(data: config.DataParams) -> tuple[Provenance, Provenance | None]:
     if data.source == "kaggle":
         return fetch_kaggle(RAW, digest), votes
     return fetch_archive(resolve(data.path), RAW, digest), votes
-
-
-def resolve(path: str) -> Path:
-    """Relative paths start at the repository, also when DVC runs an experiment in a copy of it elsewhere."""
-    return repository() / Path(path).expanduser()
 
 
 def fetch_votes(path: Path) -> Provenance:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pipeline
 from pipeline import config, files
 from pipeline.errors import UserError
+from pipeline.workspace import OUTPUTS
 from stages.cell import LABELS_FOLDER, PREPARED, Cell
 
 LIBRARY = Path(pipeline.__file__).parent
@@ -52,7 +53,9 @@ def evaluation_digest() -> str:
     """Twelve digits that change with what evaluation reads beside the model: votes, twins and words."""
     read = [PREPARED / name for name in ("checks.json", "duplicates.csv", "votes.npy")]
     read += sorted(LABELS_FOLDER.glob("*/label_vectors.npz"))
-    return digest({path.as_posix(): files.sha256(path) for path in read if path.exists()})
+    # The kept runs have digests from when these folders were in data/.
+    names = {path: f"data/{path.relative_to(OUTPUTS).as_posix()}" for path in read}
+    return digest({names[path]: files.sha256(path) for path in read if path.exists()})
 
 
 def run_key(cell: Cell, inputs_digest: str) -> str:

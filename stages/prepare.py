@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import config, tracking
+from pipeline import config, tracking, workspace
 from pipeline.data import duplicates, sources
 from pipeline.data.checks import check, dataset_name
 from pipeline.data.fer import LABELS, SPLITS, FerData
@@ -29,7 +28,7 @@ def main() -> None:
     if not SOURCE.exists():
         raise UserError(f"{SOURCE} is missing: run `dvc repro fetch` first.")
     source = read_json(SOURCE)
-    shutil.rmtree(PREPARED, ignore_errors=True)
+    workspace.clear(PREPARED)
     archive, votes_file = source["archive"], source["votes"]
     data = sources.read_raw(RAW / archive["file"], archive["name"])
     if votes_file:

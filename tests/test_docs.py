@@ -155,7 +155,7 @@ def steps() -> list[Step]:
 def test_a_model_is_used_as_the_page_says(finished: Clone, tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/stages.md").read_text(), flags=re.DOTALL)
     clone = finished.copy(tmp_path / "fer")
-    face = np.load(clone.path / "data/prepared/images.npy")[0]
+    face = np.load(clone.path / "outputs/prepared/images.npy")[0]
     Image.fromarray(face).convert("RGB").resize((70, 90)).save(clone.path / "face.png")
     label, scores = clone.run(sys.executable, "-c", example).stdout.split(maxsplit=1)
     assert label in LABELS
@@ -214,7 +214,7 @@ def test_the_examples_train_decode_and_compare(followed: Clone) -> None:
     followed.set({"grid.models": names})
     followed.run(sys.executable, "-c", STAGES, *names, FER_TRACKING="off")
 
-    table = json.loads((followed.path / "reports/ablation.json").read_text())
+    table = json.loads((followed.path / "outputs/reports/ablation.json").read_text())
     assert [(row["model"], row["decoder"]) for row in table] == [
         (name, decoder) for name in names for decoder in ROWS[name]["decoders"]
     ]
@@ -224,7 +224,7 @@ def test_the_examples_train_decode_and_compare(followed: Clone) -> None:
         with (folder / "history.csv").open() as file:
             losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
         assert losses[-1] < losses[0]
-    with (followed.path / "predictions/baseline-0.csv").open() as file:
+    with (followed.path / "outputs/predictions/baseline-0.csv").open() as file:
         for row in csv.DictReader(file):
             sure = max(float(row[label]) for label in LABELS) >= 0.5
             assert row["predicted.cautious"] == (row["predicted"] if sure else "neutral")

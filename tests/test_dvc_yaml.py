@@ -15,6 +15,7 @@ NO_EFFECT = {
     "pipeline/config.py",  # reads params, which DVC compares by value
     "pipeline/errors.py",
     "pipeline/files.py",  # how files are written, not what is in them
+    "pipeline/workspace.py",  # where files are and which of them are the user's
     "pipeline/tracking.py",  # MLflow shows outputs and makes none
     "stages/logs.py",  # the same
     "stages/cell.py",  # where files are: dvc.yaml names them too
@@ -39,11 +40,13 @@ def test_plots_list_every_model_of_the_grid(dvc: dict[str, Any], params: dict[st
     """`plots:` has no loop, so the list is written by hand: this holds it against params.yaml."""
     curves = dvc["plots"][0]["validation accuracy"]["y"]
     seed = params["grid"]["seeds"][0]
-    assert list(curves) == [f"models/{model}-{seed}/history.csv" for model in params["grid"]["models"]]
+    assert list(curves) == [
+        f"outputs/models/{model}-{seed}/history.csv" for model in params["grid"]["models"]
+    ]
 
 
 def test_every_dependency_in_the_repository_exists(dvc: dict[str, Any]) -> None:
-    outputs = ("data/", "models", "metrics", "predictions", "${")
+    outputs = ("outputs/", "${")
     deps = [dep for stage in dvc["stages"].values() for dep in stage["deps"]]
     missing = [dep for dep in deps if not dep.startswith(outputs) and not (ROOT / dep).exists()]
     assert missing == []
@@ -81,7 +84,26 @@ def test_a_stage_depends_on_the_code_it_runs_through_and_on_no_other(dvc: dict[s
 
 
 def test_the_stages_are_those_of_the_test_above(dvc: dict[str, Any]) -> None:
-    assert list(dvc["stages"]) == ["fetch", "prepare", "embed", "targets", "train", "evaluate", "compare"]
+    assert list(dvc["stages"]) == [
+        "check",
+        "fetch",
+        "prepare",
+        "embed",
+        "targets",
+        "train",
+        "evaluate",
+        "compare",
+    ]
+
+
+def test_check_runs_before_every_stage_and_whenever_one_may(dvc: dict[str, Any]) -> None:
+    check, *others = dvc["stages"].values()
+    assert {"pipeline", "stages"} <= set(check["deps"])
+    assert {"params.yaml": None} in check["params"]
+    for stage in others:  # its other inputs of this repository are outputs of stages that come after check
+        files = {dep for dep in stage["deps"] if not dep.startswith(("pipeline/", "stages/"))}
+        assert any(dep.startswith("outputs/") for dep in files)
+        assert {dep for dep in files if not dep.startswith("outputs/")} <= set(check["deps"])
 
 
 def test_vectors_of_every_set_of_words_are_a_dependency(dvc: dict[str, Any], params: dict[str, Any]) -> None:

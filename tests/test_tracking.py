@@ -93,7 +93,7 @@ def test_server_holds_metrics_curves_and_artifacts(
     client = mlflow.MlflowClient(server)
     assert set(runs) == {"baseline-0", "w2v_cosine-0"}
     for name, run in runs.items():
-        metrics = json.loads((finished.path / f"metrics/{name}.json").read_text())
+        metrics = json.loads((finished.path / f"outputs/metrics/{name}.json").read_text())
         assert run.data.metrics["test.accuracy"] == pytest.approx(metrics["test"]["accuracy"])
         curve = client.get_metric_history(run.info.run_id, "val_accuracy")
         assert sorted(point.step for point in curve) == [0, 1, 2]

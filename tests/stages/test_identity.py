@@ -71,12 +71,19 @@ def test_the_digest_of_settings_leaves_the_code_out(workspace: Path, monkeypatch
 
 def test_missing_data_is_said(workspace: Path) -> None:
     (PREPARED / "split.npy").unlink()
-    with pytest.raises(UserError, match=r"data/prepared/split.npy is missing: run `dvc repro targets` first"):
+    with pytest.raises(
+        UserError, match=r"outputs/prepared/split.npy is missing: run `dvc repro targets` first"
+    ):
         inputs()
 
 
 @pytest.mark.parametrize(
-    "name", ["data/prepared/votes.npy", "data/prepared/checks.json", "data/labels/word2vec/label_vectors.npz"]
+    "name",
+    [
+        "outputs/prepared/votes.npy",
+        "outputs/prepared/checks.json",
+        "outputs/labels/word2vec/label_vectors.npz",
+    ],
 )
 def test_evaluation_depends_on_votes_twins_and_words(workspace: Path, name: str) -> None:
     before = identity.evaluation_digest()

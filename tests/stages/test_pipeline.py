@@ -30,30 +30,30 @@ def stages_run(output: str) -> list[str]:
 
 def test_first_repro_writes_every_output(finished: Clone) -> None:
     for cell in CELLS:
-        metrics = json.loads((finished.path / f"metrics/{cell}.json").read_text())
+        metrics = json.loads((finished.path / f"outputs/metrics/{cell}.json").read_text())
         assert metrics["dataset"] == "synthetic"
         assert {"accuracy", "accuracy_flip", "macro_f1", "severity", "votes"} <= metrics["test"].keys()
         assert {"affective", "human"} <= metrics["test"]["severity"].keys()
-        with (finished.path / f"predictions/{cell}.csv").open() as file:
+        with (finished.path / f"outputs/predictions/{cell}.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == 35 + 42
         assert sum(float(rows[0][label]) for label in LABELS) == pytest.approx(1, abs=1e-5)
         right = [row["actual"] == row["predicted"] for row in rows if row["split"] == "test"]
         assert sum(right) / len(right) == pytest.approx(metrics["test"]["accuracy"])
-        assert len(list((finished.path / f"figures/{cell}").glob("*.png"))) == 7
-    rows = json.loads((finished.path / "reports/ablation.json").read_text())
+        assert len(list((finished.path / f"outputs/figures/{cell}").glob("*.png"))) == 7
+    rows = json.loads((finished.path / "outputs/reports/ablation.json").read_text())
     assert [row["model"] for row in rows] == ["baseline", "baseline", "w2v_cosine"]
     assert {"mean", "std", "ci95", "difference", "p", "p_holm"} <= rows[2]["test.accuracy"].keys()
-    assert "drawn faces" in (finished.path / "reports/ablation.md").read_text()
+    assert "drawn faces" in (finished.path / "outputs/reports/ablation.md").read_text()
 
 
 def test_every_decoder_is_a_row_without_a_training_of_its_own(finished: Clone) -> None:
     """Word2Vec's costs on top of the baseline: measured, in the predictions, in the table."""
-    metrics = json.loads((finished.path / "metrics/baseline-0.json").read_text())
+    metrics = json.loads((finished.path / "outputs/metrics/baseline-0.json").read_text())
     assert metrics["decoder"] == "argmax"
     assert list(metrics["decoders"]) == ["crm.word2vec"]
-    gram = LabelVectors.load(finished.path / "data/labels/word2vec/label_vectors.npz").gram_of(LABELS)
-    with (finished.path / "predictions/baseline-0.csv").open() as file:
+    gram = LabelVectors.load(finished.path / "outputs/labels/word2vec/label_vectors.npz").gram_of(LABELS)
+    with (finished.path / "outputs/predictions/baseline-0.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     right = 0
     for row in rows:
@@ -61,7 +61,7 @@ def test_every_decoder_is_a_row_without_a_training_of_its_own(finished: Clone) -
         assert row["predicted.crm.word2vec"] == LABELS[costs.index(min(costs))]
         right += row["predicted.crm.word2vec"] == row["actual"]
     assert metrics["decoders"]["crm.word2vec"]["test"]["accuracy"] == pytest.approx(right / len(rows))
-    assert "| baseline + crm.word2vec |" in (finished.path / "reports/ablation.md").read_text()
+    assert "| baseline + crm.word2vec |" in (finished.path / "outputs/reports/ablation.md").read_text()
 
 
 def test_human_targets_read_training_alone(finished: Clone, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_human_targets_read_training_alone(finished: Clone, tmp_path: Path) -> N
         "print(targets('human', 0).tolist(), reference_distances(FerData.load(PREPARED), [])['human'].tolist())\n"
     )
     before = clone.run("python", "-c", script).stdout
-    prepared = clone.path / "data/prepared"
+    prepared = clone.path / "outputs/prepared"
     test_splits = np.load(prepared / "split.npy") != SPLITS.index("train")
     for name in ("labels", "votes"):
         values = np.load(prepared / f"{name}.npy")
@@ -109,7 +109,7 @@ def test_another_set_of_words_trains_nothing_again(finished: Clone, tmp_path: Pa
     clone.set({"labels.others": words})
     evaluations = [f"evaluate@{cell}" for cell in CELLS]
     assert stages_run(clone.dvc("repro")) == ["embed", "targets", *evaluations, "compare"]
-    metrics = json.loads((clone.path / f"metrics/{CELLS[0]}.json").read_text())
+    metrics = json.loads((clone.path / f"outputs/metrics/{CELLS[0]}.json").read_text())
     severity = metrics["test"]["severity"]
     assert severity["others"] == severity["nouns"]
 
@@ -133,11 +133,11 @@ def test_mlflow_has_one_run_per_model_with_equal_keys(finished: Clone) -> None:
     keys = []
     for cell, run in models.items():
         assert run.info.status == "FINISHED"
-        assert run.data.tags["fer.complete"] == sha256(finished.path / f"metrics/{cell}.json")[:12]
+        assert run.data.tags["fer.complete"] == sha256(finished.path / f"outputs/metrics/{cell}.json")[:12]
         assert run.data.tags["git.dirty"] == "false"
         assert run.data.tags["git.commit"] == finished.run("git", "rev-parse", "HEAD~1").stdout.strip()
         assert run.inputs.dataset_inputs[0].dataset.digest == prepared == run.data.tags["digest.prepared"]
-        metrics = json.loads((finished.path / f"metrics/{cell}.json").read_text())
+        metrics = json.loads((finished.path / f"outputs/metrics/{cell}.json").read_text())
         assert run.data.metrics["test.accuracy"] == pytest.approx(metrics["test"]["accuracy"])
         assert run.data.params["recipe.epochs"] == "3"
         artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
@@ -159,7 +159,7 @@ def test_logged_model_is_free_of_pickle_and_gives_probabilities(finished: Clone)
     script = (
         "import mlflow, numpy as np, sys\n"
         "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
-        "images = np.load('data/prepared/images.npy')[:5, None].astype(np.float32)\n"
+        "images = np.load('outputs/prepared/images.npy')[:5, None].astype(np.float32)\n"
         "out = model.predict(images)\n"
         "assert out.shape == (5, 7), out.shape\n"
         "assert np.allclose(out.sum(axis=1), 1, atol=1e-4), out\n"
@@ -210,7 +210,7 @@ def test_queued_experiments_in_parallel_log_into_the_parent(make_clone: Callable
 
 def test_paired_difference_is_the_difference_of_the_means(finished: Clone) -> None:
     """Whatever the statistics do, they must compare the images that the metrics are about."""
-    baseline, *variants = json.loads((finished.path / "reports/ablation.json").read_text())
+    baseline, *variants = json.loads((finished.path / "outputs/reports/ablation.json").read_text())
     for variant, metric in product(variants, ("test.accuracy", "test.accuracy_flip", "test_clean.accuracy")):
         expected = variant[metric]["mean"] - baseline[metric]["mean"]
         assert variant[metric]["difference"] == pytest.approx(expected, abs=1e-9), metric

@@ -31,10 +31,10 @@ def test_publish_keeps_what_shows_no_single_person(finished: Clone, tmp_path: Pa
 
 
 def test_what_is_kept_does_not_tell_where_the_data_are() -> None:
-    text = "  path: /home/me/my data/fer2013.csv # archive\n  votes: ../fer2013new.csv\n- path: data/raw\n"
+    text = "  path: /home/me/my data/fer2013.csv # archive\n  votes: ../fer2013new.csv\n- path: outputs/raw\n"
     for path in ("/home/me/my data/fer2013.csv", "../fer2013new.csv", "", ".", "data"):
         text = without_folders(text, path)
-    assert text == "  path: fer2013.csv # archive\n  votes: fer2013new.csv\n- path: data/raw\n"
+    assert text == "  path: fer2013.csv # archive\n  votes: fer2013new.csv\n- path: outputs/raw\n"
     assert (
         without_folders("        data.path: ~/faces.zip\n", "~/faces.zip") == "        data.path: faces.zip\n"
     )

@@ -112,14 +112,14 @@ def test_no_label_of_the_data_is_kept(workspace: Path) -> None:
 def test_a_run_that_is_not_evaluated_says_what_to_do(workspace: Path) -> None:
     CELL.predictions.unlink()
     with pytest.raises(
-        UserError, match=r"predictions/w2v-3.csv is missing: run `dvc repro` to evaluate w2v-3"
+        UserError, match=r"outputs/predictions/w2v-3.csv is missing: run `dvc repro` to evaluate w2v-3"
     ):
         Run.of_workspace(CELL)
 
 
 def test_metrics_of_an_earlier_training_are_refused(workspace: Path) -> None:
     write_json(CELL.models / "model.json", {"settings_digest": "ba9876543210"})
-    with pytest.raises(UserError, match=r"metrics/w2v-3.json was measured before w2v-3 was trained"):
+    with pytest.raises(UserError, match=r"outputs/metrics/w2v-3.json was measured before w2v-3 was trained"):
         Run.of_workspace(CELL)
 
 

@@ -22,14 +22,14 @@ slow = pytest.mark.slow
 pipeline = pytest.mark.xdist_group("pipeline")
 
 FILES: dict[str, Any] = {
-    "models/baseline-3/model.json": {
+    "outputs/models/baseline-3/model.json": {
         "settings": {"recipe": {"name": "fast", "epochs": 3}, "model": {"learning_rate": 0.1}, "seed": 3},
         "epoch_seconds": [10.0, 20.0, 30.5],
         "epoch_flop": [100, 100, 300],
         "machine": {"processor": "Example 1"},
         "settings_digest": "0123456789ab",
     },
-    "metrics/baseline-3.json": {
+    "outputs/metrics/baseline-3.json": {
         "settings_digest": "0123456789ab",
         "val": {"accuracy": 0.69},
         "test": {"accuracy": 0.7, "accuracy_flip": 0.71},
@@ -40,7 +40,7 @@ HISTORY = "epoch,val_accuracy\n0,0.50\n1,0.6501\n2,0.69\n"
 
 
 def read(path: str) -> str:
-    return HISTORY if path == "models/baseline-3/history.csv" else json.dumps(FILES[path])
+    return HISTORY if path == "outputs/models/baseline-3/history.csv" else json.dumps(FILES[path])
 
 
 def test_a_threshold_is_passed_at_the_end_of_the_first_epoch_above_it() -> None:
@@ -69,9 +69,9 @@ def test_experiments_of_several_data_sets_are_refused(monkeypatch: pytest.Monkey
 
 
 def test_metrics_of_another_training_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FILES["metrics/baseline-3.json"], "settings_digest", "ba9876543210")
+    monkeypatch.setitem(FILES["outputs/metrics/baseline-3.json"], "settings_digest", "ba9876543210")
     with pytest.raises(
-        UserError, match=r"^metrics/baseline-3\.json was measured before baseline-3 was trained"
+        UserError, match=r"^outputs/metrics/baseline-3\.json was measured before baseline-3 was trained"
     ):
         describe(Cell("baseline", 3), read)
 
@@ -91,7 +91,9 @@ def archive_of(clone: Clone, folder: Path) -> Path:
     """The clone's drawn faces as a FER-2013 archive."""
     archive = folder / "fer2013.csv"
     folder.mkdir(exist_ok=True)
-    prepared = [np.load(clone.path / f"data/prepared/{name}.npy") for name in ("images", "labels", "split")]
+    prepared = [
+        np.load(clone.path / f"outputs/prepared/{name}.npy") for name in ("images", "labels", "split")
+    ]
     with archive.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["emotion", "pixels", "Usage"])
@@ -108,8 +110,8 @@ def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone
     file = clone.path / "results" / "synthetic" / "speedrun.json"
     printed = clone.stage("speedrun").stdout
     (run,) = json.loads(file.read_text())
-    model = json.loads((clone.path / "models/baseline-0/model.json").read_text())
-    with (clone.path / "models/baseline-0/history.csv").open() as rows:
+    model = json.loads((clone.path / "outputs/models/baseline-0/model.json").read_text())
+    with (clone.path / "outputs/models/baseline-0/history.csv").open() as rows:
         accuracy = [float(row["val_accuracy"]) for row in csv.DictReader(rows)]
     assert [point[1] for point in run["curve"]] == accuracy
     assert [point[0] for point in run["curve"]] == pytest.approx(

@@ -65,11 +65,13 @@ def test_every_cell_has_the_targets_of_its_model_and_seed(
 
 def test_another_set_of_words_changes_no_other_file(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, "baseline", "w2v_cosine", "cosine_glove")
-    before = {path.name: path.read_bytes() for path in Path("data/targets").iterdir()}
+    before = {path.name: path.read_bytes() for path in Path("outputs/targets").iterdir()}
     nouns = PARAMS.labels["nouns"]
     embed(ROOT / nouns.vectors, nouns.words, "glove").save(label_vectors("glove"))
     run(monkeypatch, "baseline", "w2v_cosine", "cosine_glove")
-    changed = {name for name, content in before.items() if Path("data/targets", name).read_bytes() != content}
+    changed = {
+        name for name, content in before.items() if Path("outputs/targets", name).read_bytes() != content
+    }
     assert changed == {"cosine_glove-0.npy", "cosine_glove-3.npy"}
 
 
@@ -82,4 +84,4 @@ def test_what_a_decoder_weighs_by_must_exist_before_training(
     replace(data, votes=np.zeros_like(data.votes)).save(PREPARED)
     with pytest.raises(UserError, match=r"The targets 'human' need FER\+ votes for every class of Training"):
         run(monkeypatch, "cross_entropy")
-    assert not Path("data/targets").exists()
+    assert not Path("outputs/targets").exists()

@@ -30,12 +30,12 @@ def train(clone: Clone, *arguments: str, expect: int | None = 0) -> subprocess.C
 
 
 def history(clone: Clone) -> list[dict[str, float]]:
-    with (clone.path / "models/baseline-0/history.csv").open() as file:
+    with (clone.path / "outputs/models/baseline-0/history.csv").open() as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def probabilities(clone: Clone) -> np.ndarray:
-    with (clone.path / "predictions/baseline-0.csv").open() as file:
+    with (clone.path / "outputs/predictions/baseline-0.csv").open() as file:
         return np.array([[float(row[label]) for label in LABELS] for row in csv.DictReader(file)])
 
 
@@ -44,18 +44,18 @@ def test_two_processes_train_what_one_trains(finished: Clone, tmp_path: Path) ->
     digit, 1e-6; 1e-3 is allowed for other processors."""
     clone = finished.copy(tmp_path / "fer")
     for name in ("model.safetensors", "model.json", "history.csv"):
-        (clone.path / "models/baseline-0" / name).unlink()
+        (clone.path / "outputs/models/baseline-0" / name).unlink()
     shown = train(clone, "baseline", "0").stdout
 
     epochs = [line.split()[0] for line in shown.splitlines() if line[:5].strip().isdigit()]
     assert epochs == ["0", "1", "2"]
     assert shown.count("FLOP on cpu, fp32, channels_last, 1 thread x 2") == 1
-    assert {path.name for path in (clone.path / "models/baseline-0").iterdir()} == {
+    assert {path.name for path in (clone.path / "outputs/models/baseline-0").iterdir()} == {
         "model.safetensors", "model.json", "history.csv"
     }  # fmt: skip
     assert not list((clone.path / ".checkpoints").glob("*.safetensors"))
-    model = json.loads((clone.path / "models/baseline-0/model.json").read_text())
-    single = json.loads((finished.path / "models/baseline-0/model.json").read_text())
+    model = json.loads((clone.path / "outputs/models/baseline-0/model.json").read_text())
+    single = json.loads((finished.path / "outputs/models/baseline-0/model.json").read_text())
     assert model["machine"] == {**single["machine"], "processes": 2}
     assert model["settings_digest"] == single["settings_digest"]
     assert model["inputs_digest"] != single["inputs_digest"], (
@@ -79,7 +79,7 @@ def test_two_processes_train_what_one_trains(finished: Clone, tmp_path: Path) ->
         (("baselin", "0"), {}, "There is no model 'baselin' under `models:` in params.yaml"),
         (("baseline", "0"), {"machine.threads": 64}, "'machine.threads' is 64, but PyTorch may use 1 here"),
         (("baseline", "0"), {"recipes.fast.batch_size": 35}, "2 processes cannot share batches of 35 images"),
-        (("baseline", "0"), {}, "data/prepared is missing: run `dvc repro targets`"),
+        (("baseline", "0"), {}, "outputs/prepared is missing: run `dvc repro targets`"),
     ],
     ids=["unknown model", "too many threads", "odd batches", "no checks"],
 )
@@ -90,7 +90,7 @@ def test_an_error_ends_all_processes_with_one_sentence(
     clone = finished.copy(tmp_path / "fer")
     clone.set(changes)
     if "prepared" in sentence:
-        (clone.path / "data/prepared/checks.json").unlink()
+        (clone.path / "outputs/prepared/checks.json").unlink()
     result = train(clone, *arguments, expect=None)
     assert result.returncode != 0
     assert f"error: {sentence}" in result.stderr or f"error: params.yaml: {sentence}" in result.stderr

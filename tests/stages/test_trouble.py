@@ -57,14 +57,14 @@ def test_killed_training_resumes_to_the_same_history(
     assert saved is not None
     done = len(saved[1]["history"])
     assert 0 < done < 12
-    assert not (killed.path / "models/baseline-0/history.csv").exists()
+    assert not (killed.path / "outputs/models/baseline-0/history.csv").exists()
 
     shown = killed.dvc(*cell)
     epochs = [int(line.split()[0]) for line in shown.splitlines() if line[:5].strip().isdigit()]
     assert epochs == list(range(done, 12))
     assert f"goes on from {checkpoint.name}" in shown
     for name in ("history.csv", "model.safetensors"):
-        ours, theirs = (clone.path / "models/baseline-0" / name for clone in (killed, undisturbed))
+        ours, theirs = (clone.path / "outputs/models/baseline-0" / name for clone in (killed, undisturbed))
         assert ours.read_bytes() == theirs.read_bytes(), name
     assert not list(checkpoints.glob("*.safetensors"))
     runs = [run for run in killed.runs()["synthetic"] if run.data.params.get("recipe.epochs") == "12"]
@@ -106,7 +106,7 @@ def curve(clone: Clone, run: Any) -> list[float]:
 
 
 def history(clone: Clone) -> list[float]:
-    with (clone.path / "models/baseline-0/history.csv").open() as file:
+    with (clone.path / "outputs/models/baseline-0/history.csv").open() as file:
         return [float(row["val_accuracy"]) for row in csv.DictReader(file)]
 
 
@@ -127,13 +127,13 @@ def test_outputs_do_not_depend_on_mlflow(
     clone = finished.copy(tmp_path / "fer")
     outputs = [
         *(
-            "models/baseline-0/history.csv",
-            "models/baseline-0/model.safetensors",
-            "predictions/baseline-0.csv",
+            "outputs/models/baseline-0/history.csv",
+            "outputs/models/baseline-0/model.safetensors",
+            "outputs/predictions/baseline-0.csv",
         ),
-        *("figures/baseline-0/confusion.png", "reports/accuracy.png"),
+        *("outputs/figures/baseline-0/confusion.png", "outputs/reports/accuracy.png"),
     ]
-    for name in (*outputs, "metrics/baseline-0.json", "reports/ablation.json"):
+    for name in (*outputs, "outputs/metrics/baseline-0.json", "outputs/reports/ablation.json"):
         (clone.path / name).unlink()
     if not environment:
         (clone.path / "mlartifacts").touch()  # where MLflow wants a folder: it fails in the middle of a run
@@ -144,9 +144,13 @@ def test_outputs_do_not_depend_on_mlflow(
         assert "Traceback" not in result.stderr
     for name in outputs:
         assert (clone.path / name).read_bytes() == (finished.path / name).read_bytes(), name
-    ours, theirs = (json.loads((c.path / "metrics/baseline-0.json").read_text()) for c in (clone, finished))
+    ours, theirs = (
+        json.loads((c.path / "outputs/metrics/baseline-0.json").read_text()) for c in (clone, finished)
+    )
     assert ours["test"] == theirs["test"]
-    ours, theirs = (json.loads((c.path / "reports/ablation.json").read_text()) for c in (clone, finished))
+    ours, theirs = (
+        json.loads((c.path / "outputs/reports/ablation.json").read_text()) for c in (clone, finished)
+    )
     assert [row["test.accuracy"] for row in ours] == [row["test.accuracy"] for row in theirs]
 
 
@@ -214,7 +218,7 @@ def test_bad_row_names_line_and_column(
     use_archive(workspace / "faces of mine.csv")
     fetch.main()
     fails(prepare.main, capsys, "faces of mine.csv, ", *words)  # not the digest under which it is kept
-    assert not (workspace / "data/prepared").exists()
+    assert not (workspace / "outputs/prepared").exists()
 
 
 def test_a_bad_row_of_votes_names_file_and_line(
@@ -225,7 +229,7 @@ def test_a_bad_row_of_votes_names_file_and_line(
     use_archive(workspace / "fer2013.csv", votes=str(workspace / "votes of mine.csv"))
     fetch.main()
     fails(prepare.main, capsys, "votes of mine.csv, line 1")
-    assert not (workspace / "data/prepared").exists()
+    assert not (workspace / "outputs/prepared").exists()
 
 
 def test_bad_archives_stop_fetch_and_leave_nothing(
@@ -262,7 +266,7 @@ def test_another_data_set_than_expected_fails(
     use_archive(workspace / "fer2013.csv", expect="fer2013")
     fetch.main()
     fails(prepare.main, capsys, "28", "35887")
-    assert not (workspace / "data/prepared").exists()
+    assert not (workspace / "outputs/prepared").exists()
 
 
 @pytest.mark.parametrize(
@@ -284,5 +288,5 @@ def test_prepared_arrays_survive_the_round_trip(workspace: Path) -> None:
     prepare.main()
     drawn = draw(Synthetic(3, 21, 7, 7, 0.3))
     assert drawn.votes is not None
-    np.testing.assert_array_equal(np.load("data/prepared/images.npy"), drawn.images)
-    np.testing.assert_array_equal(np.load("data/prepared/votes.npy"), drawn.votes)
+    np.testing.assert_array_equal(np.load("outputs/prepared/images.npy"), drawn.images)
+    np.testing.assert_array_equal(np.load("outputs/prepared/votes.npy"), drawn.votes)

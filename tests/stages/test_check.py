@@ -1,0 +1,108 @@
+"""Files of a user in every folder that the project touches, while every command runs. Nothing may be lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.clone import Clone
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+
+BESIDE = [
+    *("data/raw/fer2013.csv", "data/fer2013.csv", "models/mine.pt", "metrics/mine.json", "figures/a.png"),
+    *("predictions/mine.csv", "reports/notes.md", "mine.txt", "pipeline/notes.txt", "stages/mine.md"),
+    *("outputs/notes.txt", "outputs/mine/a.txt", "outputs/metrics/mine.json", "outputs/models/mine/a.pt"),
+    *(
+        "outputs/predictions/mine.csv",
+        "outputs/figures/mine.png",
+        ".checkpoints/mine.pt",
+        ".machine/mine.json",
+    ),
+    *("mlartifacts/mine.txt", "results/mine/notes.md", "results/synthetic/runs/mine.json", ".study/mine.log"),
+]
+WITHIN = [
+    *(
+        "outputs/raw/fer2013.csv",
+        "outputs/prepared/mine.npy",
+        "outputs/labels/mine.txt",
+        "outputs/targets/mine.npy",
+    ),
+    *("outputs/models/baseline-0/mine.pt", "outputs/figures/baseline-0/mine.png", "outputs/reports/mine.md"),
+]
+"""In folders that DVC removes as a whole before a stage writes them."""
+
+
+@pytest.fixture
+def clone(finished: Clone, tmp_path: Path) -> Clone:
+    clone = finished.copy(tmp_path / "clone")
+    put(clone, [*BESIDE, *WITHIN])
+    return clone
+
+
+def put(clone: Clone, names: list[str]) -> None:
+    for name in names:
+        file = clone.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+
+
+def lost(clone: Clone, names: list[str]) -> list[str]:
+    files = {name: clone.path / name for name in names}
+    return [name for name, file in files.items() if not file.exists() or file.read_text() != name]
+
+
+def test_no_command_removes_a_file_of_the_user(clone: Clone) -> None:
+    everything = [*BESIDE, *WITHIN]
+    (clone.path / "pipeline/notes.txt").unlink()  # a new file among the code would be a change, rightly
+    (clone.path / "stages/mine.md").unlink()
+    everything = [name for name in everything if not name.startswith(("pipeline/", "stages/"))]
+    assert "up to date" in clone.dvc("status"), "a foreign file made a stage stale"
+    clone.dvc("repro")
+    assert lost(clone, everything) == []
+
+    clone.set({"data.synthetic.seed": 1})  # makes every stage stale
+    refused = clone.run("dvc", "repro", expect=255)
+    assert "error: outputs/raw holds fer2013.csv" in refused.stderr
+    for stage in ("check", "fetch", "prepare"):
+        assert "which the pipeline did not write" in clone.stage(stage, expect=1).stderr
+    assert lost(clone, everything) == []
+
+    for name in WITHIN:
+        (clone.path / name).unlink()
+    everything = [name for name in everything if name not in WITHIN]
+    clone.dvc("repro", "targets")
+    clone.stage("embed")
+    clone.set({"data.synthetic.seed": 0})
+    clone.dvc("repro")
+    for command in ("backfill", "publish", "speedrun"):
+        clone.stage(command)
+    assert lost(clone, everything) == []
+
+    put(clone, WITHIN)
+    clone.run("python", "-m", "pipeline.workspace")
+    assert lost(clone, [*everything, *WITHIN]) == []
+    left = [path for path in (clone.path / "outputs").rglob("*") if path.is_file()]
+    names = {path.relative_to(clone.path).as_posix() for path in left}
+    assert names == {name for name in (*everything, *WITHIN) if name.startswith("outputs/")}
+
+
+def test_the_only_copy_of_the_data_survives_a_path_into_the_outputs(finished: Clone, tmp_path: Path) -> None:
+    clone = finished.copy(tmp_path / "clone")
+    raw = next((clone.path / "outputs/raw").glob("sha256-*"))
+    content = raw.read_bytes()
+    clone.set({"data.source": "archive", "data.path": raw.relative_to(clone.path).as_posix()})
+    assert "error: data.path: outputs/raw/" in clone.run("dvc", "repro", expect=255).stderr
+    assert clone.stage("fetch", expect=1).stderr.startswith("error: data.path: outputs/raw/")
+    assert raw.read_bytes() == content
+
+
+def test_the_first_run_of_a_clone_spares_what_lies_there(finished: Clone, tmp_path: Path) -> None:
+    clone = finished.copy(tmp_path / "clone")
+    clone.run("python", "-m", "pipeline.workspace")
+    clone.run("git", "rm", "-q", "--cached", "dvc.lock")
+    (clone.path / "dvc.lock").unlink()
+    put(clone, ["outputs/raw/fer2013.csv"])
+    clone.run("dvc", "repro", expect=255)
+    assert lost(clone, ["outputs/raw/fer2013.csv"]) == []
