@@ -8,12 +8,15 @@ runs from an earlier grid stay, and `make report` makes one table of all that ar
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
+
+import yaml
 
 from pipeline import config
 from pipeline.errors import UserError
@@ -69,20 +72,35 @@ def keep(folder: Path, finished: Sequence[Cell]) -> None:
             target.mkdir(parents=True, exist_ok=True)
             for figure in SHOWABLE:
                 shutil.copyfile(cell.figures / figure, target / figure)
-    data = config.load().data
+    paths = config.load().paths().values()
     for file in ("params.yaml", "dvc.lock"):
-        text = Path(file).read_text(encoding="utf-8")
-        for path in (data.path, data.votes):
-            text = without_folders(text, path)
-        write_text(folder / file, text)
+        write_text(folder / file, without_folders(Path(file).read_text(encoding="utf-8"), paths))
 
 
-def without_folders(text: str, path: str) -> str:
-    """params.yaml or dvc.lock with the last part alone of a path to the data: folders are their owner's affair."""
-    name = Path(path).name
-    if not name:
-        return text
-    return re.sub(rf"(\b(?:path|votes): ){re.escape(path)}(?=\s)", lambda found: found[1] + name, text)
+def without_folders(text: str, paths: Iterable[str]) -> str:
+    """params.yaml or dvc.lock with the last part alone of each path that leads out of the repository or to the
+    data: folders are their owner's affair. However YAML writes a path, quoted or folded, it is found; comments stay.
+    """
+    private = {path for path in paths if path and not path.startswith("resources/")}
+    for node in sorted(_scalars(yaml.compose(text)), key=lambda node: -node.start_mark.index):
+        if node.value in private:
+            name = json.dumps(PurePath(node.value).name, ensure_ascii=False)
+            plain = re.fullmatch(r'"[\w.-]*[A-Za-z_-][\w.-]*"', name)
+            name = name.strip('"') if plain else name
+            text = text[: node.start_mark.index] + name + text[node.end_mark.index :]
+    return text
+
+
+def _scalars(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
+    """Every value below a node of YAML; keys are left out."""
+    if isinstance(node, yaml.ScalarNode):
+        yield node
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _scalars(item)
+    elif isinstance(node, yaml.MappingNode):
+        for _, value in node.value:
+            yield from _scalars(value)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any
 
 import pytest
+import yaml
+from dvc.utils.serialize import dumps_yaml
 
 from stages.publish import without_folders
 from tests.clone import Clone
@@ -30,11 +34,38 @@ def test_publish_keeps_what_shows_no_single_person(finished: Clone, tmp_path: Pa
     )
 
 
-def test_what_is_kept_does_not_tell_where_the_data_are() -> None:
-    text = "  path: /home/me/my data/fer2013.csv # archive\n  votes: ../fer2013new.csv\n- path: outputs/raw\n"
-    for path in ("/home/me/my data/fer2013.csv", "../fer2013new.csv", "", ".", "data"):
-        text = without_folders(text, path)
-    assert text == "  path: fer2013.csv # archive\n  votes: fer2013new.csv\n- path: outputs/raw\n"
-    assert (
-        without_folders("        data.path: ~/faces.zip\n", "~/faces.zip") == "        data.path: faces.zip\n"
-    )
+PATHS = [
+    *(
+        "/home/me/my data/fer2013.csv",
+        "../fer2013new.csv",
+        "~/faces.zip",
+        "/data/fer (1).csv",
+        "/home/j/it's.csv",
+    ),
+    *(
+        "/home/me/données/张 #1, new.csv",
+        "/mnt/" + "a long folder name " * 12 + "/vectors.bin",
+        "C: x/y: z.csv",
+    ),
+]
+
+
+@pytest.mark.parametrize("dump", [yaml.safe_dump, dumps_yaml], ids=["PyYAML", "DVC"])
+def test_what_is_kept_does_not_tell_where_the_data_are(dump: Callable[[Any], str]) -> None:
+    """However the path is written: plain, in either quotes, or folded over several lines."""
+    value = {
+        "data": {"path": PATHS[0], "votes": PATHS[1]},
+        "data.path": PATHS[2],
+        "list": PATHS,
+        "out": "outputs",
+    }
+    kept = yaml.safe_load(without_folders(dump(value), [*PATHS, "", "."]))
+    assert kept["list"] == [PurePath(path).name for path in PATHS]
+    assert kept["data"] == {"path": "fer2013.csv", "votes": "fer2013new.csv"}
+    assert (kept["data.path"], kept["out"]) == ("faces.zip", "outputs")
+
+
+def test_comments_and_what_belongs_to_the_repository_stay() -> None:
+    text = "data:\n  path: /me/fer2013.csv # archive\nvectors: resources/a.txt # shipped\nx: {path: '/me/2013'}\n"
+    kept = without_folders(text, ["/me/fer2013.csv", "resources/a.txt", "/me/2013"])
+    assert kept == text.replace("/me/fer2013.csv", "fer2013.csv").replace("'/me/2013'", '"2013"')
