@@ -24,7 +24,7 @@ from threading import Lock
 
 import torch
 
-from pipeline import config
+from pipeline import config, workspace
 from pipeline.errors import UserError
 from pipeline.files import read_json
 from stages import publish, run_stage
@@ -44,6 +44,8 @@ def main(*arguments: str) -> None:
     folder = Path("results") / dataset_name()
     wanted = [Cell(model, seed) for seed in options.seeds for model in options.models]
     missing = [cell for cell in wanted if not is_kept(folder, cell, params)]
+    # `--single-item` leaves the stage check out.
+    workspace.refuse_foreign_files(*workspace.output_folders(cell.key for cell in missing))
     print(
         f"{len(wanted) - len(missing)} of {len(wanted)} cells are kept in {folder}; {options.workers} at a time"
     )
