@@ -11,7 +11,6 @@ instead of the nearest pixel, brightness is a factor, contrast is about the imag
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 from collections.abc import Iterable
@@ -23,8 +22,8 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from benchmarks.machine import header
-from benchmarks.timing import Case, alternate, table
-from pipeline import config
+from benchmarks.timing import Case, Rounds, alternate, table
+from pipeline import cli, config
 from pipeline.augment import DRAWS, GREY, Augment, augment
 
 SIDE = 48
@@ -82,12 +81,7 @@ def cases(size: int, batch: int, spec: Augment) -> dict[str, Case]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+def main(*, rounds: Rounds = 5) -> None:
     recipe, threads = config.load().chosen_recipe, torch.get_num_threads()
 
     rows = []
@@ -104,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -8,18 +8,21 @@ The text is in memory, so no disk is measured. pandas comes with the development
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from benchmarks.machine import header
+from benchmarks.timing import Rounds
+from pipeline import cli
+from pipeline.cli import Argument
 from pipeline.data import fer_csv
 from pipeline.data.fer import USAGES
 
@@ -64,19 +67,16 @@ def synthesise(rows: int) -> bytes:
     return ("emotion,pixels,Usage\n" + "".join(lines)).encode()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--csv", type=Path, help="a fer2013.csv; without it random rows are made up")
-    parser.add_argument("--rows", type=int, default=5000, help="how many rows to make up")
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
-    data = options.csv.read_bytes() if options.csv else synthesise(options.rows)
+Csv = Annotated[Path | None, Argument("a fer2013.csv; without it random rows are made up", there="file")]
+Rows = Annotated[int, Argument("how many rows to make up", "5000")]
+
+
+def main(*, csv: Csv = None, rows: Rows = 5000, repeats: Rounds = 3) -> None:
+    data = csv.read_bytes() if csv else synthesise(rows)
 
     seconds = dict.fromkeys(READERS, float("inf"))
     images: dict[str, npt.NDArray[np.uint8]] = {}
-    for _ in range(options.repeats):
+    for _ in range(repeats):
         for name, read in READERS.items():
             start = time.perf_counter()
             images[name] = read(data)
@@ -86,7 +86,7 @@ def main() -> None:
         raise SystemExit("The readers do not agree on the pixels: the times mean nothing.")
 
     print(header("pandas"))
-    print(f"{len(first)} rows, {len(data) / 1e6:.0f} MB, best of {options.repeats}\n")
+    print(f"{len(first)} rows, {len(data) / 1e6:.0f} MB, best of {repeats}\n")
     print(f"| {'reader':<30} | {'seconds':>8} | {'rows/s':>8} | {'MB/s':>6} | {'times ours':>10} |")
     print(f"|{'-' * 32}|{'-' * 10}|{'-' * 10}|{'-' * 8}|{'-' * 12}|")
     base = next(iter(seconds.values()))
@@ -96,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

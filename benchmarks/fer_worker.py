@@ -8,6 +8,7 @@ gives to the first `batch` images, and the seconds of each of `calls` calls.
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -15,7 +16,8 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +67,15 @@ class Package:
         return decided
 
 
-def main(kind: str, images: str) -> None:
+class Parser(argparse.ArgumentParser):
+    """argparse with the exit code that the project's other commands have for a user's error (pipeline.cli)."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(1, f"error: {message}\n")
+
+
+def main(kind: str, images: Path) -> None:
     # Only answers may go to the caller; whatever TensorFlow prints goes to stderr.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -84,4 +94,11 @@ def main(kind: str, images: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=__doc__, formatter_class=raw, allow_abbrev=False)
+    parser.add_argument("kind", choices=("tflite", "keras"), help="which of the package's models")
+    parser.add_argument("images", type=Path, help="an array of faces, uint8 [N, H, W]")
+    options = parser.parse_args()
+    if not options.images.is_file():
+        parser.error(f"there is no file '{options.images}'")
+    main(options.kind, options.images)

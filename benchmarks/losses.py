@@ -12,9 +12,9 @@ with forward; our forward and backward together is given beside it. All run on o
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import header
-from benchmarks.timing import Case, alternate, table
-from pipeline import config
+from benchmarks.timing import Case, Rounds, alternate, table
+from pipeline import cli, config
+from pipeline.cli import Argument
 from pipeline.data.fer import LABELS
 from pipeline.files import repository
 from pipeline.labels.vectors import embed
@@ -101,24 +102,21 @@ def forward_backward(loss: Loss, output: Tensor, labels: Tensor) -> None:
     loss(output, labels).backward()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+Batch = Annotated[int, Argument("samples at a time", "256")]
+
+
+def main(*, batch: Batch = 256, rounds: Rounds = 5) -> None:
     torch.set_num_threads(1)
     settings = config.load().labels["word2vec"]
     targets = embed(repository() / settings.vectors, settings.words).of(LABELS)
     generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(len(LABELS), (options.batch,), generator=generator)
+    labels = torch.randint(len(LABELS), (batch,), generator=generator)
 
     rows, versus = [], []
     for name in LOSSES:
         loss = make_loss(name, {}, targets)
         width = loss.outputs
-        output = torch.randn(options.batch, width, generator=generator).requires_grad_()
+        output = torch.randn(batch, width, generator=generator).requires_grad_()
         cases: dict[str, Case] = {
             "forward": partial(forward, loss, output, labels),
             "both": partial(forward_backward, loss, output, labels),
@@ -127,14 +125,14 @@ def main() -> None:
             way: partial(run_loop, loop, loss.targets, output, labels)
             for way, loop in LOOPS.get(name, {}).items()
         }
-        seconds = alternate(cases | loops, options.rounds)
+        seconds = alternate(cases | loops, rounds)
         rows.append([name, str(width), f"{seconds['forward'] * 1e6:.0f}", f"{seconds['both'] * 1e6:.0f}"])
         for way in loops:
             ratios = [f"{seconds[way] / seconds[case]:,.0f}" for case in cases]
             versus.append([f"{name}, {way}", f"{seconds[way] * 1e3:.1f}", *ratios])
 
     print(header())
-    print(f"Batch of {options.batch}, best of {options.rounds}, one thread\n")
+    print(f"Batch of {batch}, best of {rounds}, one thread\n")
     print(table(["loss", "outputs", "forward, us", "forward + backward, us"], rows), end="\n\n")
     print(
         table(["README's loop, forward", "ms", "times our forward", "times our forward + backward"], versus)
@@ -142,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -8,13 +8,13 @@ stages themselves take next to nothing. Takes some minutes.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from functools import partial
 from pathlib import Path
 
 from benchmarks.machine import header
-from benchmarks.timing import alternate, table
+from benchmarks.timing import Rounds, alternate, table
+from pipeline import cli
 from tests.clone import ROOT, SMALL, Clone
 
 MODEL = "baseline"
@@ -33,12 +33,7 @@ def finished_clone(folder: Path) -> Clone:
     return clone
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+def main(*, rounds: Rounds = 3) -> None:
     with tempfile.TemporaryDirectory() as folder:
         clone = finished_clone(Path(folder))
         # Before the stages below, which write other times into their outputs and so make work for DVC.
@@ -65,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

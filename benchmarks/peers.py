@@ -12,24 +12,26 @@ the training (benchmarks.per_flop). package is described in benchmarks.package.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import package, per_flop
+from benchmarks import package as fer
+from benchmarks import per_flop
 from benchmarks.machine import header
 from benchmarks.published import CLASSES, SYSTEMS, Training
-from benchmarks.timing import Case, alternate, table, waiting
+from benchmarks.timing import Case, Rounds, alternate, table, waiting
 from benchmarks.workload import TRAINING, Workload
-from pipeline import config, machine
+from pipeline import cli, config, machine
+from pipeline.cli import Argument
 from pipeline.data.fer import IMAGE_SIZE
-from pipeline.errors import UserError
 from pipeline.machine import Hardware
+from stages.cell import PREPARED
 
 RESULTS = Path("results/fer2013")
 
@@ -132,7 +134,10 @@ def under(hardware: Hardware, step: Case, deterministic: bool = False) -> Case:
     return case
 
 
-def steps(rounds: int, batch: int | None) -> None:
+Batch = Annotated[int | None, Argument("images per batch of the peers, instead of their own", "8")]
+
+
+def steps(*, rounds: Rounds = 3, batch: Batch = None) -> None:
     """Print images per second, and what follows from it for whole trainings, of the peers and our recipes."""
     params = config.load()
     threads = torch.get_num_threads()  # before ours are set, which may be fewer
@@ -180,34 +185,29 @@ def steps(rounds: int, batch: int | None) -> None:
     print("\nHours are extrapolated: seconds per epoch times epochs, steps alone.")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("steps", help="images per second of training steps")
-    command.add_argument("--rounds", type=int, default=3)
-    command.add_argument("--batch", type=int, help="images per batch of the peers, instead of their own")
-    command = commands.add_parser("figure", help="accuracy against FLOP, as a table and a PNG")
-    command.add_argument("--runs", type=Path, default=RESULTS / "speedrun.json", help="our runs")
-    command.add_argument("--to", type=Path, default=RESULTS / "accuracy_per_flop.png")
-    command = commands.add_parser("package", help="the package fer against trained models")
-    command.add_argument("models", nargs="*", type=Path, help="folders such as outputs/models/baseline-0")
-    command.add_argument("--python", required=True, help="a Python that has fer")
-    command.add_argument("--data", type=Path, default=Path("outputs/prepared"))
-    command.add_argument("--rounds", type=int, default=3)
-    command.add_argument("--limit", type=int, help="images of each split, for a quick try")
-    options = parser.parse_args()
-    try:
-        if options.command == "steps":
-            steps(options.rounds, options.batch)
-        elif options.command == "figure":
-            per_flop.show(options.runs, options.to)
-        else:
-            package.compare(options.python, options.models, options.data, options.rounds, options.limit)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+Runs = Annotated[Path, Argument("our runs, as stages.speedrun keeps them", there="file")]
+Picture = Annotated[Path, Argument("where the picture goes", suffix=".png")]
+
+
+def figure(
+    *, runs: Runs = RESULTS / "speedrun.json", to: Picture = RESULTS / "accuracy_per_flop.png"
+) -> None:
+    """Show accuracy against FLOP, as a table and a PNG."""
+    per_flop.show(runs, to)
+
+
+Folder = Annotated[Path, Argument("of a trained model", "outputs/models/baseline-0", there="folder")]
+Python = Annotated[str, Argument("a Python that has fer", "fer-env/bin/python", free=True)]
+Data = Annotated[Path, Argument("what prepare wrote", there="folder")]
+Limit = Annotated[int | None, Argument("images of each split, for a quick try")]
+
+
+def package(
+    *models: Folder, python: Python, data: Data = PREPARED, rounds: Rounds = 3, limit: Limit = None
+) -> None:
+    """Compare the package fer with trained models."""
+    fer.compare(python, models, data, rounds, limit)
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(steps, figure, package)

@@ -10,7 +10,7 @@ by itself and after Holm's correction for 24 rows. Some minutes.
 
 from __future__ import annotations
 
-import argparse
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 from benchmarks.machine import header
 from benchmarks.timing import table
+from pipeline import cli
+from pipeline.cli import Argument
 from pipeline.statistics import LEVEL, minimum_detectable_difference, paired_bootstrap
 
 Bools = npt.NDArray[np.bool_]
@@ -77,12 +79,10 @@ def simulate(seeds: int, seed_points: float, simulations: int) -> list[float]:
     return [*rates, size, float(np.mean(found_at_size))]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--simulations", type=int, default=400)
-    simulations = parser.parse_args().simulations
+Simulations = Annotated[int, Argument("how many a line of the table has", "400")]
+
+
+def main(*, simulations: Simulations = 400) -> None:
     lines = []
     cases = [(seeds, points) for seeds in SEEDS for points in SEED_POINTS]
     for seeds, points in tqdm(cases):
@@ -99,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

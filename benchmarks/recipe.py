@@ -13,18 +13,18 @@ on how many of these runs share it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from benchmarks.machine import header
 from benchmarks.timing import table
-from pipeline import config
+from pipeline import cli, config
+from pipeline.cli import Argument
 from pipeline.config import ModelParams
 from pipeline.training import Recipe
 from stages.cell import dataset_name
@@ -57,40 +57,42 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """Changes by name. widths, epochs and learning_rate are factors, everything else is the new value."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--recipe", default="fast")
-    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="NAME", help="variants, default: all")
-    arguments = parser.parse_args()
+RecipeName = Annotated[str, Argument("a name under `recipes:` in params.yaml", "fast")]
+Epochs = Annotated[int | None, Argument("instead of the recipe's", "8")]
+Seeds = Annotated[Sequence[int], Argument("one training from each", "0 1", least=0)]
+Only = Annotated[Sequence[str] | None, Argument("train these variants, not all", "'batch 32'")]
+
+
+def main(
+    *, recipe: RecipeName = "fast", epochs: Epochs = None, seeds: Seeds = (0, 1), only: Only = None
+) -> None:
     params = config.load()
+    cli.known([recipe], params.recipes, "recipe")
+    cli.known(only or (), VARIANTS, "variant")
     file = Path("results") / dataset_name() / "recipe.json"
-    base = params.recipes[arguments.recipe]
-    base = replace(base, epochs=arguments.epochs or base.epochs)
+    base = params.recipes[recipe]
+    base = replace(base, epochs=epochs or base.epochs)
     baseline = params.model(params.compare.baseline)
 
     shown = []
     for name, changes in VARIANTS.items():
-        recipe, model = change(base, baseline, changes)
-        if changes and (recipe, model) == (base, baseline):
+        varied, model = change(base, baseline, changes)
+        if changes and (varied, model) == (base, baseline):
             continue
         # All that the result depends on: a run made with other settings is another run.
-        settings = json.loads(json.dumps({"recipe": asdict(recipe), "model": asdict(model)}))
-        for seed in arguments.seeds:
+        settings = json.loads(json.dumps({"recipe": asdict(varied), "model": asdict(model)}))
+        for seed in seeds:
             key = {"variant": name, "seed": seed, "settings": settings}
             done = next((run for run in kept(file) if key.items() <= run.items()), None)
-            if done is None and name in (arguments.only or VARIANTS):
+            if done is None and name in (only or VARIANTS):
                 print(f"{name}, seed {seed}", flush=True)
                 started = time.process_time()
-                done = key | trial(model, recipe, seed, params.machine)
+                done = key | trial(model, varied, seed, params.machine)
                 done["core_seconds"] = round(time.process_time() - started, 1)
                 keep(file, done)
             shown += [done] if done else []
 
-    print(f"\n{header()}\nrecipe {arguments.recipe} with {base.epochs} epochs, PublicTest\n\n{report(shown)}")
+    print(f"\n{header()}\nrecipe {recipe} with {base.epochs} epochs, PublicTest\n\n{report(shown)}")
 
 
 def change(recipe: Recipe, model: ModelParams, changes: Mapping[str, Any]) -> tuple[Recipe, ModelParams]:
@@ -142,4 +144,4 @@ def percent(accuracy: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

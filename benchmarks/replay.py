@@ -9,8 +9,6 @@ by step that time over the number of steps.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from dataclasses import replace
 from unittest import mock
 
@@ -18,24 +16,20 @@ import numpy as np
 import torch
 
 from benchmarks.machine import header
-from benchmarks.timing import table
+from benchmarks.timing import Rounds, table
 from benchmarks.workload import TRAINING, VALIDATION, random_images
-from pipeline import config, machine, training
+from pipeline import cli, config, machine, training
 from pipeline.data.fer import LABELS
+from pipeline.errors import UserError
 from pipeline.losses import make_loss
 from pipeline.machine import Hardware
 from pipeline.model import FerNet
 from pipeline.training import Images, Recipe, train
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+def main(*, rounds: Rounds = 3) -> None:
     if not torch.cuda.is_available():
-        sys.exit("There is no CUDA GPU here, and on a processor nothing is recorded.")
+        raise UserError("There is no CUDA GPU here, and on a processor nothing is recorded.")
     machine.set_up(Hardware("cuda", "bf16"), 0)
     training_images, validation = random_images(TRAINING), random_images(VALIDATION)
     print(f"{header()}\n{torch.cuda.get_device_name()}, bf16, channels_last, best of {rounds}\n")
@@ -68,4 +62,4 @@ def epoch(recipe: Recipe, images: Images, validation: Images, recorded: bool) ->
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -12,7 +12,6 @@ records and replays them there (benchmarks.replay).
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import tempfile
@@ -22,7 +21,7 @@ from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
@@ -40,9 +39,10 @@ from benchmarks.operators import (
     spent,
 )
 from benchmarks.peaks import DTYPES, measure, peaks_table
-from benchmarks.timing import Case, alternate, table, waiting
+from benchmarks.timing import Case, Rounds, alternate, table, waiting
 from benchmarks.workload import VALIDATION, Workload, an_epoch, random_images
-from pipeline import config, machine, tracking
+from pipeline import cli, config, machine, tracking
+from pipeline.cli import Argument
 from pipeline.machine import Hardware
 
 ALL_THREADS = torch.get_num_threads()
@@ -264,31 +264,31 @@ def fill_new_memory(on: bool) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = on  # type: ignore[attr-defined]
 
 
-def main() -> None:
-    params = config.load()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--recipe", choices=list(params.recipes), help="without it, all of them")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--side", type=int, default=4096, help="of the matrices; a large GPU needs 8192")
-    parser.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes")
-    options = parser.parse_args()
+RecipeName = Annotated[str | None, Argument("a name under `recipes:` in params.yaml, instead of all", "fast")]
+Side = Annotated[int, Argument("of the matrices; a large GPU needs 8192")]
+Compile = Annotated[bool, Argument("also torch.compile, which takes minutes")]
 
+
+def main(
+    *, recipe: RecipeName = None, rounds: Rounds = 5, side: Side = 4096, compile: Compile = False
+) -> None:
+    params = config.load()
+    names = [recipe] if recipe else list(params.recipes)
+    cli.known(names, params.recipes, "recipe")
     torch.set_flush_denormal(True)  # first: threads that run already would not take it over
-    peaks = measure(options.rounds, options.side)
+    peaks = measure(rounds, side)
     print(header())
-    print(f"Best of {options.rounds}\n\n{peaks_table(peaks, options.side)}", flush=True)
+    print(f"Best of {rounds}\n\n{peaks_table(peaks, side)}", flush=True)
 
     hardware = machine.choose(replace(params.machine, compile=False))
     machine.set_up(hardware, 0)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-        for name in [options.recipe] if options.recipe else params.recipes:
-            roofline = Roofline(params, name, hardware, peaks.product[hardware.precision], options.rounds)
-            for text in roofline.tables(Path(folder), options.compile):
+        for name in names:
+            roofline = Roofline(params, name, hardware, peaks.product[hardware.precision], rounds)
+            for text in roofline.tables(Path(folder), compile):
                 print(f"\n{text}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import timeit
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import torch
 
+from pipeline.cli import Argument
+
 Case = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
+Rounds = Annotated[int, Argument("how many turns each case has", "3")]
+"""An option of most benchmarks."""
 
 
 def alternate(cases: Mapping[Name, Case], rounds: int, turn: float = 0.05) -> dict[Name, float]:

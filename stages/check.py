@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline import config, workspace
+from pipeline import cli, config, workspace
 from pipeline.files import write_text
-from stages import run_stage
 from stages.cell import Cell
 
 NOTE = """\
@@ -22,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    cli.run(main)

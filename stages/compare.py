@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import config, tracking
+from pipeline import cli, config, tracking
 from pipeline.comparison import Row, compare
 from pipeline.files import read_json, sha256, write_csv, write_json, write_text
 from pipeline.workspace import OUTPUTS
-from stages import pictures, run_stage
+from stages import pictures
 from stages.cell import Cell, dataset_name
 from stages.findings import row_name
 from stages.runs import Run, entries
@@ -76,4 +76,4 @@ def write_csv_table(path: Path, rows: Sequence[Row]) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    cli.run(main)

@@ -6,12 +6,11 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from pipeline import config, tracking
+from pipeline import cli, config, tracking
 from pipeline.data.fer import LABELS
 from pipeline.figures.data import gram
 from pipeline.files import repository, sha256, write_csv
 from pipeline.labels.vectors import LabelVectors, embed
-from stages import run_stage
 from stages.cell import DATA_EXPERIMENT, LABELS_FOLDER, label_vectors
 
 
@@ -57,4 +56,4 @@ def log() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    cli.run(main)

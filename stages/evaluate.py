@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from pipeline import config
+from pipeline import cli, config
 from pipeline.data.duplicates import read_twins
 from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.decode import Answer, Decoder, softmax
@@ -25,8 +24,7 @@ from pipeline.machine import EVALUATION
 from pipeline.metrics import CLASSES, fit_temperature, split_metrics
 from pipeline.model import FerNet
 from pipeline.trained import load_trained
-from stages import run_stage
-from stages.cell import PREPARED, Cell, dataset_name, label_vectors
+from stages.cell import PREPARED, Cell, Model, Seed, dataset_name, label_vectors
 from stages.drawing import draw
 from stages.identity import evaluation_digest
 from stages.logs import log_model_run
@@ -36,11 +34,12 @@ from stages.targets import decoder
 Floats = npt.NDArray[np.float64]
 
 
-def main(model: str, seed: str) -> None:
-    params, cell = config.load(), Cell.parse(model, seed)
+def main(model: Model, seed: Seed) -> None:
+    params, cell = config.load(), Cell(model, seed)
+    wanted = params.model(model).decoders
     network, loss = load_trained(cell.models)
     data = FerData.load(PREPARED)
-    decoders = {name: decoder(name, cell.seed) for name in params.model(model).decoders}
+    decoders = {name: decoder(name, cell.seed) for name in wanted}
 
     found = decide(network, loss, data, decoders)
     found.write(cell.predictions)
@@ -157,4 +156,4 @@ def made(cell: Cell) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, *sys.argv[1:])
+    cli.run(main)

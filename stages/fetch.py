@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from pipeline import config, tracking, workspace
+from pipeline import cli, config, tracking, workspace
 from pipeline.data import synthetic
 from pipeline.data.sources import Provenance, fetch_archive, fetch_bytes, fetch_kaggle
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256, write_json
 from pipeline.workspace import resolve
-from stages import run_stage
 from stages.cell import DATA_EXPERIMENT, RAW, SOURCE
 
 
@@ -69,4 +68,4 @@ def log() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    cli.run(main)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import config, tracking, workspace
+from pipeline import cli, config, tracking, workspace
 from pipeline.data import duplicates, sources
 from pipeline.data.checks import check, dataset_name
 from pipeline.data.fer import LABELS, SPLITS, FerData
@@ -17,7 +17,6 @@ from pipeline.data.votes import read_votes
 from pipeline.errors import UserError
 from pipeline.figures import data as figures
 from pipeline.files import read_json, sha256, write_csv, write_json
-from stages import run_stage
 from stages.cell import DATA_EXPERIMENT, PREPARED, RAW, SOURCE
 
 CHECKS = PREPARED / "checks.json"
@@ -94,4 +93,4 @@ def contact_sheet(data: FerData, path: Path, per_class: int = 10) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    cli.run(main)

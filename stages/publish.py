@@ -11,17 +11,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 
-from pipeline import config
+from pipeline import cli, config
+from pipeline.cli import Argument
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_text
-from stages import run_stage
 from stages.cell import Cell, dataset_name
 from stages.identity import evaluation_digest, settings_digest, training_inputs
 from stages.runs import Run
@@ -35,9 +34,18 @@ SHOWABLE = (
     "reliability.png",
 )
 """Figures of one model made of numbers or of the mean of many faces."""
+TAKEN = ("runs", "figures")
+"""What is in every folder of kept runs."""
 
 
-def main(name: str = "") -> None:
+Name = Annotated[
+    str | None, Argument("a folder in results/<data set>, for runs that are not those of the study there")
+]
+
+
+def main(name: Name = None) -> None:
+    if name in TAKEN:
+        raise UserError(f"'{name}' is a folder of the study itself: keep the runs under another name.")
     params = config.load()
     finished = [cell for cell in (Cell(*pair) for pair in params.grid.cells()) if cell.metrics.exists()]
     if not finished:
@@ -47,7 +55,9 @@ def main(name: str = "") -> None:
         raise UserError(
             f"{', '.join(stale)}: not made with what params.yaml says now; run `dvc repro` first."
         )
-    folder = Path("results") / dataset_name() / name
+    folder = Path("results") / dataset_name() / (name or "")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: keep the runs under another name.")
     keep(folder, finished)
     print(f"{len(finished)} of {len(params.grid.cells())} runs kept in {folder}")
 
@@ -104,4 +114,4 @@ def _scalars(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
 
 
 if __name__ == "__main__":
-    run_stage(main, *sys.argv[1:])
+    cli.run(main)

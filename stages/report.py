@@ -15,12 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline import config
+from pipeline import cli, config
 from pipeline.comparison import Row, compare
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.files import write_csv, write_json, write_text
-from stages import findings, pictures, run_stage, search, sentences, speedrun
+from stages import findings, pictures, search, sentences, speedrun
 from stages.findings import Models, Prediction
 from stages.kept import log_study
 from stages.runs import Run, entries
@@ -229,4 +229,4 @@ def write_predictions(path: Path, rows: Sequence[Prediction]) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    cli.run(main)

@@ -13,15 +13,14 @@ different models. The winners are written into params.yaml by hand; a test compa
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from pipeline import config
+from pipeline import cli, config
 from pipeline.files import read_json, write_text
-from stages import run_stage, study
-from stages.cell import Cell, dataset_name
+from stages import study
+from stages.cell import Cell, Model, dataset_name
 from stages.trial import Trial, keep, kept, trial
 
 WORST = -1.0
@@ -32,8 +31,10 @@ STEPS = 20
 """How far from the start, in steps, a rate may be: further than any budget leads."""
 
 
-def main(*models: str) -> None:
+def main(*models: Model) -> None:
     params = config.load()
+    for name in models:
+        params.model(name)  # before the first of them is trained for hours
     file = Path("results") / dataset_name() / "learning_rates.json"
     short, full = params.search.epochs, params.chosen_recipe.epochs
     for name in models or representatives(params):
@@ -192,4 +193,4 @@ def shown(accuracy: float | None, chosen: bool) -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main, *sys.argv[1:])
+    cli.run(main)

@@ -11,21 +11,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import dvc.api
 from dvc.exceptions import DvcException
 from scmrepo.exceptions import SCMError
 
-from pipeline import config
+from pipeline import cli, config
+from pipeline.cli import Argument
 from pipeline.errors import UserError
 from pipeline.figures.study import speed_curves
 from pipeline.files import write_json
-from stages import run_stage
 from stages.cell import PREPARED, Cell
 from stages.runs import require_one_training
 from stages.trial import kept
@@ -34,7 +33,10 @@ THRESHOLDS = (0.60, 0.65, 0.68, 0.70, 0.72)
 """Accuracies on PublicTest that are timed; 65 % is what people reach."""
 
 
-def main(*experiments: str) -> None:
+Experiment = Annotated[str, Argument("a DVC experiment's name; none: the workspace", "speedrun-fast")]
+
+
+def main(*experiments: Experiment) -> None:
     readers = [reader(experiment) for experiment in experiments] or [reader(None)]
     datasets = {json.loads(read((PREPARED / "checks.json").as_posix()))["dataset"] for read in readers}
     if len(datasets) > 1:
@@ -133,4 +135,4 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main, *sys.argv[1:])
+    cli.run(main)

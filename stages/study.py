@@ -13,43 +13,57 @@ first, and `make report` afterwards. The log of each cell is in .study/.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
+from typing import Annotated
 
 import torch
 
-from pipeline import config, workspace
+from pipeline import cli, config, workspace
+from pipeline.cli import Argument
 from pipeline.errors import UserError
 from pipeline.files import read_json
-from stages import publish, run_stage
+from stages import publish
 from stages.cell import Cell, dataset_name
 
 LOGS = Path(".study")
+CORES = os.cpu_count() or 1
+USUAL = min(2, CORES)
 
 
-def main(*arguments: str) -> None:
+Workers = Annotated[int, Argument("how many cells at a time, at most one on each core", "2")]
+Models = Annotated[
+    Sequence[str] | None, Argument("of grid.models in params.yaml, instead of all", "baseline")
+]
+Seeds = Annotated[Sequence[int] | None, Argument("of grid.seeds, instead of all", "0", least=0)]
+
+
+def main(*, workers: Workers = USUAL, models: Models = None, seeds: Seeds = None) -> None:
     params = config.load()
-    parser = argparse.ArgumentParser(prog="python -m stages.study")
-    parser.add_argument("--workers", type=int, default=2, choices=range(1, 1 + (os.cpu_count() or 1)))
-    parser.add_argument("--models", nargs="+", default=params.grid.models, choices=params.grid.models)
-    parser.add_argument("--seeds", nargs="+", type=int, default=params.grid.seeds, choices=params.grid.seeds)
-    options = parser.parse_args(arguments)
+    if workers > CORES:
+        raise UserError(
+            f"--workers is {workers}, more than there are cores, {CORES}: ask for no more than that."
+        )
+    cli.known(models or (), params.grid.models, "entry of grid.models")
+    cli.known(
+        [str(seed) for seed in seeds or ()], [str(seed) for seed in params.grid.seeds], "entry of grid.seeds"
+    )
 
     folder = Path("results") / dataset_name()
-    wanted = [Cell(model, seed) for seed in options.seeds for model in options.models]
+    wanted = [
+        Cell(model, seed) for seed in seeds or params.grid.seeds for model in models or params.grid.models
+    ]
     missing = [cell for cell in wanted if not is_kept(folder, cell, params)]
     # `--single-item` leaves the stage check out.
     workspace.refuse_foreign_files(*workspace.output_folders(cell.key for cell in missing))
-    print(
-        f"{len(wanted) - len(missing)} of {len(wanted)} cells are kept in {folder}; {options.workers} at a time"
-    )
-    threads = max(1, torch.get_num_threads() // options.workers)
+    print(f"{len(wanted) - len(missing)} of {len(wanted)} cells are kept in {folder}; {workers} at a time")
+    threads = max(1, torch.get_num_threads() // workers)
     keeping = Lock()
 
     def finish(cell: Cell) -> str | None:
@@ -63,7 +77,7 @@ def main(*arguments: str) -> None:
         )
         return error
 
-    with ThreadPoolExecutor(options.workers) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         failed = [cell.key for cell, error in zip(missing, pool.map(finish, missing), strict=True) if error]
     if failed:
         cells_failed = "1 cell" if len(failed) == 1 else f"{len(failed)} cells"
@@ -91,4 +105,4 @@ def reproduce(cell: Cell, threads: int) -> str | None:
 
 
 if __name__ == "__main__":
-    run_stage(main, *sys.argv[1:])
+    cli.run(main)

@@ -11,13 +11,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import config
+from pipeline import cli, config
 from pipeline.data.fer import LABELS, FerData
 from pipeline.decode import DECODERS, Decoder
 from pipeline.files import write_npy
 from pipeline.labels.targets import SOURCES, Training, source_of, transformed
 from pipeline.labels.vectors import LabelVectors
-from stages import run_stage
 from stages.cell import PREPARED, Cell, label_vectors
 
 
@@ -54,4 +53,4 @@ def decoder(name: str, seed: int) -> Decoder:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    cli.run(main)

@@ -16,7 +16,7 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from pipeline import config, machine, parallel, tracking
+from pipeline import cli, config, machine, parallel, tracking
 from pipeline.checkpoint import Checkpoint
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
@@ -26,13 +26,13 @@ from pipeline.model import FerNet
 from pipeline.parallel import Group
 from pipeline.trained import save_trained
 from pipeline.training import Epoch, Images, Progress, epoch_flop, images_per_epoch, train
-from stages import identity, logs, run_stage
-from stages.cell import PREPARED, Cell, dataset_name
+from stages import identity, logs
+from stages.cell import PREPARED, Cell, Model, Seed, dataset_name
 
 
-def main(model: str, seed: str) -> None:
+def main(model: Model, seed: Seed) -> None:
     with parallel.group() as group:
-        train_cell(Cell.parse(model, seed), group)
+        train_cell(Cell(model, seed), group)
 
 
 def train_cell(cell: Cell, group: Group) -> None:
@@ -187,4 +187,4 @@ class Table:
 
 
 if __name__ == "__main__":
-    run_stage(main, *sys.argv[1:])
+    cli.run(main)

@@ -239,8 +239,8 @@ Figure.savefig = lambda *_, **__: None  # most of the time; drawing has tests of
 for stage in (fetch, prepare, embed, targets):
     stage.main()
 for model in sys.argv[1:]:
-    train.main(model, "0")
-    evaluate.main(model, "0")
+    train.main(model, 0)
+    evaluate.main(model, 0)
 compare.main()
 """
 """What `dvc repro` runs, in one process."""

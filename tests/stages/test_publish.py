@@ -10,8 +10,11 @@ import pytest
 import yaml
 from dvc.utils.serialize import dumps_yaml
 
+from pipeline import cli
+from stages import publish
+from stages.cell import PREPARED, Cell
 from stages.publish import without_folders
-from tests.clone import Clone
+from tests.clone import ROOT, Clone
 
 
 @pytest.mark.slow
@@ -32,6 +35,31 @@ def test_publish_keeps_what_shows_no_single_person(finished: Clone, tmp_path: Pa
     assert refused.stderr.startswith(
         "error: baseline-0, w2v_cosine-0: not made with what params.yaml says now"
     )
+
+
+def test_a_name_that_is_none_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is something to publish: the name leads neither elsewhere nor into the study's own folders."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    for file, text in (
+        (Cell("baseline", 0).metrics, "{}"),
+        (PREPARED / "checks.json", '{"dataset": "drawn"}'),
+        (Path("results/drawn/README.md"), "mine"),
+    ):
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    kept: list[Path] = []
+    monkeypatch.setattr(publish, "as_configured", lambda *_: True)
+    monkeypatch.setattr(publish, "keep", lambda folder, finished: kept.append(folder))
+    wrong = ["--help", "-h", "--nope", "", " ", ".", "..", "../a", "a/b", "/a", "a\\b"]
+    for name in [*wrong, "runs", "figures", "README.md"]:
+        for arguments in ([name], ["--", name]):
+            with pytest.raises(SystemExit):
+                cli.run(publish.main, arguments=arguments)
+            assert kept == [], arguments
+    cli.run(publish.main, arguments=["other processor"])
+    cli.run(publish.main, arguments=[])
+    assert kept == [Path("results/drawn/other processor"), Path("results/drawn")]
 
 
 PATHS = [

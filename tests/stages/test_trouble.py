@@ -19,9 +19,10 @@ import mlflow
 import numpy as np
 import pytest
 
+from pipeline import cli
 from pipeline.checkpoint import Checkpoint
 from pipeline.data.synthetic import Synthetic, draw, to_fer_csv
-from stages import fetch, prepare, run_stage
+from stages import fetch, prepare
 from tests.clone import Clone
 
 ROOT = Path(__file__).parents[2]
@@ -185,7 +186,7 @@ def fails(stage: Callable[..., None], capsys: pytest.CaptureFixture[str], *words
     """The stage exits with 1 after one sentence that holds all the words."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as exit_:
-        run_stage(stage)
+        cli.run(stage, arguments=[])
     assert exit_.value.code == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ")
