@@ -17,9 +17,26 @@ from pipeline.errors import UserError
 from pipeline.workspace import OUTPUTS
 from stages.cell import LABELS_FOLDER, PREPARED, Cell
 
-LIBRARY = Path(pipeline.__file__).parent
-CODE = ("augment", "checkpoint", "inference", "losses", "machine", "model", "parallel", "replay", "training")
-"""The modules that decide what weights a training ends with."""
+SOURCES = Path(pipeline.__file__).parents[1]
+CODE = (
+    "stages/train.py",
+    "stages/identity.py",
+    "pipeline/training.py",
+    "pipeline/model.py",
+    "pipeline/trained.py",
+    "pipeline/inference.py",
+    "pipeline/losses.py",
+    "pipeline/augment.py",
+    "pipeline/checkpoint.py",
+    "pipeline/machine.py",
+    "pipeline/parallel.py",
+    "pipeline/replay.py",
+    "pipeline/data/fer.py",
+)
+"""The code that decides what a training ends with: that which the stage train depends on in dvc.yaml, as a test holds.
+
+A checkpoint is resumed, and a run in MLflow continued, by this code alone.
+"""
 
 
 def training_inputs(cell: Cell, params: config.Params, targets: npt.NDArray[np.float64]) -> dict[str, Any]:
@@ -35,7 +52,7 @@ def training_inputs(cell: Cell, params: config.Params, targets: npt.NDArray[np.f
         "targets": targets.round(6).tolist(),
         "recipe": dataclasses.asdict(params.chosen_recipe),
         "data": {path.name: files.sha256(path) for path in read},
-        "code": {name: files.sha256(LIBRARY / f"{name}.py") for name in CODE},
+        "code": {name: files.sha256(SOURCES / name) for name in CODE},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +68,20 @@ def test_the_digest_of_settings_leaves_the_code_out(workspace: Path, monkeypatch
     after = identity.training_inputs(CELL, PARAMS, TARGETS)
     assert identity.digest(before) != identity.digest(after)
     assert identity.settings_digest(before) == identity.settings_digest(after)
+
+
+@pytest.mark.parametrize("name", ["stages/train.py", "pipeline/data/fer.py", "pipeline/losses.py"])
+def test_every_file_of_the_code_counts(workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for source in identity.CODE:
+        copy = workspace / "code" / source
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(identity.SOURCES / source, copy)
+    before = inputs()
+    monkeypatch.setattr(identity, "SOURCES", workspace / "code")
+    assert inputs() == before
+    with (workspace / "code" / name).open("a") as file:
+        file.write("# edited\n")
+    assert inputs() != before
 
 
 def test_missing_data_is_said(workspace: Path) -> None:

@@ -99,6 +99,38 @@ def test_a_training_that_starts_anew_on_other_hardware_has_a_run_of_its_own(
     assert curve(clone, finished) == history(clone)
 
 
+@pipeline
+@pytest.mark.slow
+def test_a_training_is_resumed_by_the_code_that_began_it_alone(finished: Clone, tmp_path: Path) -> None:
+    """Any file that decides what a training ends with counts, the stage itself and the data's form too."""
+    clone = finished.copy(tmp_path / "fer")
+    clone.set({"recipes.fast.epochs": 40, "recipes.fast.batch_size": 7})
+
+    def begin() -> list[str]:
+        """What the training prints until its second line of an epoch, at which it is killed."""
+        command = [sys.executable, "-m", "stages.train", "baseline", "0"]
+        process = subprocess.Popen(
+            command, cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        shown: list[str] = []
+        while sum(line[:5].strip().isdigit() for line in shown) < 2:
+            shown.append(process.stdout.readline())
+            assert shown[-1], "training ended before it could be killed"
+        process.kill()
+        process.wait()
+        return shown
+
+    begin()
+    for edited in ("stages/train.py", "pipeline/data/fer.py"):
+        with (clone.path / edited).open("a") as file:
+            file.write("# Another training.\n")
+        shown = begin()
+        assert any("is of other settings, data, code or hardware" in line for line in shown), edited
+        assert any(line.startswith("    0 ") for line in shown), f"{edited}: from the start"
+    assert len(clone.runs()["synthetic"]) == 3, "each has a run of its own"
+
+
 def curve(clone: Clone, run: Any) -> list[float]:
     """The accuracy by epoch that MLflow shows."""
     client = mlflow.MlflowClient(f"sqlite:///{clone.path / 'mlflow.db'}")
