@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Something the user can mend: the message says what is wrong, where, and what to do.
@@ -9,3 +12,14 @@ class UserError(Exception):
     Stages print the message alone and exit with code 1 (see `pipeline.cli`); every other
     exception is a bug of ours and keeps its traceback.
     """
+
+
+@contextmanager
+def about(key: str) -> Iterator[None]:
+    """Let a UserError name the parameter that it is about, unless it does so already."""
+    try:
+        yield
+    except UserError as error:
+        if key in str(error):
+            raise
+        raise UserError(f"{key}: {error}") from error

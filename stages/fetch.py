@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-
 from pipeline import cli, config, tracking, workspace
 from pipeline.data import synthetic
-from pipeline.data.sources import Provenance, fetch_archive, fetch_bytes, fetch_kaggle
-from pipeline.errors import UserError
+from pipeline.data.sources import Provenance, fetch_archive, fetch_bytes, fetch_kaggle, fetch_votes
+from pipeline.errors import UserError, about
 from pipeline.files import read_json, sha256, write_json
 from pipeline.workspace import resolve
 from stages.cell import DATA_EXPERIMENT, RAW, SOURCE
@@ -23,7 +20,10 @@ def main() -> None:
     except BaseException:
         workspace.clear(RAW)  # an archive without its votes is half an output
         raise
-    write_json(SOURCE, {"archive": dataclasses.asdict(archive), "votes": votes and dataclasses.asdict(votes)})
+    write_json(SOURCE, {"archive": archive.facts(), "votes": votes and votes.facts()})
+    for brought in (archive, votes):
+        if brought and brought.used:
+            print(f"{brought.used} is used")
     print(f"{archive.name}: {archive.bytes:,} bytes, sha256 {archive.sha256}")
     log()
 
@@ -37,18 +37,21 @@ def bring(data: config.DataParams) -> tuple[Provenance, Provenance | None]:
             fetch_bytes(synthetic.to_votes_csv(drawn), "synthetic", "fer2013new.csv", RAW),
         )
     digest = data.sha256.lower() or None
-    votes = fetch_votes(resolve(data.votes)) if data.votes else None
+    votes = None
+    if data.votes:
+        with about("data.votes"):
+            votes = fetch_votes(resolve(data.votes), RAW)
     if data.source == "kaggle":
-        return fetch_kaggle(RAW, digest), votes
-    return fetch_archive(resolve(data.path), RAW, digest), votes
-
-
-def fetch_votes(path: Path) -> Provenance:
-    if not path.is_file():
+        archive = fetch_kaggle(RAW, digest)
+    else:
+        with about("data.path"):
+            archive = fetch_archive(resolve(data.path), RAW, digest)
+    if votes and not archive.in_published_order:
         raise UserError(
-            f'data.votes: {path} does not exist; set it to FER+\'s fer2013new.csv, or to "" for none.'
+            "data.votes: FER+ votes follow the order of fer2013.csv, which the folder set has lost; "
+            'use the CSV form of the data set, or set data.votes to "".'
         )
-    return fetch_bytes(path.read_bytes(), "archive", path.name, RAW)
+    return archive, votes
 
 
 def runs() -> tracking.Where | None:

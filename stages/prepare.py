@@ -13,8 +13,8 @@ from pipeline import cli, config, tracking, workspace
 from pipeline.data import duplicates, sources
 from pipeline.data.checks import check, dataset_name
 from pipeline.data.fer import LABELS, SPLITS, FerData
-from pipeline.data.votes import read_votes
-from pipeline.errors import UserError
+from pipeline.data.votes import check_order, read_votes
+from pipeline.errors import UserError, about
 from pipeline.figures import data as figures
 from pipeline.files import read_json, sha256, write_csv, write_json
 from stages.cell import DATA_EXPERIMENT, PREPARED, RAW, SOURCE
@@ -29,14 +29,12 @@ def main() -> None:
     source = read_json(SOURCE)
     workspace.clear(PREPARED)
     archive, votes_file = source["archive"], source["votes"]
-    data = sources.read_raw(RAW / archive["file"], archive["name"])
+    with about("data.path"):
+        data = sources.read_raw(RAW / archive["file"], archive["name"])
     if votes_file:
-        if not sources.in_published_order(RAW / archive["file"]):
-            raise UserError(
-                "data.votes: FER+ votes follow the order of fer2013.csv, which the folder set has lost; "
-                'use the CSV form of the data set, or set data.votes to "".'
-            )
-        votes = read_votes(RAW / votes_file["file"], data.splits, votes_file["name"])
+        with about("data.votes"):
+            votes = read_votes(RAW / votes_file["file"], data.splits, votes_file["name"])
+            check_order(votes, data.labels, data.splits, votes_file["name"])
         data = dataclasses.replace(data, votes=votes)
     twins = duplicates.find(data.images)
     checks = check(data, twins, params.data.expect)

@@ -1,4 +1,4 @@
-"""FER-2013's CSV file (`emotion,pixels,Usage`) to arrays, a block of rows at a time.
+"""FER-2013's CSV file (`emotion,pixels,Usage`, perhaps among other columns) to arrays, a block of rows at a time.
 
 The file is 301 MB of text for 83 MB of pixels. Python takes a row apart at its commas and no further;
 the numbers are read by array arithmetic on the bytes of a whole block (`_PixelReader`), which only says
@@ -7,8 +7,10 @@ whether all is well. If it is not, `_complain` looks at the block again, row by 
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
 import numpy as np
@@ -24,6 +26,9 @@ _LABEL_OF = {str(index).encode(): index for index in range(len(LABELS))}
 _SPLIT_OF = {usage.encode(): index for index, usage in enumerate(USAGES)}
 _BLOCK = 1 << 18
 """Bytes of text converted at once: about 32 rows."""
+_LONGEST_HEADER = 1 << 16
+_DELIMITERS = (",", ";", "\t")
+"""Between fields; pixels have blanks between them, so none of the three can be part of one of our columns."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -31,53 +36,151 @@ Bytes = npt.NDArray[np.uint8]
 def parse(source: bytes | BinaryIO, name: str = "fer2013.csv") -> FerData:
     """Read a whole CSV file, given as bytes or as an open binary stream. There are no votes in it.
 
-    The header is required and its three columns may come in any order. Line ends may be `\\n` or
-    `\\r\\n`, the last may be missing, blank lines are skipped; fields may be quoted and have blanks
-    around them, and pixels may be more than one blank apart. `name` is the file's name in messages.
+    The header is required. Its three columns are found by their names, in any order and among others, with
+    capitals or without; fields may be apart by commas, semicolons or tabs. Line ends may be `\\n` or `\\r\\n`,
+    the last may be missing, blank lines are skipped; fields may be quoted and have blanks around them, and
+    pixels may be more than one blank apart. `name` is the file's name in messages.
 
     Raises UserError, naming line and column, for anything else.
     """
     file = io.BytesIO(source) if isinstance(source, bytes) else source
-    order = _header(file.readline(1000), name)
+    layout = read_header(file.readline(_LONGEST_HEADER), name)
     blocks: list[tuple[Bytes, Bytes, Bytes]] = []
     reader = _PixelReader()
     lines_before = 1
     while lines := file.readlines(_BLOCK):
         rows = {
-            number: [field.strip(b' \t\r\n"') for field in line.split(b",")]
+            number: _fields(line, layout)
             for number, line in enumerate(lines, start=lines_before + 1)
             if not line.isspace()
         }
         if rows:
-            blocks.append(_convert(rows.values(), order, reader) or _complain(rows, order, name))
+            blocks.append(_convert(rows.values(), layout, reader) or _complain(rows, layout, name))
         lines_before += len(lines)
     if not blocks:
-        raise UserError(f"{name} has a header but no rows: fetch the file again.")
+        raise _no_rows(name)
     labels, images, splits = (np.concatenate(column) for column in zip(*blocks, strict=True))
     return FerData(images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE), labels, splits)
 
 
-def _header(line: bytes, name: str) -> tuple[int, ...]:
-    """Where each of `COLUMNS` stands in the file."""
+@dataclass(frozen=True)
+class Layout:
+    """How a file sets out its fields: what is between them, how many a row has, and where `COLUMNS` stand."""
+
+    delimiter: bytes
+    width: int
+    places: tuple[int, ...]
+
+
+def read_header(line: bytes, name: str) -> Layout:
+    """Raises UserError, naming the column, if the three columns cannot be told apart by their names."""
     if not line:
         raise UserError(f"{name} is empty: fetch the file again.")
-    text = line.decode("utf-8-sig", errors="replace")
-    names = [field.strip(' \t\r\n"') for field in text.split(",")]
-    if sorted(names) != sorted(COLUMNS):
+    must = f"{name}, line 1: the header must be {','.join(COLUMNS)} (in any order)"
+    foreign = _encoding(line[:8])
+    if foreign:
         raise UserError(
-            f"{name}, line 1: the header must be {','.join(COLUMNS)} (in any order), not {text.strip()[:60]!r}."
+            f"{must}, as UTF-8 text and not {foreign}: save it as CSV in UTF-8, or fetch it again."
         )
-    return tuple(names.index(column) for column in COLUMNS)
+    text = line.decode("utf-8-sig", errors="replace")
+    headers = {
+        delimiter: [field.strip().strip('"').strip().casefold() for field in text.split(delimiter)]
+        for delimiter in _DELIMITERS
+    }
+    wanted = [column.casefold() for column in COLUMNS]
+    delimiter, names = max(headers.items(), key=lambda item: sum(column in item[1] for column in wanted))
+    if all(names.count(column) == 1 for column in wanted):
+        places = tuple(names.index(column) for column in wanted)
+        return Layout(delimiter.encode(), len(names), places)
+    raise UserError(f"{must}, not {text.strip()[:60]!r}: {_fault(text, names)}.")
+
+
+def _encoding(start: bytes) -> str | None:
+    """What a file is that starts like this and is no text in UTF-8."""
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16"
+    if b"\x00" not in start:
+        return None
+    if not start.strip(b"\x00"):
+        return "zeros, as a download that is not complete"
+    alternate = not start[::2].strip(b"\x00") or not start[1::2].strip(b"\x00")
+    return "UTF-16" if alternate else "binary data"
+
+
+def _fault(text: str, names: list[str]) -> str:
+    """What is wrong with a header that lacks a column or has one twice."""
+    twice = [column for column in COLUMNS if names.count(column.casefold()) > 1]
+    missing = [column for column in COLUMNS if column.casefold() not in names]
+    if "\r" in text.rstrip("\r\n"):
+        return "its lines end in CR alone, save it with line ends of Unix or Windows"
+    if len(missing) == len(COLUMNS) and text[:1].isdigit() and any(name.count(" ") > 99 for name in names):
+        return "that is a row already, put the header before it"
+    if twice:
+        return f"column {twice[0]} is there twice"
+    if missing == ["Usage"]:
+        return (
+            "column Usage is missing (the competition's train.csv and test.csv have no splits;"
+            " icml_face_data.csv and fer2013.tar.gz of the same download have them)"
+        )
+    if missing == ["emotion", "Usage"]:
+        return (
+            "columns emotion and Usage are missing (the competition's test.csv has neither;"
+            " icml_face_data.csv and fer2013.tar.gz of the same download have both)"
+        )
+    return (
+        f"column {missing[0]} is missing"
+        if len(missing) == 1
+        else f"columns {', '.join(missing)} are missing"
+    )
+
+
+def check_start(head: bytes, whole: bool, name: str) -> None:
+    """Look at the header and at the first row, if `head` has all of it; `whole`: if `head` is all there is.
+
+    Raises UserError as `parse` would.
+    """
+    header, *lines = io.BytesIO(head).readlines() or [b""]
+    layout = read_header(header, name)
+    if lines and not (whole or lines[-1].endswith(b"\n")):
+        lines.pop()
+    for number, line in enumerate(lines, start=2):
+        if not line.isspace():
+            row = _fields(line, layout)
+            if _convert([row], layout, _PixelReader()) is None:
+                _complain({number: row}, layout, name)
+            return
+    if whole:
+        raise _no_rows(name)
+
+
+def _no_rows(name: str) -> UserError:
+    return UserError(f"{name} has a header but no rows: fetch the file again.")
+
+
+def _fields(line: bytes, layout: Layout) -> list[bytes]:
+    fields = line.split(layout.delimiter)
+    if len(fields) > layout.width and b'"' in line:
+        fields = _quoted_fields(line, layout) or fields
+    return [field.strip(b' \t\r\n"') for field in fields]
+
+
+def _quoted_fields(line: bytes, layout: Layout) -> list[bytes] | None:
+    """The fields of a row of which one holds the delimiter between quotes."""
+    try:
+        (row,) = csv.reader([line.decode("latin-1")], delimiter=layout.delimiter.decode(), strict=True)
+    except (csv.Error, ValueError):
+        return None
+    return [field.encode("latin-1") for field in row]
 
 
 def _convert(
-    rows: Iterable[Sequence[bytes]], order: tuple[int, ...], reader: _PixelReader
+    rows: Iterable[Sequence[bytes]], layout: Layout, reader: _PixelReader
 ) -> tuple[Bytes, Bytes, Bytes] | None:
     """Labels [n], pixels [n, 2304] and splits [n] of a block of rows, or None if any row is wrong."""
-    if any(len(row) != len(COLUMNS) for row in rows):
+    if any(len(row) != layout.width for row in rows):
         return None
     columns = tuple(zip(*rows, strict=True))
-    emotions, pixels, usages = (columns[position] for position in order)
+    emotions, pixels, usages = (columns[position] for position in layout.places)
     images = reader.read(pixels)
     if images is None or not (_LABEL_OF.keys() >= set(emotions) and _SPLIT_OF.keys() >= set(usages)):
         return None
@@ -139,12 +242,12 @@ class _PixelReader:
         return None if numbers.max() > 255 else numbers.astype(np.uint8).reshape(-1, PIXELS)
 
 
-def _complain(rows: dict[int, list[bytes]], order: tuple[int, ...], name: str) -> NoReturn:
+def _complain(rows: dict[int, list[bytes]], layout: Layout, name: str) -> NoReturn:
     """Raise UserError for the first wrong row; `rows` maps line numbers to fields."""
     for line, row in rows.items():
-        if len(row) != len(COLUMNS):
-            raise UserError(f"{name}, line {line}: {len(row)} columns instead of {len(COLUMNS)}.")
-        emotion, pixels, usage = (row[position] for position in order)
+        if len(row) != layout.width:
+            raise UserError(f"{name}, line {line}: {len(row)} columns instead of {layout.width}.")
+        emotion, pixels, usage = (row[position] for position in layout.places)
         if emotion not in _LABEL_OF:
             raise UserError(
                 f"{name}, line {line}, column emotion: {_quoted(emotion)} is not a class number;"

@@ -1,91 +1,100 @@
 """Where the images come from: bringing an archive in under its digest, and reading it afterwards.
 
 Known forms, told apart by their first bytes and never by their names: FER-2013's CSV file, plain, `.gz` or
-`.xz`, or as a member of a `.zip`, `.tar`, `.tar.gz` or `.tar.xz`; and the folder set that Kaggle offers
-(`train/<class>/Training_<id>.jpg`, `test/<class>/{PublicTest,PrivateTest}_<id>.jpg`), which is kept as a zip.
+`.xz`, or as a member of a `.zip`, `.tar`, `.tar.gz` or `.tar.xz`, or of one of these in another, such as
+the competition's download; and the folder set that Kaggle offers (`train/<class>/Training_<id>.jpg`,
+`test/<class>/{PublicTest,PrivateTest}_<id>.jpg`), as a folder, which is kept as a zip, or in one of these.
 
-An archive is somebody else's: its members are read as streams and never written to disk, at most
-`MAX_BYTES` are decompressed, and names or members that reach outside the archive are refused.
+An archive is somebody else's: `pipeline.data.archives` reads it.
 """
 
 from __future__ import annotations
 
-import gzip
 import importlib
 import io
-import lzma
-import os
 import re
 import shutil
-import stat
-import tarfile
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.data import fer_csv
+from pipeline.data import archives, fer_csv, kinds, votes
+from pipeline.data.archives import HEAD, Bundle, Entry, FolderBundle, Found, Search, Wanted, shown
 from pipeline.data.fer import IMAGE_SIZE, LABELS, USAGES, FerData
 from pipeline.errors import UserError
 from pipeline.files import sha256
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
 KAGGLE_SET = "msambare/fer2013"
 CSV_NAME = "fer2013.csv"
+COMPETITION_NAME = "icml_face_data.csv"
+VOTES_NAME = "fer2013new.csv"
 
-MAX_BYTES = 2 << 30
-"""What a file may decompress to; FER-2013 is 0.3 GB of text."""
-MAX_MEMBERS = 200_000
-"""How many members an archive may have; the folder set has 35,887."""
+MAX_VOTES_BYTES = 64 << 20
+"""FER+ has 1.6 MB."""
+MAX_IMAGE_BYTES = 1 << 20
+"""48 x 48 pixels take 2 KB."""
 
-Stream = IO[bytes] | io.BufferedIOBase
-_CHUNK = 1 << 20
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _IMAGE_NAME = re.compile(r"(Training|PublicTest|PrivateTest)_([0-9]{1,18})\.(?i:jpe?g|png)")
 _LAYOUT = "train/<class>/Training_<id>.jpg or test/<class>/{PublicTest,PrivateTest}_<id>.jpg"
 _OTHER_WAYS = "set data.source=archive and data.path=<a copy you have>, or data.source=synthetic"
+_START = 1 << 16
+"""Bytes in which the header and the first row of a table end."""
 
 
 @dataclass(frozen=True)
 class Provenance:
     """Where a kept file came from: `source` (archive, kaggle, ...), `name` (its own, without folders),
-    `bytes`, `sha256` (hexadecimal) and `file` (its name in the folder it was brought to)."""
+    `bytes`, `sha256` (hexadecimal) and `file` (its name in the folder it was brought to).
+
+    How it is read: `used`, if there was a choice, names what in it was taken; `in_published_order`: whether
+    rows come in the order of the published CSV file, which FER+'s votes need.
+    """
 
     source: str
     name: str
     bytes: int
     sha256: str
     file: str
+    used: str | None = field(default=None, compare=False)
+    in_published_order: bool = field(default=True, compare=False)
+
+    def facts(self) -> dict[str, str | int]:
+        """What is recorded: `used` only if there was a choice, and never what the file itself says."""
+        facts = {name: getattr(self, name) for name in ("source", "name", "bytes", "sha256", "file")}
+        return facts | ({"used": self.used} if self.used else {})
 
 
 def fetch_archive(path: Path, folder: Path, expected_sha256: str | None = None) -> Provenance:
     """Copy a file, or pack a folder set, into `folder` as `sha256-<first 16 digits>.<suffixes>`.
 
-    A folder set is packed into a zip whose bytes depend on the images and their names only; the digest,
-    expected or recorded, is that of the zip. The file is read to its end, but not parsed.
+    Of a folder that holds a CSV file or an archive, that file is copied. A folder set is packed into a zip
+    whose bytes depend on the images and their names only; the digest, expected or recorded, is that of the
+    file kept. It is read to its end, but of a table only the header and the first row are parsed.
 
     Raises UserError, with nothing left in `folder`, if the digest is not the expected one, or the file
     is missing, unsafe, damaged, or none of the known forms.
     """
-    name = path.resolve().name
+    name = shown(path.resolve().name)
     if path.is_dir():
-        return _keep(folder, "archive", name, lambda copy: _pack(path, copy), expected_sha256)
+        with ExitStack() as stack:
+            search = Search(_FACES, stack)
+            bundle = FolderBundle(path, search.budget)
+            found = search.in_bundle(bundle)
+            if found.entry is None:
+                return _keep(folder, "archive", name, lambda copy: _pack(bundle, copy), expected_sha256)
+            chosen = Path(found.entry.key)
+        return _keep_copy(chosen, folder, expected_sha256, f"{shown(found.entry.path)} of {name}")
     if not path.is_file():
         raise UserError(f"{path} is neither a file nor a folder: set data.path to the archive to be used.")
-    if path.stat().st_size > MAX_BYTES:
-        raise _too_large(name)
-    return _keep(folder, "archive", name, lambda copy: shutil.copyfile(path, copy), expected_sha256)
+    return _keep_copy(path, folder, expected_sha256)
 
 
 def fetch_kaggle(folder: Path, expected_sha256: str | None = None) -> Provenance:
@@ -103,12 +112,45 @@ def fetch_kaggle(folder: Path, expected_sha256: str | None = None) -> Provenance
             f"Kaggle's {KAGGLE_SET} cannot be downloaded ({reason}): check the network and your Kaggle"
             f" credential, or {_OTHER_WAYS}."
         ) from error
-    return _keep(folder, "kaggle", KAGGLE_SET, lambda copy: _pack(downloaded, copy), expected_sha256)
+    bundle = FolderBundle(downloaded, archives.Budget())
+    return _keep(folder, "kaggle", KAGGLE_SET, lambda copy: _pack(bundle, copy), expected_sha256)
+
+
+def fetch_votes(path: Path, folder: Path) -> Provenance:
+    """Keep FER+'s table of votes, taken from whatever it comes in, as a plain CSV file.
+
+    Raises UserError, with nothing left in `folder`, if there is no such table, or its header or first row is wrong.
+    """
+    with ExitStack() as stack:
+        search = Search(_VOTES, stack)
+        name = shown(path.resolve().name)
+        if path.is_dir():
+            found = search.in_bundle(FolderBundle(path, search.budget))
+        elif path.is_file():
+            with archives.explained(name):
+                file = stack.enter_context(path.open("rb"))
+            found = search.in_file(file, name)
+        else:
+            raise UserError(
+                f'{path} does not exist: set data.votes to FER+\'s {VOTES_NAME}, or to "" for none.'
+            )
+        assert isinstance(found.content, io.BufferedReader)  # no images are wanted
+        data = archives.read_all(found.content, MAX_VOTES_BYTES)
+    if len(data) > MAX_VOTES_BYTES:
+        raise UserError(
+            f"{found.name} has more than {MAX_VOTES_BYTES >> 20} MiB: it is not FER+'s {VOTES_NAME}."
+        )
+    if not data:
+        raise UserError(f"{found.name} is empty: fetch it again.")
+    votes.check_start(data[:_START], found.name)
+    own = PurePosixPath(found.entry.path).name if found.entry else path.resolve().name
+    file_name = own if found.suffix == ".csv" or own.lower().endswith(".csv") else VOTES_NAME
+    return _keep_bytes(data, "archive", file_name, folder, found.name if found.choice else None)
 
 
 def fetch_bytes(data: bytes, source: str, name: str, folder: Path) -> Provenance:
-    """Keep data that was made rather than found (a synthetic set) in the same way as `fetch_archive`."""
-    return _keep(folder, source, name, lambda copy: copy.write_bytes(data), None)
+    """Keep a CSV file that was made rather than found (a synthetic set) under its digest."""
+    return _keep_bytes(data, source, name, folder, None)
 
 
 def read_raw(path: Path, name: str | None = None) -> FerData:
@@ -119,23 +161,52 @@ def read_raw(path: Path, name: str | None = None) -> FerData:
     CSV rows keep their order. The folder set has lost it: its rows are sorted by split, then by the
     number in the file name, then by class. Raises UserError if the file cannot be read as either.
     """
-    name = name or path.name
-    with _open(path, name) as (_, content):
-        if isinstance(content, zipfile.ZipFile):
-            return _read_images(content, name)
-        return fer_csv.parse(content, name)
+    with ExitStack() as stack:
+        found = _open(path, name or path.name, stack)
+        if isinstance(found.content, Bundle):
+            return _read_images(found.content)
+        return fer_csv.parse(found.content, found.name)
 
 
 def in_published_order(path: Path) -> bool:
     """Whether rows come in the published CSV's order, which FER+'s votes need; False for a folder set."""
-    if not zipfile.is_zipfile(path):
-        return True
-    with _open(path, path.name) as (_, content):
-        return not isinstance(content, zipfile.ZipFile)
+    with ExitStack() as stack:
+        return not isinstance(_open(path, path.name, stack).content, Bundle)
+
+
+def _open(path: Path, name: str, stack: ExitStack) -> Found:
+    if not path.is_file():
+        raise UserError(f"{path} is missing: run `dvc repro fetch` first.")
+    with archives.explained(name):
+        file = stack.enter_context(path.open("rb"))
+    return Search(_FACES, stack).in_file(file, name)
+
+
+# --- keeping
+
+
+def _keep_copy(path: Path, folder: Path, expected_sha256: str | None, label: str | None = None) -> Provenance:
+    """Keep a copy of a file, which messages call `label`."""
+    name = shown(path.resolve().name)
+    if path.stat().st_size > archives.MAX_BYTES:
+        raise archives.too_large(label or name)
+
+    def copy_to(copy: Path) -> None:
+        with archives.explained(label or name):
+            file = path.open("rb")
+        with file, copy.open("wb") as target:
+            shutil.copyfileobj(file, target, 1 << 20)
+
+    return _keep(folder, "archive", name, copy_to, expected_sha256, label)
 
 
 def _keep(
-    folder: Path, source: str, name: str, fill: Callable[[Path], object], expected_sha256: str | None
+    folder: Path,
+    source: str,
+    name: str,
+    fill: Callable[[Path], object],
+    expected_sha256: str | None,
+    label: str | None = None,
 ) -> Provenance:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
@@ -144,226 +215,163 @@ def _keep(
         digest = sha256(copy)
         if expected_sha256 and digest != expected_sha256.lower():
             raise UserError(
-                f"{name} has the SHA-256 digest {digest}, but {expected_sha256} is expected:"
+                f"{label or name} has the SHA-256 digest {digest}, but {expected_sha256} is expected:"
                 " use the file that belongs to that digest, or change data.sha256."
             )
-        suffix = _read_to_end(copy, name)
-        final = folder / f"sha256-{digest[:16]}{suffix}"
+        found = _read_to_end(copy, label or name)
+        final = folder / f"sha256-{digest[:16]}{found.suffix}"
         copy.replace(final)
-        return Provenance(source, name, final.stat().st_size, digest, final.name)
+        return Provenance(
+            source,
+            name,
+            final.stat().st_size,
+            digest,
+            final.name,
+            found.name if found.choice or label else None,
+            not isinstance(found.content, Bundle),
+        )
 
 
-def _pack(folder: Path, target: Path) -> None:
-    """Write the images below `folder` as an uncompressed zip with sorted names and one fixed time."""
-    files: dict[str, Path] = {}
-    for root, folders, names in os.walk(folder):
-        for entry in (*folders, *names):
-            if Path(root, entry).is_symlink():
-                raise UserError(
-                    f"{Path(root, entry)} is a link, and links are not followed: copy the images themselves."
-                )
-        files |= {Path(root, n).relative_to(folder).as_posix(): Path(root, n) for n in names if _is_image(n)}
-    for member in files:
-        _place(member, folder.name)
+def _keep_bytes(data: bytes, source: str, name: str, folder: Path, used: str | None) -> Provenance:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+        copy = Path(temporary) / "archive"
+        copy.write_bytes(data)
+        digest = sha256(copy)
+        final = folder / f"sha256-{digest[:16]}.csv"
+        copy.replace(final)
+    return Provenance(source, name, len(data), digest, final.name, used)
+
+
+def _pack(folder: FolderBundle, target: Path) -> None:
+    """Write the images of a folder as an uncompressed zip with sorted names and one fixed time."""
+    for link in folder.links:
+        raise UserError(f"{link} is a link, and links are not followed: copy the images themselves.")
+    images = sorted((entry for entry in folder.entries if entry.is_image), key=lambda entry: entry.path)
+    for entry in images:
+        _place(entry.path, folder.name)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for member in sorted(files):
-            info = zipfile.ZipInfo(member, date_time=(1980, 1, 1, 0, 0, 0))
+        for entry in images:
+            info = zipfile.ZipInfo(entry.path, date_time=(1980, 1, 1, 0, 0, 0))
             info.create_system, info.external_attr = 3, 0o644 << 16  # alike on every system
-            archive.writestr(info, files[member].read_bytes())
+            archive.writestr(info, _image_bytes(folder, entry))
 
 
-def _read_to_end(path: Path, name: str) -> str:
-    """The suffix for what the file is. Raises UserError if any of it cannot be read."""
-    with _open(path, name) as (suffix, content):
-        if isinstance(content, zipfile.ZipFile):
-            _image_members(content, name)
-            with _explained(name):
-                damaged = content.testzip()
-            if damaged is not None:
-                raise UserError(f"{name} is damaged at {damaged}: fetch it again.")
-        else:
-            while content.read(_CHUNK):
-                pass
-    return suffix
-
-
-# --- opening what somebody else has packed
-
-
-@contextmanager
-def _open(path: Path, name: str) -> Iterator[tuple[str, io.BufferedReader | zipfile.ZipFile]]:
-    """What the file is, as a suffix, and its content: the CSV as a stream, or a folder set as its zip."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing: run `dvc repro fetch` first.")
+def _read_to_end(path: Path, name: str) -> Found:
+    """What the file is. Raises UserError if any of it cannot be read, or its beginning is not as it should be."""
     with ExitStack() as stack:
-        with _explained(name):
-            file = stack.enter_context(path.open("rb"))
-            opened = _content(file, name, stack)
-        yield opened
+        found = _open(path, name, stack)
+        if isinstance(found.content, Bundle):
+            images = _image_members(found.content)
+            found.content.verify()
+            for *_, entry in images[:1]:
+                _decode(_image_bytes(found.content, entry), entry.path, found.name)
+        else:
+            head = found.content.peek(_START)[:_START]
+            archives.drain(found.content)
+            _check_faces(head, len(head) < _START, found.name)
+    return found
 
 
-def _content(
-    file: io.BufferedReader, name: str, stack: ExitStack
-) -> tuple[str, io.BufferedReader | zipfile.ZipFile]:
-    magic = file.read(6)
-    file.seek(0)
-    if magic.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        archive = stack.enter_context(zipfile.ZipFile(file))
-        members = _zip_members(archive, name)
-        if _csv_names(members) or not any(map(_is_image, members)):
-            return ".zip", _guarded(stack.enter_context(archive.open(_only_csv(members, name))), name)
-        return ".zip", archive
-
-    compression = ""
-    stream: Stream = file
-    if magic.startswith(b"\x1f\x8b"):
-        compression, stream = ".gz", gzip.GzipFile(fileobj=file)
-    elif magic == b"\xfd7zXZ\x00":
-        compression, stream = ".xz", lzma.LZMAFile(file)  # noqa: SIM115 (holds nothing but `file`)
-    plain = _guarded(stream, name)
-    head = plain.peek(tarfile.BLOCKSIZE)
-    if not head:
-        raise UserError(f"{name} is empty: fetch it again.")
-    if head[257:262] != b"ustar":
-        return f".csv{compression}", plain
-    tar = stack.enter_context(tarfile.TarFile(fileobj=plain))
-    member = tar.extractfile(_only_csv(_tar_members(tar, name), name))
-    assert member is not None  # _tar_members has let files and folders through only
-    return f".tar{compression}", _guarded(member, name)
+# --- what is looked for
 
 
-class _Guarded(io.RawIOBase):
-    """A stream from an archive: it stops at `MAX_BYTES`, and failure to read it is a UserError."""
-
-    def __init__(self, stream: Stream, name: str) -> None:
-        self._stream, self._name = stream, name
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return self._stream.seekable()
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        target = memoryview(buffer).cast("B")
-        with _explained(self._name):
-            data = self._stream.read(len(target))
-        self._check(self._stream.tell())
-        target[: len(data)] = data
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        # Seeking forward in a compressed stream decompresses all that is passed over.
-        self._check(offset)
-        with _explained(self._name):
-            return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._stream.tell()
-
-    def _check(self, position: int) -> None:
-        if position > MAX_BYTES:
-            raise _too_large(self._name)
-
-
-def _guarded(stream: Stream, name: str) -> io.BufferedReader:
-    return io.BufferedReader(_Guarded(stream, name), buffer_size=_CHUNK)
-
-
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turn what the readers of archives raise for a bad file into one sentence."""
-    try:
-        yield
-    except (
-        EOFError,
-        OSError,
-        ValueError,
-        NotImplementedError,
-        zlib.error,
-        lzma.LZMAError,
-        zipfile.BadZipFile,
-        tarfile.TarError,
-    ) as error:
+def _header_of_faces(head: bytes, name: str) -> None:
+    if _is_votes(head):
         raise UserError(
-            f"{name} cannot be read, it may be cut short or damaged ({error}): fetch it again."
-        ) from error
+            f"{name} holds FER+'s votes and no images: it belongs in data.votes, not in data.path."
+        )
+    fer_csv.read_header(head.partition(b"\n")[0], name)
 
 
-def _too_large(name: str) -> UserError:
-    return UserError(
-        f"{name} holds more than {MAX_BYTES / 2**30:.2g} GiB and was not read further: it is not FER-2013."
+def _check_faces(head: bytes, whole: bool, name: str) -> None:
+    _header_of_faces(head, name)
+    fer_csv.check_start(head, whole, name)
+
+
+def _is_votes(head: bytes) -> bool:
+    try:
+        votes.read_header(head[:HEAD], "")
+    except UserError:
+        return False
+    return True
+
+
+def _holds(bundle: Bundle) -> str:
+    """The foreign files of a bundle, as a clause to put behind its name."""
+    known = [(entry, kinds.describe(entry.head)) for entry in bundle.entries]
+    foreign = [f"{shown(entry.path)} is {kind}" for entry, kind in known if kind]
+    return f" ({'; '.join(foreign[:2])})" if foreign else ""
+
+
+def _linked(bundle: Bundle) -> UserError | None:
+    for link in bundle.links if isinstance(bundle, FolderBundle) else ():
+        return UserError(
+            f"{link} is a link, and links inside a folder are not followed: name the file itself."
+        )
+    return None
+
+
+def _no_faces(bundle: Bundle) -> UserError:
+    tables = [entry for entry in bundle.entries if entry.path.lower().endswith(".csv")]
+    for entry in tables:
+        if _is_votes(entry.head):
+            return UserError(
+                f"{bundle.name} holds FER+'s votes ({shown(entry.path)}) and no images:"
+                " it belongs in data.votes, and data.path needs FER-2013 itself."
+            )
+    for entry in tables:
+        try:
+            fer_csv.read_header(entry.head.partition(b"\n")[0], f"{shown(entry.path)} of {bundle.name}")
+        except UserError as error:
+            if "Usage" in str(error) and b"pixels" in entry.head[:200]:
+                return error
+    return _linked(bundle) or UserError(
+        f"{bundle.name} holds neither {CSV_NAME} nor images named {_LAYOUT}{_holds(bundle)}:"
+        " set data.path to another file."
     )
 
 
-def _zip_members(archive: zipfile.ZipFile, name: str) -> list[str]:
-    members = archive.infolist()
-    _check_count(len(members), name)
-    for member in members:
-        _check_member(member.filename, stat.S_ISLNK(member.external_attr >> 16), name)
-        if member.flag_bits & 1:
-            raise UserError(
-                f"{name} is encrypted (at {member.filename!r}): pack it again without a password."
-            )
-    if sum(member.file_size for member in members) > MAX_BYTES:
-        raise _too_large(name)
-    return [member.filename for member in members if not member.is_dir()]
+def _no_votes(bundle: Bundle) -> UserError:
+    for entry in bundle.entries:
+        if entry.file.lower() == "label.csv":
+            try:
+                votes.read_header(entry.head, f"{shown(entry.path)} of {bundle.name}")
+            except UserError as error:
+                return error
+    return _linked(bundle) or UserError(
+        f"{bundle.name} does not hold FER+'s {VOTES_NAME}{_holds(bundle)}: set data.votes to that file,"
+        ' to a folder or an archive that holds it, or to "" for none.'
+    )
 
 
-def _tar_members(archive: tarfile.TarFile, name: str) -> list[str]:
-    names = []
-    for count, member in enumerate(archive, start=1):
-        _check_count(count, name)
-        _check_member(member.name, not (member.isfile() or member.isdir()), name)
-        if member.isfile():
-            names.append(member.name)
-    return names
-
-
-def _check_count(count: int, name: str) -> None:
-    if count > MAX_MEMBERS:
-        raise UserError(f"{name} has more than {MAX_MEMBERS} members: it is not FER-2013.")
-
-
-def _check_member(member: str, is_link: bool, name: str) -> None:
-    parts = member.replace("\\", "/").split("/")
-    if parts[0] == "" or parts[0].endswith(":") or ".." in parts:
-        raise UserError(
-            f"{name} has a member outside the archive, {member!r}: it is not safe and was not read."
-        )
-    if is_link:
-        raise UserError(
-            f"{name} has a link or a device as a member, {member!r}: it is not safe and was not read."
-        )
-
-
-def _csv_names(members: Sequence[str]) -> list[str]:
-    """The members named fer2013.csv; if there are none, every CSV file."""
-    named = [member for member in members if PurePosixPath(member).name == CSV_NAME]
-    return named or [member for member in members if member.lower().endswith(".csv")]
-
-
-def _only_csv(members: Sequence[str], name: str) -> str:
-    found = _csv_names(members)
-    if not found:
-        raise UserError(
-            f"{name} holds neither {CSV_NAME} nor images named {_LAYOUT}: set data.path to another file."
-        )
-    if len(found) > 1:
-        raise UserError(
-            f"{name} holds {len(found)} CSV files ({', '.join(found[:4])}):"
-            f" unpack it and set data.path to the one that is {CSV_NAME}."
-        )
-    return found[0]
+_FACES = Wanted(
+    key="data.path",
+    check=_header_of_faces,
+    names=(CSV_NAME, COMPETITION_NAME),
+    archives=re.compile(r"fer[-_ ]?2013(?!new)|^icml|challenges-in-representation", re.IGNORECASE),
+    forms=(
+        f"FER-2013 is read as {CSV_NAME} or {COMPETITION_NAME}, plain, .gz, .xz or in a .zip or .tar(.gz, .xz),"
+        " and as Kaggle's folders of images: set data.path to one of these"
+    ),
+    image=re.compile(rf"(?:^|/){_IMAGE_NAME.pattern}$"),
+    explain=_no_faces,
+)
+_VOTES = Wanted(
+    key="data.votes",
+    check=lambda head, name: votes.read_header(head[:HEAD], name),
+    names=(VOTES_NAME,),
+    archives=re.compile(r"fer[-_ ]?2013new|fer[-_ ]?plus|fer\+", re.IGNORECASE),
+    forms=(
+        f"FER+'s votes are read as {VOTES_NAME}, plain, .gz, .xz or in a folder, a .zip or a .tar(.gz, .xz):"
+        " set data.votes to one of these"
+    ),
+    image=None,
+    explain=_no_votes,
+)
 
 
 # --- the folder set
-
-
-def _is_image(member: str) -> bool:
-    path = PurePosixPath(member)
-    # macOS adds a `._name` of its own beside each file that it packs.
-    return path.suffix.lower() in _IMAGE_SUFFIXES and not path.name.startswith("._")
 
 
 def _place(member: str, name: str) -> tuple[int, int, int]:
@@ -385,25 +393,38 @@ def _place(member: str, name: str) -> tuple[int, int, int]:
     return USAGES.index(usage), int(number), LABELS.index(folder)
 
 
-def _image_members(archive: zipfile.ZipFile, name: str) -> list[tuple[int, int, int, str]]:
-    """Split, number, label and member of every image, sorted."""
-    members = [info.filename for info in archive.infolist() if _is_image(info.filename)]
-    images = sorted((*_place(member, name), member) for member in members)
+def _image_members(bundle: Bundle) -> list[tuple[int, int, int, Entry]]:
+    """Split, number, label and entry of every image, sorted."""
+    places = ((*_place(entry.path, bundle.name), entry) for entry in bundle.entries if entry.is_image)
+    images = sorted(places, key=lambda image: (*image[:3], image[3].path))
     for image, following in pairwise(images):
         if image[:3] == following[:3]:
-            raise UserError(f"{name} holds the same image twice: {image[3]!r} and {following[3]!r}.")
+            raise UserError(
+                f"{bundle.name} holds the same image twice: {image[3].path!r} and {following[3].path!r}."
+            )
     return images
 
 
-def _read_images(archive: zipfile.ZipFile, name: str) -> FerData:
-    members = _image_members(archive, name)
+def _read_images(bundle: Bundle) -> FerData:
+    members = _image_members(bundle)
+    row_of = {entry.path: row for row, (*_, entry) in enumerate(members)}
     images = np.empty((len(members), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
-    for row, (_, _, _, member) in enumerate(members):
-        with _explained(name):
-            data = archive.read(member)
-        images[row] = _decode(data, member, name)
+    # In the archive's own order, so that a compressed tar is read once.
+    for entry in bundle.entries:
+        if entry.is_image:
+            images[row_of[entry.path]] = _decode(_image_bytes(bundle, entry), entry.path, bundle.name)
     splits, _, labels = np.array([image[:3] for image in members]).T.astype(np.uint8)
     return FerData(images, labels, splits)
+
+
+def _image_bytes(bundle: Bundle, entry: Entry) -> bytes:
+    if entry.size > MAX_IMAGE_BYTES:
+        raise UserError(
+            f"{bundle.name}: image {shown(entry.path)!r} cannot be read: it has {entry.size} bytes, and"
+            f" {IMAGE_SIZE} x {IMAGE_SIZE} pixels need no more than {MAX_IMAGE_BYTES}."
+        )
+    with bundle.open(entry) as content:
+        return content.read(MAX_IMAGE_BYTES + 1)
 
 
 def _decode(data: bytes, member: str, name: str) -> npt.NDArray[np.uint8]:

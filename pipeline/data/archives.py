@@ -1,0 +1,604 @@
+"""Reading what somebody else has packed: folders, zips, tars and compressed files, alike and safely.
+
+Forms are told apart by their first bytes and never by their names. Members are read as streams and never
+unpacked under a name; members outside the archive, links and devices are refused; what macOS and other
+systems leave beside the files is overlooked. An archive may lie in another one, within limits: all layers
+together unpack to at most `MAX_BYTES`, have at most `MAX_MEMBERS` members and `MAX_NESTED` archives among
+them, and are `MAX_DEPTH` deep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import importlib
+import io
+import os
+import re
+import stat
+import struct
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any
+
+from pipeline.data import kinds
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+MAX_BYTES = 2 << 30
+"""What a file may decompress to; FER-2013 is 0.3 GB of text, the competition's download 0.7 GB."""
+MAX_MEMBERS = 200_000
+"""How many members an archive may have; the folder set has 35,887."""
+MAX_NESTED = 16
+"""How many archives inside others are looked into."""
+MAX_DEPTH = 5
+"""How many wrappings there may be: the competition's CSV file is in a tar in a gzip file in a zip."""
+MAX_LOOKS = 2_000
+"""How many members that may be tables or archives are looked at."""
+
+HEAD = kinds.HEAD
+Stream = IO[bytes] | io.BufferedIOBase
+_CHUNK = 1 << 20
+_MAX_HEADER = 16 << 20
+"""The most that is read at once; only a tar header that lies asks for more."""
+_MAX_DIRECTORY = 32 << 20
+"""Bytes of a zip's directory; that of the folder set has 4 MB."""
+_ZIP_METHODS = {
+    zipfile.ZIP_STORED: None,
+    zipfile.ZIP_DEFLATED: "zlib",
+    zipfile.ZIP_BZIP2: "bz2",
+    zipfile.ZIP_LZMA: "lzma",
+}
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_OF_INTEREST = re.compile(r"\.(csv|tsv|txt|gz|tgz|xz|txz|tar|zip)$", re.IGNORECASE)
+_JUNK = ("__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin")
+
+
+class Budget:
+    """What may still be unpacked while one file is read, its nested archives included."""
+
+    def __init__(self) -> None:
+        self._bytes = self._members = self._nested = 0
+
+    def unpack(self, count: int, name: str) -> None:
+        self._bytes += count
+        if self._bytes > MAX_BYTES:
+            raise too_large(name)
+
+    def list(self, count: int, name: str) -> None:
+        self._members += count
+        if self._members > MAX_MEMBERS:
+            raise UserError(f"{name} has more than {MAX_MEMBERS} members: it is not FER-2013.")
+
+    def open_nested(self, name: str) -> None:
+        self._nested += 1
+        if self._nested > MAX_NESTED:
+            raise UserError(
+                f"{name} is one of more than {MAX_NESTED} archives inside others:"
+                " unpack them and name the file that is meant."
+            )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in a bundle: `path` with `/` between folders, `key` as the bundle finds it, `size` in bytes,
+    and its first `HEAD` bytes if it may be a table or an archive."""
+
+    path: str
+    key: Any
+    size: int
+    head: bytes = b""
+
+    @property
+    def file(self) -> str:
+        return PurePosixPath(self.path).name
+
+    @property
+    def is_image(self) -> bool:
+        return self.path.lower().endswith(IMAGE_SUFFIXES)
+
+
+class Bundle:
+    """Files that belong together: the members of an archive, or what is in a folder."""
+
+    def __init__(self, name: str, budget: Budget) -> None:
+        self.name, self._budget, self._looks = name, budget, 0
+        self.entries: list[Entry] = []
+
+    def open(self, entry: Entry) -> io.BufferedReader:
+        """The content of one file. Raises UserError as soon as it turns out to be damaged or too large."""
+        raise NotImplementedError
+
+    def verify(self) -> None:
+        """Read everything. Raises UserError if anything is damaged."""
+        for entry in self.entries:
+            drain(self.open(entry))
+
+    def _add(self, path: str, key: Any, size: int) -> None:
+        entry = Entry(path, key, size)
+        if _is_junk(path):
+            return
+        if not entry.is_image and self._is_worth_a_look(path):
+            with self.open(entry) as content:
+                entry = dataclasses.replace(entry, head=content.read(HEAD))
+        self.entries.append(entry)
+
+    def _is_worth_a_look(self, path: str) -> bool:
+        if not _OF_INTEREST.search(path) and self._looks >= MAX_LOOKS // 2:
+            return False
+        self._looks += 1
+        if self._looks > MAX_LOOKS:
+            raise UserError(
+                f"{self.name} has more than {MAX_LOOKS} files that may be tables: name the file that is meant."
+            )
+        return True
+
+
+class FolderBundle(Bundle):
+    """The files below a folder. Links are not followed, but listed."""
+
+    def __init__(self, folder: Path, budget: Budget) -> None:
+        super().__init__(shown(folder.resolve().name or str(folder)), budget)
+        self.links: list[Path] = []
+        for root, folders, names in os.walk(folder, onerror=_raise):
+            here = Path(root)
+            self.links += [here / entry for entry in (*folders, *names) if (here / entry).is_symlink()]
+            folders[:] = sorted(entry for entry in folders if not _is_junk(entry))
+            for entry in sorted(names):
+                path = here / entry
+                if path.is_file() and not path.is_symlink():
+                    self._budget.list(1, self.name)
+                    self._add(_normal(path.relative_to(folder).as_posix()), path, path.stat().st_size)
+
+    def open(self, entry: Entry) -> io.BufferedReader:
+        name = f"{shown(entry.path)} of {self.name}"
+        with explained(name):
+            return guarded(Path(entry.key).open("rb"), name, Budget(), entry.size)
+
+
+class ZipBundle(Bundle):
+    def __init__(self, file: IO[bytes], name: str, budget: Budget, stack: ExitStack) -> None:
+        super().__init__(name, budget)
+        _check_directory(file, name)
+        self.archive = stack.enter_context(zipfile.ZipFile(file))
+        members = self.archive.infolist()
+        budget.list(len(members), name)
+        for member in members:
+            _check_member(member.filename, stat.S_ISLNK(member.external_attr >> 16), name)
+            if member.flag_bits & 1:
+                raise UserError(
+                    f"{name} is encrypted (at {member.filename!r}): pack it again without a password."
+                )
+        if sum(member.file_size for member in members) > MAX_BYTES:
+            raise too_large(name)
+        kind = kinds.describe_zip(_normal(member.filename) for member in members)
+        if kind:
+            raise ForeignError(name, kind)
+        for member in members:
+            if not member.filename.endswith(("/", "\\")):
+                self._add(_normal(member.filename), member, member.file_size)
+
+    def open(self, entry: Entry) -> io.BufferedReader:
+        name = f"{shown(entry.path)} of {self.name}"
+        method = _ZIP_METHODS.get(entry.key.compress_type, "")
+        if method == "":
+            raise UserError(
+                f"{name} is packed by zip's method {entry.key.compress_type}, which Python cannot read"
+                " (9 is Deflate64, 93 Zstandard): unpack it, and pack it again as an ordinary zip."
+            )
+        if method:
+            _need(method, name)
+        with explained(name):
+            return guarded(self.archive.open(entry.key), name, self._budget, entry.size)
+
+    def verify(self) -> None:
+        with explained(self.name):
+            damaged = self.archive.testzip()
+        if damaged is not None:
+            raise UserError(f"{self.name} is damaged at {shown(damaged)}: fetch it again.")
+
+
+class TarBundle(Bundle):
+    def __init__(self, file: io.BufferedReader, name: str, budget: Budget, stack: ExitStack) -> None:
+        super().__init__(name, budget)
+        self.archive = stack.enter_context(tarfile.TarFile(fileobj=file))
+        for member in self.archive:
+            budget.list(1, name)
+            _check_member(member.name, member.issym() or member.islnk() or member.isdev(), name)
+            # Anything else, such as a volume label or a list of a folder's files, is no content.
+            if member.isfile():
+                self._add(_normal(member.name), member, member.size)
+
+    def open(self, entry: Entry) -> io.BufferedReader:
+        member = self.archive.extractfile(entry.key)
+        assert member is not None  # only files become entries
+        # What the tar itself decompresses to is counted already.
+        return guarded(member, f"{shown(entry.path)} of {self.name}", Budget(), entry.size)
+
+
+# --- looking for one table, or a set of images
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for in a file, an archive or a folder.
+
+    `key`: the parameter that names it.
+    `check(head, name)`: raises UserError if a file with these first bytes is not such a table.
+    `names`: of tables, the preferred ones first. `archives`: matches the names of archives to look into first.
+    `forms`: a clause that says what is read. `image`: matches the path of an image of a set, if one may do.
+    `explain(bundle)`: why a bundle has nothing of the kind.
+    """
+
+    key: str
+    check: Callable[[bytes, str], object]
+    names: tuple[str, ...]
+    archives: re.Pattern[str]
+    forms: str
+    image: re.Pattern[str] | None
+    explain: Callable[[Bundle], UserError]
+
+    def accepts(self, head: bytes) -> bool:
+        try:
+            self.check(head, "")
+        except UserError:
+            return False
+        return True
+
+
+class ForeignError(UserError):
+    """A file of a kind that is not read."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        super().__init__(f"{name} is {kind}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was looked for: `content` is the table as a stream, or the bundle of a set of images.
+
+    `suffix` is the form of the file it was found in; `name` says where, from the inside out, for messages;
+    `entry` is the file or member of the outermost bundle; `choice`: whether there were others.
+    """
+
+    suffix: str
+    content: io.BufferedReader | Bundle
+    name: str
+    entry: Entry | None = None
+    choice: bool = False
+
+
+class Search:
+    """A search in one file or folder. What it opens is closed with `stack`."""
+
+    def __init__(self, wanted: Wanted, stack: ExitStack) -> None:
+        self.wanted, self.budget, self._stack = wanted, Budget(), stack
+
+    def in_file(self, file: io.BufferedReader, name: str, depth: int = 0) -> Found:
+        """Raises UserError if it is not in the file, or the file is damaged, unsafe or of a foreign kind.
+
+        A file that is a table by its form alone is found, whatever it says: the caller reads and checks it.
+        """
+        try:
+            with explained(name):
+                suffix, content = self._unwrap(file, name, depth)
+                kind = None if isinstance(content, Bundle) else kinds.describe(content.peek(HEAD)[:HEAD])
+            if kind:
+                raise ForeignError(name, kind)
+        except ForeignError as error:
+            raise UserError(f"{error}; {self.wanted.forms}.") from error
+        if isinstance(content, Bundle):
+            return dataclasses.replace(self.in_bundle(content, depth), suffix=suffix)
+        return Found(suffix, content, name)
+
+    def in_bundle(self, bundle: Bundle, depth: int = 0) -> Found:
+        tables = [entry for entry in bundle.entries if entry.head and self.wanted.accepts(entry.head)]
+        packed = [entry for entry in bundle.entries if _is_packed(entry.head)]
+        lookalikes = [entry for entry in bundle.entries if entry.path.lower().endswith((".csv", ".tsv"))]
+        choice = len({entry.path for entry in (*tables, *packed, *lookalikes)}) > 1
+        if tables:
+            return self._table(self._best(tables, bundle), bundle, choice)
+        image = self.wanted.image
+        if image and any(image.search(entry.path) for entry in bundle.entries):
+            return Found("", bundle, bundle.name)
+        nested, faults = self._nested(packed, bundle, depth)
+        if nested:
+            return dataclasses.replace(nested, choice=choice or nested.choice)
+        # There is none. The file that should be it says best what is wrong with it.
+        named = [entry for entry in lookalikes if entry.file.lower() in self.wanted.names[:1]]
+        if len(named or lookalikes) == 1:
+            return self._table((named or lookalikes)[0], bundle, False)
+        if len(faults) == 1:
+            raise faults[0]
+        if image and not lookalikes and any(entry.is_image for entry in bundle.entries):
+            return Found("", bundle, bundle.name)
+        raise self.wanted.explain(bundle)
+
+    def _table(self, entry: Entry, bundle: Bundle, choice: bool) -> Found:
+        return Found("", bundle.open(entry), f"{shown(entry.path)} of {bundle.name}", entry, choice)
+
+    def _best(self, entries: Sequence[Entry], bundle: Bundle) -> Entry:
+        def rank(entry: Entry) -> int:
+            names, own = self.wanted.names, entry.file.lower()
+            return names.index(own) if own in names else len(names)
+
+        best = [entry for entry in entries if rank(entry) == min(map(rank, entries))]
+        if len(best) > 1:
+            raise UserError(
+                f"{bundle.name} holds {len(best)} CSV files ({', '.join(shown(entry.path) for entry in best[:4])})"
+                f" that may be meant: set {self.wanted.key} to the one that is, unpacked."
+            )
+        return best[0]
+
+    def _nested(
+        self, packed: Sequence[Entry], bundle: Bundle, depth: int
+    ) -> tuple[Found | None, list[UserError]]:
+        """What is found in an archive inside a bundle, and why nothing is in the others."""
+        first = [entry for entry in packed if self.wanted.archives.search(entry.file)]
+        faults: list[UserError] = []
+        for entries in (first, [entry for entry in packed if entry not in first]):
+            found = []
+            for entry in entries:
+                name = f"{shown(entry.path)} of {bundle.name}"
+                self.budget.open_nested(name)
+                try:
+                    inner = self.in_file(bundle.open(entry), name, depth + 1)
+                    if isinstance(inner.content, io.BufferedReader):
+                        self.wanted.check(inner.content.peek(HEAD)[:HEAD], inner.name)
+                    found.append(dataclasses.replace(inner, entry=entry))
+                except UserError as fault:
+                    faults.append(fault)
+            if len(found) > 1:
+                raise UserError(
+                    f"{bundle.name} holds {len(found)} archives that may be meant"
+                    f" ({', '.join(each.name for each in found[:4])}): set {self.wanted.key} to the one that is."
+                )
+            if found:
+                return found[0], faults
+        return None, faults
+
+    def _unwrap(
+        self, file: io.BufferedReader, name: str, depth: int
+    ) -> tuple[str, io.BufferedReader | Bundle]:
+        """The form of a file as a suffix, and its content."""
+        if depth > MAX_DEPTH:
+            raise UserError(f"{name} is packed more than {MAX_DEPTH} times over: unpack it.")
+        head = file.peek(HEAD)[:HEAD]
+        if not head:
+            raise UserError(f"{name} is empty: fetch it again.")
+        if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            # A zip is read back and forth, which a compressed stream can only do by starting again and again.
+            source = self._spooled(file, name) if depth else file
+            return ".zip", ZipBundle(source, name, self.budget, self._stack)
+        if _is_tar(head):
+            return ".tar", TarBundle(self._counted(file, name), name, self.budget, self._stack)
+        if head.startswith(b"\x1f\x8b"):
+            unpacked: Stream = gzip.GzipFile(fileobj=file)
+            form = ".gz"
+        elif head.startswith(b"\xfd7zXZ\x00"):
+            unpacked, form = _need("lzma", name).LZMAFile(file), ".xz"
+        else:
+            return ".csv", self._counted(file, name)
+        inner = guarded(unpacked, name, self.budget)
+        suffix, content = self._unwrap(inner, name, depth + 1)
+        return f"{suffix}{form}", content
+
+    def _counted(self, file: io.BufferedReader, name: str) -> io.BufferedReader:
+        return file if isinstance(file, _Reader) else guarded(file, name, self.budget)
+
+    def _spooled(self, file: io.BufferedReader, name: str) -> IO[bytes]:
+        """A nested archive as a file without a name, gone when it is closed."""
+        copy: IO[bytes] = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (closed by the stack)
+        while chunk := file.read(_CHUNK):
+            try:
+                copy.write(chunk)
+            except OSError as error:
+                folder = tempfile.gettempdir()
+                raise UserError(
+                    f"{name} cannot be read through {folder} ({error.strerror}): make room there, or unpack it."
+                ) from error
+        copy.seek(0)
+        return copy
+
+
+# --- safe streams
+
+
+class _Guarded(io.RawIOBase):
+    """A stream from an archive: it stops at the limit, and failure to read it is a UserError."""
+
+    def __init__(self, stream: Stream, name: str, budget: Budget) -> None:
+        self._stream, self._name, self._budget, self._furthest = stream, name, budget, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._stream.seekable()
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        target = memoryview(buffer).cast("B")
+        with explained(self._name):
+            data = self._stream.read(len(target))
+        self._check(self._stream.tell())
+        target[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        # Seeking forward in a compressed stream decompresses all that is passed over.
+        self._check(offset)
+        with explained(self._name):
+            return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+    def _check(self, position: int) -> None:
+        if position > self._furthest:
+            self._budget.unpack(position - self._furthest, self._name)
+            self._furthest = position
+
+
+class _Reader(io.BufferedReader):
+    """A buffered reader that does not read without measure: tar headers may claim to have any size."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _MAX_HEADER:
+            raise tarfile.ReadError(f"a header claims {size} bytes")
+        return super().read(size)
+
+
+def guarded(stream: Stream, name: str, budget: Budget, size: int = _CHUNK) -> io.BufferedReader:
+    """The stream with limits; `size`: how many bytes are expected, as far as that is known."""
+    return _Reader(_Guarded(stream, name, budget), buffer_size=min(_CHUNK, max(size, 2 * HEAD)))
+
+
+def read_all(stream: io.BufferedReader, limit: int) -> bytes:
+    """The content, or a little more than `limit` bytes of it."""
+    content = bytearray()
+    while len(content) <= limit and (chunk := stream.read(_CHUNK)):
+        content += chunk
+    return bytes(content)
+
+
+def drain(stream: io.BufferedReader) -> None:
+    while stream.read(_CHUNK):
+        pass
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn what the readers of archives raise for a bad file into one sentence."""
+    try:
+        yield
+    except PermissionError as error:
+        raise UserError(f"{name} may not be read ({error.strerror}): change its permissions.") from error
+    except _signs_of_damage() as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(
+            f"{name} cannot be read, it may be cut short or damaged ({reason}): fetch it again."
+        ) from error
+
+
+def _signs_of_damage() -> tuple[type[Exception], ...]:
+    signs = (
+        EOFError,
+        OSError,
+        ValueError,
+        NotImplementedError,
+        RecursionError,  # tar headers upon tar headers
+        ArithmeticError,
+        LookupError,
+        struct.error,
+        zlib.error,
+        zipfile.BadZipFile,
+        tarfile.TarError,
+    )
+    lzma = sys.modules.get("lzma")
+    return (*signs, lzma.LZMAError) if lzma else signs
+
+
+def _need(module: str, name: str) -> Any:
+    """One of Python's modules for compression, which a Python that was built without its library lacks."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"{name} needs Python's module {module}, which this Python was built without ({error}):"
+            " unpack the file yourself, or use another Python."
+        ) from error
+
+
+def too_large(name: str) -> UserError:
+    return UserError(
+        f"{name} holds more than {MAX_BYTES / 2**30:.2g} GiB and was not read further: it is not FER-2013."
+    )
+
+
+def _check_directory(file: IO[bytes], name: str) -> None:
+    """Raise UserError for a zip's directory that would fill the memory: `zipfile` reads it at once."""
+    end = file.seek(0, io.SEEK_END)
+    file.seek(max(0, end - 22 - (1 << 16)))
+    tail = file.read()
+    file.seek(0)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) < at + 22:
+        return  # `zipfile` says what is wrong
+    members, size = struct.unpack_from("<HL", tail, at + 10)
+    if at >= 20 and tail.startswith(b"PK\x06\x07", at - 20):  # zip64
+        file.seek(min(struct.unpack_from("<Q", tail, at - 12)[0], end))
+        record = file.read(56)
+        file.seek(0)
+        if len(record) == 56:
+            members, size = struct.unpack_from("<QQ", record, 32)
+    if members > MAX_MEMBERS or size > _MAX_DIRECTORY:
+        raise UserError(
+            f"{name} has more than {MAX_MEMBERS} members, or their names fill {size} bytes: it is not FER-2013."
+        )
+
+
+def _check_member(member: str, is_link: bool, name: str) -> None:
+    parts = member.replace("\\", "/").split("/")
+    if parts[0] == "" or parts[0].endswith(":") or ".." in parts:
+        raise UserError(
+            f"{name} has a member outside the archive, {member!r}: it is not safe and was not read."
+        )
+    if is_link:
+        raise UserError(
+            f"{name} has a link or a device as a member, {member!r}: it is not safe and was not read."
+        )
+
+
+# --- names and forms
+
+
+def shown(path: str) -> str:
+    """A name that somebody else chose, as it may stand in a sentence."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in path)
+    return text if len(text) <= 120 else f"{text[:60]}...{text[-57:]}"
+
+
+def _normal(path: str) -> str:
+    """A member's path with `/` between folders, and letters that can be written in UTF-8."""
+    parts = path.replace("\\", "/").split("/")
+    text = "/".join(part for part in parts if part not in ("", "."))
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _is_junk(path: str) -> bool:
+    """Whether a system left it beside the files: hidden, or a folder or file of macOS, Windows or a NAS."""
+    return any(part.startswith(".") or part.lower() in _JUNK for part in path.split("/"))
+
+
+def _is_packed(head: bytes) -> bool:
+    return head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ\x00")) or _is_tar(head)
+
+
+def _is_tar(head: bytes) -> bool:
+    """Tars of before 1988 have no mark, but every tar's header has a sum."""
+    if head[257:262] == b"ustar":
+        return True
+    try:
+        tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        return False
+    return True
+
+
+def _raise(error: OSError) -> None:
+    raise UserError(f"{error.filename} cannot be read ({error.strerror}): change its permissions.") from error
