@@ -94,7 +94,10 @@ def _same(one: Path, other: Path) -> bool:
 
 def resolve(path: str) -> Path:
     """Relative paths start at the repository, also when DVC runs an experiment in a copy of it elsewhere."""
-    return repository() / Path(path).expanduser()
+    try:
+        return repository() / Path(path).expanduser()
+    except RuntimeError as error:  # ~name, and nobody has that name
+        raise UserError(f"{path} names a home folder that does not exist ({error}).") from error
 
 
 def refuse_foreign_files(*folders: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import os
 import signal
@@ -18,11 +19,13 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline import cli
 from pipeline.checkpoint import Checkpoint
-from pipeline.data.synthetic import Synthetic, draw, to_fer_csv
+from pipeline.data.synthetic import Synthetic, draw, to_fer_csv, to_votes_csv
 from stages import fetch, prepare
+from stages.cell import PREPARED, RAW, SOURCE
 from tests.clone import Clone
 
 ROOT = Path(__file__).parents[2]
@@ -254,15 +257,106 @@ def test_bad_row_names_line_and_column(
     assert not (workspace / "outputs/prepared").exists()
 
 
-def test_a_bad_row_of_votes_names_file_and_line(
+def test_a_bad_row_of_votes_names_key_file_and_line(
     workspace: Path, rows: list[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (workspace / "fer2013.csv").write_bytes(b"".join(rows))
-    (workspace / "votes of mine.csv").write_text("Usage,Image name,neutral\n")
-    use_archive(workspace / "fer2013.csv", votes=str(workspace / "votes of mine.csv"))
+    ballots = to_votes_csv(draw(Synthetic(0, 14, 7, 7, 0.0))).splitlines(keepends=True)
+    votes = workspace / "votes of mine.csv"
+    votes.write_bytes(b"".join([*ballots[:5], ballots[5].replace(b".png,", b".png,x"), *ballots[6:]]))
+    use_archive(workspace / "fer2013.csv", votes=str(votes))
     fetch.main()
-    fails(prepare.main, capsys, "votes of mine.csv, line 1")
-    assert not (workspace / "outputs/prepared").exists()
+    fails(prepare.main, capsys, "data.votes: votes of mine.csv, line 6")
+    assert not PREPARED.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"Usage,Image name,neutral\n", ["votes.csv, line 1", "header"]),
+        (b"7z\xbc\xaf\x27\x1c\x00\x04", ["votes.csv is a 7-Zip archive"]),
+        (b'fer0000000.png,"(0, 0, 48, 48)",4,0,0,1,3,2,0,0,0,0\n', ["label.csv", "fer2013new.csv"]),
+        (None, ["votes.csv", "does not exist"]),
+    ],
+)
+def test_bad_votes_stop_fetch_under_their_own_key(
+    workspace: Path,
+    rows: list[bytes],
+    capsys: pytest.CaptureFixture[str],
+    content: bytes | None,
+    words: list[str],
+) -> None:
+    (workspace / "fer2013.csv").write_bytes(b"".join(rows))
+    if content is not None:
+        (workspace / "votes.csv").write_bytes(content)
+    use_archive(workspace / "fer2013.csv", votes=str(workspace / "votes.csv"))
+    fails(fetch.main, capsys, "data.votes", *words)
+    assert not RAW.exists()
+
+
+def test_votes_in_another_order_stop_prepare(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = draw(Synthetic(0, 60, 21, 21, 0.3))
+    (workspace / "fer2013.csv").write_bytes(to_fer_csv(drawn))
+    header, *ballots = to_votes_csv(drawn).splitlines(keepends=True)
+    ballots[:60] = [*ballots[1:60], ballots[0]]  # Training alone, shifted by a row: `Usage` still fits
+    (workspace / "fer2013new.csv").write_bytes(b"".join([header, *ballots]))
+    use_archive(workspace / "fer2013.csv", votes=str(workspace / "fer2013new.csv"))
+    fetch.main()
+    fails(prepare.main, capsys, "data.votes: fer2013new.csv", "train", "order")
+    assert not PREPARED.exists()
+
+
+def test_votes_beside_the_folder_set_stop_fetch(
+    workspace: Path, rows: list[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    face = io.BytesIO()
+    Image.new("L", (48, 48)).save(face, "PNG")
+    (workspace / "faces/train/sad").mkdir(parents=True)
+    (workspace / "faces/train/sad/Training_1.png").write_bytes(face.getvalue())
+    (workspace / "fer2013new.csv").write_bytes(to_votes_csv(draw(Synthetic(0, 14, 7, 7, 0.0))))
+    use_archive(workspace / "faces", votes=str(workspace / "fer2013new.csv"))
+    fails(fetch.main, capsys, "data.votes", "order")
+    assert not RAW.exists()
+
+
+def test_what_was_chosen_is_said_and_recorded(
+    workspace: Path, rows: list[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(workspace / "download.zip", "w") as archive:
+        archive.writestr("icml_face_data.csv", b"".join(rows))
+        archive.writestr("example_submission.csv", "id,emotion\n")
+    folder = workspace / "FERPlus-master"
+    folder.mkdir()
+    (folder / "fer2013new.csv").write_bytes(to_votes_csv(draw(Synthetic(0, 14, 7, 7, 0.0))))
+    (folder / "notes.csv").write_text("a,b\n")
+    use_archive(workspace / "download.zip", votes=str(folder))
+    fetch.main()
+    shown = capsys.readouterr().out
+    for used in ("icml_face_data.csv of download.zip", "fer2013new.csv of FERPlus-master"):
+        assert f"{used} is used" in shown
+    source = json.loads(SOURCE.read_text())
+    assert source["archive"]["used"] == "icml_face_data.csv of download.zip"
+    prepare.main()
+    assert len(np.load(PREPARED / "votes.npy")) == len(rows) - 1
+
+
+def test_a_bad_row_in_an_archive_names_key_member_and_line(
+    workspace: Path, rows: list[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(workspace / "download.zip", "w") as archive:
+        archive.writestr("fer2013.csv", b"".join([*rows[:5], b"9" + rows[5][1:], *rows[6:]]))
+    use_archive(workspace / "download.zip")
+    fetch.main()
+    fails(prepare.main, capsys, "data.path: fer2013.csv of download.zip, line 6, column emotion")
+
+
+def test_drawn_faces_are_recorded_as_before(workspace: Path) -> None:
+    """`source.json` is an output: another key would make every drawn data set another one."""
+    Clone(workspace).set({"data.synthetic": {"seed": 3, "train": 21, "val": 7, "test": 7, "ambiguity": 0.3}})
+    fetch.main()
+    source = json.loads(SOURCE.read_text())
+    for facts in source.values():
+        assert list(facts) == ["source", "name", "bytes", "sha256", "file"]
 
 
 def test_bad_archives_stop_fetch_and_leave_nothing(
@@ -276,10 +370,20 @@ def test_bad_archives_stop_fetch_and_leave_nothing(
     climbing = workspace / "climbing.zip"
     with zipfile.ZipFile(climbing, "w") as archive:
         archive.writestr("../fer2013.csv", csv)
-    for path, word in ((truncated, "truncated"), (empty, "empty"), (climbing, "../fer2013.csv")):
+    page = workspace / "page.csv"
+    page.write_text("<!doctype html>\n")
+    missing = workspace / "nowhere.csv"
+    causes = {
+        truncated: "truncated",
+        empty: "empty",
+        climbing: "../fer2013.csv",
+        page: "web page",
+        missing: "nowhere",
+    }
+    for path, word in causes.items():
         use_archive(path)
-        fails(fetch.main, capsys, word)
-        assert not list((workspace / "data").rglob("*.*"))
+        fails(fetch.main, capsys, "data.path", word)
+        assert not RAW.exists()
     assert not (workspace.parent / "fer2013.csv").exists()
 
 
@@ -288,8 +392,8 @@ def test_wrong_digest_stops_before_anything_is_kept(
 ) -> None:
     (workspace / "fer2013.csv").write_bytes(b"".join(rows))
     use_archive(workspace / "fer2013.csv", sha256="0" * 64)
-    fails(fetch.main, capsys, "0" * 64)
-    assert not list((workspace / "data").rglob("*.*"))
+    fails(fetch.main, capsys, "data.sha256", "0" * 64)
+    assert not RAW.exists()
 
 
 def test_another_data_set_than_expected_fails(
