@@ -95,9 +95,15 @@ def _same(one: Path, other: Path) -> bool:
 def resolve(path: str) -> Path:
     """Relative paths start at the repository, also when DVC runs an experiment in a copy of it elsewhere."""
     try:
-        return repository() / Path(path).expanduser()
+        place = repository() / Path(path).expanduser()
+        os.lstat(place)
     except RuntimeError as error:  # ~name, and nobody has that name
         raise UserError(f"{path} names a home folder that does not exist ({error}).") from error
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return place  # who opens it says so
+    except (OSError, ValueError) as error:  # a name that is too long, for one
+        raise UserError(f"{path[:60]!r} cannot be a path ({getattr(error, 'strerror', error)}).") from error
+    return place
 
 
 def refuse_foreign_files(*folders: Path) -> None:

@@ -20,6 +20,8 @@ from pipeline.files import read_json, sha256, write_csv, write_json
 from stages.cell import DATA_EXPERIMENT, PREPARED, RAW, SOURCE
 
 CHECKS = PREPARED / "checks.json"
+KEYS = {"archive": "data.path", "kaggle": "data.source", "synthetic": "data.synthetic"}
+"""The parameter that names the data, by their source."""
 
 
 def main() -> None:
@@ -29,7 +31,8 @@ def main() -> None:
     source = read_json(SOURCE)
     workspace.clear(PREPARED)
     archive, votes_file = source["archive"], source["votes"]
-    with about("data.path"):
+    key = KEYS[archive["source"]]
+    with about(key):
         data = sources.read_raw(RAW / archive["file"], archive["name"])
     if votes_file:
         with about("data.votes"):
@@ -38,7 +41,8 @@ def main() -> None:
         data = dataclasses.replace(data, votes=votes)
     twins = duplicates.find(data.images)
     checks = check(data, twins, params.data.expect)
-    refuse_unusable(data, duplicates.train_twins(twins.near, data.splits))
+    with about(key):
+        refuse_unusable(data, duplicates.train_twins(twins.near, data.splits))
 
     name = "synthetic" if archive["source"] == "synthetic" else dataset_name(data)
     checks = {"dataset": name or f"custom-{archive['sha256'][:8]}", **checks}

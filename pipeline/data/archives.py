@@ -151,14 +151,17 @@ class FolderBundle(Bundle):
         super().__init__(shown(folder.resolve().name or str(folder)), budget)
         self.links: list[Path] = []
         for root, folders, names in os.walk(folder, onerror=_raise):
-            here = Path(root)
-            self.links += [here / entry for entry in (*folders, *names) if (here / entry).is_symlink()]
+            self.links += [Path(root, entry) for entry in folders if Path(root, entry).is_symlink()]
             folders[:] = sorted(entry for entry in folders if not _is_junk(entry))
+            inside = os.path.relpath(root, folder)
             for entry in sorted(names):
-                path = here / entry
-                if path.is_file() and not path.is_symlink():
+                path = os.path.join(root, entry)
+                status = os.lstat(path)
+                if stat.S_ISLNK(status.st_mode):
+                    self.links.append(Path(path))
+                elif stat.S_ISREG(status.st_mode):
                     self._budget.list(1, self.name)
-                    self._add(_normal(path.relative_to(folder).as_posix()), path, path.stat().st_size)
+                    self._add(_normal(f"{inside}/{entry}"), path, status.st_size)
 
     def open(self, entry: Entry) -> io.BufferedReader:
         name = f"{shown(entry.path)} of {self.name}"
@@ -237,7 +240,7 @@ class Wanted:
     `check(head, name)`: raises UserError if a file with these first bytes is not such a table.
     `names`: of tables, the preferred ones first. `archives`: matches the names of archives to look into first.
     `forms`: a clause that says what is read. `image`: matches the path of an image of a set, if one may do.
-    `explain(bundle)`: why a bundle has nothing of the kind.
+    `explain(bundle, faults)`: why a bundle has nothing of the kind, given why the archives in it have not.
     """
 
     key: str
@@ -246,7 +249,7 @@ class Wanted:
     archives: re.Pattern[str]
     forms: str
     image: re.Pattern[str] | None
-    explain: Callable[[Bundle], UserError]
+    explain: Callable[[Bundle, Sequence[UserError]], UserError]
 
     def accepts(self, head: bytes) -> bool:
         try:
@@ -305,24 +308,31 @@ class Search:
         tables = [entry for entry in bundle.entries if entry.head and self.wanted.accepts(entry.head)]
         packed = [entry for entry in bundle.entries if _is_packed(entry.head)]
         lookalikes = [entry for entry in bundle.entries if entry.path.lower().endswith((".csv", ".tsv"))]
-        choice = len({entry.path for entry in (*tables, *packed, *lookalikes)}) > 1
+        image = self.wanted.image
+        is_image_set = image is not None and any(image.search(entry.path) for entry in bundle.entries)
+        choice = is_image_set or len({entry.path for entry in (*tables, *packed, *lookalikes)}) > 1
         if tables:
             return self._table(self._best(tables, bundle), bundle, choice)
-        image = self.wanted.image
-        if image and any(image.search(entry.path) for entry in bundle.entries):
+        if is_image_set:
             return Found("", bundle, bundle.name)
-        nested, faults = self._nested(packed, bundle, depth)
+        first = [entry for entry in packed if self.wanted.archives.search(entry.file)]
+        nested, named_faults = self._nested(first, bundle, depth)
+        others: list[UserError] = []
+        if not nested:
+            nested, others = self._nested([entry for entry in packed if entry not in first], bundle, depth)
         if nested:
             return dataclasses.replace(nested, choice=choice or nested.choice)
         # There is none. The file that should be it says best what is wrong with it.
-        named = [entry for entry in lookalikes if entry.file.lower() in self.wanted.names[:1]]
-        if len(named or lookalikes) == 1:
-            return self._table((named or lookalikes)[0], bundle, False)
-        if len(faults) == 1:
-            raise faults[0]
+        named = [entry for entry in lookalikes if entry.file.lower() == self.wanted.names[0]]
+        if len(named) == 1:
+            return self._table(named[0], bundle, False)
+        if named_faults:
+            raise named_faults[0]
+        if len(lookalikes) == 1:
+            return self._table(lookalikes[0], bundle, False)
         if image and not lookalikes and any(entry.is_image for entry in bundle.entries):
             return Found("", bundle, bundle.name)
-        raise self.wanted.explain(bundle)
+        raise self.wanted.explain(bundle, others)
 
     def _table(self, entry: Entry, bundle: Bundle, choice: bool) -> Found:
         return Found("", bundle.open(entry), f"{shown(entry.path)} of {bundle.name}", entry, choice)
@@ -343,29 +353,25 @@ class Search:
     def _nested(
         self, packed: Sequence[Entry], bundle: Bundle, depth: int
     ) -> tuple[Found | None, list[UserError]]:
-        """What is found in an archive inside a bundle, and why nothing is in the others."""
-        first = [entry for entry in packed if self.wanted.archives.search(entry.file)]
+        """What is found in one of these archives, and why nothing is in the others."""
+        found: list[Found] = []
         faults: list[UserError] = []
-        for entries in (first, [entry for entry in packed if entry not in first]):
-            found = []
-            for entry in entries:
-                name = f"{shown(entry.path)} of {bundle.name}"
-                self.budget.open_nested(name)
-                try:
-                    inner = self.in_file(bundle.open(entry), name, depth + 1)
-                    if isinstance(inner.content, io.BufferedReader):
-                        self.wanted.check(inner.content.peek(HEAD)[:HEAD], inner.name)
-                    found.append(dataclasses.replace(inner, entry=entry))
-                except UserError as fault:
-                    faults.append(fault)
-            if len(found) > 1:
-                raise UserError(
-                    f"{bundle.name} holds {len(found)} archives that may be meant"
-                    f" ({', '.join(each.name for each in found[:4])}): set {self.wanted.key} to the one that is."
-                )
-            if found:
-                return found[0], faults
-        return None, faults
+        for entry in packed:
+            name = f"{shown(entry.path)} of {bundle.name}"
+            self.budget.open_nested(name)
+            try:
+                inner = self.in_file(bundle.open(entry), name, depth + 1)
+                if isinstance(inner.content, io.BufferedReader):
+                    self.wanted.check(inner.content.peek(HEAD)[:HEAD], inner.name)
+                found.append(dataclasses.replace(inner, entry=entry))
+            except UserError as fault:
+                faults.append(fault)
+        if len(found) > 1:
+            raise UserError(
+                f"{bundle.name} holds {len(found)} archives that may be meant"
+                f" ({', '.join(each.name for each in found[:4])}): set {self.wanted.key} to the one that is."
+            )
+        return (found[0] if found else None), faults
 
     def _unwrap(
         self, file: io.BufferedReader, name: str, depth: int

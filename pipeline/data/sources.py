@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -93,7 +93,7 @@ def fetch_archive(path: Path, folder: Path, expected_sha256: str | None = None) 
             chosen = Path(found.entry.key)
         return _keep_copy(chosen, folder, expected_sha256, f"{shown(found.entry.path)} of {name}")
     if not path.is_file():
-        raise UserError(f"{path} is neither a file nor a folder: set data.path to the archive to be used.")
+        raise _missing(path, "data.path", "the archive to be used")
     return _keep_copy(path, folder, expected_sha256)
 
 
@@ -131,9 +131,7 @@ def fetch_votes(path: Path, folder: Path) -> Provenance:
                 file = stack.enter_context(path.open("rb"))
             found = search.in_file(file, name)
         else:
-            raise UserError(
-                f'{path} does not exist: set data.votes to FER+\'s {VOTES_NAME}, or to "" for none.'
-            )
+            raise _missing(path, "data.votes", f"FER+'s {VOTES_NAME}")
         assert isinstance(found.content, io.BufferedReader)  # no images are wanted
         data = archives.read_all(found.content, MAX_VOTES_BYTES)
     if len(data) > MAX_VOTES_BYTES:
@@ -180,6 +178,15 @@ def _open(path: Path, name: str, stack: ExitStack) -> Found:
     with archives.explained(name):
         file = stack.enter_context(path.open("rb"))
     return Search(_FACES, stack).in_file(file, name)
+
+
+def _missing(path: Path, key: str, what: str) -> UserError:
+    address = re.search(r"(https?|s3|gs):/", str(path))
+    if address:
+        return UserError(
+            f"{key} is an address ({str(path)[address.start() :]}): download it, and name the file."
+        )
+    return UserError(f"{path} is neither a file nor a folder: set {key} to {what}.")
 
 
 # --- keeping
@@ -312,7 +319,7 @@ def _linked(bundle: Bundle) -> UserError | None:
     return None
 
 
-def _no_faces(bundle: Bundle) -> UserError:
+def _no_faces(bundle: Bundle, faults: Sequence[UserError]) -> UserError:
     tables = [entry for entry in bundle.entries if entry.path.lower().endswith(".csv")]
     for entry in tables:
         if _is_votes(entry.head):
@@ -326,19 +333,23 @@ def _no_faces(bundle: Bundle) -> UserError:
         except UserError as error:
             if "Usage" in str(error) and b"pixels" in entry.head[:200]:
                 return error
+    if len(faults) == 1:
+        return faults[0]
     return _linked(bundle) or UserError(
         f"{bundle.name} holds neither {CSV_NAME} nor images named {_LAYOUT}{_holds(bundle)}:"
         " set data.path to another file."
     )
 
 
-def _no_votes(bundle: Bundle) -> UserError:
+def _no_votes(bundle: Bundle, faults: Sequence[UserError]) -> UserError:
     for entry in bundle.entries:
         if entry.file.lower() == "label.csv":
             try:
                 votes.read_header(entry.head, f"{shown(entry.path)} of {bundle.name}")
             except UserError as error:
                 return error
+    if len(faults) == 1:
+        return faults[0]
     return _linked(bundle) or UserError(
         f"{bundle.name} does not hold FER+'s {VOTES_NAME}{_holds(bundle)}: set data.votes to that file,"
         ' to a folder or an archive that holds it, or to "" for none.'

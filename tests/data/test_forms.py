@@ -261,6 +261,7 @@ TABLES: dict[str, tuple[bytes | Callable[[Path], Path], str | None]] = {
     "tabs": (saved(rows_of(table()), "\t", "\r\n"), None),
     "a comment with commas": (with_column("comment", lambda n: '"dark, blurred"', table()), None),
     "empty columns of a spreadsheet": (saved([[*row, "", ""] for row in rows_of(table())]), None),
+    "beside images": (unpacked(images() | {"faces.csv": table()}), "faces.csv of given"),
     "split first": (saved(pixels_last), None),
 }  # fmt: skip
 
@@ -577,6 +578,12 @@ REFUSED: dict[str, tuple[bytes | Callable[[Path], Path], list[str]]] = {
     "split into files": (
         zipped({"train.csv": table(), "val.csv": table()}), ["train.csv, val.csv", "data.path"],
     ),
+    "damaged among others": (
+        unpacked(CUT | {"fer2013new.csv": ballots(), "notes.zip": b"PK\3\4"}), ["fer2013.tar.gz of given", "damaged"]
+    ),
+    "one archive of something else": (
+        unpacked({"notes.zip": zipped({"a.txt": b"x"})}), ["notes.zip of given holds neither"]
+    ),
     "damaged inside": (zipped(CUT), ["fer2013.tar.gz of given.bin", "damaged"]),
     "hostile inside": (zipped({"a.tar": tarred({"../fer2013.csv": table()})}), ["outside the archive"]),
 }  # fmt: skip
@@ -613,6 +620,12 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
     for place in (path, path.parent):
         assert "may not be read" in refusal(place, tmp_path / "raw")
     assert "may not be read" in refusal(path, tmp_path / "raw", fetch_votes)
+
+
+def test_an_address_is_no_path(tmp_path: Path) -> None:
+    address = tmp_path / "https://www.kaggle.com/fer2013.zip"
+    assert "data.path is an address (https:/" in refusal(address, tmp_path / "raw")
+    assert "data.votes is an address (https:/" in refusal(address, tmp_path / "raw", fetch_votes)
 
 
 # --- limits

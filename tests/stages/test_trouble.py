@@ -276,7 +276,7 @@ def test_a_bad_row_of_votes_names_key_file_and_line(
         (b"Usage,Image name,neutral\n", ["votes.csv, line 1", "header"]),
         (b"7z\xbc\xaf\x27\x1c\x00\x04", ["votes.csv is a 7-Zip archive"]),
         (b'fer0000000.png,"(0, 0, 48, 48)",4,0,0,1,3,2,0,0,0,0\n', ["label.csv", "fer2013new.csv"]),
-        (None, ["votes.csv", "does not exist"]),
+        (None, ["votes.csv", "neither a file nor a folder"]),
     ],
 )
 def test_bad_votes_stop_fetch_under_their_own_key(
@@ -348,6 +348,14 @@ def test_a_bad_row_in_an_archive_names_key_member_and_line(
     use_archive(workspace / "download.zip")
     fetch.main()
     fails(prepare.main, capsys, "data.path: fer2013.csv of download.zip, line 6, column emotion")
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/fer2013.csv", "a" * 5000, "nul\0.csv"])
+def test_what_cannot_be_a_path_is_one_sentence(
+    workspace: Path, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    Clone(workspace).set({"data.source": "archive", "data.path": path})
+    fails(fetch.main, capsys, path[:5])
 
 
 def test_drawn_faces_are_recorded_as_before(workspace: Path) -> None:
