@@ -355,7 +355,7 @@ def test_what_cannot_be_a_path_is_one_sentence(
     workspace: Path, capsys: pytest.CaptureFixture[str], path: str
 ) -> None:
     Clone(workspace).set({"data.source": "archive", "data.path": path})
-    fails(fetch.main, capsys, path[:5])
+    fails(fetch.main, capsys, path[:3])
 
 
 def test_drawn_faces_are_recorded_as_before(workspace: Path) -> None:
