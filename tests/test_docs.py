@@ -219,7 +219,7 @@ def test_the_examples_train_decode_and_compare(followed: Clone) -> None:
         (name, decoder) for name in names for decoder in ROWS[name]["decoders"]
     ]
     for name, outputs in zip(names, (7, 300, 27), strict=True):
-        folder = followed.path / "models" / f"{name}-0"
+        folder = followed.path / "outputs/models" / f"{name}-0"
         assert json.loads((folder / "model.json").read_text())["network"]["outputs"] == outputs
         with (folder / "history.csv").open() as file:
             losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
