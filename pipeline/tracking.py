@@ -2,24 +2,24 @@
 
 DVC's outputs are the truth; MLflow shows them. So nothing here may stop a stage: the first failure is
 one warning, and from then on the run is silent. `FER_TRACKING=off` switches it off from the start.
-The store is `mlflow.db` and `mlartifacts/` in the repository's root, or whatever `MLFLOW_TRACKING_URI` names.
+The store is `mlflow.db` and `mlartifacts/` in the repository's root, or whatever `MLFLOW_TRACKING_URI` names: see
+`pipeline.tracking_store`.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Concatenate, NamedTuple, ParamSpec
 
-from filelock import FileLock
-
+from pipeline import tracking_store
 from pipeline.errors import UserError
 from pipeline.files import flatten, repository
 
@@ -32,13 +32,17 @@ COMPLETE = "fer.complete"
 """The tag of a run to which everything was logged: a digest of what that was."""
 
 
+BACKFILL = "python -m stages.backfill"
+
+
 class Where(NamedTuple):
-    """The run of outputs that are all written. `content` changes with what there is to log."""
+    """The run of outputs that are all written. `content` changes with what there is to log; `command` logs it again."""
 
     experiment: str
     name: str
     key: str
     content: str
+    command: str = BACKFILL
 
 
 def _safe(method: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[Run, P], None]:
@@ -52,7 +56,7 @@ def _safe(method: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[R
             method(self, *args, **kwargs)
         except Exception as error:  # whatever MLflow raises, the stage's outputs come first
             self.working = False
-            warn(error)
+            warn(error, self.command)
 
     return call
 
@@ -60,8 +64,8 @@ def _safe(method: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[R
 class Run:
     """One MLflow run, or, when MLflow is off or has failed, nothing at all behind the same methods."""
 
-    def __init__(self, run_id: str | None) -> None:
-        self.run_id = run_id
+    def __init__(self, run_id: str | None, command: str = BACKFILL) -> None:
+        self.run_id, self.command = run_id, command
         self.working = run_id is not None
 
     @_safe
@@ -97,6 +101,7 @@ class Run:
     @_safe
     def artifacts(self, path: Path, folder: str | None = None) -> None:
         """Log a file, or a folder with all it holds."""
+        tracking_store.prepare_artifacts(str(self.run_id))
         log = _client().log_artifacts if path.is_dir() else _client().log_artifact
         log(self.run_id, str(path), folder)
 
@@ -120,32 +125,53 @@ class Run:
     def model(self, module: Any, example: Any) -> None:
         """Log a PyTorch module in the pickle-free `pt2` format. example: array [2 or more, ...]."""
         import mlflow
-        import mlflow.pytorch
         import torch
+        from mlflow.models import Model
 
-        requirements = [
-            f"torch=={torch.__version__.split('+')[0]}"
-        ]  # given, or MLflow spends minutes guessing
+        tracking_store.prepare_artifacts(str(self.run_id))
         with mlflow.start_run(run_id=self.run_id):
-            mlflow.pytorch.log_model(
-                module,
+            Model.log(
+                artifact_path=None,
                 name="model",
+                flavor=SimpleNamespace(__name__="mlflow.pytorch", save_model=_save_on_processor),
+                pytorch_model=module,
                 input_example=example,
-                pip_requirements=requirements,
+                # Given, or MLflow spends minutes guessing.
+                pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
                 serialization_format="pt2",
             )
 
 
+def _save_on_processor(path: str, mlflow_model: Any, **settings: Any) -> None:
+    """MLflow's own for PyTorch, of a model that loads wherever it is used.
+
+    A model exported on the processor stays there, but MLflow wants it on a GPU wherever it sees one, unless the model
+    says otherwise.
+    """
+    import mlflow.pytorch
+
+    mlflow.pytorch.save_model(path=path, mlflow_model=mlflow_model, **settings)
+    mlflow_model.flavors["python_function"].setdefault("config", {})["device"] = "cpu"
+    mlflow_model.save(str(Path(path) / "MLmodel"))
+
+
 @contextmanager
 def run(
-    experiment: str, name: str, key: str, tags: Mapping[str, str], *, only_unfinished: bool = False
+    experiment: str,
+    name: str,
+    key: str,
+    tags: Mapping[str, str],
+    *,
+    only_unfinished: bool = False,
+    command: str = BACKFILL,
 ) -> Iterator[Run]:
     """Continue the newest run with this key, or open one, and close it at the end.
 
     only_unfinished: continue a run only if it was stopped or killed before its end, as training does; a
     second training of the same inputs is a run of its own. A run that an exception ends is marked as failed.
+    command: what logs the run later, should MLflow fail.
     """
-    current = _open(experiment, name, key, tags, only_unfinished)
+    current = _open(experiment, name, key, tags, only_unfinished, command)
     try:
         yield current
     except KeyboardInterrupt:
@@ -162,7 +188,7 @@ def run_of(where: Where | None, tags: Mapping[str, str]) -> Iterator[Run]:
     """The run of a stage whose outputs are all written. Marked complete at its end."""
     if where is None:
         raise ValueError("there are no outputs to log")
-    with run(where.experiment, where.name, where.key, tags) as current:
+    with run(where.experiment, where.name, where.key, tags, command=where.command) as current:
         yield current
         current.tags({COMPLETE: where.content})
 
@@ -183,11 +209,16 @@ def is_complete(where: Where) -> bool:
     try:
         found = _search(where.experiment, where.key)
     except Exception as error:  # whatever MLflow raises: no database, no server, no permission
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"MLflow at {_store()[0]} cannot be read ({reason}): start it or check the path."
-        ) from error
+        raise UserError(f"MLflow cannot be read: {tracking_store.explain(error)}") from error
     return bool(found) and found[0].data.tags.get(COMPLETE) == where.content
+
+
+def page(experiment: str) -> str:
+    """Where a browser shows the experiment. Raises UserError if MLflow cannot be asked."""
+    try:
+        return tracking_store.page(experiment)
+    except Exception as error:  # as in is_complete
+        raise UserError(f"MLflow cannot be read: {tracking_store.explain(error)}") from error
 
 
 def is_on() -> bool:
@@ -209,12 +240,13 @@ def context_tags(stage: str) -> dict[str, str]:
     }
 
 
-def warn(error: Exception) -> None:
-    """The one line a user sees when MLflow cannot be reached."""
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
+def warn(error: Exception, command: str = BACKFILL) -> None:
+    """The one line a user sees when MLflow cannot be used. command: what logs the run later."""
+    if repository() != Path.cwd():  # in the folder of an experiment, whose outputs are not in the workspace
+        command = f"dvc exp apply {os.environ.get('DVC_EXP_NAME') or 'EXPERIMENT'} && {command}"
     print(
-        f"warning: MLflow is not logging this run ({reason}). The stage's outputs are not affected; "
-        "`python -m stages.backfill` brings the run back later.",
+        f"warning: MLflow is not logging this run: {tracking_store.explain(error)} The stage's outputs are not "
+        f"affected: once the pipeline is through and this is mended, `{command}` restores the run from them.",
         file=sys.stderr,
     )
 
@@ -228,11 +260,17 @@ def _git(*arguments: str) -> str | None:
     return result.stdout.strip()
 
 
-def _open(experiment: str, name: str, key: str, tags: Mapping[str, str], only_unfinished: bool) -> Run:
+def _open(
+    experiment: str, name: str, key: str, tags: Mapping[str, str], only_unfinished: bool, command: str
+) -> Run:
     if not is_on():
         return Run(None)
     try:
-        found = _search(experiment, key)
+        found = [
+            candidate
+            for candidate in _search(experiment, key)
+            if tracking_store.takes(candidate.info.artifact_uri)
+        ]
         if only_unfinished:
             found = [candidate for candidate in found if candidate.info.status in ("RUNNING", "KILLED")]
         if found:
@@ -240,10 +278,11 @@ def _open(experiment: str, name: str, key: str, tags: Mapping[str, str], only_un
             _client().update_run(run_id, status="RUNNING")
         else:
             labels = {KEY: key, "mlflow.source.name": f"python -m stages.{tags.get('dvc.stage', '')}", **tags}
-            run_id = _client().create_run(_experiment_id(experiment), run_name=name, tags=labels).info.run_id
-        return Run(run_id)
+            number = tracking_store.experiment_id(experiment)
+            run_id = _client().create_run(number, run_name=name, tags=labels).info.run_id
+        return Run(run_id, command)
     except Exception as error:  # as in _safe
-        warn(error)
+        warn(error, command)
         return Run(None)
 
 
@@ -254,7 +293,7 @@ def _close(current: Run, status: str) -> None:
         _client().set_terminated(current.run_id, status if current.working else "FAILED")
     except Exception as error:  # as in _safe
         if current.working:
-            warn(error)
+            warn(error, current.command)
 
 
 def _start_monitor(run: Run, seconds: float) -> Any:
@@ -268,11 +307,11 @@ def _start_monitor(run: Run, seconds: float) -> Any:
             sampling_interval=seconds,
             samples_before_logging=1,
             resume_logging=True,
-            tracking_uri=_store()[0],
+            tracking_uri=tracking_store.store().uri,
         )
         monitor.start()
     except Exception as error:  # as in _safe
-        warn(error)
+        warn(error, run.command)
         return None
     return monitor
 
@@ -281,61 +320,15 @@ def _search(experiment: str, key: str) -> list[Any]:
     """Runs with this key, the newest first."""
     return list(
         _client().search_runs(
-            [_experiment_id(experiment)],
+            [tracking_store.experiment_id(experiment)],
             filter_string=f"tags.`{KEY}` = '{key}'",
             order_by=["attributes.start_time DESC"],
         )
     )
 
 
-@functools.cache
-def _store() -> tuple[str, str | None]:
-    """The tracking URI, and where new experiments keep artifacts (None: the user's server decides).
-
-    Asked once, since MLflow sets MLFLOW_TRACKING_URI itself later. The artifact folder is absolute, or the
-    artifacts of a queued experiment would vanish with its temporary folder.
-    """
-    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        return uri, None
-    return f"sqlite:///{repository() / 'mlflow.db'}", (repository() / "mlartifacts").as_uri()
-
-
-@functools.cache
 def _client() -> Any:
-    """The one client of this process. Imported here: MLflow takes seconds, and `FER_TRACKING=off` none."""
-    # Without these a server that is down would hold a stage up for many minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_DISABLE_AUTH_WARNING", "true")
-    import mlflow
-
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(_store()[0])
-    with _first_use():
-        client = mlflow.MlflowClient()
-        client.search_experiments(max_results=1)  # creates the tables of a fresh database
-    return client
-
-
-@functools.cache
-def _experiment_id(name: str) -> str:
-    client = _client()
-    with _first_use():
-        experiment = client.get_experiment_by_name(name)
-        if experiment is not None:
-            if _store()[1] not in (None, experiment.artifact_location):
-                raise RuntimeError(
-                    f"mlflow.db keeps artifacts in {experiment.artifact_location}, where this folder was before: "
-                    "remove mlflow.db and run `python -m stages.backfill`"
-                )
-            return str(experiment.experiment_id)
-        return str(client.create_experiment(name, artifact_location=_store()[1]))
-
-
-def _first_use() -> FileLock:
-    """Only one process at a time may create the database and its experiments: SQLite's set-up races."""
-    return FileLock(repository() / "mlflow.db.lock", timeout=120)
+    return tracking_store.client()
 
 
 def _params(flat: Mapping[str, Any]) -> list[Any]:

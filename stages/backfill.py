@@ -12,7 +12,7 @@ from functools import partial
 from pipeline import cli, config, tracking
 from pipeline.errors import UserError
 from stages import compare, embed, fetch, logs, prepare
-from stages.cell import Cell
+from stages.cell import DATA_EXPERIMENT, Cell
 
 
 def main() -> None:
@@ -37,6 +37,10 @@ def main() -> None:
         )
     complete, without = len(ready) - len(missing), len(parts) - len(ready)
     print(f"{len(missing)} runs restored, {complete} were complete, {without} have no outputs yet")
+    for experiment in dict.fromkeys(
+        where.experiment for where, _ in ready if where.experiment != DATA_EXPERIMENT
+    ):
+        print(f"in MLflow: {tracking.page(experiment)}")
 
 
 if __name__ == "__main__":

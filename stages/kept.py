@@ -15,6 +15,9 @@ from stages.compare import log_rows
 from stages.findings import Models
 from stages.runs import Run
 
+COMMAND = "python -m stages.report"
+"""What logs these runs again; backfill knows only those of the workspace."""
+
 
 def log_study(folder: Path, models: Models, rows: Sequence[Row]) -> None:
     """Every run and the comparison, into an experiment of their own; what is there already is left alone."""
@@ -26,10 +29,12 @@ def log_study(folder: Path, models: Models, rows: Sequence[Row]) -> None:
             for seed, run in runs.items():
                 log_run(experiment, folder, f"{model}-{seed}", run)
         content = sha256(folder / "ablation.json")[:12]
-        where = tracking.Where(experiment, "study", f"study-{content}", content)
+        where = tracking.Where(experiment, "study", f"study-{content}", content, COMMAND)
         if not tracking.is_complete(where):
             tables = [folder / name for name in ("ablation.json", "ablation.md", "prediction.csv")]
             log_rows(where, rows, "report", [*tables, *sorted(folder.glob("*.png"))])
+        if tracking.is_complete(where):
+            print(f"in MLflow: {tracking.page(experiment)}")
     except UserError as error:  # the pages are written, with MLflow or without
         print(f"warning: the study is not in MLflow. {error}", file=sys.stderr)
 
@@ -38,7 +43,7 @@ def log_run(experiment: str, folder: Path, key: str, run: Run) -> None:
     """One kept run under the names that a training here would give it."""
     file = folder / "runs" / f"{key}.json"
     content = sha256(file)[:12]
-    where = tracking.Where(experiment, key, f"kept-{key}-{content}", content)
+    where = tracking.Where(experiment, key, f"kept-{key}-{content}", content, COMMAND)
     if tracking.is_complete(where):
         return
     facts = run.metrics

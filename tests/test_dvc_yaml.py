@@ -20,6 +20,8 @@ NO_EFFECT = {
     "pipeline/files.py",  # how files are written, not what is in them
     "pipeline/workspace.py",  # where files are and which of them are the user's
     "pipeline/tracking.py",  # MLflow shows outputs and makes none
+    "pipeline/tracking_store.py",
+    "pipeline/secrets.py",
     "stages/logs.py",  # the same
     "stages/cell.py",  # where files are: dvc.yaml names them too
 }

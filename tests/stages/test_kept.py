@@ -8,10 +8,10 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipeline import tracking
 from pipeline.files import read_json
 from stages import kept
 from stages.runs import Run
+from tests.mlflow_store import enter, forget
 
 STUDY = Path(__file__).parents[2] / "results/fer2013"
 MODELS = {"w2v_cosine": {seed: Run.kept(STUDY / "runs", f"w2v_cosine-{seed}") for seed in (0, 1)}}
@@ -21,15 +21,9 @@ MODELS = {"w2v_cosine": {seed: Run.kept(STUDY / "runs", f"w2v_cosine-{seed}") fo
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an empty store that this process logs to, and forgets afterwards."""
     address = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.chdir(tmp_path)  # artifacts of a store without a server of its own
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    monkeypatch.delenv("FER_TRACKING", raising=False)
-    caches = (tracking._store, tracking._client, tracking._experiment_id)
-    for cache in caches:
-        cache.cache_clear()
+    enter(tmp_path, monkeypatch, address)
     yield address
-    for cache in caches:
-        cache.cache_clear()
+    forget()
 
 
 def log() -> None:
@@ -64,10 +58,12 @@ def test_every_kept_run_is_in_mlflow_once_with_all_that_a_training_would_log(sto
 def test_a_store_that_cannot_be_read_costs_a_warning_only(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/no/such/folder/mlflow.db")
+    enter(tmp_path, monkeypatch, f"sqlite:///{tmp_path}/no/such/folder/mlflow.db")
     (tmp_path / "no").write_text("a file where the folder should be")
     log()
-    assert "warning: the study is not in MLflow. MLflow at sqlite:" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert shown.startswith("warning: the study is not in MLflow.")
+    assert f"{tmp_path}/no/such/folder/mlflow.db" in shown
 
 
 def test_switched_off_nothing_is_logged(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,509 @@
+"""MLflow's store through what people do to it: deleted, moved, mounted twice, named by half a path, upgraded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from click.testing import CliRunner
+from mlflow.cli import gc
+
+from pipeline import tracking, tracking_store
+from pipeline.errors import UserError
+from stages.cell import DATA_EXPERIMENT
+from tests.mlflow_store import enter, forget, log, make_repository
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = make_repository(tmp_path / "fer")
+    enter(folder, monkeypatch)
+    return folder
+
+
+def stored(folder: Path, experiment: str = "synthetic") -> list[mlflow.entities.Run]:
+    """The runs in a folder's database, as a program beside ours sees them."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id]))
+
+
+def content(folder: Path, run_id: str) -> str:
+    """The logged file, read through MLflow."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    return Path(client.download_artifacts(run_id, "evaluation/metrics.txt")).read_text()
+
+
+# --- deleted -------------------------------------------------------------------------------------------------
+
+
+def test_an_experiment_deleted_in_the_ui_comes_back_with_its_runs(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = log()
+    client = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
+    client.delete_experiment(client.get_experiment_by_name("synthetic").experiment_id)
+    forget()
+    assert log(key="another") is not None
+    assert {run.info.run_id for run in stored(repository)} > {first}
+    shown = capsys.readouterr()
+    assert "synthetic had been deleted; it is restored" in shown.out
+    assert "warning" not in shown.err
+
+
+def test_after_mlflow_gc_the_same_can_be_logged_again(repository: Path) -> None:
+    log()
+    uri = f"sqlite:///{repository}/mlflow.db"
+    client = mlflow.MlflowClient(uri)
+    number = client.get_experiment_by_name("synthetic").experiment_id
+    client.delete_experiment(number)
+    result = CliRunner().invoke(gc, ["--backend-store-uri", uri, "--experiment-ids", number])
+    assert result.exit_code == 0, result.output
+    assert client.get_experiment_by_name("synthetic") is None
+    forget()
+    second = log()
+    assert second is not None
+    assert content(repository, second) == "a metric's file"
+
+
+def test_a_deleted_run_is_logged_again(repository: Path) -> None:
+    first = log()
+    mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db").delete_run(first)
+    where = tracking.Where("synthetic", "baseline-0", "key", "content")
+    assert not tracking.is_complete(where)
+    assert log() not in (None, first)
+
+
+def test_where_an_experiment_may_not_be_restored_the_command_is_named(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log()
+    client = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
+    number = client.get_experiment_by_name("synthetic").experiment_id
+    client.delete_experiment(number)
+    forget()
+
+    def refuse(*arguments: Any) -> None:
+        raise RuntimeError("permission denied")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "restore_experiment", refuse)
+    assert log() is None
+    assert f"`mlflow experiments restore --experiment-id {number}`" in capsys.readouterr().err
+    with pytest.raises(UserError, match=f"mlflow experiments restore --experiment-id {number}"):
+        tracking.is_complete(tracking.Where("synthetic", "baseline-0", "key", "content"))
+
+
+# --- addresses -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uri", "address", "artifacts"),
+    [
+        ("", "sqlite:///{root}/mlflow.db", "{root}/mlartifacts"),
+        ("  ", "sqlite:///{root}/mlflow.db", "{root}/mlartifacts"),
+        ("sqlite:///mlflow.db", "sqlite:///{root}/mlflow.db", "{root}/mlartifacts"),
+        ("sqlite:///./mlflow.db", "sqlite:///{root}/mlflow.db", "{root}/mlartifacts"),
+        ("sqlite:///runs/our.db", "sqlite:///{root}/runs/our.db", "{root}/runs/mlartifacts"),
+        ("sqlite:///../shared.db", "sqlite:///{above}/shared.db", "{above}/mlartifacts"),
+        ("sqlite:////srv/mlflow.db", "sqlite:////srv/mlflow.db", "/srv/mlartifacts"),
+        ("sqlite+pysqlite:///mlflow.db", "sqlite+pysqlite:///{root}/mlflow.db", "{root}/mlartifacts"),
+        ("sqlite:///mlflow.db?timeout=30", "sqlite:///{root}/mlflow.db?timeout=30", "{root}/mlartifacts"),
+        ("sqlite:///file:x.db?uri=true", "sqlite:///file:{root}/x.db?uri=true", "{root}/mlartifacts"),
+        ("mlruns", "file://{root}/mlruns", None),
+        ("./x/y", "file://{root}/x/y", None),
+        ("/srv/mlruns", "file:///srv/mlruns", None),
+        ("file:mlruns", "file://{root}/mlruns", None),
+        ("file:./mlruns", "file://{root}/mlruns", None),
+        ("file://./mlruns", "file://{root}/mlruns", None),
+        ("file:///srv/mlruns", "file:///srv/mlruns", None),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000", None),
+        ("databricks", "databricks", None),
+        ("databricks://profile", "databricks://profile", None),
+        ("postgresql://db/mlflow", "postgresql://db/mlflow", "{root}/mlartifacts"),
+        ("mysql+pymysql://db/mlflow", "mysql+pymysql://db/mlflow", "{root}/mlartifacts"),
+    ],
+)
+def test_relative_stores_start_at_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, address: str, artifacts: str | None
+) -> None:
+    root, elsewhere = tmp_path / "fer", tmp_path / "fer/.dvc/tmp/exps/tmp1"
+    elsewhere.mkdir(parents=True)
+    enter(elsewhere, monkeypatch, uri, root)
+    found = tracking_store.store()
+    from sqlalchemy.engine import make_url
+
+    names = {"root": root, "above": tmp_path}
+    if address.startswith("sqlite"):
+        assert make_url(found.uri) == make_url(address.format(**names))
+    else:
+        assert found.uri == address.format(**names)
+    assert found.artifacts == (artifacts and f"file://{artifacts.format(**names)}")
+
+
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
+def test_a_database_in_memory_is_refused(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], uri: str
+) -> None:
+    enter(repository, monkeypatch, uri)
+    assert log() is None
+    assert "MLFLOW_TRACKING_URI" in capsys.readouterr().err
+
+
+def test_a_queued_run_of_a_relative_store_is_in_the_repository(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The variable is README's; a day later it is not set."""
+    temporary = repository / ".dvc/tmp/exps/tmp1"
+    temporary.mkdir(parents=True)
+    enter(temporary, monkeypatch, "sqlite:///mlflow.db", repository)
+    run_id = log()
+    assert run_id is not None
+    assert sorted(path.name for path in temporary.iterdir()) == ["metrics.txt"]
+    monkeypatch.chdir(repository)
+    shutil.rmtree(temporary)
+
+    enter(repository, monkeypatch)
+    assert [run.info.run_id for run in stored(repository)] == [run_id]
+    assert content(repository, run_id) == "a metric's file"
+    assert log() == run_id
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_other_variables_of_mlflow_lead_nowhere_else(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "someone else's")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:///registry.db")
+    run_id = log()
+    run = log_model()
+    assert run_id is not None
+    names = {e.name for e in mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db").search_experiments()}
+    assert names == {"Default", "synthetic"}
+    assert not (repository / "registry.db").exists()
+    assert len(stored(repository)) == 1
+    assert run.working
+
+
+def test_a_path_with_signs_of_an_address_holds_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_repository(tmp_path / "my 100% #1 a%20b é")
+    enter(folder, monkeypatch)
+    run_id = log()
+    assert run_id is not None
+    assert os.listdir(tmp_path) == [folder.name]
+    artifacts = list((folder / "mlartifacts" / run_id).rglob("metrics.txt"))
+    assert len(artifacts) == 1
+
+
+# --- the same folder under two paths -------------------------------------------------------------------------
+
+
+def test_a_renamed_folder_keeps_every_run_and_logs_on(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = log()
+    model = log_model()
+    assert first == model.run_id
+    renamed = repository.rename(repository.with_name("emotions"))
+    enter(renamed, monkeypatch)
+    second = log(key="another", text="of the new folder")
+    assert second is not None
+    assert content(renamed, str(first)) == "a metric's file"
+    assert content(renamed, second) == "of the new folder"
+    assert log(text="once more") == first
+    assert content(renamed, str(first)) == "once more"
+    client = mlflow.MlflowClient(f"sqlite:///{renamed}/mlflow.db")
+    (logged,) = client.search_logged_models([stored(renamed)[0].info.experiment_id])
+    assert Path(logged.artifact_location.removeprefix("file://"), "MLmodel").exists()
+    assert not repository.exists()
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_host_and_container_log_in_turn(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that is open on one side while the other logs ends on its own side."""
+    host, container = repository, repository.with_name("work")
+    file = repository.with_name("metrics.txt")
+    file.write_text("of the host")
+    with tracking.run("synthetic", "baseline-0", "host", {"kind": "model"}) as run:
+        host.rename(container)
+        enter(container, monkeypatch)
+        inside = log(key="container", text="of the container")
+        container.rename(host)
+        enter(host, monkeypatch)
+        run.artifacts(file, "evaluation")
+    assert run.working
+    assert content(host, str(run.run_id)) == "of the host"
+    assert content(host, str(inside)) == "of the container"
+    assert not container.exists()
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_copied_folder_leaves_the_original_alone(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = log()
+    copy = Path(shutil.copytree(repository, repository.with_name("copy")))
+    enter(copy, monkeypatch)
+    assert log(text="of the copy") == first
+    assert content(copy, str(first)) == "of the copy"
+    assert content(repository, str(first)) == "a metric's file"
+    assert str(copy) not in dump(repository)
+
+
+def test_a_copied_database_without_its_artifacts_still_shows_those_of_the_original(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = log()
+    copy = repository.with_name("copy")
+    copy.mkdir()
+    shutil.copy(repository / "mlflow.db", copy / "mlflow.db")
+    enter(copy, monkeypatch)
+    second = log(key="another")
+    assert content(copy, str(first)) == "a metric's file"
+    assert (copy / "mlartifacts" / str(second)).exists()
+
+
+@pytest.mark.parametrize("location", ["mlflow-artifacts:/7", "{gone}/mlruns/1", "file://{gone}/mlartifacts"])
+def test_an_experiment_whose_artifacts_cannot_be_reached_is_logged_into(
+    repository: Path, capsys: pytest.CaptureFixture[str], location: str
+) -> None:
+    """Made by a server on the same database, or in a folder that is gone."""
+    client = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
+    gone = repository / ".dvc/tmp/exps/tmp1"
+    number = client.create_experiment("synthetic", location.format(gone=gone))
+    client.create_run(number, tags={tracking.KEY: "key"})
+    run_id = log()
+    assert run_id is not None
+    assert content(repository, run_id) == "a metric's file"
+    assert not gone.exists()
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["elsewhere", "fer/mlruns/1"])
+def test_a_location_that_someone_chose_stays(repository: Path, name: str) -> None:
+    chosen = repository.parent / name
+    chosen.mkdir(parents=True)
+    client = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
+    client.create_experiment("synthetic", chosen.as_uri())
+    run_id = log()
+    assert run_id is not None
+    assert list(chosen.rglob("metrics.txt"))
+
+
+def dump(folder: Path) -> str:
+    connection = sqlite3.connect(folder / "mlflow.db")
+    try:
+        return "\n".join(connection.iterdump())
+    finally:
+        connection.close()
+
+
+# --- what is said --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://me:hunter2%40home@127.0.0.1:9",
+        "http://127.0.0.1:9/?token=hunter2home",
+        "http://hunter2home@127.0.0.1:9",
+    ],
+)
+def test_a_server_that_does_not_answer_is_named_without_its_password(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], uri: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    enter(repository, monkeypatch, uri)
+    assert log() is None
+    with pytest.raises(UserError) as caught:
+        tracking.is_complete(tracking.Where("synthetic", "baseline-0", "key", "content"))
+    shown = capfd.readouterr()
+    assert "127.0.0.1:9" in shown.err
+    assert "hunter2" not in shown.err + shown.out + str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("revision", "advice"),
+    [("0584bdc529eb", "mlflow db upgrade sqlite:///{root}/mlflow.db"), ("ffffffffffff", "newer MLflow")],
+)
+def test_a_database_of_another_version_is_called_that(
+    repository: Path, capsys: pytest.CaptureFixture[str], revision: str, advice: str
+) -> None:
+    with sqlite3.connect(repository / "mlflow.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    connection.close()
+    before = (repository / "mlflow.db").read_bytes()
+    assert log() is None
+    shown = capsys.readouterr().err
+    assert advice.format(root=repository) in shown
+    assert ("upgrade" in shown) == ("upgrade" in advice)
+    assert "path" not in shown
+    assert (repository / "mlflow.db").read_bytes() == before
+
+
+def test_the_address_of_an_old_database_with_a_password_stays_in_its_variable(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(repository, monkeypatch, "postgresql://me:hunter2home@db/mlflow")
+    shown = tracking_store.explain(
+        RuntimeError("Detected out-of-date database schema (found version 0584bdc529eb, but expected x)")
+    )
+    assert 'mlflow db upgrade "$MLFLOW_TRACKING_URI"' in shown
+    assert "hunter2" not in shown
+
+
+def test_a_folder_as_a_store_is_answered_with_a_database(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enter(repository, monkeypatch, "mlruns")
+    assert log() is None
+    assert "sqlite:///mlflow.db" in capsys.readouterr().err
+    assert not (repository / "mlruns").exists()
+
+
+def test_the_advice_is_a_command_that_can_follow_it(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Backfill reads the workspace: a queued experiment is applied first, kept runs have a command of their own."""
+    tracking.warn(RuntimeError("no"))
+    assert "`python -m stages.backfill`" in capsys.readouterr().err
+    with tracking.run_of(
+        tracking.Where("x", "study", "key", "content", "python -m stages.report"), {}
+    ) as run:
+        run.artifacts(Path("no such file"))
+    shown = capsys.readouterr().err
+    assert "`python -m stages.report`" in shown
+    assert "backfill" not in shown
+    monkeypatch.setenv("DVC_EXP_NAME", "dusty-hare")
+    enter(repository.parent, monkeypatch, root=repository)
+    tracking.warn(RuntimeError("no"))
+    assert "`dvc exp apply dusty-hare && python -m stages.backfill`" in capsys.readouterr().err
+
+
+# --- artifacts -----------------------------------------------------------------------------------------------
+
+
+def test_read_only_outputs_can_be_logged_twice(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """DVC's links into its cache are read-only, and MLflow copies that with the file."""
+    figures = repository / "figures"
+    figures.mkdir()
+    for text in ("first", "second"):
+        picture = figures / "confusion.png"
+        picture.unlink(missing_ok=True)
+        picture.write_text(text)
+        picture.chmod(0o444)
+        with tracking.run("synthetic", "baseline-0", "key", {}) as run:
+            run.metrics({"a": 1.0})
+            with unprivileged(repository):
+                run.artifacts(figures, "figures")
+    (kept,) = (repository / "mlartifacts").rglob("confusion.png")
+    assert kept.read_text() == "second"
+    assert run.working
+    assert "warning" not in capsys.readouterr().err
+
+
+class unprivileged:  # noqa: N801
+    """Be nobody for a while, as root writes read-only files too."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.root = folder, os.geteuid() == 0
+
+    def __enter__(self) -> None:
+        if self.root:
+            for path in (self.folder, *self.folder.rglob("*")):
+                os.chown(path, 65534, 65534)
+            for parent in self.folder.parents[:3]:  # pytest's own are private
+                parent.chmod(parent.stat().st_mode | 0o755)
+            os.seteuid(65534)
+
+    def __exit__(self, *_: object) -> None:
+        if self.root:
+            os.seteuid(0)
+
+
+def log_model() -> tracking.Run:
+    """A small network in the run of `log`."""
+    import numpy as np
+    import torch
+
+    with tracking.run("synthetic", "baseline-0", "key", {"kind": "model"}) as run:
+        run.model(torch.nn.Linear(3, 2).eval(), np.zeros((2, 3), np.float32))
+    return run
+
+
+WITH_GPU = """
+import torch
+torch.cuda.is_available = lambda: True  # all that MLflow asks
+"""
+
+
+def test_the_logged_model_loads_where_a_gpu_is_seen(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_model()
+    (tmp_path / "gpu").mkdir()
+    (tmp_path / "gpu/sitecustomize.py").write_text(WITH_GPU)
+    script = (
+        "import sys, torch, mlflow, numpy\n"
+        "assert torch.cuda.is_available()\n"
+        "model = mlflow.pyfunc.load_model(sys.argv[1])\n"  # `mlflow models serve` starts with the same call
+        "print(model.predict(numpy.zeros((4, 3), numpy.float32)).shape)\n"
+    )
+    (model,) = (repository / "mlartifacts/models").glob("*/artifacts")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "gpu"), "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(model)],
+        cwd=repository, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.stdout == "(4, 2)\n", result.stderr
+
+
+def test_the_experiment_shows_its_runs(repository: Path) -> None:
+    """Also one that an earlier version made; a description that someone wrote stays."""
+    client = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
+    described = client.create_experiment("fer2013", (repository / "mlartifacts").as_uri())
+    client.set_experiment_tag(described, "mlflow.note.content", "mine")
+    for name in ("synthetic", "fer2013"):
+        log(experiment=name)
+        experiment = client.get_experiment_by_name(name)
+        assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert experiment.tags["mlflow.note.content"] == "mine"
+    other = client.get_experiment_by_name("synthetic")
+    assert (
+        f"#/experiments/{other.experiment_id}/runs?workflowType=machine_learning"
+        in other.tags["mlflow.note.content"]
+    )
+    assert "tags.kind" in other.tags[f"mlflow.sharedViewState.{tracking_store.VIEW}"]
+    log(experiment=DATA_EXPERIMENT)
+    assert "Models" not in client.get_experiment_by_name(DATA_EXPERIMENT).tags["mlflow.note.content"]
+
+
+def test_a_race_for_a_new_experiment_is_won_by_one(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines, one server: the second asks before and creates after the first has."""
+    client = tracking_store.client()
+    ask, answers = client.get_experiment_by_name, [None]
+
+    def late(name: str) -> Any:
+        return answers.pop() if answers else ask(name)
+
+    number = client.create_experiment("synthetic")
+    monkeypatch.setattr(client, "get_experiment_by_name", late)
+    assert tracking_store.experiment_id("synthetic") == number
