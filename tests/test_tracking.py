@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
+import re
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,9 +19,14 @@ import mlflow
 import pytest
 
 from pipeline import tracking
-from tests.clone import Clone
+from pipeline.files import read_json
+from stages import kept
+from stages.runs import Run
+from tests.browser import CHROMIUM, Browser
+from tests.clone import ROOT, Clone
+from tests.mlflow_store import enter, forget, log, make_repository
 
-CHROMIUM = shutil.which("chromium")
+STUDY = ROOT / "results/fer2013"
 
 
 def test_flatten_joins_names_with_dots() -> None:
@@ -42,34 +49,44 @@ def test_switched_off_run_swallows_everything(
     assert capsys.readouterr().err == ""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real `mlflow server` with its own database; its address."""
-    folder = tmp_path_factory.mktemp("server")
+@contextmanager
+def serving(*command: str, cwd: Path) -> Iterator[str]:
+    """A real MLflow server on a free port while the block lasts; its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--backend-store-uri", f"sqlite:///{folder}/server.db", "--workers", "1"),
-        *("--artifacts-destination", str(folder / "artifacts")),
-    ]
-    log = (folder / "log").open("wb")
-    process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 180
-    while True:
+    where = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    with (cwd / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command, *where],
+            cwd=cwd, env=environment, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
         try:
-            with urllib.request.urlopen(f"{address}/health", timeout=2):
-                break
-        except OSError:
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, "the server did not start"
-            time.sleep(0.3)
-    yield address
-    process.terminate()
-    process.wait(timeout=30)
-    log.close()
+            deadline = time.monotonic() + 180
+            while True:
+                try:
+                    with urllib.request.urlopen(f"{address}/health", timeout=2):
+                        break
+                except OSError:
+                    assert process.poll() is None, (cwd / "log").read_text()
+                    assert time.monotonic() < deadline, "the server did not start"
+                    time.sleep(0.3)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with its own database, as a team has one; its address."""
+    folder = tmp_path_factory.mktemp("server")
+    places = ("--backend-store-uri", f"sqlite:///{folder}/server.db")
+    artifacts = ("--artifacts-destination", str(folder / "artifacts"))
+    with serving("server", *places, *artifacts, cwd=folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +121,85 @@ def test_server_holds_metrics_curves_and_artifacts(
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("pipeline")
+def test_a_password_in_the_address_of_a_server_is_not_printed(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow prints the address of each run that ends."""
+    enter(tmp_path, monkeypatch, server.replace("http://", "http://me:hunter2%40home@"))
+    try:
+        assert log(experiment="with a password") is not None
+        page = tracking.page("with a password")
+    finally:
+        forget()
+    shown = capfd.readouterr()
+    assert "hunter2" not in shown.out + shown.err + page
+    logged = mlflow.MlflowClient(server).search_runs(["0", page.split("/")[-2]])
+    assert len(logged) == 1
+    assert "hunter2" not in str(logged[0].to_dictionary())
+
+
+NO_BROWSER = pytest.mark.skipif(
+    CHROMIUM is None, reason="Debian's chromium is not installed: apt-get install chromium"
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of `mlflow ui` on what `make report` logs, of two models."""
+    folder = make_repository(tmp_path_factory.mktemp("study") / "fer")
+    runs = {seed: Run.kept(STUDY / "runs", f"w2v_cosine-{seed}") for seed in (0, 1)}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        enter(folder, monkeypatch)
+        kept.log_study(STUDY, {"w2v_cosine": runs}, read_json(STUDY / "ablation.json"))
+    forget()
+    with serving("ui", "--backend-store-uri", "sqlite:///mlflow.db", cwd=folder) as address:
+        yield address
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@NO_BROWSER
+def test_the_way_through_the_dashboard_ends_at_the_runs(study: str, tmp_path: Path) -> None:
+    """Click by click as docs/dashboard.md says, from the page that opens first in a new browser."""
+    page = (ROOT / "docs/dashboard.md").read_text()
+    (way,) = re.findall(r"open <http://127\.0\.0\.1:5000> and click (.*?)\.\n", page, flags=re.DOTALL)
+    *clicks, last = re.findall(r"\*(.+?)\*", way)
+    assert "fer2013-study" in clicks
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(study)
+        for text in clicks:
+            browser.click(text)
+        browser.wait("Run Name", "study", "w2v_cosine-0", "w2v_cosine-1")
+        browser.click(last)
+        browser.attach("viewStateShareKey")
+        shown = browser.wait("test.accuracy", "model.loss", "w2v_cosine-0", "w2v_cosine-1")
+        accuracy = {
+            seed: read_json(STUDY / f"runs/w2v_cosine-{seed}.json")["test"]["accuracy"] for seed in (0, 1)
+        }
+        browser.wait(*(f"{value:.6f}"[:6] for value in accuracy.values()))
+    best, other = sorted(accuracy, key=lambda seed: -accuracy[seed])
+    assert shown.index(f"w2v_cosine-{best}") < shown.index(f"w2v_cosine-{other}"), "sorted by accuracy"
+    assert "Traces\n0" not in shown
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@NO_BROWSER
+def test_the_page_that_opens_without_it_links_to_the_runs(study: str, tmp_path: Path) -> None:
+    """Who forgets *Model training* sees no runs, but where they are."""
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(study)
+        for text in ("Experiments", "fer2013-study", "Got it", "Models by accuracy"):
+            browser.click(text)
+        browser.attach("viewStateShareKey")
+        browser.wait("w2v_cosine-0", "test.accuracy")
+
+
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.xdist_group("pipeline")
-@pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed: apt-get install chromium")
+@NO_BROWSER
 def test_compare_page_shows_both_accuracies(
     server: str, logged: tuple[str, dict[str, mlflow.entities.Run]], tmp_path: Path
 ) -> None:

@@ -1,0 +1,131 @@
+"""A real Chromium, driven over its debugging pipe as a person would: by what is written on things."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Self
+
+CHROMIUM = shutil.which("chromium")
+SECONDS = 90
+"""For a page to show something: many times what it takes, so that only a wrong page fails."""
+
+FIND = """(() => {
+  const found = [...document.querySelectorAll("a, button, label, [role=radio], [role=tab], span")]
+    .findLast(element => (element.innerText || "").trim() === TEXT && element.offsetParent);
+  if (!found) return null;
+  found.scrollIntoView({block: "center"});
+  const box = found.getBoundingClientRect();
+  return [box.x + box.width / 2, box.y + box.height / 2];
+})()"""
+
+
+class Browser:
+    def __init__(self, profile: Path) -> None:
+        ours, self.commands = os.pipe()
+        self.answers, theirs = os.pipe()
+        # Neither of them the 3 or 4 that the other becomes.
+        theirs_in, theirs_out = (fcntl.fcntl(pipe, fcntl.F_DUPFD, 20) for pipe in (ours, theirs))
+        options = (
+            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *("--window-size=1600,1200", f"--user-data-dir={profile}", "--remote-debugging-pipe"),
+        )
+        # Chromium reads commands from its file 3 and answers on 4.
+        self.process = subprocess.Popen(
+            [
+                "bash",
+                "-c",
+                f'exec "$@" 3<&{theirs_in} 4>&{theirs_out} {theirs_in}<&- {theirs_out}>&-',
+                "bash",
+                str(CHROMIUM),
+                *options,
+                "about:blank",
+            ],
+            pass_fds=(theirs_in, theirs_out),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for pipe in (ours, theirs, theirs_in, theirs_out):
+            os.close(pipe)
+        self.sent, self.received, self.session = 0, b"", ""
+        self.attach("about:blank")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=SECONDS)
+        os.close(self.commands)
+        os.close(self.answers)
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        """One command of the DevTools protocol."""
+        self.sent += 1
+        message = {"id": self.sent, "method": method, "params": parameters}
+        if self.session and not method.startswith("Target."):
+            message["sessionId"] = self.session
+        os.write(self.commands, json.dumps(message).encode() + b"\0")
+        while True:
+            while b"\0" not in self.received:
+                chunk = os.read(self.answers, 1 << 16)
+                assert chunk, "the browser has ended"
+                self.received += chunk
+            text, _, self.received = self.received.partition(b"\0")
+            answer = json.loads(text)
+            if answer.get("id") == self.sent:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def attach(self, address: str) -> None:
+        """Turn to the tab with this in its address."""
+        found = self.until(
+            lambda: [
+                target
+                for target in self.call("Target.getTargets")["targetInfos"]
+                if target["type"] == "page" and address in target["url"]
+            ],
+            f"a tab at {address}",
+        )
+        self.session = self.call("Target.attachToTarget", targetId=found[0]["targetId"], flatten=True)[
+            "sessionId"
+        ]
+
+    def open(self, address: str) -> None:
+        self.call("Page.navigate", url=address)
+
+    def evaluate(self, expression: str) -> Any:
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        return answer["result"].get("value")
+
+    def text(self) -> str:
+        """What the page shows."""
+        return str(self.evaluate("document.body ? document.body.innerText : ''"))
+
+    def wait(self, *words: str) -> str:
+        """What the page shows, once that has all of these words in it."""
+        self.until(lambda: all(word in self.text() for word in words), f"{words}")
+        return self.text()
+
+    def click(self, text: str) -> None:
+        """Press the mouse on what has this written on it."""
+        x, y = self.until(lambda: self.evaluate(FIND.replace("TEXT", json.dumps(text))), f"{text} to click")
+        for kind, button, count in (
+            ("mouseMoved", "none", 0),
+            ("mousePressed", "left", 1),
+            ("mouseReleased", "left", 1),
+        ):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=count)
+
+    def until(self, condition: Any, what: str) -> Any:
+        deadline = time.monotonic() + SECONDS
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"no {what} in:\n{self.text()}"
+            time.sleep(0.2)
+        return found
