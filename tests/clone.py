@@ -77,7 +77,7 @@ class Clone:
             for name, value in os.environ.items()
             if not name.startswith(("DVC_", "MLFLOW_", "FER_", "GIT_"))
         }
-        # `python` in dvc.yaml must be the interpreter that runs these tests; two tests share two cores, and what they
+        # The queue starts `dvc` from PATH, which must be that of these tests; two tests share two cores, and what they
         # expect is what processors compute.
         paths = os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]])
         fixed = {"PATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
