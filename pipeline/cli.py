@@ -13,13 +13,13 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from pipeline.errors import UserError
+from pipeline.trouble import in_one_sentence
 
 Command = Callable[..., None]
 
@@ -50,7 +50,8 @@ def run(*commands: Command, arguments: Sequence[str] | None = None) -> None:
     """Run the command with the arguments of the command line; of several commands the first argument names one.
 
     Help ends the process with code 0, a wrong argument with a usage line, one sentence and code 1; neither starts
-    anything. An error the user can mend, while the command runs, is one sentence and code 1, not a traceback.
+    anything. An error the user can mend, while the command runs, is one sentence and code 1, not a traceback
+    (`in_one_sentence`).
     """
     options = vars(_parser(commands).parse_args(arguments))
     command = options["command"]
@@ -64,18 +65,8 @@ def run(*commands: Command, arguments: Sequence[str] | None = None) -> None:
             positional += value
         else:
             positional.append(value)
-    with sentences():
+    with in_one_sentence():
         command(*positional, **keywords)
-
-
-@contextmanager
-def sentences() -> Iterator[None]:
-    """End the process with one sentence and code 1 at an error the user can mend; any other keeps its traceback."""
-    try:
-        yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def known(names: Sequence[str], among: Sequence[str] | Mapping[str, Any], what: str) -> None:

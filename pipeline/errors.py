@@ -9,8 +9,8 @@ from contextlib import contextmanager
 class UserError(Exception):
     """Something the user can mend: the message says what is wrong, where, and what to do.
 
-    Stages print the message alone and exit with code 1 (see `pipeline.cli`); every other
-    exception is a bug of ours and keeps its traceback.
+    Commands print the message alone and exit with code 1 (see `pipeline.cli`), as they do for the troubles of the
+    machine that `pipeline.trouble` knows; every other exception is a bug of ours and keeps its traceback.
     """
 
 

@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import UserError
+from pipeline.trouble import refused, subject
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -24,20 +27,42 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A crash, an exception or a full disk leaves the old file (or none) in place, never half a new
     one: rename within one folder is atomic on every file system we run on.
+    Raises UserError, which names `path`, if the disk is full or refuses the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
-        yield temporary
-        # mkstemp makes files private; outputs get the mode any other new file would.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+            temporary = Path(name)
+            os.close(handle)
+            yield temporary
+            # mkstemp makes files private; outputs get the mode any other new file would.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Raise UserError that names `path`, not a temporary file, if the block cannot write it because of the disk."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        named = subject(error)
+        beside = path.parent / f".{path.name}."
+        ours = named is None or any(
+            [named.startswith(str(beside)), Path(named) in (path, *path.parents), path in Path(named).parents]
+        )  # what is read meanwhile may fail too
+        if ours and (sentence := refused(path, error)):
+            raise UserError(sentence) from error
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.files import repository, write_json
+from pipeline.trouble import NO_KERNEL, explain
 
 PRECISIONS = ("auto", "fp32", "bf16")
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
@@ -82,8 +84,9 @@ def choose(wishes: MachineParams, cache: Path | None = None) -> Hardware:
     A processor may compute bf16 slower than fp32, and on many cores a small network may train faster with few of
     them. So the combinations are measured (a second or two on two cores) and their times kept by processor, number of
     threads and PyTorch version, in `cache` or the repository's .machine/speed.json. On a GPU nothing is measured: bf16
-    where it has it, channels_last. What would emulate bf16, slower than it computes fp32, gets fp32 whatever is wished
-    for. Raises UserError if more threads are wished for than PyTorch may use.
+    where it has it, channels_last; one that this PyTorch was not built for is left alone, with a line that says so.
+    What would emulate bf16, slower than it computes fp32, gets fp32 whatever is wished for. Raises UserError if more
+    threads are wished for than PyTorch may use, or if a GPU fails.
     """
     cache = cache or repository() / ".machine" / "speed.json"
     torch.set_flush_denormal(True)  # before any other thread runs: those that do would not hear of it
@@ -94,7 +97,7 @@ def choose(wishes: MachineParams, cache: Path | None = None) -> Hardware:
             f"params.yaml: 'machine.threads' is {wishes.threads}, but PyTorch may use {most} here: lower it or "
             "raise OMP_NUM_THREADS."
         )
-    cuda = torch.cuda.is_available()
+    cuda = has_gpu()
     bf16 = wishes.precision != "fp32" and _has_bf16(cuda)
     if wishes.precision == "bf16" and not bf16:
         _warn(f"This {'GPU' if cuda else 'processor'} has no bf16: machine.precision is fp32 instead.")
@@ -126,6 +129,40 @@ def choose(wishes: MachineParams, cache: Path | None = None) -> Hardware:
         if MARGIN * seconds[_name(candidate)] < seconds[_name(best)]:
             best = candidate
     return best
+
+
+def has_gpu() -> bool:
+    """Whether there is a GPU that this PyTorch computes on. If there is one that it cannot use, one line says why.
+
+    Raises UserError if the GPU should work and does not: it is full, in another's use, or broken.
+    """
+    with warnings.catch_warnings(record=True) as caught:  # PyTorch's own take many lines each
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+    if not available:
+        if caught:
+            _warn(f"The GPU is not used: {str(caught[0].message).split('(Triggered')[0].strip()}")
+        return False
+    try:
+        _compute_on_gpu()
+    except RuntimeError as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        if not NO_KERNEL.search(str(error)):
+            raise UserError(sentence) from error
+        name = torch.cuda.get_device_name()
+        _warn(f"This PyTorch was not built for the GPU here ({name}): the processor computes instead.")
+        return False
+    return True
+
+
+def _compute_on_gpu() -> None:
+    """Something small, and wait for it: an error comes with the first kernel that runs, or after it."""
+    if torch.backends.cuda.is_built():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the GPU is too old, in many lines
+            torch.ones(8, device="cuda").sum().item()
 
 
 def set_up(hardware: Hardware, seed: int) -> None:

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline import machine
 from pipeline.errors import UserError
 
 T = TypeVar("T")
@@ -101,7 +102,8 @@ def group() -> Iterator[Group]:
                 "--nproc-per-node, or set CUDA_VISIBLE_DEVICES= to train on the processor."
             )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=LOCK_WAIT)
+    gpu = machine.has_gpu()  # its own one, which is set by now
+    dist.init_process_group("nccl" if gpu else "gloo", timeout=LOCK_WAIT)
     try:
         yield Group(dist.get_rank(), dist.get_world_size())
     finally:

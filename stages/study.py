@@ -14,6 +14,7 @@ first, and `make report` afterwards. The log of each cell is in .study/.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -45,6 +46,7 @@ Seeds = Annotated[Sequence[int] | None, Argument("of grid.seeds, instead of all"
 
 
 def main(*, workers: Workers = USUAL, models: Models = None, seeds: Seeds = None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # to wait here for trainings that run could take hours
     params = config.load()
     if workers > CORES:
         raise UserError(

@@ -23,6 +23,7 @@ NO_EFFECT = {
     "pipeline/tracking_store.py",
     "pipeline/secrets.py",
     "stages/logs.py",  # the same
+    "pipeline/trouble.py",  # sentences on what ends a stage
     "stages/cell.py",  # where files are: dvc.yaml names them too
 }
 """Code that no output of a stage depends on, or that cannot change without a change that DVC sees."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
@@ -395,6 +397,75 @@ def test_a_processor_without_bf16_is_not_made_to_crawl(
     assert [record.message for record in caplog.records] == said * [
         "This processor has no bf16: machine.precision is fp32 instead."
     ]
+
+
+@pytest.fixture
+def failing(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let the first kernel on a GPU fail as CUDA lets it."""
+
+    def fail(text: str) -> None:
+        def ones(*size: int, device: str = "cpu") -> None:
+            warnings.warn(
+                "Found GPU0 which is of cuda capability 3.5.\n  Many lines of advice.", stacklevel=2
+            )
+            raise torch.AcceleratorError(text)
+
+        monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla K80")
+        monkeypatch.setattr(torch, "ones", ones)
+
+    return fail
+
+
+def test_a_gpu_that_pytorch_was_not_built_for_is_left_alone_with_one_line(
+    cache: Path,
+    failing: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    failing(
+        "CUDA error: no kernel image is available for execution on the device\nCUDA kernel errors might ..."
+    )
+    assert choose(MachineParams("fp32", "contiguous", 1, compile=False), cache) == Hardware(
+        "cpu", "fp32", "contiguous", 1
+    )
+    assert [record.message for record in caplog.records] == [
+        "This PyTorch was not built for the GPU here (Tesla K80): the processor computes instead."
+    ]
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("CUDA error: out of memory", "GPU's memory is full"),
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "GPU failed .*busy"),
+    ],
+)
+def test_a_gpu_that_should_work_and_does_not_is_an_error(
+    cache: Path, failing: Callable[[str], None], text: str, words: str
+) -> None:
+    """The processor would take hours where its user counts on minutes."""
+    failing(text)
+    with pytest.raises(UserError, match=f"{words}.*CUDA_VISIBLE_DEVICES="):
+        choose(AUTO, cache)
+
+
+def test_a_driver_that_is_too_old_is_told_in_one_line(
+    clock: Clock, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+) -> None:  # fmt: skip
+    def is_available() -> bool:
+        advice = "The NVIDIA driver on your system is too old (found version 10020). (Triggered internally at x.cpp:1.)"
+        warnings.warn(f"CUDA initialization: {advice}", stacklevel=2)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    assert choose(AUTO, cache).device == "cpu"
+    (record,) = caplog.records
+    assert record.message.startswith("The GPU is not used: CUDA initialization: The NVIDIA driver")
+    assert "Triggered" not in record.message
+    assert not recwarn.list
 
 
 @pytest.mark.usefixtures("gpu")

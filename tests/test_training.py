@@ -46,6 +46,7 @@ from pipeline.training import (
     train,
     validate,
 )
+from pipeline.trouble import in_one_sentence
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -212,14 +213,19 @@ class Interrupting(WithLogits):
 
     probabilistic = True
 
-    def __init__(self, call: int, value: float | None = None) -> None:
-        self.inner, self.left, self.value = cross_entropy(), call, value
+    def __init__(self, call: int, value: float | None = None, error: Exception | None = None) -> None:
+        self.inner, self.left, self.value, self.error = (
+            cross_entropy(),
+            call,
+            value,
+            error or InterruptionError(),
+        )
         self.targets = self.inner.targets
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         self.left -= 1
         if self.left == 0 and self.value is None:
-            raise InterruptionError
+            raise self.error
         return self.inner(output, labels) * (self.value if self.left == 0 and self.value else 1)
 
 
@@ -249,6 +255,25 @@ def test_interrupted_within_an_epoch_and_resumed_is_as_if_nothing_had_happened(t
     resumed = Outcome(tmp_path / "broken", network=fresh(seed=5))
     assert_same(whole, resumed)
     assert [row.epoch for row in resumed.rows] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.AcceleratorError("CUDA error: unspecified launch failure"),
+        MemoryError(),
+    ],
+)
+def test_a_full_memory_and_a_broken_gpu_leave_the_checkpoint_that_their_sentence_speaks_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    batches = len(TRAINING.labels) // RECIPE.batch_size
+    with pytest.raises(SystemExit), in_one_sentence():
+        Outcome(tmp_path / "broken", loss=Interrupting(batches + 2, error=error))
+    assert "goes on from its last whole epoch" in capsys.readouterr().err
+    resumed = Outcome(tmp_path / "broken", network=fresh(seed=5))
+    assert [row.epoch for row in resumed.rows] == [1, 2, 3]
 
 
 def test_what_the_network_thought_before_an_interruption_still_counts_after_it(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from pipeline.data import archives, fer_csv, kinds, votes
 from pipeline.data.archives import HEAD, Bundle, Entry, FolderBundle, Found, Search, Wanted, shown
 from pipeline.data.fer import IMAGE_SIZE, LABELS, USAGES, FerData
 from pipeline.errors import UserError
-from pipeline.files import sha256
+from pipeline.files import naming, sha256
 
 KAGGLE_SET = "msambare/fer2013"
 CSV_NAME = "fer2013.csv"
@@ -216,7 +216,7 @@ def _keep(
     label: str | None = None,
 ) -> Provenance:
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+    with naming(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
         copy = Path(temporary) / "archive"
         fill(copy)
         digest = sha256(copy)
