@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Concatenate, NamedTuple, ParamSpec
 
-from pipeline import tracking_store
+from pipeline import git, tracking_store
 from pipeline.errors import UserError
 from pipeline.files import flatten, repository
 
@@ -226,17 +225,12 @@ def is_on() -> bool:
 
 
 def context_tags(stage: str) -> dict[str, str]:
-    """Where a run comes from: the commit and whether it is all there is, the DVC experiment, the stage.
-
-    dvc.lock does not count as a change: DVC rewrites it while the pipeline runs.
-    """
-    changes = ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/dvc.lock")
+    """Where a run comes from: the commit and whether it is all there is, the DVC experiment, the stage."""
     return {
         "dvc.stage": stage,
         "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
         "dvc.exp_baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),
-        "git.commit": _git("rev-parse", "HEAD") or "",
-        "git.dirty": {"": "false", None: "unknown"}.get(_git(*changes), "true"),
+        **git.state(),
     }
 
 
@@ -249,15 +243,6 @@ def warn(error: Exception, command: str = BACKFILL) -> None:
         f"affected: once the pipeline is through and this is mended, `{command}` restores the run from them.",
         file=sys.stderr,
     )
-
-
-def _git(*arguments: str) -> str | None:
-    """What git answers, or None where there is no git or no repository: an archive of it was downloaded."""
-    try:
-        result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()
 
 
 def _open(

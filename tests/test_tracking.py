@@ -17,8 +17,9 @@ from urllib.parse import quote
 
 import mlflow
 import pytest
+from sqlalchemy.engine import make_url
 
-from pipeline import tracking
+from pipeline import tracking, tracking_store
 from pipeline.files import read_json
 from stages import kept
 from stages.runs import Run
@@ -224,3 +225,21 @@ def test_compare_page_shows_both_accuracies(
         assert name in shown
         assert f">{accuracy:.3f}".rstrip("0") in shown, f"{name}: {accuracy}"
     assert "test.accuracy" in shown
+
+
+@pytest.mark.parametrize("name", ["plain", "é张 b", "h#1", "50%20", "what?a=b", "l'q"])
+def test_the_database_is_in_the_repository_whatever_its_folder_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = tmp_path / name
+    temporary = root / ".dvc" / "tmp" / "exps" / "tmpx"  # where a queued experiment runs
+    temporary.mkdir(parents=True)
+    for folder in (root, temporary):
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("DVC_ROOT", str(root))
+        tracking_store.store.cache_clear()
+        read = make_url(tracking_store.store().uri).database
+        assert read is not None
+        assert Path(read).absolute().resolve() == root / "mlflow.db"
+    tracking_store.store.cache_clear()

@@ -1,0 +1,47 @@
+"""Which commit the code that runs is of, as far as git can tell."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+DISTRUST = re.compile(r"dubious ownership in repository at '(.+)'")
+"""What git answers, and nothing more, in a repository that belongs to another user."""
+
+
+def state() -> dict[str, str]:
+    """The commit and whether tracked files of this folder differ from it ("true", "false" or "unknown").
+
+    This folder may be a part of a larger repository, whose other folders do not count; if that has never committed
+    it, there is no commit ("") to speak of. Nor is there without git or a repository: an archive of it was downloaded.
+    dvc.lock does not count as a change: DVC rewrites it while the pipeline runs.
+    """
+    commit = _git("rev-parse", "HEAD") if _git("rev-parse", "--verify", "--quiet", "HEAD:./") else None
+    if commit is None:
+        return {"git.commit": "", "git.dirty": "unknown"}
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    return {"git.commit": commit, "git.dirty": {"": "false", None: "unknown"}.get(changes, "true")}
+
+
+def _git(*arguments: str) -> str | None:
+    """What git answers, or None if it fails or is not installed; a distrust of the folder is told to the user."""
+    try:
+        result = subprocess.run(
+            ["git", *arguments],
+            env=os.environ | {"LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError:
+        return None
+    if distrusted := DISTRUST.search(result.stderr):
+        print(
+            f"warning: git does not read {distrusted[1]}, which belongs to another user, so MLflow does not show the "
+            f"commit: `git config --global --add safe.directory '{distrusted[1]}'` makes it.",
+            file=sys.stderr,
+        )
+    return result.stdout.strip() if result.returncode == 0 else None
