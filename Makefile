@@ -3,6 +3,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# An unpacked download is no git repository, and DVC runs in it only if it is told so.
+ifeq ($(shell git rev-parse --git-dir 2>/dev/null || ls -d .git 2>/dev/null),)
+export DVC_GLOBAL_CONFIG_DIR := $(CURDIR)/.dvc/without_git
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help install repro speedrun speedrun-fast speedrun-full test lint ui report backfill lock clean
@@ -14,6 +18,7 @@ install: $(VENV)/installed ## create .venv with the exact versions of constraint
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import bz2, ctypes, sqlite3, ssl, zlib' || { echo 'error: this Python was built without a library that is needed (above): make PYTHON=another-python3.11' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
@@ -24,14 +29,15 @@ repro: install ## run the whole pipeline and show its table
 
 # --force: a training in DVC's cache may have run beside others, or on fewer threads.
 SPEEDRUN = dvc exp run --temp --force -S 'grid.models=[baseline]' \
-	-S data.source=archive -S data.path=\""$$(realpath '$(ARCHIVE)')"\" -S data.expect=$(EXPECT)
+	-S data.source=archive -S "data.path=\"$$(realpath -- "$$ARCHIVE" | sed 's/"/\\"/g')\"" -S data.expect=$(EXPECT)
 EXPECT ?= fer2013
+export ARCHIVE
 speedrun: speedrun-fast speedrun-full ## train both recipes on FER-2013 and time them: make speedrun ARCHIVE=path/to/fer2013.tar.gz
 
 speedrun-fast: SEEDS := 0,1,2
 speedrun-full: SEEDS := 0
 speedrun-fast speedrun-full: speedrun-%: install
-	@test -e '$(ARCHIVE)' || { echo 'error: say where your copy of FER-2013 is: make $@ ARCHIVE=path/to/fer2013.tar.gz' >&2; exit 1; }
+	@test -e "$$ARCHIVE" || { echo 'error: say where your copy of FER-2013 is: make $@ ARCHIVE=path/to/fer2013.tar.gz' >&2; exit 1; }
 	-@dvc exp remove --quiet $@ 2>/dev/null
 	$(SPEEDRUN) --name $@ -S recipe=$* -S 'grid.seeds=[$(SEEDS)]'
 	python -m stages.speedrun $@
@@ -44,8 +50,11 @@ lint: install ## ruff and mypy
 	ruff format --check .
 	mypy
 
-ui: install ## open the MLflow dashboard on port 5000
-	mlflow ui --backend-store-uri sqlite:///mlflow.db --port 5000
+PORT ?= 5000
+ui: install ## open the MLflow dashboard on port 5000, or another: make ui PORT=5001
+	@python -c 'import socket, sys; sys.exit(socket.socket().connect_ex(("127.0.0.1", int(sys.argv[1]))) == 0)' '$(PORT)' || \
+		{ echo 'error: port $(PORT) is taken by another program (on macOS port 5000 by AirPlay): make ui PORT=5001' >&2; exit 1; }
+	mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(PORT)
 
 report: install ## write the study from the runs in results/fer2013
 	python -m stages.report

@@ -70,7 +70,7 @@ def test_every_loss_target_and_decoder_has_a_row(name: str) -> None:
 
 @EACH
 def test_overrides_change_keys_that_exist(page: Path, params: dict[str, Any]) -> None:
-    for key in re.findall(r"-S '?([\w.]+)=", code(page)):
+    for key in re.findall(r"-S ['\"]?([\w.]+)=", code(page)):
         value: Any = params
         for part in key.split("."):
             assert part in value, f"-S {key}: params.yaml has no such key"
