@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -25,6 +26,16 @@ def test_a_clone_under_any_name_runs_and_logs_with_no_python_on_the_path(
     assert list(clone.path.glob("mlartifacts/*/artifacts/source.json"))
     assert os.listdir(tmp_path) == [clone.path.parent.name]
     assert os.listdir(clone.path.parent) == ["fer"]
+
+    source = json.loads((clone.path / "outputs" / "raw" / "source.json").read_text())["archive"]
+    archive = tmp_path / "my o'data" / "fer é张 (1) & #2, a=b.csv"
+    archive.parent.mkdir()
+    shutil.copy(clone.path / "outputs" / "raw" / source["file"], archive)
+    path = f'data.path="{archive}"'
+    clone.dvc("exp", "run", "-S", "data.source=archive", "-S", path, "fetch", PATH="/no-such-folder")
+    brought = json.loads((clone.path / "outputs" / "raw" / "source.json").read_text())["archive"]
+    assert (brought["source"], brought["name"]) == ("archive", archive.name)
+    assert brought["sha256"] == source["sha256"]
 
 
 def test_a_part_of_a_larger_repository_runs_experiments_and_knows_its_commit(
