@@ -241,7 +241,7 @@ def _keep(
 
 def _keep_bytes(data: bytes, source: str, name: str, folder: Path, used: str | None) -> Provenance:
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+    with naming(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
         copy = Path(temporary) / "archive"
         copy.write_bytes(data)
         digest = sha256(copy)
