@@ -166,8 +166,9 @@ def run(
 ) -> Iterator[Run]:
     """Continue the newest run with this key, or open one, and close it at the end.
 
-    only_unfinished: continue a run only if it was stopped or killed before its end, as training does; a
-    second training of the same inputs is a run of its own. A run that an exception ends is marked as failed.
+    only_unfinished: continue a run only if it did not come to its end, as training does, whether it was killed
+    or failed (a full disk, say): the checkpoint is still there. A second training of the same inputs is a run
+    of its own. A run that an exception ends is marked as failed.
     command: what logs the run later, should MLflow fail.
     """
     current = _open(experiment, name, key, tags, only_unfinished, command)
@@ -257,7 +258,7 @@ def _open(
             if tracking_store.takes(candidate.info.artifact_uri)
         ]
         if only_unfinished:
-            found = [candidate for candidate in found if candidate.info.status in ("RUNNING", "KILLED")]
+            found = [candidate for candidate in found if candidate.info.status != "FINISHED"]
         if found:
             run_id = found[0].info.run_id
             _client().update_run(run_id, status="RUNNING")

@@ -507,3 +507,25 @@ def test_a_race_for_a_new_experiment_is_won_by_one(repository: Path, monkeypatch
     number = client.create_experiment("synthetic")
     monkeypatch.setattr(client, "get_experiment_by_name", late)
     assert tracking_store.experiment_id("synthetic") == number
+
+
+@pytest.mark.parametrize(
+    "end", [KeyboardInterrupt(), OSError(28, "No space left on device"), RuntimeError("CUDA error")]
+)
+def test_a_training_that_broke_off_continues_its_run_and_a_finished_one_does_not(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    enter(repository, monkeypatch)
+
+    def train(error: BaseException | None) -> str | None:
+        with tracking.run("synthetic", "baseline-0", "key", {}, only_unfinished=True) as run:
+            if error is not None:
+                raise error
+        return run.run_id
+
+    with pytest.raises(type(end)):
+        train(end)
+    first = train(None)
+    (only,) = tracking._search("synthetic", "key")
+    assert (only.info.run_id, only.info.status) == (first, "FINISHED")
+    assert train(None) != first
