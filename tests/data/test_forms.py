@@ -394,6 +394,7 @@ def test_votes_saved_again_are_read(form: str, tmp_path: Path) -> None:
         (zipped({"xl/workbook.xml": b"", "[Content_Types].xml": b""}), ["Excel", "data.votes"]),
         (zipped({"../fer2013new.csv": ballots()}), ["outside the archive"]),
     ],
+    ids=lambda value: value[0] if isinstance(value, list) else "given",  # not bytes, which hold the time
 )  # fmt: skip
 def test_votes_are_refused_for_the_real_cause(
     content: bytes | Callable[[Path], Path], words: list[str], tmp_path: Path
