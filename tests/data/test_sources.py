@@ -273,7 +273,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     "content",
     [b"", gzip.compress(b""), lzma.compress(b"")],
     ids=["plain", "gz", "xz"],
-    ids=["plain", "gz", "xz"],
 )
 def test_an_empty_file_is_refused(content: bytes, tmp_path: Path) -> None:
     refuse(put(tmp_path / "faces", content), "faces is empty", tmp_path / "raw")
