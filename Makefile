@@ -9,7 +9,7 @@ export DVC_GLOBAL_CONFIG_DIR := $(CURDIR)/.dvc/without_git
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro speedrun speedrun-fast speedrun-full test lint ui report backfill lock clean
+.PHONY: help install repro speedrun speedrun-fast speedrun-full test soak lint ui report backfill lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,13 @@ speedrun-fast speedrun-full: speedrun-%: install
 
 test: install lint ## lint, types and every test
 	pytest -n 2 --dist loadgroup
+
+# Each is a row of docs/reliability.md. Those that were stopped go on where they were; results are in .soak/.
+SOAKS = "parsers --cases 5000" archives parameters kills experiments server disk
+soak: install ## look for faults at scale: an hour or two
+	@failed=; for search in $(SOAKS); do \
+	  echo "== python -m tests.soak.$$search"; python -m tests.soak.$$search || failed="$$failed $${search%% *}"; \
+	done; if [ "$$failed" ]; then echo "faults:$$failed" >&2; exit 1; else echo 'no faults'; fi
 
 lint: install ## ruff and mypy
 	ruff check .

@@ -26,6 +26,7 @@ from pipeline.labels import targets as label_targets
 from pipeline.losses import LOSSES, WithVector
 from pipeline.machine import MEMORY_FORMATS, PRECISIONS, MachineParams
 from pipeline.training import Recipe
+from pipeline.workspace import resolve
 
 T = TypeVar("T")
 
@@ -142,26 +143,90 @@ def load(path: Path = Path("params.yaml")) -> Params:
 def parse(text: str, where: str = "params.yaml") -> Params:
     """The same from the file's text. Errors begin with `where` it comes from."""
     try:
-        params = build(Params, yaml.load(text, _UniqueKeys), "")
+        params = build(Params, yaml.load(text, _Strict), "")
         _check(params)
     except yaml.YAMLError as error:
         raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from None
+    except RecursionError:
+        raise UserError(f"{where} is nested too deeply: write it as in the repository.") from None
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     return params
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML itself keeps the last of two equal keys in silence."""
+MOST_VALUES = 100_000
+"""What a params.yaml may hold with all its aliases written out; ours has some hundreds."""
+MOST_DIGITS = 300
+"""Digits of a number: more than any float has, and few enough to be shown."""
+
+
+class _Strict(yaml.SafeLoader):
+    """YAML for settings: a key once, plain keys, nothing that grows when its aliases are written out.
+
+    YAML itself keeps the last of two equal keys in silence, and a few lines of aliases can stand for more values
+    than memory holds.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _count(node, {})
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be a word, not a list or a mapping", key_node.start_mark
+                )
             if key_node.value in seen:
                 line = key_node.start_mark.line + 1
                 raise UserError(f"line {line}: the key '{key_node.value}' is there twice: keep one.")
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if isinstance(node, yaml.ScalarNode) and node.tag in _NUMBERS and len(node.value) > MOST_DIGITS:
+            raise yaml.constructor.ConstructorError(
+                None, None, "a number of too many digits", node.start_mark
+            )
+        try:
+            return super().construct_object(node, deep)
+        # What its constructors let through for a date, a number or a tag that is none.
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{str(node.value)[:40]!r} is no {kind} ({error})", node.start_mark
+            ) from None
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
+def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """How many values a node stands for with its aliases written out. Raises a YAMLError for too many."""
+    key = id(node)
+    if key in known:
+        count = known[key]
+        if count is None:
+            raise yaml.composer.ComposerError(
+                None, None, "an alias within what it stands for", node.start_mark
+            )
+        return count
+    known[key] = None
+    below: list[yaml.Node] = []
+    if isinstance(node, yaml.SequenceNode):
+        below = node.value
+    elif isinstance(node, yaml.MappingNode):
+        below = [part for pair in node.value for part in pair]
+    count = 1 + sum(_count(part, known) for part in below)
+    if count > MOST_VALUES:
+        raise yaml.composer.ComposerError(
+            None, None, f"aliases that stand for more than {MOST_VALUES:,} values", node.start_mark
+        )
+    known[key] = count
+    return count
 
 
 def build(kind: Any, value: Any, key: str) -> Any:
@@ -192,7 +257,7 @@ def build(kind: Any, value: Any, key: str) -> Any:
     if kind is Any:
         return value
     if kind is float and type(value) is int:
-        return float(value)
+        return float(value)  # fits: see MOST_DIGITS
     if type(value) is not kind:  # not isinstance: True is not a number here
         raise _wrong_type(kind, value, key)
     if kind is float and not math.isfinite(value):
@@ -251,6 +316,8 @@ def _one_of(key: str, value: str, names: Sequence[str] | Mapping[str, Any]) -> N
 def _check(params: Params) -> None:
     """The rules that types alone cannot say."""
     _check_data(params.data)
+    for key, path in params.paths().items():
+        _check_path(key, path)
     _check_labels(params.labels)
     _check_grid(params.grid, params.models)
     targets = label_targets.names(params.labels)
@@ -307,6 +374,18 @@ def _check_data(data: DataParams) -> None:
         data.synthetic.ambiguity,
     )
     _require(data.synthetic.seed >= 0, "data.synthetic.seed", "0 or more", data.synthetic.seed)
+
+
+def _check_path(key: str, path: str) -> None:
+    """It may name nothing, or what cannot be read, but must be something that the system takes for a path."""
+    try:
+        resolve(path).stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    # RuntimeError: ~name of nobody. ValueError: \\0, or a character that no file name has.
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).rstrip(".")
+        raise UserError(f"'{key}' must be a path that there can be, not {path!r} ({reason}).") from None
 
 
 def _check_labels(labels: Mapping[str, WordSet]) -> None:

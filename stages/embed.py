@@ -15,9 +15,11 @@ from stages.cell import DATA_EXPERIMENT, LABELS_FOLDER, label_vectors
 
 
 def main() -> None:
+    found = {}  # of every set before the first is written: half of them are no output
     for name, words in config.load().labels.items():
         path = Path(words.vectors)
-        vectors = embed(path if path.exists() else repository() / path, words.words, name)
+        found[name] = embed(path if path.exists() else repository() / path, words.words, name)
+    for name, vectors in found.items():
         vectors.save(label_vectors(name))
         gram = vectors.gram_of(LABELS)
         pairs = [(LABELS[i], LABELS[j], gram[i, j]) for i in range(len(LABELS)) for j in range(i)]

@@ -517,3 +517,58 @@ def test_key_given_twice_is_refused(tmp_path: Path) -> None:
     text = PARAMS.read_text(encoding="utf-8") + "\nrecipe: fast\n"
     with pytest.raises(UserError, match=r"line \d+: the key 'recipe' is there twice"):
         load(tmp_path, text)
+
+
+ODD_YAML = {
+    "a date that is none": ("2001-99-99", "timestamp"),
+    "a tag on what it does not suit": ("!!int abc", "int"),
+    "an empty number": ("!!float ''", "float"),
+    "a truth that is none": ("!!bool x", "bool"),
+    "a list as a key": ("{[1, 2]: 3}", "a key must be a word"),
+    "a mapping as a key": ("{{a: 1}: 2}", "a key must be a word"),
+    "more digits than a float has": ("9" * 400, "digits"),
+    "more digits than Python converts": ("9" * 5000, "digits"),
+    "the same in hexadecimal": ("0x" + "f" * 6000, "digits"),
+    "Python objects": ("!!python/object/apply:os.system ['true']", "constructor"),
+    "an alias of itself": ("&a [*a]", "alias"),
+    "an alias in its own key": ("&a {b: *a}", "alias"),
+    "five hundred lists": ("[" * 500 + "]" * 500, "nested too deeply"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_YAML)
+def test_odd_yaml_is_one_sentence(name: str) -> None:
+    odd, words = ODD_YAML[name]
+    text = PARAMS.read_text(encoding="utf-8")
+    with pytest.raises(UserError, match=words) as raised:
+        config.parse(text.replace("recipe: fast", f"recipe: {odd}"))
+    assert str(raised.value).startswith("params.yaml")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_aliases_do_not_fill_the_memory(merged: bool) -> None:
+    """A few lines stand for 3 to the 30th values. Shown in a message, or merged, they would take all there is."""
+    line = "x{}: &x{} {{<<: [*x{}, *x{}, *x{}]}}" if merged else "x{}: &x{} [*x{}, *x{}, *x{}]"
+    lines = ["x0: &x0 {a: 1}", *(line.format(n, n, n - 1, n - 1, n - 1) for n in range(1, 31))]
+    with pytest.raises(UserError, match="aliases"):
+        config.parse("\n".join([*lines, "data: *x30"]))
+
+
+def test_aliases_of_ordinary_size_are_read() -> None:
+    text = PARAMS.read_text(encoding="utf-8").replace("recipe: fast", "recipe: &chosen fast")
+    first, second = text.split("\nsearch:")
+    assert config.parse(f"{first}\nsearch:{second}") == config.parse(PARAMS.read_text(encoding="utf-8"))
+    shared = first.replace("seeds:\n    - 0", "seeds: &seeds [0]")
+    assert config.parse(f"{shared}\nsearch:{second}").grid.seeds == (0,)
+
+
+@pytest.mark.parametrize("key", ["data.path", "data.votes", "labels.glove.vectors"])
+@pytest.mark.parametrize(
+    "path", ["x" * 300, "x/" * 3000, "a\0b", "~nobody-of-this-name/fer2013.csv", "\udc80\ud800"]
+)
+def test_what_cannot_be_a_path_is_refused_with_its_key(key: str, path: str) -> None:
+    raw = changed(key, path)
+    raw["data"] |= {"source": "archive", "path": raw["data"]["path"] or "fer2013.csv"}
+    with pytest.raises(UserError, match=f"'{key}' must be a path"):
+        config._check(config.build(config.Params, raw, ""))

@@ -32,6 +32,11 @@ _DELIMITERS = (",", ";", "\t")
 
 Bytes = npt.NDArray[np.uint8]
 
+_LONGEST_LINE = 1 << 17
+"""Bytes of one line; a row has some 9,000. A small archive can hold a line that fills the memory."""
+_SHORTEST = 64
+"""Bytes that a line counts for at least: each is a Python object."""
+
 
 def parse(source: bytes | BinaryIO, name: str = "fer2013.csv") -> FerData:
     """Read a whole CSV file, given as bytes or as an open binary stream. There are no votes in it.
@@ -48,7 +53,7 @@ def parse(source: bytes | BinaryIO, name: str = "fer2013.csv") -> FerData:
     blocks: list[tuple[Bytes, Bytes, Bytes]] = []
     reader = _PixelReader()
     lines_before = 1
-    while lines := file.readlines(_BLOCK):
+    while lines := _next_lines(file, lines_before + 1, name):
         rows = {
             number: _fields(line, layout)
             for number, line in enumerate(lines, start=lines_before + 1)
@@ -270,6 +275,21 @@ def _complain(rows: dict[int, list[bytes]], layout: Layout, name: str) -> NoRetu
                 f" {IMAGE_SIZE} x {IMAGE_SIZE} = {PIXELS}."
             )
     raise AssertionError("_convert refused rows in which _complain finds no fault")
+
+
+def _next_lines(file: BinaryIO, number: int, name: str) -> list[bytes]:
+    """A block of lines, of which line `number` is the first. Raises UserError for what is no line of a row."""
+    lines: list[bytes] = []
+    size = 0
+    while size < _BLOCK and (line := file.readline(_LONGEST_LINE + 1)):
+        if len(line) > _LONGEST_LINE:
+            raise UserError(
+                f"{name}, line {number + len(lines)}: it has more than {_LONGEST_LINE:,} characters, which no row"
+                " of FER-2013 has: fetch the file again."
+            )
+        lines.append(line)
+        size += max(len(line), _SHORTEST)
+    return lines
 
 
 def _quoted(field: bytes) -> str:

@@ -201,8 +201,11 @@ class _Entry:
 
 def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:
     """Yield (word, row) in the file's order. Word2vec text and binary start with "<words> <dimensions>"."""
-    with path.open("rb") as plain:
-        magic = plain.read(2)
+    try:
+        with path.open("rb") as plain:
+            magic = plain.read(2)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): is it the file that is meant?") from None
     with cast(BinaryIO, gzip.open(path, "rb") if magic == b"\x1f\x8b" else path.open("rb")) as file:
         try:
             header = file.readline(100).split()

@@ -217,3 +217,40 @@ def test_cut_anywhere_it_reads_whole_rows_or_complains() -> None:
         assert_same(
             rows, FerData(*(a[: len(rows.labels)] for a in (whole.images, whole.labels, whole.splits)))
         )
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
+    """What a small archive can unpack to."""
+
+    class Endless(io.RawIOBase):
+        given = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+            self.given += len(buffer)
+            assert self.given < 8 << 20, "read on and on"
+            buffer[:] = b"1 " * (len(buffer) // 2) + b" " * (len(buffer) % 2)
+            return len(buffer)
+
+    start = io.BytesIO(to_csv(random_rows(3)))
+    with pytest.raises(UserError, match=r"line 5.*characters"):
+        fer_csv.parse(io.BufferedReader(Chained(start, Endless())))
+
+
+class Chained(io.RawIOBase):
+    """One stream after the other."""
+
+    def __init__(self, *streams: io.RawIOBase | io.BytesIO) -> None:
+        self.streams = list(streams)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while self.streams:
+            if read := self.streams[0].readinto(buffer):
+                return read
+            self.streams.pop(0)
+        return 0

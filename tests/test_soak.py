@@ -1,0 +1,190 @@
+"""The short forms of `make soak`: some hundred mutated files, and whether the searches would find a fault."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import yaml
+
+from pipeline.data import fer_csv
+from pipeline.data.fer import FerData
+from pipeline.errors import UserError
+from tests.soak import archives, parameters, parsers, pool
+
+quickly = hypothesis.settings(
+    max_examples=60, deadline=None, database=None, derandomize=True,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)  # fmt: skip
+BATCH = 40
+
+
+@quickly
+@hypothesis.given(parsers.fer_csv_files())
+def test_the_csv_parser_reads_and_refuses_what_a_plain_reader_does(data: bytes) -> None:
+    parsers.check_csv(data)
+
+
+@quickly
+@hypothesis.given(parsers.votes_files())
+def test_the_votes_parser_reads_and_refuses_what_a_plain_reader_does(file: tuple[bytes, list[int]]) -> None:
+    parsers.check_votes(file)
+
+
+def test_generated_files_are_read_and_refused() -> None:
+    """A search in which one of the two does not happen tells nothing."""
+    assert 10 < parsers.search("csv", 60, 1) < 55
+    assert 10 < parsers.search("votes", 60, 1) < 55
+
+
+def test_a_parser_that_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = archives.as_csv()
+    parsers.check_csv(data)
+    read = fer_csv.parse
+
+    def wrong(source: bytes) -> FerData:
+        images = read(source).images.copy()
+        images[-1, -1, -1] ^= 1
+        return replace(read(source), images=images)
+
+    monkeypatch.setattr(fer_csv, "parse", wrong)
+    with pytest.raises(AssertionError):
+        parsers.check_csv(data)
+    monkeypatch.setattr(fer_csv, "parse", lambda source: read(archives.as_csv()))
+    with pytest.raises(AssertionError):
+        parsers.check_csv(data.replace(b"PublicTest", b"Test"))
+
+
+@pytest.mark.parametrize("batch", range(6))
+def test_mutated_archives_are_read_or_refused_in_a_sentence(batch: int) -> None:
+    outcomes = [pool.attempt(archives.run, 1, case) for case in range(batch * BATCH, (batch + 1) * BATCH)]
+    assert [outcome for outcome in outcomes if outcome.kind == "fault"] == []
+    assert Counter(outcome.kind for outcome in outcomes)["sentence"] > BATCH / 4
+
+
+@pytest.mark.parametrize("batch", range(3))
+def test_mutated_parameters_are_understood_or_refused_in_a_sentence(batch: int) -> None:
+    outcomes = [pool.attempt(parameters.run, 1, case) for case in range(batch * BATCH, (batch + 1) * BATCH)]
+    assert [outcome for outcome in outcomes if outcome.kind == "fault"] == []
+    assert Counter(outcome.kind for outcome in outcomes)["sentence"] > BATCH / 4
+
+
+def test_every_form_is_read_when_nothing_happened_to_it(tmp_path: Path) -> None:
+    """Otherwise a search for damage would only see refusals."""
+    import random
+
+    forms = Counter[str]()
+    for number in range(60):
+        rng = random.Random(number)
+        what, packed = archives.whole(rng)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        try:
+            archives.bring(archives.written(packed, folder, rng), folder / "raw", packed, True, what)
+        except UserError:
+            continue  # a form that is not offered; `bring` raises for one that is
+        forms[packed.form] += 1
+    assert forms.keys() >= {"csv", "csv.gz", "csv.xz", "zip", "tar", "tar.gz", "tar.xz"}
+
+
+# --- whether a fault would be seen
+
+
+def outcome_of(run: Callable[[int, int, Path], str]) -> pool.Outcome:
+    return pool.attempt(run, 0, 0)
+
+
+def raising(error: BaseException) -> Callable[[int, int, Path], str]:
+    def run(seed: int, case: int, folder: Path) -> str:
+        raise error
+
+    return run
+
+
+def test_the_kinds_of_outcome() -> None:
+    assert outcome_of(lambda *_: "read").kind == "result"
+    assert outcome_of(raising(UserError("fer2013.csv is empty: fetch it again."))).kind == "sentence"
+    assert outcome_of(raising(UserError(""))).kind == "fault"
+    assert outcome_of(raising(UserError("<_io.BytesIO object at 0x7f> cannot be read."))).kind == "fault"
+    assert outcome_of(raising(KeyError("x"))).kind == "fault"
+    assert outcome_of(raising(MemoryError())).kind == "fault"
+    assert outcome_of(raising(pool.BrokenPromiseError("left something behind"))).kind == "fault"
+
+
+def test_a_hang_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    monkeypatch.setattr(pool, "SECONDS", 1)
+
+    def run(seed: int, case: int, folder: Path) -> str:
+        try:
+            time.sleep(30)
+        except Exception:  # as code that explains every error away
+            return "read"
+        return "read"
+
+    assert outcome_of(run).kind == "fault"
+
+
+def test_workers_that_die_and_searches_that_were_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory is a fault of one case, a dead process too; what is done is not done again."""
+    monkeypatch.setattr(pool, "WORK", tmp_path)
+
+    def run(seed: int, case: int, folder: Path) -> str:
+        if case == 1:
+            import os
+
+            os._exit(9)
+        if case == 2:
+            return str(len(bytes(4 * pool.MEMORY)))
+        return "read"
+
+    kinds = [outcome.kind for outcome in pool.search("deaths", run, 4, 0, jobs=2)]
+    assert kinds == ["result", "fault", "fault", "result"]
+    again = pool.search("deaths", lambda *_: "read", 5, 0, jobs=1)
+    assert [outcome.kind for outcome in again] == [*kinds, "result"]
+
+
+def test_what_fetch_must_not_do_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = archives.Packed("csv", archives.as_csv(), True)
+    fetch = archives.sources.fetch_archive
+
+    def bring() -> None:
+        shutil.rmtree(tmp_path / "raw", ignore_errors=True)
+        (tmp_path / "fer2013.csv").write_bytes(archives.as_csv())
+        archives.bring(tmp_path / "fer2013.csv", tmp_path / "raw", packed, True, "whole")
+
+    def wrongly(how: Callable[[Path, Path], None]) -> None:
+        def fetch_wrongly(path: Path, folder: Path) -> archives.sources.Provenance:
+            kept = fetch(path, folder)
+            how(path, folder / kept.file)
+            return kept
+
+        monkeypatch.setattr(archives.sources, "fetch_archive", fetch_wrongly)
+        with pytest.raises(pool.BrokenPromiseError):
+            bring()
+
+    bring()
+    wrongly(lambda path, kept: path.write_bytes(b"changed"))
+    wrongly(lambda path, kept: (kept.parent / "half").touch())
+    wrongly(lambda path, kept: kept.write_bytes(archives.as_csv()[:-1]))
+    monkeypatch.setattr(archives.sources, "fetch_archive", fetch)
+    other = replace(archives.faces(), labels=np.zeros(archives.ROWS, np.uint8))
+    monkeypatch.setattr(archives.sources, "read_raw", lambda *_: other)
+    with pytest.raises(pool.BrokenPromiseError, match="not what was packed"):
+        bring()
+
+
+def test_mutated_parameters_are_not_all_refused() -> None:
+    kinds = Counter(pool.attempt(parameters.run, 2, case).kind for case in range(20))
+    assert kinds["result"] >= 1
+    assert kinds["sentence"] >= 5
+    assert yaml.safe_load(parameters.base())["data"]["source"] == "synthetic"
