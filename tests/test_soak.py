@@ -120,7 +120,7 @@ def test_the_kinds_of_outcome() -> None:
 def test_a_hang_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    monkeypatch.setattr(pool, "SECONDS", 1)
+    monkeypatch.setattr(pool, "PATIENCE", 0.5)
 
     def run(seed: int, case: int, folder: Path) -> str:
         try:

@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
             clone = fresh.copy(options.folder / "mounted" / "fer")
             found, full = fill(clone, disk, rng, used)
             found += [f"other bytes: {name}" for name in differences(right, outputs(clone))]
-            found += wrong_runs(clone, expected_runs(["baseline"]))
+            found += wrong_runs(clone, expected_runs(["baseline"]), failures=True)
         finally:
             disk.remove()
         stopped += full

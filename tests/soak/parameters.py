@@ -18,9 +18,9 @@ from typing import Any
 
 import yaml
 
-from pipeline import config
+from pipeline import cli, config
 from pipeline.errors import UserError
-from stages import embed, fetch, run_stage
+from stages import embed, fetch
 from tests.clone import ROOT
 from tests.soak.archives import as_csv, listing
 from tests.soak.mutations import MUTATIONS
@@ -454,7 +454,7 @@ def run_as_command(stage: Callable[[], None]) -> None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            run_stage(stage)
+            cli.run(stage, arguments=())
     except SystemExit as error:
         *_, sentence = said.getvalue().rpartition("error: ")
         if error.code != 1 or not said.getvalue().startswith(("error: ", "warning: ")):

@@ -26,9 +26,9 @@ from pipeline.errors import UserError
 MEMORY = 1 << 30
 """Bytes of address space that one case may take beyond what its process has at the start."""
 SECONDS = 60
-"""Many times what the slowest case takes: more is a hang."""
-GRACE = 15
-"""Seconds more before the process is killed: C code does not let itself be interrupted."""
+"""Of processor time for one case, many times what the slowest takes: more is a hang."""
+PATIENCE = 600
+"""Seconds by the clock for one case: more is a wait for something that never comes, or code that cannot be stopped."""
 LONGEST_SENTENCE = 2000
 WORK = Path(".soak")
 """Where results are kept, so that a search that was stopped goes on."""
@@ -79,7 +79,7 @@ def attempt(run: Case, seed: int, case: int) -> Outcome:
     _forget_peak()
     start, kind = time.monotonic(), "result"
     try:
-        with _at_most(SECONDS):
+        with _at_most(SECONDS, PATIENCE):
             what = run(seed, case, folder)
     except UserError as error:
         kind, what = "sentence", str(error)
@@ -177,7 +177,7 @@ def _in_workers(run: Case, seed: int, todo: list[int], jobs: int) -> Iterator[Ou
         start()
     while workers:
         for process, _, begun in workers.values():
-            if time.monotonic() - begun > SECONDS + GRACE:
+            if time.monotonic() - begun > PATIENCE + 15:
                 process.kill()
         for connection in multiprocessing.connection.wait(list(workers), timeout=5):
             assert isinstance(connection, Connection)
@@ -214,17 +214,23 @@ def _work(run: Case, seed: int, connection: Connection) -> None:
 
 
 @contextmanager
-def _at_most(seconds: int) -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise _OverrunError(f"more than {seconds} seconds")
+def _at_most(seconds: float, patience: float) -> Iterator[None]:
+    """Stop what takes longer, by the processor's time or by the clock."""
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    def stop(number: int, _: object) -> None:
+        limit = f"{seconds} seconds of processor time" if number == signal.SIGPROF else f"{patience} seconds"
+        raise _OverrunError(f"more than {limit}")
+
+    before = [(number, signal.signal(number, stop)) for number in (signal.SIGPROF, signal.SIGALRM)]
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, patience)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _status(field: str) -> int:
