@@ -127,7 +127,7 @@ def fill(clone: Clone, disk: SmallDisk, rng: random.Random, used: int) -> tuple[
         full += 1
         said = result.stdout + result.stderr
         if "Traceback" in said and "dvc" not in said.partition("Traceback")[2][:400]:
-            wrong.append(f"a traceback: {said[said.index('Traceback') :][:1200]}")
+            wrong.append(f"a traceback: {said[said.index('Traceback') :][-2500:]}")
         wrong += [f"half written: {name}" for name in half_written(clone)]
     disk.leave(ROOM)
     result = clone.run(sys.executable, "-m", "dvc", "repro", expect=None)

@@ -1,4 +1,4 @@
-"""kill -9 of the stages behind the training; that of the training itself is in test_trouble, all others in `make soak`."""
+"""kill -9 of the stages behind the training; of the training: test_trouble; of whole pipelines: `make soak`."""
 
 from __future__ import annotations
 
