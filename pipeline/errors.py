@@ -14,7 +14,13 @@ class UserError(Exception):
 
     Commands print the message alone and exit with code 1 (see `pipeline.cli`), as they do for the troubles of the
     machine that `pipeline.trouble` knows; every other exception is a bug of ours and keeps its traceback.
+
+    The message may quote whatever a file or an archive holds. It stays one line that any terminal can show: other
+    characters are written as escapes, and the middle of a message that is too long is left out.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_on_one_line(message))
 
 
 @contextmanager
@@ -26,16 +32,6 @@ def about(key: str) -> Iterator[None]:
         if key in str(error):
             raise
         raise UserError(f"{key}: {error}") from error
-
-    Stages print the message alone and exit with code 1 (see `pipeline.cli`); every other
-    exception is a bug of ours and keeps its traceback.
-
-    The message may quote whatever a file or an archive holds. It stays one line that any terminal can show: other
-    characters are written as escapes, and the middle of a message that is too long is left out.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(_on_one_line(message))
 
 
 def _on_one_line(message: str) -> str:

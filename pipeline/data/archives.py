@@ -494,6 +494,10 @@ def explained(name: str) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise UserError(f"{name} may not be read ({error.strerror}): change its permissions.") from error
+    except MemoryError as error:  # a few bytes of an xz file can ask for a dictionary of gigabytes
+        raise UserError(
+            f"{name} needs more memory to be unpacked than there is, which FER-2013 does not: fetch it again."
+        ) from error
     except _signs_of_damage() as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(

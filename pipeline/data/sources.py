@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.data import archives, fer_csv, kinds, votes
 from pipeline.data.archives import HEAD, Bundle, Entry, FolderBundle, Found, Search, Wanted, shown
@@ -446,7 +446,11 @@ def _decode(data: bytes, member: str, name: str) -> npt.NDArray[np.uint8]:
             pixels = np.asarray(image) if fits else None
     # PNG's reader raises SyntaxError for a broken file.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{name}: image {member!r} cannot be read ({error}): fetch the set again.") from error
+        # Pillow names the object in memory that it reads from.
+        reason = "it is no JPEG or PNG file" if isinstance(error, UnidentifiedImageError) else error
+        raise UserError(
+            f"{name}: image {member!r} cannot be read ({reason}): fetch the set again."
+        ) from error
     if pixels is None:
         raise UserError(
             f"{name}: image {member!r} has {found}; {IMAGE_SIZE} x {IMAGE_SIZE} in grey (L) are needed."

@@ -542,6 +542,16 @@ def test_an_image_that_does_not_fit_is_named(content: bytes, says: str, tmp_path
         read_raw(tmp_path / "raw" / kept.file)
     assert "image 'train/sad/Training_5.png'" in str(caught.value)
     assert says in str(caught.value)
+    assert "object at" not in str(caught.value), "Pillow names what it reads by its place in memory"
+
+
+def test_an_archive_that_asks_for_too_much_memory_is_refused() -> None:
+    """As an xz file can that names a dictionary of gigabytes."""
+    with (
+        pytest.raises(UserError, match="needs more memory"),
+        archives.explained("fer2013.csv.xz"),
+    ):
+        raise MemoryError
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
