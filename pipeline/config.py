@@ -21,7 +21,7 @@ import yaml
 from pipeline.data.fer import EXPECTATIONS, LABELS
 from pipeline.data.synthetic import Synthetic
 from pipeline.decode import DECODERS
-from pipeline.errors import UserError
+from pipeline.errors import UserError, about
 from pipeline.labels import targets as label_targets
 from pipeline.losses import LOSSES, WithVector
 from pipeline.machine import MEMORY_FORMATS, PRECISIONS, MachineParams
@@ -378,14 +378,16 @@ def _check_data(data: DataParams) -> None:
 
 def _check_path(key: str, path: str) -> None:
     """It may name nothing, or what cannot be read, but must be something that the system takes for a path."""
+    with about(key):
+        place = resolve(path)
     try:
-        resolve(path).stat()
+        place.stat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return
-    # RuntimeError: ~name of nobody. ValueError: \\0, or a character that no file name has.
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).rstrip(".")
-        raise UserError(f"'{key}' must be a path that there can be, not {path!r} ({reason}).") from None
+        return  # who opens it says so
+    except OSError as error:  # links that lead in a circle
+        raise UserError(
+            f"'{key}' must be a path that leads somewhere, not {path!r} ({error.strerror})."
+        ) from None
 
 
 def _check_labels(labels: Mapping[str, WordSet]) -> None:
