@@ -7,6 +7,7 @@ sentence; where fetch or embed would then read what it names, the stage runs too
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import io
 import os
@@ -235,8 +236,13 @@ def base() -> str:
     return str(yaml.safe_dump(params, sort_keys=False, allow_unicode=True))
 
 
-def tree() -> dict[str, Any]:
+@functools.cache
+def _tree() -> dict[str, Any]:
     return dict(yaml.safe_load(base()))
+
+
+def tree() -> dict[str, Any]:
+    return copy.deepcopy(_tree())
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

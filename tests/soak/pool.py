@@ -204,9 +204,13 @@ def _in_workers(run: Case, seed: int, todo: list[int], jobs: int) -> Iterator[Ou
 def _work(run: Case, seed: int, connection: Connection) -> None:
     os.nice(10)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
+    parent = os.getppid()
     used = _status("VmSize")
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     while True:
+        while not connection.poll(5):
+            if os.getppid() != parent:  # it was killed
+                return
         case = connection.recv()
         if case is None:
             return
