@@ -213,7 +213,11 @@ def _in_file(database: Path) -> Store:
 
     uri = f"sqlite:///{database}"
     if make_url(uri).database != str(database):  # a % or ? in the path means something else in an address
-        uri = URL.create("sqlite", database=str(database)).render_as_string(hide_password=False)
+        # From this folder, as MLflow and SQLAlchemy read what is quoted in different ways; quoted if there is no other.
+        near = os.path.relpath(database)
+        uri = f"sqlite:///{near}"
+        if make_url(uri).database != near:
+            uri = URL.create("sqlite", database=str(database)).render_as_string(hide_password=False)
     return Store(uri, (database.parent / ARTIFACTS).as_uri(), database)
 
 

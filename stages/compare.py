@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import cli, config, tracking
+from pipeline import cli, config, tracking, workspace
 from pipeline.comparison import Row, compare
 from pipeline.files import read_json, sha256, write_csv, write_json, write_text
 from pipeline.workspace import OUTPUTS
@@ -27,6 +27,7 @@ def main() -> None:
     }
     rows = compare(entries(found, baseline), params.compare.resamples)
     images = found[baseline][grid.seeds[0]].metrics["test"]["images"]
+    workspace.clear(REPORTS)
     write_json(TABLE, rows)
     write_csv_table(REPORTS / "ablation.csv", rows)
     write_text(REPORTS / "ablation.md", markdown(rows, dataset_name(), images, baseline))

@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from pipeline import cli, config
+from pipeline import cli, config, workspace
 from pipeline.data.duplicates import read_twins
 from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.decode import Answer, Decoder, softmax
@@ -45,6 +45,7 @@ def main(model: Model, seed: Seed) -> None:
     found.write(cell.predictions)
     measured = measure(found, data, reference_distances(data, params.labels))
 
+    workspace.clear(cell.figures)
     own, test = next(iter(decoders)), found.split == SPLITS.index("test")
     actual, predicted = found.actual[test], found.predicted[own][test]
     write_csv(  # for DVC's plot of the confusion, which cannot choose rows

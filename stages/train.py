@@ -16,7 +16,7 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from pipeline import cli, config, machine, parallel, tracking
+from pipeline import cli, config, machine, parallel, tracking, workspace
 from pipeline.checkpoint import Checkpoint
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
@@ -90,6 +90,7 @@ def train_cell(cell: Cell, group: Group) -> None:
 
             best, progress = fit(on_epoch)
 
+        workspace.clear(cell.models)
         rows = [dataclasses.astuple(epoch) for epoch in progress.history]
         write_csv(cell.history, [field.name for field in dataclasses.fields(Epoch)], rows)
         facts = {

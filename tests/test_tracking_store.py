@@ -430,8 +430,9 @@ class unprivileged:  # noqa: N801
         if self.root:
             for path in (self.folder, *self.folder.rglob("*")):
                 os.chown(path, 65534, 65534)
-            for parent in self.folder.parents[:3]:  # pytest's own are private
-                parent.chmod(parent.stat().st_mode | 0o755)
+            for parent in self.folder.parents:  # pytest's own are private
+                if not parent.stat().st_mode & 0o001:
+                    parent.chmod(parent.stat().st_mode | 0o755)
             os.seteuid(65534)
 
     def __exit__(self, *_: object) -> None:
