@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,13 +98,16 @@ def client() -> Any:
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    # It logs the traceback of every error that it also raises, which is told in a sentence then.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     for handler in (*logging.getLogger("mlflow").handlers, logging.lastResort):
         if handler is not None:
             handler.addFilter(Redacting())
     mlflow.set_tracking_uri(uri)
     with _first_use():
+        _make_whole(mlflow.MlflowClient)
         made = mlflow.MlflowClient()
-        made.search_experiments(max_results=1)  # creates the tables of a fresh database
+        made.search_experiments(max_results=1)  # creates the tables of a fresh database of another kind
     _remove_stray_folder()
     return made
 
@@ -192,6 +196,22 @@ def _is_known(revision: str) -> bool:
     pattern = re.compile(rf"""^revision = ["']{revision}["']""", re.MULTILINE)
     files = (Path(migrations.__path__[0]) / "versions").glob("*.py")
     return any(pattern.search(file.read_text(encoding="utf-8")) for file in files)
+
+
+def _make_whole(connect: Callable[[str], Any]) -> None:
+    """Make a database in a file under another name, and give it its own when its tables are all there.
+
+    MLflow takes seconds and many steps for them, and cannot go on with what a kill or a full disk leaves of that.
+    """
+    database = store().database
+    if database is None or (database.exists() and database.stat().st_size):
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = database.with_name(f"{database.name}.unfinished")
+    for left in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
+        left.unlink(missing_ok=True)
+    connect(_in_file(unfinished).uri).search_experiments(max_results=1)
+    unfinished.replace(database)
 
 
 def _remove_stray_folder() -> None:

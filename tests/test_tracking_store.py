@@ -19,6 +19,7 @@ from mlflow.cli import gc
 from pipeline import tracking, tracking_store
 from pipeline.errors import UserError
 from stages.cell import DATA_EXPERIMENT
+from tests.clone import ROOT
 from tests.mlflow_store import enter, forget, log, make_repository
 
 
@@ -530,3 +531,41 @@ def test_a_training_that_broke_off_continues_its_run_and_a_finished_one_does_not
     (only,) = tracking._search("synthetic", "key")
     assert (only.info.run_id, only.info.status) == (first, "FINISHED")
     assert train(None) != first
+
+
+HALF_WAY = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+if int(sys.argv[1]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+from pipeline import tracking
+with tracking.run("synthetic", "baseline-0", "key", {"kind": "model"}) as run:
+    run.metrics({"test": {"accuracy": 0.5}})
+print(run.run_id if run.working else None)
+"""
+"""Log a run where no file can grow beyond so many bytes (0: any), as on a disk that is full."""
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_a_disk_that_is_full_while_the_database_is_made_leaves_none(tmp_path: Path, share: float) -> None:
+    """MLflow cannot go on with half of its tables: the next stage makes the database anew, and logs."""
+    whole = (make_repository(tmp_path / "whole") / "mlflow.db").stat().st_size
+    folder = tmp_path / "fer"
+    folder.mkdir()
+    paths = {"PYTHONPATH": str(ROOT), "FER_TRACKING": "on", "MLFLOW_TRACKING_URI": "", "DVC_ROOT": ""}
+
+    def stage(limit: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", HALF_WAY, str(limit)]
+        return subprocess.run(
+            command, cwd=folder, env=os.environ | paths, capture_output=True, text=True, check=True
+        )
+
+    full = stage(int(whole * share))
+    assert full.stdout.split() == ["None"]
+    assert full.stderr.count("warning: MLflow") == 1
+    assert "Traceback" not in full.stderr
+    assert not (folder / "mlflow.db").exists()
+    assert stage(0).stdout.split() != ["None"]
+    (run,) = stored(folder)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"test.accuracy": 0.5})
+    assert sorted(path.name for path in folder.glob("mlflow.db*")) == ["mlflow.db", "mlflow.db.lock"]

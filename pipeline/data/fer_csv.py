@@ -34,6 +34,8 @@ Bytes = npt.NDArray[np.uint8]
 
 _LONGEST_LINE = 1 << 17
 """Bytes of one line; a row has some 9,000. A small archive can hold a line that fills the memory."""
+_MOST_LINES = 1_000_000
+"""Twice the rows of the largest file that is read. A small archive can hold a thousand million blank lines."""
 _SHORTEST = 64
 """Bytes that a line counts for at least: each is a Python object."""
 
@@ -62,6 +64,10 @@ def parse(source: bytes | BinaryIO, name: str = "fer2013.csv") -> FerData:
         if rows:
             blocks.append(_convert(rows.values(), layout, reader) or _complain(rows, layout, name))
         lines_before += len(lines)
+        if lines_before > _MOST_LINES:
+            raise UserError(
+                f"{name} has more than {_MOST_LINES:,} lines, most of them blank: fetch the file again."
+            )
     if not blocks:
         raise _no_rows(name)
     labels, images, splits = (np.concatenate(column) for column in zip(*blocks, strict=True))

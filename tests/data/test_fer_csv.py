@@ -239,6 +239,12 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
         fer_csv.parse(io.BufferedReader(Chained(start, Endless())))
 
 
+def test_blank_lines_without_end_are_refused_before_they_take_hours() -> None:
+    with pytest.raises(UserError, match="more than 1,000,000 lines"):
+        fer_csv.parse(to_csv(random_rows(3)) + b"\n" * 1_300_000)
+    assert len(fer_csv.parse(to_csv(random_rows(3)) + b"\n" * 1000).labels) == 3
+
+
 class Chained(io.RawIOBase):
     """One stream after the other."""
 

@@ -60,7 +60,8 @@ def outputs(clone: Clone) -> dict[str, str]:
         for out in stage.get("outs", []):
             path = clone.path / out["path"]
             for file in [path] if path.is_file() else sorted(path.rglob("*")):
-                if file.is_file():
+                # What a kill left of a file that was being written has a name with a dot.
+                if file.is_file() and not file.name.startswith("."):
                     name = file.relative_to(clone.path).as_posix()
                     digests[name] = hashlib.sha256(timeless(file)).hexdigest()
     return digests
