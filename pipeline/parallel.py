@@ -17,7 +17,6 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from pipeline import machine
 from pipeline.errors import UserError
@@ -77,6 +76,11 @@ class Group:
         """`network` (changed in place) such that a backward pass leaves the mean gradient in every process."""
         if self.size == 1:
             return network
+        # Here, as both bring PyTorch's compiler, which takes longer to import than most stages run.
+        from torch.nn.parallel import DistributedDataParallel
+
+        # Traced, the sum over the gradients would get lost.
+        GlobalBatchNorm.total = staticmethod(torch.compiler.disable(_total))
         for module in list(network.modules()):
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = GlobalBatchNorm  # parameters, statistics and names stay
@@ -135,7 +139,6 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-@torch.compiler.disable  # traced, the sum over the gradients would get lost
 def _total(tensor: Tensor) -> Tensor:
     return cast(Tensor, _Sum.apply(tensor))
 
@@ -147,6 +150,8 @@ class GlobalBatchNorm(nn.BatchNorm2d):
     running_var: Tensor
     num_batches_tracked: Tensor
     momentum: float
+    total = staticmethod(_total)
+    """The sum over all processes; `Group.wrap` keeps it out of torch.compile."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -156,7 +161,7 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         # Around the running mean, or the difference of two large sums would lose the variance's digits.
         centred = values - self.running_mean[:, None, None]
         sums = torch.stack([centred.sum((0, 2, 3)), centred.square().sum((0, 2, 3))])
-        first, second = (_total(sums) / count).unbind()
+        first, second = (self.total(sums) / count).unbind()
         variance = (second - first.square()).clamp(min=0)
         with torch.no_grad():
             self.running_mean.lerp_(self.running_mean + first, self.momentum)

@@ -108,9 +108,12 @@ class Clone:
             if experiment.name != "Default"
         }
 
-    def copy(self, path: Path) -> Clone:
-        """The same clone elsewhere with all its outputs, but not MLflow's store, which knows where it is."""
+    def copy(self, path: Path, **environment: str) -> Clone:
+        """The same clone elsewhere with all its outputs, but without MLflow's store.
+
+        With `FER_TRACKING="off"` none is made: that takes longer than most stages.
+        """
         shutil.copytree(
             self.path, path, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts")
         )
-        return Clone(path, dict(self.environment))
+        return Clone(path, self.environment | environment)

@@ -66,7 +66,7 @@ def test_every_decoder_is_a_row_without_a_training_of_its_own(finished: Clone) -
 
 def test_human_targets_read_training_alone(finished: Clone, tmp_path: Path) -> None:
     """Other labels and votes in the test splits change neither the human targets nor the human distance."""
-    clone = finished.copy(tmp_path / "fer")
+    clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     script = (
         "import numpy as np\n"
         "from stages.cell import PREPARED\n"
@@ -92,7 +92,7 @@ def test_second_repro_runs_nothing(finished: Clone) -> None:
 
 
 def test_editing_a_variant_runs_that_variant_only(finished: Clone, tmp_path: Path) -> None:
-    clone = finished.copy(tmp_path / "fer")
+    clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     clone.set({"models.w2v_cosine.learning_rate": 0.123})
     ran = stages_run(clone.dvc("repro"))
     assert ran == ["check", "targets", "train@w2v_cosine-0", "evaluate@w2v_cosine-0", "compare"]
@@ -104,7 +104,7 @@ def test_editing_a_variant_runs_that_variant_only(finished: Clone, tmp_path: Pat
 
 def test_another_set_of_words_trains_nothing_again(finished: Clone, tmp_path: Path) -> None:
     """Severity is measured under every set of words, so all are evaluated again."""
-    clone = finished.copy(tmp_path / "fer")
+    clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     words = yaml.safe_load((clone.path / "params.yaml").read_text())["labels"]["nouns"]
     clone.set({"labels.others": words})
     evaluations = [f"evaluate@{cell}" for cell in CELLS]

@@ -19,7 +19,7 @@ from stages.speedrun import describe, outdated
 from tests.clone import Clone
 
 slow = pytest.mark.slow
-pipeline = pytest.mark.xdist_group("pipeline")
+pipeline = pytest.mark.xdist_group("clones")
 
 FILES: dict[str, Any] = {
     "outputs/models/baseline-3/model.json": {
@@ -106,7 +106,7 @@ def archive_of(clone: Clone, folder: Path) -> Path:
 @slow
 @pipeline
 def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone, tmp_path: Path) -> None:
-    clone = finished.copy(tmp_path / "fer")
+    clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     file = clone.path / "results" / "synthetic" / "speedrun.json"
     printed = clone.stage("speedrun").stdout
     (run,) = json.loads(file.read_text())
@@ -147,7 +147,7 @@ def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone
 @pipeline
 def test_make_trains_and_times_a_recipe_on_an_archive(finished: Clone, tmp_path: Path) -> None:
     """The drawn faces as a FER-2013 archive, in a folder with a space in its name."""
-    clone = finished.copy(tmp_path / "fer")
+    clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     archive = archive_of(clone, tmp_path / "my data")
     # As installed already, with one seed instead of three, and of other counts than the real data.
     make = ("make", "--assume-old=install", "speedrun-full", "SEEDS=1", "EXPECT=any", f"VENV={sys.prefix}")

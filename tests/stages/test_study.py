@@ -9,11 +9,11 @@ import pytest
 
 from tests.clone import Clone
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clones")]
 
 
 def test_a_study_keeps_every_cell_and_goes_on_where_it_was_stopped(finished: Clone, tmp_path: Path) -> None:
-    clone = finished.copy(tmp_path / "fer")
+    clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     clone.set({"grid.seeds": [0, 1]})
     first = clone.stage("study", "--seeds", "0").stdout
     assert "0 of 2 cells are kept in results/synthetic; 2 at a time" in first
@@ -35,7 +35,7 @@ def test_a_study_keeps_every_cell_and_goes_on_where_it_was_stopped(finished: Clo
 
 
 def test_a_cell_that_fails_is_named_and_the_others_are_kept(finished: Clone, tmp_path: Path) -> None:
-    clone = finished.copy(tmp_path / "fer")
+    clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     clone.set({"models.w2v_cosine.learning_rate": 1.0e30})
     result = clone.stage("study", expect=1)
     assert "w2v_cosine-0: ERROR" in result.stdout
