@@ -166,9 +166,9 @@ def run(
 ) -> Iterator[Run]:
     """Continue the newest run with this key, or open one, and close it at the end.
 
-    only_unfinished: continue a run only if it did not come to its end, as training does, whether it was killed
-    or failed (a full disk, say): the checkpoint is still there. A second training of the same inputs is a run
-    of its own. A run that an exception ends is marked as failed.
+    only_unfinished: continue a run only if not everything is logged to it, as training does: it was killed, or
+    failed (a full disk, say), or was trained, by a stage that outlived its DVC, and never evaluated. A second
+    training of what is evaluated is a run of its own. A run that an exception ends is marked as failed.
     command: what logs the run later, should MLflow fail.
     """
     current = _open(experiment, name, key, tags, only_unfinished, command)
@@ -258,7 +258,7 @@ def _open(
             if tracking_store.takes(candidate.info.artifact_uri)
         ]
         if only_unfinished:
-            found = [candidate for candidate in found if candidate.info.status != "FINISHED"]
+            found = [candidate for candidate in found if COMPLETE not in candidate.data.tags]
         if found:
             run_id = found[0].info.run_id
             _client().update_run(run_id, status="RUNNING")

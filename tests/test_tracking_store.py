@@ -528,8 +528,11 @@ def test_a_training_that_broke_off_continues_its_run_and_a_finished_one_does_not
     with pytest.raises(type(end)):
         train(end)
     first = train(None)
+    assert train(None) == first, "of a stage that outlived its DVC"
     (only,) = tracking._search("synthetic", "key")
     assert (only.info.run_id, only.info.status) == (first, "FINISHED")
+    with tracking.run_of(tracking.Where("synthetic", "baseline-0", "key", "all"), {}):
+        pass
     assert train(None) != first
 
 
