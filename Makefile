@@ -73,5 +73,5 @@ lock: install ## write the versions in .venv to constraints.txt
 	@{ echo '# Exact versions of what `make` installs, direct and indirect, with PyTorch for the CPU; refreshed by `make lock`.'; \
 	   pip freeze --exclude-editable | sed -E 's/ @ file.*//; s/\+cpu$$//'; } > constraints.txt
 
-clean: install ## remove what the pipeline wrote into outputs/, and its checkpoints; nothing of yours
-	python -m pipeline.workspace
+clean: install ## remove outputs, checkpoints and .machine; nothing that the pipeline did not write
+	python -m pipeline.clean

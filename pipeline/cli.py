@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import re
 import sys
 import types
@@ -53,6 +54,9 @@ def run(*commands: Command, arguments: Sequence[str] | None = None) -> None:
     anything. An error the user can mend, while the command runs, is one sentence and code 1, not a traceback
     (`in_one_sentence`).
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name in another script must not end a command
     options = vars(_parser(commands).parse_args(arguments))
     command = options["command"]
     positional: list[Any] = []

@@ -57,7 +57,12 @@ def _secrets() -> Iterator[str]:
         if name in ADDRESSES:
             for secret in _of_address(value.strip()):
                 yield from _forms(secret)
-        elif _NAME.search(name) and len(value) >= 6:  # "true" or "0" is no secret
+        elif _NAME.search(name) and value.lower() not in (
+            "true",
+            "false",
+            "yes",
+            "no",
+        ):  # as in ..._TOKEN_ENABLED
             yield from _forms(value)
 
 

@@ -244,8 +244,15 @@ def _in_file(database: Path) -> Store:
 def _sqlite(uri: str) -> Store:
     """The same database by its absolute path. Raises StoreError if it is not in a file."""
     from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
 
-    url = make_url(uri)
+    try:
+        url = make_url(uri)
+    except (ArgumentError, ValueError):
+        raise StoreError(
+            f"MLFLOW_TRACKING_URI={redact(uri)} is no address of a database: write sqlite:/// and the file's path, "
+            "such as sqlite:///mlflow.db."
+        ) from None
     name = url.database or ""
     prefix = "file:" if name.startswith("file:") else ""
     path = name.removeprefix("file:")

@@ -45,7 +45,7 @@ def runs() -> tracking.Where | None:
 
 
 def log() -> None:
-    log_rows(runs(), read_json(TABLE), "compare", [REPORTS])
+    log_rows(runs(), read_json(TABLE), "compare", workspace.written(REPORTS))
 
 
 def log_rows(where: tracking.Where | None, rows: Sequence[Row], stage: str, paths: Sequence[Path]) -> None:

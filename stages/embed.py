@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from pipeline import cli, config, tracking
+from pipeline import cli, config, tracking, workspace
 from pipeline.data.fer import LABELS
 from pipeline.figures.data import gram
 from pipeline.files import repository, sha256, write_csv
@@ -15,10 +15,13 @@ from stages.cell import DATA_EXPERIMENT, LABELS_FOLDER, label_vectors
 
 
 def main() -> None:
+    params = config.load()
+    workspace.refuse_paths_in_outputs(params.paths())
     found = {}  # of every set before the first is written: half of them are no output
-    for name, words in config.load().labels.items():
+    for name, words in params.labels.items():
         path = Path(words.vectors)
         found[name] = embed(path if path.exists() else repository() / path, words.words, name)
+    workspace.clear(LABELS_FOLDER)
     for name, vectors in found.items():
         vectors.save(label_vectors(name))
         gram = vectors.gram_of(LABELS)
@@ -45,7 +48,8 @@ def runs() -> tracking.Where | None:
 
 def log() -> None:
     with tracking.run_of(runs(), {"kind": "labels", **tracking.context_tags("embed")}) as run:
-        run.artifacts(LABELS_FOLDER)
+        for file in workspace.written(LABELS_FOLDER):
+            run.artifacts(file, file.parent.name)
         for file in sorted(LABELS_FOLDER.glob("*/label_vectors.npz")):
             vectors, name = LabelVectors.load(file), file.parent.name
             words = dict(zip(vectors.labels, vectors.words, strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pipeline import files, tracking
+from pipeline import files, tracking, workspace
 from pipeline.model import Classifier
 from pipeline.tracking import Where
 from pipeline.trained import load_trained
@@ -71,7 +71,8 @@ def log_evaluation(run: tracking.Run, cell: Cell) -> None:
     run.metrics({split: metrics[split] for split in ("val", "test", "test_clean")})
     run.artifacts(cell.metrics, "evaluation")
     run.artifacts(cell.predictions, "evaluation")
-    run.artifacts(cell.figures, "figures")
+    for figure in workspace.written(cell.figures):
+        run.artifacts(figure, "figures")
     network, loss = load_trained(cell.models)
     images = np.load(PREPARED / "images.npy", mmap_mode="r", allow_pickle=False)
     example = np.array(images[:2, None], dtype=np.float32)

@@ -26,7 +26,7 @@ from typing import Annotated
 
 import torch
 
-from pipeline import cli, config, workspace
+from pipeline import cli, config
 from pipeline.cli import Argument
 from pipeline.errors import UserError
 from pipeline.files import read_json
@@ -62,8 +62,6 @@ def main(*, workers: Workers = USUAL, models: Models = None, seeds: Seeds = None
         Cell(model, seed) for seed in seeds or params.grid.seeds for model in models or params.grid.models
     ]
     missing = [cell for cell in wanted if not is_kept(folder, cell, params)]
-    # `--single-item` leaves the stage check out.
-    workspace.refuse_foreign_files(*workspace.output_folders(cell.key for cell in missing))
     print(f"{len(wanted) - len(missing)} of {len(wanted)} cells are kept in {folder}; {workers} at a time")
     threads = max(1, torch.get_num_threads() // workers)
     keeping = Lock()

@@ -11,22 +11,25 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import cli, config
+from pipeline import cli, config, workspace
 from pipeline.data.fer import LABELS, FerData
 from pipeline.decode import DECODERS, Decoder
 from pipeline.files import write_npy
 from pipeline.labels.targets import SOURCES, Training, source_of, transformed
 from pipeline.labels.vectors import LabelVectors
-from stages.cell import PREPARED, Cell, label_vectors
+from stages.cell import PREPARED, TARGETS, Cell, label_vectors
 
 
 def main() -> None:
-    params = config.load()
+    params, made = config.load(), {}
     for cell in (Cell(*pair) for pair in params.grid.cells()):
         model = params.model(cell.model)
         for name in model.decoders:
             decoder(name, cell.seed)  # what cannot be made is said now, not after the training
-        write_npy(cell.targets, targets(model.targets, cell.seed))
+        made[cell.targets] = targets(model.targets, cell.seed)
+    workspace.clear(TARGETS)
+    for file, vectors in made.items():
+        write_npy(file, vectors)
 
 
 def targets(name: str, seed: int) -> npt.NDArray[np.float64]:

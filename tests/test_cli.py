@@ -18,9 +18,9 @@ from stages.cell import PREPARED, Cell
 from tests.clone import ROOT
 
 MODULES = sorted(
-    f"{folder}.{file.stem}"
-    for folder in ("stages", "benchmarks", "resources")
-    for file in (ROOT / folder).glob("*.py")
+    ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    for folder in ("pipeline", "stages", "benchmarks", "resources")
+    for file in (ROOT / folder).rglob("*.py")
     if 'if __name__ == "__main__":' in file.read_text(encoding="utf-8")
 )
 """Whatever can be run as `python -m MODULE`."""
@@ -91,7 +91,13 @@ def typed(command: Sequence[str], *arguments: str) -> int:
 
 
 def test_every_command_of_the_pipeline_is_among_them() -> None:
-    assert {"stages.fetch", "stages.publish", "benchmarks.peers", "resources.extract_words"} <= set(MODULES)
+    assert {
+        "stages.fetch",
+        "stages.publish",
+        "pipeline.clean",
+        "benchmarks.peers",
+        "resources.extract_words",
+    } <= set(MODULES)
 
 
 @EACH

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline import workspace
 from stages import identity
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +92,6 @@ def test_a_stage_depends_on_the_code_it_runs_through_and_on_no_other(dvc: dict[s
 
 def test_the_stages_are_those_of_the_test_above(dvc: dict[str, Any]) -> None:
     assert list(dvc["stages"]) == [
-        "check",
         "fetch",
         "prepare",
         "embed",
@@ -102,14 +102,21 @@ def test_the_stages_are_those_of_the_test_above(dvc: dict[str, Any]) -> None:
     ]
 
 
-def test_check_runs_before_every_stage_and_whenever_one_may(dvc: dict[str, Any]) -> None:
-    check, *others = dvc["stages"].values()
-    assert {"pipeline", "stages"} <= set(check["deps"])
-    assert {"params.yaml": None} in check["params"]
-    for stage in others:  # its other inputs of this repository are outputs of stages that come after check
-        files = {dep for dep in stage["deps"] if not dep.startswith(("pipeline/", "stages/"))}
-        assert any(dep.startswith("outputs/") for dep in files)
-        assert {dep for dep in files if not dep.startswith("outputs/")} <= set(check["deps"])
+def test_dvc_empties_no_folder_before_a_stage_starts(dvc: dict[str, Any]) -> None:
+    """An output is a file, or a folder of which DVC keeps its hands off."""
+    for stage in dvc["stages"].values():
+        for out in (*stage["outs"], *stage.get("metrics", ())):
+            assert Path(out).suffix if isinstance(out, str) else list(out.values()) == [{"persist": True}]
+
+
+def test_every_file_of_a_cell_is_an_output(dvc: dict[str, Any]) -> None:
+    key = "${item.model}-${item.seed}"
+    outs = [out for stage in ("train", "evaluate") for out in dvc["stages"][stage]["outs"]]
+    for folder in ("models", "figures", "predictions"):
+        names = {
+            f"outputs/{folder}/{pattern.replace('*-[0-9]*', key)}" for pattern in workspace.WRITTEN[folder]
+        }
+        assert names == {out for out in outs if out.startswith(f"outputs/{folder}/")}
 
 
 def test_vectors_of_every_set_of_words_are_a_dependency(dvc: dict[str, Any], params: dict[str, Any]) -> None:

@@ -572,3 +572,13 @@ def test_a_disk_that_is_full_while_the_database_is_made_leaves_none(tmp_path: Pa
     (run,) = stored(folder)
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"test.accuracy": 0.5})
     assert sorted(path.name for path in folder.glob("mlflow.db*")) == ["mlflow.db", "mlflow.db.lock"]
+
+
+@pytest.mark.parametrize("uri", ["sqlite:mlflow.db", "sqlite:/mlflow.db", "sqlite://host:s3cret/x"])
+def test_an_address_that_is_none_is_one_warning(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], uri: str
+) -> None:
+    enter(repository, monkeypatch, uri)
+    assert log() is None
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "MLFLOW_TRACKING_URI" in warning

@@ -311,11 +311,20 @@ class Search:
         image = self.wanted.image
         is_image_set = image is not None and any(image.search(entry.path) for entry in bundle.entries)
         choice = is_image_set or len({entry.path for entry in (*tables, *packed, *lookalikes)}) > 1
-        if tables:
-            return self._table(self._best(tables, bundle), bundle, choice)
+        named = [entry for entry in lookalikes if entry.file.lower() == self.wanted.names[0]]
+        first = [entry for entry in packed if self.wanted.archives.search(entry.file)]
+        if tables and (len(named) != 1 or named[0] in tables):
+            best = self._best(tables, bundle)
+            if best.file.lower() not in self.wanted.names and first:
+                raise UserError(
+                    f"{bundle.name} holds {shown(best.path)} and {shown(first[0].path)}, and either may be meant: set"
+                    f" {self.wanted.key} to the one that is."
+                )
+            return self._table(best, bundle, choice)
+        if tables:  # the file of the right name is wrong, and says how
+            return self._table(named[0], bundle, False)
         if is_image_set:
             return Found("", bundle, bundle.name)
-        first = [entry for entry in packed if self.wanted.archives.search(entry.file)]
         nested, named_faults = self._nested(first, bundle, depth)
         others: list[UserError] = []
         if not nested:
@@ -323,7 +332,6 @@ class Search:
         if nested:
             return dataclasses.replace(nested, choice=choice or nested.choice)
         # There is none. The file that should be it says best what is wrong with it.
-        named = [entry for entry in lookalikes if entry.file.lower() == self.wanted.names[0]]
         if len(named) == 1:
             return self._table(named[0], bundle, False)
         if named_faults:
@@ -335,7 +343,10 @@ class Search:
         raise self.wanted.explain(bundle, others)
 
     def _table(self, entry: Entry, bundle: Bundle, choice: bool) -> Found:
-        return Found("", bundle.open(entry), f"{shown(entry.path)} of {bundle.name}", entry, choice)
+        name = f"{shown(entry.path)} of {bundle.name}"
+        if kind := kinds.describe(entry.head):
+            raise UserError(f"{ForeignError(name, kind)}; {self.wanted.forms}.")
+        return Found("", bundle.open(entry), name, entry, choice)
 
     def _best(self, entries: Sequence[Entry], bundle: Bundle) -> Entry:
         def rank(entry: Entry) -> int:

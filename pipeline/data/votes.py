@@ -21,6 +21,8 @@ _DELIMITERS = (",", ";", "\t")
 _LABEL_CSV = re.compile(rb'(?:\xef\xbb\xbf)?"?fer[0-9]+\.png"?\s*,\s*"?\([0-9, ]+\)')
 _START = 4096
 """Bytes in which a header ends."""
+BLOCK = 500
+"""Rows of votes that must be in order by themselves: enough to tell order from chance."""
 CHANCE_DEVIATIONS = 4
 """How far above the agreement of shuffled rows, in standard deviations, that of rows in order must lie."""
 
@@ -156,27 +158,37 @@ def check_order(
     theorem (1951), by which it is close to normal. Agreement up to `CHANCE_DEVIATIONS` standard deviations
     above m is what chance gives (rows out of order pass one time in 30,000) and is refused.
 
-    Each split is held to that by itself, since a file may be out of order in one of them, and then all of
-    them together, shuffled within splits. Where images are so few, or so much of one class, that agreement
-    half way from chance to the best possible, sum_k min(a_k, b_k), would not pass either, nothing can be
-    told and nothing is refused. FER+ in its own order lies 213, 76 and 75 deviations above chance in the
-    three splits; drawn faces of 20 images and more pass whatever their ambiguity.
+    Each block of `BLOCK` rows and each split are held to that by themselves, since a file may be out of order in
+    a part, and then all splits together, shuffled within splits. Where images are so few, or so
+    much of one class, that agreement half way from chance to the best possible, sum_k min(a_k, b_k), would not
+    pass either, nothing can be told and nothing is refused. FER+ in its own order lies 213, 76 and 75 deviations
+    above chance in the three splits; drawn faces of 20 images and more pass whatever their ambiguity.
     """
     agreed = majority(votes)
-    groups = []
+    groups, blocks = [], []
     for split in range(len(SPLITS)):
-        rows = splits == split
-        hits = int((agreed[rows] == labels[rows]).sum())
-        groups.append((SPLITS[split], int(rows.sum()), hits, *_by_chance(agreed[rows], labels[rows])))
+        rows = np.flatnonzero(splits == split)
+        groups.append((SPLITS[split], *_agreement(agreed[rows], labels[rows])))
+        for block in np.array_split(rows, max(1, len(rows) // BLOCK)):
+            if len(block) < len(rows):
+                where = f"rows {block[0]} to {block[-1]} of {SPLITS[split]}"
+                blocks.append((where, *_agreement(agreed[block], labels[block])))
     total = tuple(sum(column) for column in list(zip(*groups, strict=True))[1:])
-    for split_name, count, hits, mean, variance, best in (*groups, ("all splits", *total)):
+    for where, count, hits, mean, variance, best in (*groups, ("all splits", *total), *blocks):
         limit = mean + CHANCE_DEVIATIONS * variance**0.5
         if hits <= limit < (mean + best) / 2:
             raise UserError(
-                f"{name}: the majority of the votes is the label of {hits} of {count} images ({split_name}), no more"
+                f"{name}: the majority of the votes is the label of {hits} of {count} images ({where}), no more"
                 f" than a random order may give ({mean:.0f} on average): its rows are not in the order of the"
                 " images; use FER+'s fer2013new.csv as published."
             )
+
+
+def _agreement(
+    agreed: npt.NDArray[np.int64], labels: npt.NDArray[np.uint8]
+) -> tuple[int, int, float, float, int]:
+    """How many images there are, on how many majority and label agree, and `_by_chance`."""
+    return len(labels), int((agreed == labels).sum()), *_by_chance(agreed, labels)
 
 
 def _by_chance(agreed: npt.NDArray[np.int64], labels: npt.NDArray[np.uint8]) -> tuple[float, float, int]:

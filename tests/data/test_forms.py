@@ -740,3 +740,40 @@ def test_only_xz_needs_lzma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "needs Python's module lzma" in refusal(
         put(tmp_path / "in.zip", zipped({"fer2013.csv.xz": xz.read_bytes()})), tmp_path / "raw2"
     )
+
+
+def test_votes_out_of_order_in_a_part_are_refused() -> None:
+    """One row that moved shifts all rows behind it: the rest of the split still agrees."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 7, 4000).astype(np.uint8)
+    counts = np.zeros((len(labels), 10), np.uint8)
+    counts[np.arange(len(labels)), np.array(VOTES_OF_LABELS)[labels]] = 10
+    splits = np.zeros(len(labels), np.uint8)
+    votes.check_order(counts, labels, splits, "votes")
+    shifted = np.concatenate([counts[:3000], counts[3001:], counts[3000:3001]])
+    with pytest.raises(UserError, match="rows 3000 to 3499 of train"):
+        votes.check_order(shifted, labels, splits, "votes")
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"repo/data/fer2013.csv": LFS}, ["fer2013.csv", "Git LFS"]),
+        ({"fer2013.csv": table().decode().encode("utf-16"), "demo.csv": table()}, ["fer2013.csv", "UTF-16"]),
+        (
+            {"subset.csv": table(), "fer2013.tar.gz": tarred({"fer2013.csv": table()})},
+            ["subset.csv", "fer2013.tar"],
+        ),
+    ],
+    ids=["pointer", "wrong one of the right name", "stranger beside the archive"],
+)
+def test_no_other_file_is_taken_for_the_one_that_is_meant(
+    members: dict[str, bytes], words: list[str], tmp_path: Path
+) -> None:
+    for form in (zipped(members), unpacked(members)):
+        with pytest.raises(UserError) as refused:
+            fetch_archive(given(tmp_path, form), tmp_path / "raw")
+        assert all(word in str(refused.value) for word in words)

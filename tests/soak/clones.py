@@ -34,6 +34,16 @@ MEASURED = ("seconds", "images_per_second", "epoch_seconds")
 """What no two trainings have in common: how long they took."""
 
 
+def workplace(folder: Path) -> Path:
+    """A folder in which a search may remove what it likes, because an earlier search or this one made it."""
+    mark = folder / ".made-by-a-search"
+    if folder.exists() and not mark.exists() and any(folder.iterdir()):
+        raise SystemExit(f"error: --folder: {folder} holds files that no search has made: name a new folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    return folder
+
+
 def make(path: Path, changes: dict[str, Any] | None = None) -> Clone:
     """A clone of the working tree, committed. One that is there already is replaced."""
     shutil.rmtree(path, ignore_errors=True)

@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline.files import read_json
 from tests.clone import Clone
-from tests.soak.clones import differences, leftovers, make, outputs, wrong_runs
+from tests.soak.clones import differences, leftovers, make, outputs, workplace, wrong_runs
 from tests.soak.kills import expected_runs
 
 ROOM = 512 << 20
@@ -84,6 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fer-soak-disk")
     options = parser.parse_args(arguments)
+    workplace(options.folder)
     reason = can_mount(options.folder / "mounted")
     if reason:
         print(f"disk: skipped, as {reason}")

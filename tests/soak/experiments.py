@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.clone import Clone
-from tests.soak.clones import make, wait
+from tests.soak.clones import make, wait, workplace
 
 HOURS = 3600.0
 
@@ -78,6 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=4)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fer-soak-experiments")
     options = parser.parse_args(arguments)
+    workplace(options.folder)
     rates = [round(0.01 * (number + 1), 2) for number in range(options.cases)]
     clone = make(options.folder / "fer")
     queue(clone, rates, options.jobs)

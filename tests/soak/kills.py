@@ -29,7 +29,7 @@ from pathlib import Path
 import psutil
 
 from tests.clone import TIMEOUT, Clone
-from tests.soak.clones import differences, leftovers, make, outputs, wait, wrong_runs
+from tests.soak.clones import differences, leftovers, make, outputs, wait, workplace, wrong_runs
 from tests.soak.pool import WORK
 
 TARGETS = ("everything", "everything", "everything", "DVC", "stage")
@@ -216,6 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--again", action="store_true", help="forget what an earlier call has done")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fer-soak-kills")
     options = parser.parse_args(arguments)
+    workplace(options.folder)
     file = WORK / f"kills-{options.seed}.jsonl"
     file.parent.mkdir(exist_ok=True)
     if options.again:

@@ -24,7 +24,7 @@ import mlflow
 import yaml
 
 from tests.clone import Clone
-from tests.soak.clones import differences, make, outputs, wait
+from tests.soak.clones import differences, make, outputs, wait, workplace
 
 
 class Server:
@@ -71,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fer-soak-server")
     options = parser.parse_args(arguments)
+    workplace(options.folder)
     rng = random.Random(f"server {options.seed}")
     clone = make(options.folder / "fer", {"grid.seeds": list(range(options.cases))})
     subprocess.run(["rm", "-rf", str(options.folder / "server")], check=True)
