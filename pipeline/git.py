@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -41,7 +42,7 @@ def _git(*arguments: str) -> str | None:
     if distrusted := DISTRUST.search(result.stderr):
         print(
             f"warning: git does not read {distrusted[1]}, which belongs to another user, so MLflow does not show the "
-            f"commit: `git config --global --add safe.directory '{distrusted[1]}'` makes it.",
+            f"commit: `git config --global --add safe.directory {shlex.quote(distrusted[1])}` makes it.",
             file=sys.stderr,
         )
     return result.stdout.strip() if result.returncode == 0 else None

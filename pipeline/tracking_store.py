@@ -324,7 +324,9 @@ def _present(experiment: Any) -> None:
             "mlflow.note.content", f"{models}[all runs]({link}), under *Model training*"
         ),
     }
-    with suppress(Exception):  # a server that refuses tags of MLflow's own takes runs all the same
+    from mlflow.exceptions import MlflowException
+
+    with suppress(MlflowException):  # a server that refuses tags of MLflow's own takes runs all the same
         for name, value in wanted.items():
             if tags.get(name) != value:
                 client().set_experiment_tag(number, name, value)

@@ -106,7 +106,7 @@ def test_a_folder_of_another_user_is_unknown_until_git_may_trust_it(
     monkeypatch.delenv("SUDO_UID", raising=False)
     assert git.state() == NONE
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"git config --global --add safe.directory '{tmp_path}'" in line
+    assert f"git config --global --add safe.directory {tmp_path}" in line
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     run(tmp_path, "config", "--global", "--add", "safe.directory", str(tmp_path))
     assert git.state() == {"git.commit": commit, "git.dirty": "false"}

@@ -88,6 +88,8 @@ def read_header(line: bytes, name: str) -> Layout:
     if not line:
         raise UserError(f"{name} is empty: fetch the file again.")
     must = f"{name}, line 1: the header must be {','.join(COLUMNS)} (in any order)"
+    if line.isspace():
+        raise UserError(f"{must}: remove the blank lines before it.")
     foreign = _encoding(line[:8])
     if foreign:
         raise UserError(
@@ -113,7 +115,7 @@ def _encoding(start: bytes) -> str | None:
     if b"\x00" not in start:
         return None
     if not start.strip(b"\x00"):
-        return "zeros, as a download that is not complete"
+        return "zeros, as in an archive without members or a download that is not complete"
     alternate = not start[::2].strip(b"\x00") or not start[1::2].strip(b"\x00")
     return "UTF-16" if alternate else "binary data"
 

@@ -86,7 +86,7 @@ def _header(head: bytes, name: str) -> tuple[Pick, str]:
     if _LABEL_CSV.match(head):
         raise UserError(
             f"{name} is a label.csv of FER+, which has one split and lacks the images that FER+ removed,"
-            " so that its rows cannot be told to images: use fer2013new.csv of the same repository."
+            " so that its rows cannot be matched to images: use fer2013new.csv of the same repository."
         )
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{must}, as UTF-8 text and not UTF-16: save it as CSV in UTF-8.")
