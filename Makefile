@@ -45,7 +45,7 @@ speedrun-fast speedrun-full: speedrun-%: install
 test: install lint ## lint, types and every test
 	pytest -n 2 --dist loadgroup
 
-# Each is a row of docs/reliability.md. Those that were stopped go on where they were; results are in .soak/.
+# Each is a row of docs/reliability.md, which says which of them go on where they were stopped.
 SOAKS = "parsers --cases 5000" archives parameters kills experiments server disk
 soak: install ## look for faults at scale: an hour or two
 	@failed=; for search in $(SOAKS); do \
