@@ -117,3 +117,20 @@ class Clone:
             self.path, path, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts")
         )
         return Clone(path, self.environment | environment)
+
+
+def clone_of_working_tree(path: Path, changes: dict[str, Any]) -> Clone:
+    """This repository as it is in the working tree, less dvc.lock, with these parameters, committed."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, path / name)
+    clone = Clone(path)
+    clone.run("git", "init", "-q")
+    clone.run("git", "config", "user.name", "Test")
+    clone.run("git", "config", "user.email", "test@example.com")
+    clone.set(changes)
+    clone.commit("A small study")
+    return clone

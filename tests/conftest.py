@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 
-from tests.clone import ROOT, SMALL, Clone
+from tests.clone import SMALL, Clone, clone_of_working_tree
 
 
 @pytest.fixture(scope="session")
@@ -18,20 +16,7 @@ def make_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Clone]
     """Clone this repository as it is in the working tree, with the small configuration, committed."""
 
     def make(changes: dict[str, Any] | None = None) -> Clone:
-        path = tmp_path_factory.mktemp("clone") / "fer"
-        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
-        for name in filter(None, names):
-            if (ROOT / name).is_file() and name != "dvc.lock":
-                (path / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, path / name)
-        clone = Clone(path)
-        clone.run("git", "init", "-q")
-        clone.run("git", "config", "user.name", "Test")
-        clone.run("git", "config", "user.email", "test@example.com")
-        clone.set(SMALL | (changes or {}))
-        clone.commit("A small study")
-        return clone
+        return clone_of_working_tree(tmp_path_factory.mktemp("clone") / "fer", SMALL | (changes or {}))
 
     return make
 

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import shutil
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from tests.clone import ROOT, SMALL, Clone
+from tests.clone import SMALL, Clone, clone_of_working_tree
 
 TINY: dict[str, Any] = SMALL | {
     "data.synthetic.train": 21,
@@ -47,19 +46,7 @@ def workplace(folder: Path) -> Path:
 def make(path: Path, changes: dict[str, Any] | None = None) -> Clone:
     """A clone of the working tree, committed. One that is there already is replaced."""
     shutil.rmtree(path, ignore_errors=True)
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
-    for name in filter(None, names):
-        if (ROOT / name).is_file() and name != "dvc.lock":
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, path / name)
-    clone = Clone(path)
-    clone.run("git", "init", "-q")
-    clone.run("git", "config", "user.name", "Test")
-    clone.run("git", "config", "user.email", "test@example.com")
-    clone.set(TINY | (changes or {}))
-    clone.commit("A tiny study")
-    return clone
+    return clone_of_working_tree(path, TINY | (changes or {}))
 
 
 def outputs(clone: Clone) -> dict[str, str]:
