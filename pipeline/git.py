@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 
 DISTRUST = re.compile(r"dubious ownership in repository at '(.+)'")
 """What git answers, and nothing more, in a repository that belongs to another user."""
@@ -22,16 +23,28 @@ def state() -> dict[str, str]:
     commit = _git("rev-parse", "HEAD") if _git("rev-parse", "--verify", "--quiet", "HEAD:./") else None
     if commit is None:
         return {"git.commit": "", "git.dirty": "unknown"}
-    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
-    return {"git.commit": commit, "git.dirty": {"": "false", None: "unknown"}.get(changes, "true")}
+    return {"git.commit": commit, "git.dirty": {"": "false", None: "unknown"}.get(_changes(), "true")}
 
 
-def _git(*arguments: str) -> str | None:
+def _changes() -> str | None:
+    """The tracked files of this folder that differ from the commit, by their bytes; None if git cannot say.
+
+    The repository's own index is not asked: in the copy that DVC makes for an experiment, it may hold the size and the
+    time of the changed `params.yaml` beside the content of the committed one, and git then calls the file unchanged.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
+        if _git("read-tree", "HEAD", **index) is None:
+            return None
+        return _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", **index)
+
+
+def _git(*arguments: str, **environment: str) -> str | None:
     """What git answers, or None if it fails or is not installed; a distrust of the folder is told to the user."""
     try:
         result = subprocess.run(
             ["git", *arguments],
-            env=os.environ | {"LC_ALL": "C"},
+            env=os.environ | {"LC_ALL": "C"} | environment,
             capture_output=True,
             text=True,
             errors="replace",

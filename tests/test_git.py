@@ -65,6 +65,21 @@ def test_the_folders_own_changes_make_it_dirty_and_no_others(
     assert git.state() == {"git.commit": commit, "git.dirty": "true"}
 
 
+def test_a_change_that_the_index_hides_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the copy that DVC makes for an experiment: the file's size and time are those of the committed one."""
+    repository(tmp_path, tmp_path)
+    for name in ("core.trustctime", "core.checkStat"):
+        run(tmp_path, "config", name, "false" if name.endswith("ctime") else "minimal")
+    changed, past = tmp_path / "dvc.yaml", (1_700_000_000, 1_700_000_000)
+    os.utime(changed, past)
+    run(tmp_path, "update-index", "--refresh")
+    changed.write_text(changed.read_text().upper())
+    os.utime(changed, past)
+    assert run(tmp_path, "status", "--porcelain") == "", "git itself calls it unchanged"
+    monkeypatch.chdir(tmp_path)
+    assert git.state()["git.dirty"] == "true"
+
+
 def test_a_repository_that_has_never_committed_the_folder_says_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
