@@ -115,23 +115,24 @@ def _rows(source: bytes, name: str, splits: npt.NDArray[np.uint8]) -> Iterator[l
         # An extra row is counted by the caller: it has no image to be compared with.
         usages = [USAGES[split] for split in splits]
         for index, row in enumerate(filter(None, reader)):
-            line = index + 2
-            yield _votes_of(row, pick, line, name, usages[index] if index < len(usages) else None)
+            line = reader.line_num
+            votes = _votes_of(row, pick, line, name)
+            usage = row[pick[0]].strip()
+            if index < len(usages) and usage != usages[index]:
+                raise UserError(
+                    f"{name}, line {line}, column Usage: {usage[:20]!r}, but image {index} is {usages[index]}:"
+                    " votes and images are not in the same order."
+                )
+            yield votes
     except csv.Error as error:
         raise UserError(f"{name}, after line {line}: not a CSV file ({error}).") from error
 
 
-def _votes_of(row: list[str], pick: Pick, line: int, name: str, expected: str | None = None) -> list[int]:
-    """The votes of a row. Raises UserError if it is not one, or of another split than `expected`."""
-    usage_at, votes_at, width = pick
+def _votes_of(row: list[str], pick: Pick, line: int, name: str) -> list[int]:
+    """The votes of a row. Raises UserError if it is not one."""
+    _, votes_at, width = pick
     if len(row) != width:
         raise UserError(f"{name}, line {line}: {len(row)} columns instead of {width}.")
-    usage = row[usage_at].strip()
-    if expected is not None and usage != expected:
-        raise UserError(
-            f"{name}, line {line}, column Usage: {usage[:20]!r}, but image {line - 2} is {expected}:"
-            " votes and images are not in the same order."
-        )
     votes = [row[place].strip() for place in votes_at]
     for column, vote in zip(VOTE_COLUMNS, votes, strict=True):
         if vote not in _VOTE_OF:

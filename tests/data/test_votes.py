@@ -74,6 +74,8 @@ def test_no_images_and_no_rows_go_together() -> None:
         (votes_csv(ROWS[0].replace(",4,", ",4.5,"), *ROWS[1:]), "line 2, column neutral: '4.5' is not a number of"),
         (votes_csv(ROWS[0].replace(",3,", ",-3,"), *ROWS[1:]), "line 2, column anger: '-3' is not a number of votes"),
         (votes_csv(*ROWS[:1], ROWS[1][:-2] + "11", *ROWS[2:]), "line 3, column NF: '11' is not a number of votes"),
+        (votes_csv(ROWS[0], "", "", ROWS[1][:-2] + "11"), "line 5, column NF: '11' is not a number of votes"),
+        (votes_csv(ROWS[0], "", ROWS[2], ROWS[1], ROWS[3]), "line 4, column Usage: 'PublicTest', but image 1 is"),
         (votes_csv(*ROWS[:1], ROWS[1][:-2] + "", *ROWS[2:]), "line 3, column NF: '' is not"),
         (votes_csv(*ROWS[:1], ROWS[1][:-2] + "many", *ROWS[2:]), "line 3, column NF: 'many' is not"),
         (votes_csv(*ROWS[:2], ROWS[2] + ",0", ROWS[3]), "line 4: 13 columns instead of 12"),
