@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks.machine import header
 from benchmarks.timing import Case, Rounds, alternate, table
 from pipeline import cli, config
-from pipeline.augment import DRAWS, GREY, Augment, augment
+from pipeline.training.augment import DRAWS, GREY, Augment, augment
 
 SIDE = 48
 

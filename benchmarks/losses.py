@@ -28,7 +28,7 @@ from pipeline.cli import Argument
 from pipeline.data.fer import LABELS
 from pipeline.files import repository
 from pipeline.labels.vectors import embed
-from pipeline.losses import LOSSES, Loss, make_loss
+from pipeline.training.losses import LOSSES, Loss, make_loss
 
 Floats = npt.NDArray[np.float32]
 Loop = Callable[[Sequence[Floats], Floats, Floats], float]

@@ -6,7 +6,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from pipeline.machine import processor
+from pipeline.training.hardware import processor
 
 
 def header(*packages: str) -> str:

@@ -21,7 +21,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.timing import Case
-from pipeline.training import AUGMENTATION
+from pipeline.training.loop import AUGMENTATION
 
 FORWARD, DATA_GRADIENT, WEIGHT_GRADIENT = DIRECTIONS = ("forward", "data gradient", "weight gradient")
 BACKWARD = "convolution, backward"

@@ -27,9 +27,8 @@ from benchmarks.machine import header
 from benchmarks.timing import table
 from pipeline.data.fer import LABELS, SPLITS, USAGES, FerData
 from pipeline.errors import UserError
-from pipeline.inference import predict
-from pipeline.machine import EVALUATION
-from pipeline.trained import load_trained
+from pipeline.training.hardware import EVALUATION
+from pipeline.training.saved_model import load_trained, predict
 
 INSTALL = (
     "pip install tensorflow-cpu 'opencv-python-headless<5' requests pillow 'setuptools<81', "

@@ -27,11 +27,12 @@ from benchmarks.machine import header
 from benchmarks.published import CLASSES, SYSTEMS, Training
 from benchmarks.timing import Case, Rounds, alternate, table, waiting
 from benchmarks.workload import TRAINING, Workload
-from pipeline import cli, config, machine
+from pipeline import cli, config
 from pipeline.cli import Argument
 from pipeline.data.fer import IMAGE_SIZE
-from pipeline.machine import Hardware
-from stages.cell import PREPARED
+from pipeline.training import autotune, hardware
+from pipeline.training.hardware import Hardware
+from pipeline.workspace import PREPARED
 
 RESULTS = Path("results/fer2013")
 
@@ -141,8 +142,8 @@ def steps(*, rounds: Rounds = 3, batch: Batch = None) -> None:
     """Print images per second, and what follows from it for whole trainings, of the peers and our recipes."""
     params = config.load()
     threads = torch.get_num_threads()  # before ours are set, which may be fewer
-    chosen = machine.choose(params.machine)
-    machine.set_up(chosen, 0)
+    chosen = autotune.choose(params.machine)
+    hardware.set_up(chosen, 0)
     usual = Hardware(chosen.device, "fp32", "contiguous", threads)
     ways = list(dict.fromkeys([usual, chosen]))
     schedules = [
@@ -185,7 +186,7 @@ def steps(*, rounds: Rounds = 3, batch: Batch = None) -> None:
     print("\nHours are extrapolated: seconds per epoch times epochs, steps alone.")
 
 
-Runs = Annotated[Path, Argument("our runs, as stages.speedrun keeps them", there="file")]
+Runs = Annotated[Path, Argument("our runs, as pipeline.study.speedrun keeps them", there="file")]
 Picture = Annotated[Path, Argument("where the picture goes", suffix=".png")]
 
 

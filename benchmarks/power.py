@@ -20,7 +20,7 @@ from benchmarks.machine import header
 from benchmarks.timing import table
 from pipeline import cli
 from pipeline.cli import Argument
-from pipeline.statistics import LEVEL, minimum_detectable_difference, paired_bootstrap
+from pipeline.comparison.statistics import LEVEL, minimum_detectable_difference, paired_bootstrap
 
 Bools = npt.NDArray[np.bool_]
 

@@ -26,9 +26,9 @@ from benchmarks.timing import table
 from pipeline import cli, config
 from pipeline.cli import Argument
 from pipeline.config import ModelParams
-from pipeline.training import Recipe
-from stages.cell import dataset_name
-from stages.trial import Trial, keep, kept, trial
+from pipeline.study.trial import Trial, keep, kept, trial
+from pipeline.training.loop import Recipe
+from pipeline.workspace import dataset_name
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "the recipe": {},

@@ -1,4 +1,4 @@
-"""What it is worth on a GPU to record a training step once and replay it (pipeline.replay).
+"""What it is worth on a GPU to record a training step once and replay it (pipeline.training.cuda_graph).
 
     python -m benchmarks.replay [--rounds 3]
 
@@ -18,19 +18,20 @@ import torch
 from benchmarks.machine import header
 from benchmarks.timing import Rounds, table
 from benchmarks.workload import TRAINING, VALIDATION, random_images
-from pipeline import cli, config, machine, training
+from pipeline import cli, config
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
-from pipeline.losses import make_loss
-from pipeline.machine import Hardware
-from pipeline.model import FerNet
-from pipeline.training import Images, Recipe, train
+from pipeline.training import hardware, loop
+from pipeline.training.hardware import Hardware
+from pipeline.training.loop import Images, Recipe, train
+from pipeline.training.losses import make_loss
+from pipeline.training.model import FerNet
 
 
 def main(*, rounds: Rounds = 3) -> None:
     if not torch.cuda.is_available():
         raise UserError("There is no CUDA GPU here, and on a processor nothing is recorded.")
-    machine.set_up(Hardware("cuda", "bf16"), 0)
+    hardware.set_up(Hardware("cuda", "bf16"), 0)
     training_images, validation = random_images(TRAINING), random_images(VALIDATION)
     print(f"{header()}\n{torch.cuda.get_device_name()}, bf16, channels_last, best of {rounds}\n")
     rows = []
@@ -53,7 +54,7 @@ def epoch(recipe: Recipe, images: Images, validation: Images, recorded: bool) ->
     """Seconds of a second epoch."""
     loss = make_loss("cross_entropy", {"label_smoothing": 0.1}, np.eye(len(LABELS)), "cuda")
     network = FerNet(recipe.widths, len(LABELS), mean=127.5, std=64.0)
-    with mock.patch.object(training, "records_steps", return_value=recorded):
+    with mock.patch.object(loop, "records_steps", return_value=recorded):
         _, progress = train(
             network, loss, images, validation, replace(recipe, epochs=2), 0.1, 0, Hardware("cuda", "bf16"),
             None, lambda row: None,

@@ -41,9 +41,11 @@ from benchmarks.operators import (
 from benchmarks.peaks import DTYPES, measure, peaks_table
 from benchmarks.timing import Case, Rounds, alternate, table, waiting
 from benchmarks.workload import VALIDATION, Workload, an_epoch, random_images
-from pipeline import cli, config, machine, tracking
+from pipeline import cli, config
 from pipeline.cli import Argument
-from pipeline.machine import Hardware
+from pipeline.tracking import client
+from pipeline.training import autotune
+from pipeline.training.hardware import Hardware, set_up
 
 ALL_THREADS = torch.get_num_threads()
 """Before any setting changes it."""
@@ -174,7 +176,7 @@ class Roofline:
         )
         validation = random_images(VALIDATION).to(self.hardware.device)
         numbers = itertools.count()
-        with tracking.run("roofline", self.name, f"roofline-{self.name}", {}) as run:
+        with client.run("roofline", self.name, f"roofline-{self.name}", {}) as run:
             cases: dict[str, Case] = {
                 "random numbers": waiting(self.workload.draw),
                 "validation": waiting(partial(self.workload.validate, validation)),
@@ -280,8 +282,8 @@ def main(
     print(header())
     print(f"Best of {rounds}\n\n{peaks_table(peaks, side)}", flush=True)
 
-    hardware = machine.choose(replace(params.machine, compile=False))
-    machine.set_up(hardware, 0)
+    hardware = autotune.choose(replace(params.machine, compile=False))
+    set_up(hardware, 0)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
         for name in names:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.training_step [--rounds 5]
 
-A step is what pipeline.training does with a batch (augment, forward, loss, backward, SGD, moving average), in
+A step is what pipeline.training.loop does with a batch (augment, forward, loss, backward, SGD, moving average), in
 channels_last with all threads and in both number formats, also where one of them is emulated. Operations are
 counted in forward and backward (convolutions and matrix products) and divided by the time of these two alone.
 """
@@ -18,8 +18,9 @@ import torch
 from benchmarks.machine import header
 from benchmarks.timing import Case, Rounds, alternate, table, waiting
 from benchmarks.workload import TRAINING, Workload
-from pipeline import cli, config, machine
-from pipeline.machine import Hardware
+from pipeline import cli, config
+from pipeline.training import hardware
+from pipeline.training.hardware import Hardware
 
 
 def main(*, rounds: Rounds = 5) -> None:
@@ -27,7 +28,7 @@ def main(*, rounds: Rounds = 5) -> None:
     recipe = params.chosen_recipe
     device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads()
-    machine.set_up(Hardware(device, "fp32", threads=threads), 0)
+    hardware.set_up(Hardware(device, "fp32", threads=threads), 0)
     workloads = {
         "fp32": Workload(params, params.recipe, Hardware(device, "fp32", threads=threads)),
         "bf16": Workload(params, params.recipe, Hardware(device, "bf16", threads=threads)),

@@ -22,13 +22,12 @@ from benchmarks.timing import table
 from pipeline import cli
 from pipeline.cli import Argument
 from pipeline.data.fer import FerData
-from pipeline.inference import predict
-from pipeline.losses import Loss
-from pipeline.machine import EVALUATION
-from pipeline.model import FerNet
-from pipeline.trained import load_trained
-from pipeline.training import Images
-from stages.cell import PREPARED, Cell
+from pipeline.training.hardware import EVALUATION
+from pipeline.training.loop import Images
+from pipeline.training.losses import Loss
+from pipeline.training.model import FerNet
+from pipeline.training.saved_model import load_trained, predict
+from pipeline.workspace import PREPARED, Cell
 
 SHIFTS = (1, 2)
 """Pixels."""

@@ -15,14 +15,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import training
-from pipeline.checkpoint import Checkpoint
 from pipeline.config import Params
 from pipeline.data.fer import IMAGE_SIZE, LABELS, PUBLISHED_COUNTS
-from pipeline.losses import make_loss
-from pipeline.machine import Hardware
-from pipeline.model import FerNet
-from pipeline.training import (
+from pipeline.training import loop
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.hardware import Hardware
+from pipeline.training.loop import (
     Epoch,
     Images,
     Learner,
@@ -35,13 +33,15 @@ from pipeline.training import (
     train,
     validate,
 )
+from pipeline.training.losses import make_loss
+from pipeline.training.model import FerNet
 
 TRAINING, VALIDATION = (sum(PUBLISHED_COUNTS[split]) for split in ("train", "val"))
 """Images of FER-2013."""
 
 
 class Workload:
-    """What pipeline.training.train does, in pieces that can be timed: the baseline's loss and rate, one recipe.
+    """What pipeline.training.loop.train does, in pieces that can be timed: the baseline's loss and rate, one recipe.
 
     No step is faster for what an image shows, so the images are random.
     """
@@ -121,7 +121,7 @@ class Workload:
         network, checkpoint = copy.deepcopy(self.learner.network), Checkpoint(folder / "epoch.safetensors")
         checkpoint.remove()
         # Not recorded on a GPU: what is replayed as a whole has no parts to be timed.
-        replayed = mock.patch.object(training, "records_steps", return_value=False)
+        replayed = mock.patch.object(loop, "records_steps", return_value=False)
         with mock.patch.object(Learner, "step", timed), replayed:
             start = time.perf_counter()
             train(

@@ -17,7 +17,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from pipeline.errors import UserError
 from pipeline.trouble import in_one_sentence
@@ -45,6 +45,10 @@ class Argument:
     """How the name of a file to be written ends: nothing else is written over."""
     free: bool = False
     """Whether a text may be any, not a name alone."""
+
+
+Model = Annotated[str, Argument("a name under `models:` in params.yaml", "baseline")]
+Seed = Annotated[int, Argument("what its weights and its data order start from", "0", least=0)]
 
 
 def run(*commands: Command, arguments: Sequence[str] | None = None) -> None:

@@ -19,13 +19,13 @@ import torch
 import yaml
 
 from pipeline.data.fer import EXPECTATIONS, LABELS
-from pipeline.data.synthetic import Synthetic
-from pipeline.decode import DECODERS
+from pipeline.data.synthetic.dataset import Synthetic
 from pipeline.errors import UserError, about
+from pipeline.evaluation.decoders import DECODERS
 from pipeline.labels import targets as label_targets
-from pipeline.losses import LOSSES, WithVector
-from pipeline.machine import MEMORY_FORMATS, PRECISIONS, MachineParams
-from pipeline.training import Recipe
+from pipeline.training.autotune import MEMORY_FORMATS, PRECISIONS, MachineParams
+from pipeline.training.loop import Recipe
+from pipeline.training.losses import LOSSES, WithVector
 from pipeline.workspace import resolve
 
 T = TypeVar("T")

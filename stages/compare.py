@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import cli, config, tracking, workspace
-from pipeline.comparison import Row, compare
+from pipeline import cli, config, workspace
+from pipeline.comparison.findings import row_name
+from pipeline.comparison.paired import Row, compare
+from pipeline.comparison.records import Run, entries
+from pipeline.comparison.tables import markdown
+from pipeline.figures import study_page
 from pipeline.files import read_json, sha256, write_csv, write_json, write_text
-from pipeline.workspace import OUTPUTS
-from stages import pictures
-from stages.cell import Cell, dataset_name
-from stages.findings import row_name
-from stages.runs import Run, entries
-from stages.tables import markdown
+from pipeline.tracking import client
+from pipeline.workspace import OUTPUTS, Cell, dataset_name
 
 REPORTS = OUTPUTS / "reports"
 TABLE = REPORTS / "ablation.json"
@@ -31,26 +31,26 @@ def main() -> None:
     write_json(TABLE, rows)
     write_csv_table(REPORTS / "ablation.csv", rows)
     write_text(REPORTS / "ablation.md", markdown(rows, dataset_name(), images, baseline))
-    pictures.draw(found, rows, baseline, REPORTS)
+    study_page.draw(found, rows, baseline, REPORTS)
     print((REPORTS / "ablation.md").read_text(encoding="utf-8"))
     log()
 
 
-def runs() -> tracking.Where | None:
+def runs() -> client.Where | None:
     """Where the run of this stage is in MLflow, or None before the first comparison."""
     if not TABLE.exists():
         return None
     content = sha256(TABLE)[:12]
-    return tracking.Where(dataset_name(), "comparison", f"comparison-{content}", content)
+    return client.Where(dataset_name(), "comparison", f"comparison-{content}", content)
 
 
 def log() -> None:
     log_rows(runs(), read_json(TABLE), "compare", workspace.written(REPORTS))
 
 
-def log_rows(where: tracking.Where | None, rows: Sequence[Row], stage: str, paths: Sequence[Path]) -> None:
+def log_rows(where: client.Where | None, rows: Sequence[Row], stage: str, paths: Sequence[Path]) -> None:
     """A run of its own for a comparison: each row's accuracy, and the tables and figures."""
-    with tracking.run_of(where, {"kind": "comparison", **tracking.context_tags(stage)}) as run:
+    with client.run_of(where, {"kind": "comparison", **client.context_tags(stage)}) as run:
         run.params(
             {"models": ", ".join(dict.fromkeys(row["model"] for row in rows)), "seeds": rows[0]["seeds"]}
         )

@@ -6,12 +6,13 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from pipeline import cli, config, tracking, workspace
+from pipeline import cli, config, workspace
 from pipeline.data.fer import LABELS
 from pipeline.figures.data import gram
 from pipeline.files import repository, sha256, write_csv
 from pipeline.labels.vectors import LabelVectors, embed
-from stages.cell import DATA_EXPERIMENT, LABELS_FOLDER, label_vectors
+from pipeline.tracking import client
+from pipeline.workspace import DATA_EXPERIMENT, LABELS_FOLDER, label_vectors
 
 
 def main() -> None:
@@ -37,17 +38,17 @@ def main() -> None:
     log()
 
 
-def runs() -> tracking.Where | None:
+def runs() -> client.Where | None:
     """Where the run of this stage is in MLflow, or None before the first embed."""
     files = sorted(LABELS_FOLDER.glob("*/label_vectors.npz"))
     if not files:
         return None
     content = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:12]
-    return tracking.Where(DATA_EXPERIMENT, "embed", f"embed-{content}", content)
+    return client.Where(DATA_EXPERIMENT, "embed", f"embed-{content}", content)
 
 
 def log() -> None:
-    with tracking.run_of(runs(), {"kind": "labels", **tracking.context_tags("embed")}) as run:
+    with client.run_of(runs(), {"kind": "labels", **client.context_tags("embed")}) as run:
         for file in workspace.written(LABELS_FOLDER):
             run.artifacts(file, file.parent.name)
         for file in sorted(LABELS_FOLDER.glob("*/label_vectors.npz")):

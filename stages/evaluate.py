@@ -12,23 +12,23 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from pipeline import cli, config, workspace
+from pipeline.cli import Model, Seed
 from pipeline.data.duplicates import read_twins
 from pipeline.data.fer import LABELS, SPLITS, FerData
-from pipeline.decode import Answer, Decoder, softmax
+from pipeline.evaluation.decoders import Answer, Decoder, softmax
+from pipeline.evaluation.metrics import CLASSES, fit_temperature, split_metrics
+from pipeline.evaluation.predictions import Predictions
+from pipeline.figures.model_page import draw
 from pipeline.files import write_csv, write_json
-from pipeline.inference import predict
-from pipeline.labels.references import affective_distance, cosine_distance, human_distance
+from pipeline.fingerprint import evaluation_digest
+from pipeline.labels.distances import affective_distance, cosine_distance, human_distance
 from pipeline.labels.vectors import LabelVectors
-from pipeline.losses import Loss, WithVector
-from pipeline.machine import EVALUATION
-from pipeline.metrics import CLASSES, fit_temperature, split_metrics
-from pipeline.model import FerNet
-from pipeline.trained import load_trained
-from stages.cell import PREPARED, Cell, Model, Seed, dataset_name, label_vectors
-from stages.drawing import draw
-from stages.identity import evaluation_digest
-from stages.logs import log_model_run
-from stages.predictions import Predictions
+from pipeline.tracking.runs import log_model_run
+from pipeline.training.hardware import EVALUATION
+from pipeline.training.losses import Loss, WithVector
+from pipeline.training.model import FerNet
+from pipeline.training.saved_model import load_trained, predict
+from pipeline.workspace import PREPARED, Cell, dataset_name, label_vectors
 from stages.targets import decoder
 
 Floats = npt.NDArray[np.float64]

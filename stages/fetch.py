@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline import cli, config, tracking, workspace
-from pipeline.data import synthetic
+from pipeline import cli, config, workspace
 from pipeline.data.sources import Provenance, fetch_archive, fetch_bytes, fetch_kaggle, fetch_votes
+from pipeline.data.synthetic import dataset
 from pipeline.errors import UserError, about
 from pipeline.files import read_json, sha256, write_json
-from pipeline.workspace import resolve
-from stages.cell import DATA_EXPERIMENT, RAW, SOURCE
+from pipeline.tracking import client
+from pipeline.workspace import DATA_EXPERIMENT, RAW, SOURCE, resolve
 
 
 def main() -> None:
@@ -31,10 +31,10 @@ def main() -> None:
 def bring(data: config.DataParams) -> tuple[Provenance, Provenance | None]:
     """The archive and, if there are any, the votes, in outputs/raw."""
     if data.source == "synthetic":
-        drawn = synthetic.draw(data.synthetic)
+        drawn = dataset.draw(data.synthetic)
         return (
-            fetch_bytes(synthetic.to_fer_csv(drawn), "synthetic", "fer2013.csv", RAW),
-            fetch_bytes(synthetic.to_votes_csv(drawn), "synthetic", "fer2013new.csv", RAW),
+            fetch_bytes(dataset.to_fer_csv(drawn), "synthetic", "fer2013.csv", RAW),
+            fetch_bytes(dataset.to_votes_csv(drawn), "synthetic", "fer2013new.csv", RAW),
         )
     digest = data.sha256.lower() or None
     votes = None
@@ -54,16 +54,16 @@ def bring(data: config.DataParams) -> tuple[Provenance, Provenance | None]:
     return archive, votes
 
 
-def runs() -> tracking.Where | None:
+def runs() -> client.Where | None:
     """Where the run of this stage is in MLflow, or None before the first fetch."""
     if not SOURCE.exists():
         return None
     content = sha256(SOURCE)[:12]
-    return tracking.Where(DATA_EXPERIMENT, "fetch", f"fetch-{content}", content)
+    return client.Where(DATA_EXPERIMENT, "fetch", f"fetch-{content}", content)
 
 
 def log() -> None:
-    with tracking.run_of(runs(), {"kind": "data", **tracking.context_tags("fetch")}) as run:
+    with client.run_of(runs(), {"kind": "data", **client.context_tags("fetch")}) as run:
         source = {name: facts for name, facts in read_json(SOURCE).items() if facts}
         run.params(source)
         run.metrics({name: {"bytes": facts["bytes"]} for name, facts in source.items()})

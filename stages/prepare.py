@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import cli, config, tracking, workspace
+from pipeline import cli, config, workspace
 from pipeline.data import duplicates, sources
 from pipeline.data.checks import check, dataset_name
 from pipeline.data.fer import LABELS, SPLITS, FerData
@@ -17,7 +17,8 @@ from pipeline.data.votes import check_order, read_votes
 from pipeline.errors import UserError, about
 from pipeline.figures import data as figures
 from pipeline.files import read_json, sha256, write_csv, write_json
-from stages.cell import DATA_EXPERIMENT, PREPARED, RAW, SOURCE
+from pipeline.tracking import client
+from pipeline.workspace import DATA_EXPERIMENT, PREPARED, RAW, SOURCE
 
 CHECKS = PREPARED / "checks.json"
 KEYS = {"archive": "data.path", "kaggle": "data.source", "synthetic": "data.synthetic"}
@@ -66,17 +67,17 @@ def refuse_unusable(data: FerData, twins: npt.NDArray[np.bool_]) -> None:
         raise UserError("Every test image has a twin in Training: nothing is left to measure without leaks.")
 
 
-def runs() -> tracking.Where | None:
+def runs() -> client.Where | None:
     """Where the run of this stage is in MLflow, or None before the first prepare."""
     if not CHECKS.exists():
         return None
     content = sha256(CHECKS)[:12]
-    return tracking.Where(DATA_EXPERIMENT, "prepare", f"prepare-{content}", content)
+    return client.Where(DATA_EXPERIMENT, "prepare", f"prepare-{content}", content)
 
 
 def log() -> None:
     checks = read_json(CHECKS)
-    with tracking.run_of(runs(), {"kind": "data", **tracking.context_tags("prepare")}) as run:
+    with client.run_of(runs(), {"kind": "data", **client.context_tags("prepare")}) as run:
         run.dataset(checks["dataset"], sha256(PREPARED / "images.npy")[:32], checks, {"path": str(PREPARED)})
         run.params({"dataset": checks["dataset"]})
         run.metrics({name: checks[name] for name in ("rows", "classes", "constant_images", "duplicates")})

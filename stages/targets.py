@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from pipeline import cli, config, workspace
 from pipeline.data.fer import LABELS, FerData
-from pipeline.decode import DECODERS, Decoder
+from pipeline.evaluation.decoders import DECODERS, Decoder
 from pipeline.files import write_npy
 from pipeline.labels.targets import SOURCES, Training, source_of, transformed
 from pipeline.labels.vectors import LabelVectors
-from stages.cell import PREPARED, TARGETS, Cell, label_vectors
+from pipeline.workspace import PREPARED, TARGETS, Cell, label_vectors
 
 
 def main() -> None:

@@ -16,22 +16,25 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from pipeline import cli, config, machine, parallel, tracking, workspace
-from pipeline.checkpoint import Checkpoint
+from pipeline import cli, config, fingerprint, workspace
+from pipeline.cli import Model, Seed
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
 from pipeline.files import repository, write_csv
-from pipeline.losses import make_loss
-from pipeline.model import FerNet
-from pipeline.parallel import Group
-from pipeline.trained import save_trained
-from pipeline.training import Epoch, Images, Progress, epoch_flop, images_per_epoch, train
-from stages import identity, logs
-from stages.cell import PREPARED, Cell, Model, Seed, dataset_name
+from pipeline.tracking import client, runs
+from pipeline.training import autotune, distributed
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.distributed import Group
+from pipeline.training.hardware import Hardware, chip, instructions, set_up
+from pipeline.training.loop import Epoch, Images, Progress, epoch_flop, images_per_epoch, train
+from pipeline.training.losses import make_loss
+from pipeline.training.model import FerNet
+from pipeline.training.saved_model import save_trained
+from pipeline.workspace import PREPARED, Cell, dataset_name
 
 
 def main(model: Model, seed: Seed) -> None:
-    with parallel.group() as group:
+    with distributed.group() as group:
         train_cell(Cell(model, seed), group)
 
 
@@ -39,17 +42,17 @@ def train_cell(cell: Cell, group: Group) -> None:
     params = config.load()
     settings, recipe = params.model(cell.model), params.chosen_recipe
     targets = read_targets(cell)
-    inputs = identity.training_inputs(cell, params, targets)
+    inputs = fingerprint.training_inputs(cell, params, targets)
     dataset, data = dataset_name(), FerData.load(PREPARED)
     training, validation = Images.of(data, "train"), Images.of(data, "val")
-    hardware = group.agree(lambda: machine.choose(params.machine))
+    hardware = group.agree(lambda: autotune.choose(params.machine))
     way = arithmetic(hardware, group)
     # With the arithmetic, or a training that starts anew elsewhere would go on with another's curve in MLflow.
-    digest = identity.digest(inputs | {"arithmetic": way})
-    key = identity.run_key(cell, digest)
+    digest = fingerprint.digest(inputs | {"arithmetic": way})
+    key = fingerprint.run_key(cell, digest)
     checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{way}.safetensors")
 
-    machine.set_up(hardware, cell.seed)
+    set_up(hardware, cell.seed)
     loss = make_loss(settings.loss, settings.options, targets, hardware.device)
     mean, std = training.grey_levels()
     description: dict[str, Any] = {
@@ -76,13 +79,13 @@ def train_cell(cell: Cell, group: Group) -> None:
     checkpoint.path.parent.mkdir(exist_ok=True)
     with (
         FileLock(checkpoint.path.with_suffix(".lock")),
-        tracking.run(dataset, cell.key, key, logs.tags(cell, "train"), only_unfinished=True) as run,
+        client.run(dataset, cell.key, key, runs.tags(cell, "train"), only_unfinished=True) as run,
     ):
-        logs.log_inputs(run, identity.settings(cell, params))
-        logs.log_machine(run, way_to_compute(hardware, group))
+        runs.log_inputs(run, fingerprint.settings(cell, params))
+        runs.log_machine(run, way_to_compute(hardware, group))
         print(f"{cell.key}, {params.recipe} recipe: {sum(flop):.2e} FLOP on {hardware} x {group.size}")
         print(begun(checkpoint.path, cell), end="", flush=True)
-        with tracking.system_metrics(run), Table(recipe.epochs) as table:
+        with client.system_metrics(run), Table(recipe.epochs) as table:
 
             def on_epoch(row: Epoch) -> None:
                 table.row(row)
@@ -97,15 +100,15 @@ def train_cell(cell: Cell, group: Group) -> None:
             "model": cell.model,
             "seed": cell.seed,
             "inputs_digest": digest,
-            "settings_digest": identity.settings_digest(inputs),
-            "settings": identity.settings(cell, params),
+            "settings_digest": fingerprint.settings_digest(inputs),
+            "settings": fingerprint.settings(cell, params),
             "network": description,
             "loss": {"name": settings.loss, "options": settings.options, "targets": settings.targets},
             **effort(progress, flop, images_per_epoch(recipe, len(training.labels)), hardware),
             "machine": way_to_compute(hardware, group),
         }
         save_trained(cell.models, best, targets, facts)
-        logs.log_training(run, cell)
+        runs.log_training(run, cell)
         checkpoint.remove()
 
 
@@ -116,10 +119,10 @@ def read_targets(cell: Cell) -> npt.NDArray[np.float64]:
     return np.array(np.load(cell.targets, allow_pickle=False))
 
 
-def arithmetic(hardware: machine.Hardware, group: Group) -> str:
+def arithmetic(hardware: Hardware, group: Group) -> str:
     """All that decides how sums are rounded, as part of a file's name: what computes otherwise cannot go on exactly."""
-    chip = f"{machine.chip(hardware.device)} {machine.instructions()}"
-    text = f"{chip}-{hardware} x {group.size}-torch {torch.__version__}"
+    kind = f"{chip(hardware.device)} {instructions()}"
+    text = f"{kind}-{hardware} x {group.size}-torch {torch.__version__}"
     return re.sub(r"[^\w.+-]", "", text.replace(", ", "-"))
 
 
@@ -132,9 +135,7 @@ def begun(checkpoint: Path, cell: Cell) -> str:
     return "".join(f"{name} in {checkpoint.parent.name}/ {reason}\n" for name in others)
 
 
-def effort(
-    progress: Progress, flop: Sequence[int], images: int, hardware: machine.Hardware
-) -> dict[str, Any]:
+def effort(progress: Progress, flop: Sequence[int], images: int, hardware: Hardware) -> dict[str, Any]:
     """What the training took, as a whole and by epoch."""
     seconds, epochs = sum(progress.seconds), len(progress.history)
     return {
@@ -152,10 +153,10 @@ def effort(
     }
 
 
-def way_to_compute(hardware: machine.Hardware, group: Group) -> dict[str, Any]:
+def way_to_compute(hardware: Hardware, group: Group) -> dict[str, Any]:
     """With what it was trained, for the table's readers; processors of one name may still have other instructions."""
     facts = {
-        "processor": machine.chip(hardware.device),
+        "processor": chip(hardware.device),
         **dataclasses.asdict(hardware),
         "processes": group.size,
         "torch": str(torch.__version__),

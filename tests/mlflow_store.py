@@ -10,12 +10,12 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipeline import tracking, tracking_store
+from pipeline.tracking import client, store
 
 
 def forget() -> None:
     """Let this process look for its store again, as the next stage will."""
-    for cache in (tracking_store.store, tracking_store.client, tracking_store.experiment_id):
+    for cache in (store.store, store.client, store.experiment_id):
         cache.cache_clear()
     # MLflow's own, by run: the same run is in several places here.
     getattr(mlflow.tracking._tracking_service.utils, "_artifact_repos_cache", {}).clear()
@@ -49,7 +49,7 @@ def log(text: str = "a metric's file", key: str = "key", experiment: str = "synt
     """One run with a metric and a file; its id, or None if MLflow took nothing."""
     file = Path("metrics.txt")
     file.write_text(text)
-    with tracking.run(experiment, "baseline-0", key, {"kind": "model"}) as run:
+    with client.run(experiment, "baseline-0", key, {"kind": "model"}) as run:
         run.metrics({"test": {"accuracy": 0.5}})
         run.artifacts(file, "evaluation")
     return run.run_id if run.working else None

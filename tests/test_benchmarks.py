@@ -33,11 +33,11 @@ from benchmarks.timing import alternate, table
 from benchmarks.views import accuracies, moved
 from benchmarks.workload import Workload, random_images
 from pipeline import config
-from pipeline.augment import DRAWS, Augment, augment
-from pipeline.losses import LOSSES, make_loss
-from pipeline.machine import Hardware
-from pipeline.model import FerNet
-from pipeline.training import Epoch
+from pipeline.training.augment import DRAWS, Augment, augment
+from pipeline.training.hardware import Hardware
+from pipeline.training.loop import Epoch
+from pipeline.training.losses import LOSSES, make_loss
+from pipeline.training.model import FerNet
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
 

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline import checkpoint as module
-from pipeline.checkpoint import Checkpoint
 from pipeline.errors import UserError
+from pipeline.training import checkpoint as module
+from pipeline.training.checkpoint import Checkpoint
 
 FACTS = {
     "history": [{"epoch": 0, "val_loss": 0.1 + 0.2, "learning_rate": 1e-17}],

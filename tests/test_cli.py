@@ -14,7 +14,7 @@ import pytest
 from pipeline import cli
 from pipeline.cli import Argument
 from pipeline.errors import UserError
-from stages.cell import PREPARED, Cell
+from pipeline.workspace import PREPARED, Cell
 from tests.clone import ROOT
 
 MODULES = sorted(
@@ -93,7 +93,7 @@ def typed(command: Sequence[str], *arguments: str) -> int:
 def test_every_command_of_the_pipeline_is_among_them() -> None:
     assert {
         "stages.fetch",
-        "stages.publish",
+        "pipeline.study.publish",
         "pipeline.clean",
         "benchmarks.peers",
         "resources.extract_words",
@@ -114,7 +114,12 @@ def test_help_is_printed_and_nothing_starts(
 
 
 @pytest.mark.parametrize(
-    "line", ["stages.train baseline 0 -h", "stages.publish full --help", "stages.search --help baseline"]
+    "line",
+    [
+        "stages.train baseline 0 -h",
+        "pipeline.study.publish full --help",
+        "pipeline.study.lr_search --help baseline",
+    ],
 )
 def test_help_may_stand_beside_other_arguments(
     line: str, workspace: Path, capsys: pytest.CaptureFixture[str]
@@ -175,16 +180,16 @@ def test_a_wrong_argument_is_named_in_a_sentence_and_nothing_starts(
         ("stages.train baseline 0 1", "1"),
         ("stages.evaluate NOPE 0", "NOPE"),
         ("stages.fetch data.csv", "data.csv"),
-        ("stages.publish runs", "'runs'"),
-        ("stages.publish figures", "'figures'"),
-        ("stages.publish full extra", "extra"),
-        ("stages.search baseline NOPE", "NOPE"),
-        ("stages.speedrun NOPE", "NOPE"),
-        ("stages.study --models NOPE", "NOPE"),
-        ("stages.study --seeds 77", "77"),
-        ("stages.study --workers 0", "--workers"),
-        ("stages.study --workers 100000", "--workers"),
-        ("stages.study --work 1", "--work"),
+        ("pipeline.study.publish runs", "'runs'"),
+        ("pipeline.study.publish figures", "'figures'"),
+        ("pipeline.study.publish full extra", "extra"),
+        ("pipeline.study.lr_search baseline NOPE", "NOPE"),
+        ("pipeline.study.speedrun NOPE", "NOPE"),
+        ("pipeline.study.sweep --models NOPE", "NOPE"),
+        ("pipeline.study.sweep --seeds 77", "77"),
+        ("pipeline.study.sweep --workers 0", "--workers"),
+        ("pipeline.study.sweep --workers 100000", "--workers"),
+        ("pipeline.study.sweep --work 1", "--work"),
         ("benchmarks.recipe --recipe NOPE", "NOPE"),
         ("benchmarks.recipe --only NOPE", "NOPE"),
         ("benchmarks.recipe --seeds", "--seeds"),

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.comparison import PAIRED, Entry, compare
+from pipeline.comparison.paired import PAIRED, Entry, compare
+from pipeline.comparison.statistics import Difference, mcnemar, minimum_detectable_difference, paired_t
 from pipeline.errors import UserError
-from pipeline.statistics import Difference, mcnemar, minimum_detectable_difference, paired_t
 
 IMAGES = 400
 

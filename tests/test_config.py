@@ -15,10 +15,10 @@ import yaml
 
 from pipeline import config
 from pipeline.data.fer import LABELS
-from pipeline.decode import DECODERS
 from pipeline.errors import UserError
+from pipeline.evaluation.decoders import DECODERS
 from pipeline.labels.targets import SOURCES, names
-from pipeline.losses import LOSSES, WithVector
+from pipeline.training.losses import LOSSES, WithVector
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 RAW: dict[str, Any] = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))

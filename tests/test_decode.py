@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.decode import DECODERS, Answer, ArgMax, CostSensitive, Decoder, Nearest, softmax
+from pipeline.evaluation.decoders import DECODERS, Answer, ArgMax, CostSensitive, Decoder, Nearest, softmax
 
 CLASSES = 7
 EYE = np.eye(CLASSES)

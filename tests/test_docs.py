@@ -19,10 +19,10 @@ import yaml
 from PIL import Image
 
 from pipeline.data.fer import LABELS
-from pipeline.decode import DECODERS
+from pipeline.evaluation.decoders import DECODERS
 from pipeline.labels.targets import SOURCES, TRANSFORMS
 from pipeline.labels.vectors import embed
-from pipeline.losses import LOSSES
+from pipeline.training.losses import LOSSES
 from tests.clone import ROOT, SMALL, Clone
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

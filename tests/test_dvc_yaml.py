@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import workspace
-from stages import identity
+from pipeline import fingerprint, workspace
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,12 +19,11 @@ NO_EFFECT = {
     "pipeline/errors.py",
     "pipeline/files.py",  # how files are written, not what is in them
     "pipeline/workspace.py",  # where files are and which of them are the user's
-    "pipeline/tracking.py",  # MLflow shows outputs and makes none
-    "pipeline/tracking_store.py",
-    "pipeline/secrets.py",
-    "stages/logs.py",  # the same
+    "pipeline/tracking/client.py",  # MLflow shows outputs and makes none
+    "pipeline/tracking/store.py",
+    "pipeline/tracking/secrets.py",
+    "pipeline/tracking/runs.py",  # the same
     "pipeline/trouble.py",  # sentences on what ends a stage
-    "stages/cell.py",  # where files are: dvc.yaml names them too
 }
 """Code that no output of a stage depends on, or that cannot change without a change that DVC sees."""
 
@@ -127,4 +125,4 @@ def test_vectors_of_every_set_of_words_are_a_dependency(dvc: dict[str, Any], par
 
 def test_training_depends_on_the_code_that_names_its_run(dvc: dict[str, Any]) -> None:
     """What makes a finished training stale for DVC also keeps an interrupted one from being resumed."""
-    assert list(identity.CODE) == [dep for dep in dvc["stages"]["train"]["deps"] if dep.endswith(".py")]
+    assert list(fingerprint.CODE) == [dep for dep in dvc["stages"]["train"]["deps"] if dep.endswith(".py")]

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline import explain
-from pipeline.explain import heat_maps
-from pipeline.losses import LOSSES, Loss
-from pipeline.model import FerNet
+from pipeline.evaluation import grad_cam
+from pipeline.evaluation.grad_cam import heat_maps
+from pipeline.training.losses import LOSSES, Loss
+from pipeline.training.model import FerNet
 
 CLASSES = 7
 
@@ -85,7 +85,7 @@ def test_an_image_without_support_gets_an_empty_map() -> None:
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = faces(7), torch.arange(7)
     whole = heat_maps(network(), make(), images, labels)
-    monkeypatch.setattr(explain, "CHUNK", 3)
+    monkeypatch.setattr(grad_cam, "CHUNK", 3)
     torch.testing.assert_close(heat_maps(network(), make(), images, labels), whole)
 
 

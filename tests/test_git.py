@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import git
+from pipeline.tracking import git
 
 NONE = {"git.commit": "", "git.dirty": "unknown"}
 

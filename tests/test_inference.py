@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import inference
-from pipeline.inference import predict
-from pipeline.machine import Hardware
-from pipeline.model import FerNet
+from pipeline.training import saved_model
+from pipeline.training.hardware import Hardware
+from pipeline.training.model import FerNet
+from pipeline.training.saved_model import predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,7 +41,7 @@ def test_predict_works_in_chunks_and_changes_nothing(monkeypatch: pytest.MonkeyP
     made = network(7).train()
     before = copy.deepcopy(made.state_dict())
     whole = predict(made, PIXELS, CPU)
-    monkeypatch.setattr(inference, "CHUNK", 5)
+    monkeypatch.setattr(saved_model, "CHUNK", 5)
     parts = predict(made, PIXELS, CPU)
     torch.testing.assert_close(parts, whole)
     assert all(torch.equal(tensor, before[name]) for name, tensor in made.state_dict().items())

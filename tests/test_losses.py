@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.data.fer import LABELS
-from pipeline.losses import (
+from pipeline.training.losses import (
     LOSSES,
     HingeRank,
     Loss,

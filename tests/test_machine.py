@@ -17,18 +17,20 @@ import pytest
 import torch
 from filelock import FileLock
 
-from pipeline import machine
 from pipeline.errors import UserError
 from pipeline.files import repository
-from pipeline.machine import (
+from pipeline.training import autotune, hardware
+from pipeline.training.autotune import (
     HOPELESS,
     MARGIN,
     PATIENCE,
     ROUNDS,
     TRUSTED,
-    Hardware,
     MachineParams,
     choose,
+)
+from pipeline.training.hardware import (
+    Hardware,
     instructions,
     processor,
     set_up,
@@ -68,9 +70,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A machine without a GPU on which every measurement is made up."""
     clock = Clock()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(machine, "_has_bf16", lambda cuda: True)
-    monkeypatch.setattr(machine, "_step_seconds", clock)
-    monkeypatch.setattr(machine, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(autotune, "has_bf16", lambda cuda: True)
+    monkeypatch.setattr(autotune, "_step_seconds", clock)
+    monkeypatch.setattr(autotune, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
 
 
@@ -205,9 +207,9 @@ def test_another_machine_is_measured_anew(
     clock.seconds["bf16 channels_last 1"] = 2.0
     assert chosen(wishes, cache) == "bf16 channels_last 1"
     if change == "processor":
-        monkeypatch.setattr(machine, "processor", lambda: "Another 9000")
+        monkeypatch.setattr(autotune, "processor", lambda: "Another 9000")
     elif change == "instructions":
-        monkeypatch.setattr(machine, "instructions", lambda: "01234567")
+        monkeypatch.setattr(autotune, "instructions", lambda: "01234567")
     elif change == "threads":
         torch.set_num_threads(2)
     else:
@@ -341,7 +343,7 @@ def test_measuring_leaves_the_number_of_threads_as_it_was(
             raise MemoryError
         return 1.0
 
-    monkeypatch.setattr(machine, "_step_seconds", step)
+    monkeypatch.setattr(autotune, "_step_seconds", step)
     if fails:
         with pytest.raises(MemoryError):
             choose(AUTO, cache)
@@ -361,7 +363,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    monkeypatch.setattr(machine, "_step_seconds", None)
+    monkeypatch.setattr(autotune, "_step_seconds", None)
     return gpu
 
 
@@ -391,7 +393,7 @@ def test_a_processor_without_bf16_is_not_made_to_crawl(
     cache: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
     precision: str, said: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(machine, "_has_bf16", lambda cuda: cuda)
+    monkeypatch.setattr(autotune, "has_bf16", lambda cuda: cuda)
     assert choose(replace(AUTO, precision=precision), cache).precision == "fp32"
     assert not any(name.startswith("bf16") for name in clock.calls)
     assert [record.message for record in caplog.records] == said * [
@@ -488,9 +490,9 @@ def test_bf16_that_would_be_emulated_is_not_counted(
         torch.cpu, "get_capabilities", lambda: {"avx2": True, "bf16": False, instruction: True}
     )
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    assert machine._has_bf16(cuda=False) == has
+    assert hardware.has_bf16(cuda=False) == has
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert not machine._has_bf16(cuda=False)
+    assert not hardware.has_bf16(cuda=False)
 
 
 @pytest.mark.usefixtures("gpu")
@@ -588,9 +590,9 @@ def test_a_real_measurement_gives_seconds_for_every_candidate(
 ) -> None:
     """Two turns of each, however long they take: nothing is said here about which is faster."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(machine, "_has_bf16", lambda cuda: True)
-    monkeypatch.setattr(machine, "ROUNDS", TRUSTED)
-    monkeypatch.setattr(machine, "PATIENCE", math.inf)
+    monkeypatch.setattr(autotune, "has_bf16", lambda cuda: True)
+    monkeypatch.setattr(autotune, "ROUNDS", TRUSTED)
+    monkeypatch.setattr(autotune, "PATIENCE", math.inf)
     first = chosen(AUTO, cache)
     seconds = remembered(cache)
     assert list(seconds) == CANDIDATES
@@ -677,5 +679,5 @@ def test_fp32_on_a_gpu_is_not_tf32() -> None:
 
 def test_what_computes_is_called_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU 80GB")
-    assert machine.chip("cuda") == "Some GPU 80GB"
-    assert machine.chip("cpu") == processor()
+    assert hardware.chip("cuda") == "Some GPU 80GB"
+    assert hardware.chip("cpu") == processor()

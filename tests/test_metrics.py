@@ -10,7 +10,7 @@ from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from pipeline.data.fer import LABELS, VOTE_COLUMNS
-from pipeline.metrics import (
+from pipeline.evaluation.metrics import (
     apply_temperature,
     expected_calibration_error,
     fit_temperature,
@@ -18,7 +18,7 @@ from pipeline.metrics import (
     split_metrics,
     vote_metrics,
 )
-from pipeline.tracking import flatten
+from pipeline.tracking.client import flatten
 
 ANGRY, DISGUST, FEAR, HAPPY, SAD, SURPRISE, NEUTRAL = range(7)
 DISTANCES = {"affective": np.abs(np.subtract.outer(np.arange(7.0), np.arange(7.0)))}

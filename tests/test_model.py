@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.model import Block, Classifier, FerNet
+from pipeline.training.model import Block, Classifier, FerNet
 
 DESCRIPTION: dict[str, Any] = {"widths": [4, 6, 8], "outputs": 5, "mean": 120.0, "std": 60.0}
 

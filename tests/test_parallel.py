@@ -21,14 +21,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pipeline.augment import Augment
-from pipeline.checkpoint import Checkpoint
 from pipeline.errors import UserError
-from pipeline.losses import LOSSES, CrossEntropy, Loss, WithLogits
-from pipeline.machine import Hardware
-from pipeline.model import FerNet
-from pipeline.parallel import GlobalBatchNorm, Group, group, require_equal_shares
-from pipeline.training import Epoch, Images, Learner, Recipe, train, validate
+from pipeline.training.augment import Augment
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.distributed import GlobalBatchNorm, Group, group, require_equal_shares
+from pipeline.training.hardware import Hardware
+from pipeline.training.loop import Epoch, Images, Learner, Recipe, train, validate
+from pipeline.training.losses import LOSSES, CrossEntropy, Loss, WithLogits
+from pipeline.training.model import FerNet
 
 ROOT = Path(__file__).parents[1]
 PROCESSES = 2

@@ -10,7 +10,7 @@ from benchmarks.fer_worker import timed
 from benchmarks.peers import Peer, crops
 from benchmarks.per_flop import PLACES
 from benchmarks.published import SYSTEMS, forward_flop, resnet18, vgg_khaireddin
-from pipeline.machine import Hardware
+from pipeline.training.hardware import Hardware
 
 
 def convolution_flop(inputs: int, outputs: int, side: int, kernel: int = 3) -> int:

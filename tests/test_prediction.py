@@ -10,14 +10,14 @@ import pytest
 import torch
 from scipy import stats
 
-from pipeline.decode import Answer, CostSensitive
-from pipeline.losses import Cosine
-from pipeline.prediction import (
+from pipeline.comparison.theory import (
     agreement,
     confusion_correlation,
     shares,
     spread,
 )
+from pipeline.evaluation.decoders import Answer, CostSensitive
+from pipeline.training.losses import Cosine
 
 K = 7
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.replay import WARM_UP, Replay
+from pipeline.training.cuda_graph import WARM_UP, Replay
 
 
 @pytest.fixture

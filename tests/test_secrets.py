@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from pipeline.secrets import Redacting, redact
+from pipeline.tracking.secrets import Redacting, redact
 
 PASSWORD = "p@ss/w#rd 1%"
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.power import two_models
-from pipeline.files import read_json
-from pipeline.statistics import (
+from pipeline.comparison.statistics import (
     Difference,
     holm,
     interval95,
@@ -19,6 +18,7 @@ from pipeline.statistics import (
     paired_bootstrap,
     paired_t,
 )
+from pipeline.files import read_json
 
 
 def rejection_rate(simulations, resamples, **model):
@@ -112,7 +112,7 @@ def test_bootstrap_is_repeatable_symmetric_and_independent_of_batching(monkeypat
     assert paired_bootstrap(a, b, seed=1) != forward
     assert backward.mean == -forward.mean
     assert backward.low == pytest.approx(-forward.high, abs=0.004)
-    monkeypatch.setattr("pipeline.statistics.DRAWS_AT_ONCE", 1000)
+    monkeypatch.setattr("pipeline.comparison.statistics.DRAWS_AT_ONCE", 1000)
     batched = paired_bootstrap(a, b)
     assert batched.low == pytest.approx(forward.low, abs=0.004)
     assert batched.p == pytest.approx(forward.p, abs=0.02)

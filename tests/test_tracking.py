@@ -19,10 +19,10 @@ import mlflow
 import pytest
 from sqlalchemy.engine import make_url
 
-from pipeline import tracking, tracking_store
+from pipeline.comparison.records import Run
 from pipeline.files import read_json
-from stages import kept
-from stages.runs import Run
+from pipeline.tracking import client, store
+from pipeline.tracking.study import log_study
 from tests.browser import CHROMIUM, Browser
 from tests.clone import ROOT, Clone
 from tests.mlflow_store import enter, forget, log, make_repository
@@ -31,7 +31,7 @@ STUDY = ROOT / "results/fer2013"
 
 
 def test_flatten_joins_names_with_dots() -> None:
-    assert tracking.flatten({"a": {"b": 1, "c": {"d": None}}, "e": "x"}) == {
+    assert client.flatten({"a": {"b": 1, "c": {"d": None}}, "e": "x"}) == {
         "a.b": 1,
         "a.c.d": None,
         "e": "x",
@@ -42,7 +42,7 @@ def test_switched_off_run_swallows_everything(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FER_TRACKING", "off")
-    with tracking.run("x", "name", "key", {}) as run:
+    with client.run("x", "name", "key", {}) as run:
         run.params({"a": 1})
         run.metrics({"a": 1.0})
         run.artifacts(Path("no such file"))
@@ -130,7 +130,7 @@ def test_a_password_in_the_address_of_a_server_is_not_printed(
     enter(tmp_path, monkeypatch, server.replace("http://", "http://me:hunter2%40home@"))
     try:
         assert log(experiment="with a password") is not None
-        page = tracking.page("with a password")
+        page = client.page("with a password")
     finally:
         forget()
     shown = capfd.readouterr()
@@ -152,7 +152,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     runs = {seed: Run.kept(STUDY / "runs", f"w2v_cosine-{seed}") for seed in (0, 1)}
     with pytest.MonkeyPatch.context() as monkeypatch:
         enter(folder, monkeypatch)
-        kept.log_study(STUDY, {"w2v_cosine": runs}, read_json(STUDY / "ablation.json"))
+        log_study(STUDY, {"w2v_cosine": runs}, read_json(STUDY / "ablation.json"))
     forget()
     with serving("ui", "--backend-store-uri", "sqlite:///mlflow.db", cwd=folder) as address:
         yield address
@@ -238,8 +238,8 @@ def test_the_database_is_in_the_repository_whatever_its_folder_is_called(
     for folder in (root, temporary):
         monkeypatch.chdir(folder)
         monkeypatch.setenv("DVC_ROOT", str(root))
-        tracking_store.store.cache_clear()
-        read = make_url(tracking_store.store().uri).database
+        store.store.cache_clear()
+        read = make_url(store.store().uri).database
         assert read is not None
         assert Path(read).absolute().resolve() == root / "mlflow.db"
-    tracking_store.store.cache_clear()
+    store.store.cache_clear()

@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 from mlflow.cli import gc
 
-from pipeline import tracking, tracking_store
 from pipeline.errors import UserError
-from stages.cell import DATA_EXPERIMENT
+from pipeline.tracking import client, store
+from pipeline.workspace import DATA_EXPERIMENT
 from tests.clone import ROOT
 from tests.mlflow_store import enter, forget, log, make_repository
 
@@ -86,8 +86,8 @@ def test_after_mlflow_gc_the_same_can_be_logged_again(repository: Path) -> None:
 def test_a_deleted_run_is_logged_again(repository: Path) -> None:
     first = log()
     mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db").delete_run(first)
-    where = tracking.Where("synthetic", "baseline-0", "key", "content")
-    assert not tracking.is_complete(where)
+    where = client.Where("synthetic", "baseline-0", "key", "content")
+    assert not client.is_complete(where)
     assert log() not in (None, first)
 
 
@@ -107,7 +107,7 @@ def test_where_an_experiment_may_not_be_restored_the_command_is_named(
     assert log() is None
     assert f"`mlflow experiments restore --experiment-id {number}`" in capsys.readouterr().err
     with pytest.raises(UserError, match=f"mlflow experiments restore --experiment-id {number}"):
-        tracking.is_complete(tracking.Where("synthetic", "baseline-0", "key", "content"))
+        client.is_complete(client.Where("synthetic", "baseline-0", "key", "content"))
 
 
 # --- addresses -----------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_relative_stores_start_at_the_repository(
     root, elsewhere = tmp_path / "fer", tmp_path / "fer/.dvc/tmp/exps/tmp1"
     elsewhere.mkdir(parents=True)
     enter(elsewhere, monkeypatch, uri, root)
-    found = tracking_store.store()
+    found = store.store()
     from sqlalchemy.engine import make_url
 
     names = {"root": root, "above": tmp_path}
@@ -245,7 +245,7 @@ def test_host_and_container_log_in_turn(
     host, container = repository, repository.with_name("work")
     file = repository.with_name("metrics.txt")
     file.write_text("of the host")
-    with tracking.run("synthetic", "baseline-0", "host", {"kind": "model"}) as run:
+    with client.run("synthetic", "baseline-0", "host", {"kind": "model"}) as run:
         host.rename(container)
         enter(container, monkeypatch)
         inside = log(key="container", text="of the container")
@@ -290,7 +290,7 @@ def test_an_experiment_whose_artifacts_cannot_be_reached_is_logged_into(
     client = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
     gone = repository / ".dvc/tmp/exps/tmp1"
     number = client.create_experiment("synthetic", location.format(gone=gone))
-    client.create_run(number, tags={tracking.KEY: "key"})
+    client.create_run(number, tags={client.KEY: "key"})
     run_id = log()
     assert run_id is not None
     assert content(repository, run_id) == "a metric's file"
@@ -335,7 +335,7 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(
     enter(repository, monkeypatch, uri)
     assert log() is None
     with pytest.raises(UserError) as caught:
-        tracking.is_complete(tracking.Where("synthetic", "baseline-0", "key", "content"))
+        client.is_complete(client.Where("synthetic", "baseline-0", "key", "content"))
     shown = capfd.readouterr()
     assert "127.0.0.1:9" in shown.err
     assert "hunter2" not in shown.err + shown.out + str(caught.value)
@@ -364,7 +364,7 @@ def test_the_address_of_an_old_database_with_a_password_stays_in_its_variable(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enter(repository, monkeypatch, "postgresql://me:hunter2home@db/mlflow")
-    shown = tracking_store.explain(
+    shown = store.explain(
         RuntimeError("Detected out-of-date database schema (found version 0584bdc529eb, but expected x)")
     )
     assert 'mlflow db upgrade "$MLFLOW_TRACKING_URI"' in shown
@@ -384,19 +384,19 @@ def test_the_advice_is_a_command_that_can_follow_it(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Backfill reads the workspace: a queued experiment is applied first, kept runs have a command of their own."""
-    tracking.warn(RuntimeError("no"))
-    assert "`python -m stages.backfill`" in capsys.readouterr().err
-    with tracking.run_of(
-        tracking.Where("x", "study", "key", "content", "python -m stages.report"), {}
+    client.warn(RuntimeError("no"))
+    assert "`python -m pipeline.tracking.backfill`" in capsys.readouterr().err
+    with client.run_of(
+        client.Where("x", "study", "key", "content", "python -m pipeline.study.report"), {}
     ) as run:
         run.artifacts(Path("no such file"))
     shown = capsys.readouterr().err
-    assert "`python -m stages.report`" in shown
+    assert "`python -m pipeline.study.report`" in shown
     assert "backfill" not in shown
     monkeypatch.setenv("DVC_EXP_NAME", "dusty-hare")
     enter(repository.parent, monkeypatch, root=repository)
-    tracking.warn(RuntimeError("no"))
-    assert "`dvc exp apply dusty-hare && python -m stages.backfill`" in capsys.readouterr().err
+    client.warn(RuntimeError("no"))
+    assert "`dvc exp apply dusty-hare && python -m pipeline.tracking.backfill`" in capsys.readouterr().err
 
 
 # --- artifacts -----------------------------------------------------------------------------------------------
@@ -411,7 +411,7 @@ def test_read_only_outputs_can_be_logged_twice(repository: Path, capsys: pytest.
         picture.unlink(missing_ok=True)
         picture.write_text(text)
         picture.chmod(0o444)
-        with tracking.run("synthetic", "baseline-0", "key", {}) as run:
+        with client.run("synthetic", "baseline-0", "key", {}) as run:
             run.metrics({"a": 1.0})
             with unprivileged(repository):
                 run.artifacts(figures, "figures")
@@ -441,12 +441,12 @@ class unprivileged:  # noqa: N801
             os.seteuid(0)
 
 
-def log_model() -> tracking.Run:
+def log_model() -> client.Run:
     """A small network in the run of `log`."""
     import numpy as np
     import torch
 
-    with tracking.run("synthetic", "baseline-0", "key", {"kind": "model"}) as run:
+    with client.run("synthetic", "baseline-0", "key", {"kind": "model"}) as run:
         run.model(torch.nn.Linear(3, 2).eval(), np.zeros((2, 3), np.float32))
     return run
 
@@ -493,14 +493,14 @@ def test_the_experiment_shows_its_runs(repository: Path) -> None:
         f"#/experiments/{other.experiment_id}/runs?workflowType=machine_learning"
         in other.tags["mlflow.note.content"]
     )
-    assert "tags.kind" in other.tags[f"mlflow.sharedViewState.{tracking_store.VIEW}"]
+    assert "tags.kind" in other.tags[f"mlflow.sharedViewState.{store.VIEW}"]
     log(experiment=DATA_EXPERIMENT)
     assert "Models" not in client.get_experiment_by_name(DATA_EXPERIMENT).tags["mlflow.note.content"]
 
 
 def test_a_race_for_a_new_experiment_is_won_by_one(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two machines, one server: the second asks before and creates after the first has."""
-    client = tracking_store.client()
+    client = store.client()
     ask, answers = client.get_experiment_by_name, [None]
 
     def late(name: str) -> Any:
@@ -508,7 +508,7 @@ def test_a_race_for_a_new_experiment_is_won_by_one(repository: Path, monkeypatch
 
     number = client.create_experiment("synthetic")
     monkeypatch.setattr(client, "get_experiment_by_name", late)
-    assert tracking_store.experiment_id("synthetic") == number
+    assert store.experiment_id("synthetic") == number
 
 
 @pytest.mark.parametrize(
@@ -520,7 +520,7 @@ def test_a_training_that_broke_off_continues_its_run_and_a_finished_one_does_not
     enter(repository, monkeypatch)
 
     def train(error: BaseException | None) -> str | None:
-        with tracking.run("synthetic", "baseline-0", "key", {}, only_unfinished=True) as run:
+        with client.run("synthetic", "baseline-0", "key", {}, only_unfinished=True) as run:
             if error is not None:
                 raise error
         return run.run_id
@@ -529,9 +529,9 @@ def test_a_training_that_broke_off_continues_its_run_and_a_finished_one_does_not
         train(end)
     first = train(None)
     assert train(None) == first, "of a stage that outlived its DVC"
-    (only,) = tracking._search("synthetic", "key")
+    (only,) = client._search("synthetic", "key")
     assert (only.info.run_id, only.info.status) == (first, "FINISHED")
-    with tracking.run_of(tracking.Where("synthetic", "baseline-0", "key", "all"), {}):
+    with client.run_of(client.Where("synthetic", "baseline-0", "key", "all"), {}):
         pass
     assert train(None) != first
 
@@ -541,8 +541,8 @@ import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 if int(sys.argv[1]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-from pipeline import tracking
-with tracking.run("synthetic", "baseline-0", "key", {"kind": "model"}) as run:
+from pipeline.tracking import client
+with client.run("synthetic", "baseline-0", "key", {"kind": "model"}) as run:
     run.metrics({"test": {"accuracy": 0.5}})
 print(run.run_id if run.working else None)
 """

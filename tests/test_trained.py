@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
-from pipeline.losses import ScaledCosine
-from pipeline.model import FerNet
-from pipeline.trained import load_trained, save_trained
+from pipeline.training.losses import ScaledCosine
+from pipeline.training.model import FerNet
+from pipeline.training.saved_model import load_trained, save_trained
 
 DESCRIPTION: dict[str, Any] = {"widths": [4, 6, 8], "outputs": 5, "mean": 120.0, "std": 60.0}
 LOSS: dict[str, Any] = {"name": "scaled_cosine", "options": {"scale": 3.0}, "targets": "some"}

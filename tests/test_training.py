@@ -14,25 +14,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import config, machine, training
-from pipeline.augment import Augment, augment, flips
-from pipeline.checkpoint import Checkpoint
+from pipeline import config
 from pipeline.errors import UserError
-from pipeline.inference import predict
-from pipeline.losses import (
-    LOSSES,
-    Cosine,
-    CosineAndCrossEntropy,
-    CrossEntropy,
-    Loss,
-    WithLogits,
-    make_loss,
-)
-from pipeline.machine import Hardware
-from pipeline.model import FerNet
-from pipeline.parallel import Group
-from pipeline.replay import WARM_UP
-from pipeline.training import (
+from pipeline.training import hardware, loop
+from pipeline.training.augment import Augment, augment, flips
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.cuda_graph import WARM_UP
+from pipeline.training.distributed import Group
+from pipeline.training.hardware import Hardware
+from pipeline.training.loop import (
     Epoch,
     Images,
     Learner,
@@ -46,6 +36,17 @@ from pipeline.training import (
     train,
     validate,
 )
+from pipeline.training.losses import (
+    LOSSES,
+    Cosine,
+    CosineAndCrossEntropy,
+    CrossEntropy,
+    Loss,
+    WithLogits,
+    make_loss,
+)
+from pipeline.training.model import FerNet
+from pipeline.training.saved_model import predict
 from pipeline.trouble import in_one_sentence
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -291,7 +292,7 @@ def test_seconds_are_kept_by_epoch_over_interruptions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = count()  # one second passes between any two looks at it, and each epoch looks twice
-    monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(clock)))
     with pytest.raises(InterruptionError):
         Outcome(tmp_path, loss=Interrupting(9))
     assert Outcome(tmp_path).progress.seconds == RECIPE.epochs * [1.0]
@@ -353,7 +354,7 @@ def test_the_best_epoch_is_the_first_with_the_highest_accuracy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accuracies = iter([0.2, 0.5, 0.5, 0.4])
-    monkeypatch.setattr(training, "validate", lambda *args: (1.0, next(accuracies)))
+    monkeypatch.setattr(loop, "validate", lambda *args: (1.0, next(accuracies)))
     averages: list[dict[str, Tensor]] = []
 
     def keep(row: Epoch) -> None:
@@ -519,7 +520,7 @@ def test_the_average_follows_the_plain_formula() -> None:
 
 def test_the_average_follows_closely_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decays: list[float] = []
-    monkeypatch.setattr(training, "follow", lambda average, network, decay: decays.append(decay))
+    monkeypatch.setattr(loop, "follow", lambda average, network, decay: decays.append(decay))
     Outcome(tmp_path, recipe=replace(RECIPE, ema_decay=0.5))
     assert decays[:3] == pytest.approx([1 / 10, 2 / 11, 3 / 12])
     assert decays[8:] == [0.5] * 8  # (1 + 8) / (10 + 8) is the first that reaches it
@@ -657,7 +658,7 @@ def test_one_seed_gives_one_result_on_a_gpu_also_after_an_interruption(
     tmp_path: Path, recipe: Recipe, precision: Any
 ) -> None:
     hardware = Hardware("cuda", precision)
-    machine.set_up(hardware, seed=0)
+    hardware.set_up(hardware, seed=0)
     whole = Outcome(tmp_path / "a", recipe=recipe, hardware=hardware)
     assert_same(whole, Outcome(tmp_path / "b", recipe=recipe, hardware=hardware))
     with pytest.raises(InterruptionError):
@@ -668,7 +669,7 @@ def test_one_seed_gives_one_result_on_a_gpu_also_after_an_interruption(
 
 @gpu
 def test_a_gpu_computes_what_a_processor_does(tmp_path: Path) -> None:
-    machine.set_up(Hardware("cuda", "fp32"), seed=0)  # or its convolutions round to TF32
+    hardware.set_up(Hardware("cuda", "fp32"), seed=0)  # or its convolutions round to TF32
     ours = Outcome(tmp_path / "cpu", recipe=replace(RECIPE, epochs=1, sizes=(16,)))
     its = Outcome(
         tmp_path / "gpu", recipe=replace(RECIPE, epochs=1, sizes=(16,)), hardware=Hardware("cuda", "fp32")
@@ -685,8 +686,8 @@ def test_no_step_waits_for_a_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe, name: str
 ) -> None:
     steps = []
-    monkeypatch.setattr(training, "records_steps", lambda hardware, group: False)  # each step from Python
-    machine.set_up(Hardware("cuda", "bf16"), seed=0)  # deterministic algorithms are others, which could wait
+    monkeypatch.setattr(loop, "records_steps", lambda hardware, group: False)  # each step from Python
+    hardware.set_up(Hardware("cuda", "bf16"), seed=0)  # deterministic algorithms are others, which could wait
 
     def first_of_a_step(*arguments: Any) -> Tensor:
         torch.cuda.set_sync_debug_mode("error")  # from here on a wait is an error
@@ -697,8 +698,8 @@ def test_no_step_waits_for_a_gpu(
         torch.cuda.set_sync_debug_mode("default")
         return validate(*arguments)
 
-    monkeypatch.setattr(training, "augment", first_of_a_step)
-    monkeypatch.setattr(training, "validate", after_the_steps)
+    monkeypatch.setattr(loop, "augment", first_of_a_step)
+    monkeypatch.setattr(loop, "validate", after_the_steps)
     loss = make_loss(name, {}, vectors().double().numpy(), "cuda")
     try:
         Outcome(
@@ -716,14 +717,14 @@ def test_recorded_steps_are_those_that_python_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
 ) -> None:
     hardware = Hardware("cuda", "bf16")
-    machine.set_up(hardware, seed=0)
+    hardware.set_up(hardware, seed=0)
     replays = []
     replay = torch.cuda.CUDAGraph.replay
     monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(graph), replay(graph)))
     images = textures(220, 0)  # 13 steps in an epoch
     recorded = Outcome(tmp_path / "a", images=images, recipe=recipe, hardware=hardware)
     assert len(replays) == recipe.epochs * (13 - WARM_UP)
-    monkeypatch.setattr(training, "records_steps", lambda hardware, group: False)
+    monkeypatch.setattr(loop, "records_steps", lambda hardware, group: False)
     assert_same(recorded, Outcome(tmp_path / "b", images=images, recipe=recipe, hardware=hardware))
     assert len(replays) == recipe.epochs * (13 - WARM_UP)
 

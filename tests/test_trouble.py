@@ -18,10 +18,10 @@ import torch
 from safetensors import SafetensorError
 
 from pipeline import files
-from pipeline.checkpoint import Checkpoint
 from pipeline.data.sources import fetch_archive
 from pipeline.errors import UserError
 from pipeline.figures.canvas import canvas
+from pipeline.training.checkpoint import Checkpoint
 from pipeline.trouble import explain, in_one_sentence
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
+from pipeline.evaluation.metrics import CALIBRATION_BINS, expected_calibration_error, reliability_bins
 from pipeline.figures.canvas import COLOURS, annotated_matrix, canvas, face, faces
-from pipeline.metrics import CALIBRATION_BINS, expected_calibration_error, reliability_bins
 
 
 def confident_mistakes(

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
-from pipeline.labels.references import AFFECT, mean_votes
+from pipeline.labels.distances import AFFECT, mean_votes
 
 Floats = npt.NDArray[np.float64]
 

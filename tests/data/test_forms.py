@@ -26,7 +26,7 @@ from PIL import Image
 from pipeline.data import archives, sources, votes
 from pipeline.data.fer import LABELS, USAGES, VOTE_COLUMNS, VOTES_OF_LABELS, FerData
 from pipeline.data.sources import fetch_archive, fetch_votes, in_published_order, read_raw
-from pipeline.data.synthetic import to_fer_csv, to_votes_csv
+from pipeline.data.synthetic.dataset import to_fer_csv, to_votes_csv
 from pipeline.errors import UserError
 
 Files = dict[str, bytes]

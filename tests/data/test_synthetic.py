@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.data.face import HAIR_STYLES, MOVES, OCCLUDERS
 from pipeline.data.fer import LABELS, USAGES, VOTE_COLUMNS, VOTES_OF_LABELS, FerData
-from pipeline.data.synthetic import (
+from pipeline.data.synthetic.dataset import (
     ACTION_UNITS,
     EXPRESSIONS,
     SHARES,
@@ -30,6 +29,7 @@ from pipeline.data.synthetic import (
     to_fer_csv,
     to_votes_csv,
 )
+from pipeline.data.synthetic.face import HAIR_STYLES, MOVES, OCCLUDERS
 from pipeline.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def test_the_bytes_do_not_depend_on_the_processor() -> None:
     if not features:
         pytest.skip("numpy found no optional processor features that could be switched off")
     code = (
-        "import hashlib; from pipeline.data.synthetic import *\n"
+        "import hashlib; from pipeline.data.synthetic.dataset import *\n"
         f"data = draw({SMALL!r})\n"
         "print(hashlib.sha256(to_fer_csv(data) + to_votes_csv(data)).hexdigest())"
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.fer import LABELS, VOTE_COLUMNS
-from pipeline.labels.references import AFFECT, affective_distance, cosine_distance, human_distance
+from pipeline.labels.distances import AFFECT, affective_distance, cosine_distance, human_distance
 
 VOTE_OF = dict(
     zip(LABELS, ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"), strict=True)

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
-from pipeline.labels.references import AFFECT
+from pipeline.labels.distances import AFFECT
 from pipeline.labels.targets import (
     SOURCES,
     TRANSFORMS,

@@ -12,12 +12,12 @@ from torch import nn
 
 from pipeline.data.duplicates import COLUMNS
 from pipeline.data.fer import LABELS, SPLITS, FerData
-from pipeline.decode import ArgMax, CostSensitive
+from pipeline.evaluation.decoders import ArgMax, CostSensitive
+from pipeline.evaluation.predictions import Predictions
 from pipeline.files import write_csv
-from pipeline.losses import make_loss
-from stages.cell import PREPARED
+from pipeline.training.losses import make_loss
+from pipeline.workspace import PREPARED
 from stages.evaluate import decide, measure
-from stages.predictions import Predictions
 
 N = 40
 DISGUST = LABELS.index("disgust")

@@ -13,10 +13,10 @@ import pytest
 from sklearn.metrics import confusion_matrix, recall_score
 
 from pipeline import config
+from pipeline.comparison import findings
+from pipeline.comparison.records import Run
+from pipeline.comparison.statistics import holm
 from pipeline.data.fer import LABELS
-from pipeline.statistics import holm
-from stages import findings
-from stages.runs import Run
 
 IMAGES = 700
 ACTUAL = np.random.default_rng(9).integers(0, len(LABELS), IMAGES)

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import config
+from pipeline import config, fingerprint
 from pipeline.errors import UserError
-from stages import identity
-from stages.cell import LABELS_FOLDER, PREPARED, Cell
+from pipeline.workspace import LABELS_FOLDER, PREPARED, Cell
 
 PARAMS = config.load(Path(__file__).parents[2] / "params.yaml")
 CELL = Cell("w2v_cosine", 1)
@@ -36,7 +35,7 @@ def inputs(
     params: config.Params = PARAMS,
     targets: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = TARGETS,
 ) -> str:
-    return identity.digest(identity.training_inputs(cell, params, targets))
+    return fingerprint.digest(fingerprint.training_inputs(cell, params, targets))
 
 
 def test_inputs_are_settings_targets_data_and_code(workspace: Path) -> None:
@@ -63,21 +62,21 @@ def test_neither_votes_nor_other_models_are_inputs(workspace: Path) -> None:
 
 
 def test_the_digest_of_settings_leaves_the_code_out(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = identity.training_inputs(CELL, PARAMS, TARGETS)
-    monkeypatch.setattr(identity, "CODE", identity.CODE[1:])
-    after = identity.training_inputs(CELL, PARAMS, TARGETS)
-    assert identity.digest(before) != identity.digest(after)
-    assert identity.settings_digest(before) == identity.settings_digest(after)
+    before = fingerprint.training_inputs(CELL, PARAMS, TARGETS)
+    monkeypatch.setattr(fingerprint, "CODE", fingerprint.CODE[1:])
+    after = fingerprint.training_inputs(CELL, PARAMS, TARGETS)
+    assert fingerprint.digest(before) != fingerprint.digest(after)
+    assert fingerprint.settings_digest(before) == fingerprint.settings_digest(after)
 
 
-@pytest.mark.parametrize("name", ["stages/train.py", "pipeline/data/fer.py", "pipeline/losses.py"])
+@pytest.mark.parametrize("name", ["stages/train.py", "pipeline/data/fer.py", "pipeline/training/losses.py"])
 def test_every_file_of_the_code_counts(workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    for source in identity.CODE:
+    for source in fingerprint.CODE:
         copy = workspace / "code" / source
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(identity.SOURCES / source, copy)
+        shutil.copyfile(fingerprint.SOURCES / source, copy)
     before = inputs()
-    monkeypatch.setattr(identity, "SOURCES", workspace / "code")
+    monkeypatch.setattr(fingerprint, "SOURCES", workspace / "code")
     assert inputs() == before
     with (workspace / "code" / name).open("a") as file:
         file.write("# edited\n")
@@ -101,7 +100,7 @@ def test_missing_data_is_said(workspace: Path) -> None:
     ],
 )
 def test_evaluation_depends_on_votes_twins_and_words(workspace: Path, name: str) -> None:
-    before = identity.evaluation_digest()
-    assert identity.evaluation_digest() == before
+    before = fingerprint.evaluation_digest()
+    assert fingerprint.evaluation_digest() == before
     (workspace / name).write_bytes(b"other")
-    assert identity.evaluation_digest() != before
+    assert fingerprint.evaluation_digest() != before

@@ -8,9 +8,9 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from pipeline.comparison.records import Run
 from pipeline.files import read_json
-from stages import kept
-from stages.runs import Run
+from pipeline.tracking import study
 from tests.mlflow_store import enter, forget
 
 STUDY = Path(__file__).parents[2] / "results/fer2013"
@@ -27,7 +27,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def log() -> None:
-    kept.log_study(STUDY, MODELS, read_json(STUDY / "ablation.json"))
+    study.log_study(STUDY, MODELS, read_json(STUDY / "ablation.json"))
 
 
 def test_every_kept_run_is_in_mlflow_once_with_all_that_a_training_would_log(store: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.cell import Cell
+from pipeline.workspace import Cell
 from stages.compare import REPORTS
 from tests.clone import Clone
 from tests.soak.clones import differences, outputs, wrong_runs

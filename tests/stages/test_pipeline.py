@@ -69,7 +69,7 @@ def test_human_targets_read_training_alone(finished: Clone, tmp_path: Path) -> N
     clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     script = (
         "import numpy as np\n"
-        "from stages.cell import PREPARED\n"
+        "from pipeline.workspace import PREPARED\n"
         "from stages.targets import targets\n"
         "from stages.evaluate import reference_distances\n"
         "from pipeline.data.fer import FerData\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.fer import LABELS
-from stages.predictions import Predictions
+from pipeline.evaluation.predictions import Predictions
 
 
 def test_what_is_written_comes_back_under_every_decoder(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import yaml
 from dvc.utils.serialize import dumps_yaml
 
 from pipeline import cli
-from stages import publish
-from stages.cell import PREPARED, Cell
-from stages.publish import without_folders
+from pipeline.study import publish
+from pipeline.study.publish import without_folders
+from pipeline.workspace import PREPARED, Cell
 from tests.clone import ROOT, Clone
 
 

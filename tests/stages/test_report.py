@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pipeline import config
+from pipeline.comparison.records import Run
 from pipeline.errors import UserError
-from stages import report
-from stages.report import fill, require_one_study
-from stages.runs import Run
+from pipeline.study import report
+from pipeline.study.report import fill, require_one_study
 from tests.stages.test_findings import study
 
 ROOT = Path(__file__).parents[2]

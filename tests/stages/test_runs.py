@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.comparison.records import Run, entries
 from pipeline.data.duplicates import COLUMNS
 from pipeline.data.fer import LABELS
 from pipeline.data.votes import VOTE_COLUMNS
 from pipeline.errors import UserError
 from pipeline.files import write_csv, write_json
-from stages.cell import PREPARED, Cell
-from stages.runs import Run, entries
+from pipeline.workspace import PREPARED, Cell
 
 CELL = Cell("w2v", 3)
 ACTUAL = ["angry", "sad", "happy", "neutral"]

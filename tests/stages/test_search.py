@@ -17,11 +17,11 @@ from pipeline.config import SearchParams
 from pipeline.data.fer import LABELS
 from pipeline.files import write_json
 from pipeline.labels.targets import RANDOM_DIMENSIONS, SOURCES, Training, transformed
-from pipeline.training import Recipe
-from stages import search, study
-from stages.cell import Cell
-from stages.search import best, finalists, following, kind, rate_at, representatives, table
-from stages.trial import kept
+from pipeline.study import lr_search, sweep
+from pipeline.study.lr_search import best, finalists, following, kind, rate_at, representatives, table
+from pipeline.study.trial import kept
+from pipeline.training.loop import Recipe
+from pipeline.workspace import Cell
 
 FIVE = SearchParams(start=0.15, factor=3.0, trials=5, epochs=3, finalists=2, seed=0)
 
@@ -53,23 +53,23 @@ def test_the_budget_ends_the_search() -> None:
 
 
 def test_a_training_that_diverged_is_worse_than_any() -> None:
-    found = searched(lambda rate: search.WORST if rate > 0.1 else 0.14, FIVE)
+    found = searched(lambda rate: lr_search.WORST if rate > 0.1 else 0.14, FIVE)
     assert max(found, key=lambda rate: found[rate]) <= 0.05
 
 
 def test_the_two_best_rates_are_finalists() -> None:
-    assert finalists({0.1: 0.6, 0.033: 0.7, 0.3: 0.6, 0.9: search.WORST}, FIVE) == [0.033, 0.1]
+    assert finalists({0.1: 0.6, 0.033: 0.7, 0.3: 0.6, 0.9: lr_search.WORST}, FIVE) == [0.033, 0.1]
     assert finalists({0.1: 0.6, 0.033: 0.7}, replace(FIVE, finalists=1)) == []
 
 
 def test_whole_trainings_go_on_until_the_best_of_them_is_bracketed() -> None:
     """The budget is that of the short trainings; where one finalist is asked for there are none."""
-    assert search.following_whole({0.15: 0.6, 0.05: 0.61}, FIVE) == 0.017
-    assert search.following_whole({0.15: 0.62, 0.05: 0.61}, FIVE) == 0.45
-    assert search.following_whole({0.15: 0.6, 0.05: 0.61, 0.017: 0.6}, FIVE) is None
-    assert search.following_whole({rate_at(n, FIVE): n for n in range(5)}, FIVE) is None
-    assert search.following_whole({}, FIVE) is None
-    assert search.following_whole({0.15: 0.6}, replace(FIVE, finalists=1)) is None
+    assert lr_search.following_whole({0.15: 0.6, 0.05: 0.61}, FIVE) == 0.017
+    assert lr_search.following_whole({0.15: 0.62, 0.05: 0.61}, FIVE) == 0.45
+    assert lr_search.following_whole({0.15: 0.6, 0.05: 0.61, 0.017: 0.6}, FIVE) is None
+    assert lr_search.following_whole({rate_at(n, FIVE): n for n in range(5)}, FIVE) is None
+    assert lr_search.following_whole({}, FIVE) is None
+    assert lr_search.following_whole({0.15: 0.6}, replace(FIVE, finalists=1)) is None
 
 
 def run(loss: str, rate: float, accuracy: float | None, epochs: int = 3) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def test_targets_that_are_alike_have_the_same_length_and_cosines() -> None:
         name: transformed(name, words, 0) for name in ("word2vec", "word2vec.permuted", "word2vec.whitened")
     }
     found["random"] = SOURCES["random"](Training(np.arange(len(LABELS)), None, 0))
-    for one, other in search.ALIKE.items():
+    for one, other in lr_search.ALIKE.items():
         assert found[one].shape == found[other].shape
         cosines = [np.sort((found[name] @ found[name].T).ravel()) for name in (one, other)]
         np.testing.assert_allclose(*cosines, atol=0.2)  # of random directions .06 is usual
@@ -142,19 +142,19 @@ def test_a_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: 
         optimum = 0.1 if recipe.epochs == 3 else 0.3  # the full length would have another rate
         return {"val_accuracy": 0.5 - 0.1 * abs(math.log(model.learning_rate / optimum))}
 
-    monkeypatch.setattr(search, "trial", trial)
-    monkeypatch.setattr(search, "dataset_name", lambda: "drawn")
+    monkeypatch.setattr(lr_search, "trial", trial)
+    monkeypatch.setattr(lr_search, "dataset_name", lambda: "drawn")
     done: list[tuple[float, int]] = []
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            search.main("baseline")
+            lr_search.main("baseline")
         file = Path("results/drawn/learning_rates.json")
         done += made
         assert [
             (one["learning_rate"], one["recipe"]["epochs"]) for one in json.loads(file.read_text())
         ] == done
         made.clear()
-    search.main("baseline")
+    lr_search.main("baseline")
     done += made
     full = config.load().chosen_recipe.epochs
     assert sorted(done) == [(0.033, 3), (0.1, 3), (0.1, full), (0.3, 3), (0.3, full), (0.9, full)]
@@ -178,18 +178,18 @@ def test_a_run_of_the_study_stands_for_a_trial_with_the_same_settings(
     def is_kept(folder: Path, cell: Cell, params: config.Params) -> bool:
         return cell == Cell("baseline", 0) and params.models["baseline"].learning_rate == 0.3
 
-    monkeypatch.setattr(search, "trial", trial)
-    monkeypatch.setattr(study, "is_kept", is_kept)
+    monkeypatch.setattr(lr_search, "trial", trial)
+    monkeypatch.setattr(sweep, "is_kept", is_kept)
     full = params.chosen_recipe.epochs
     for rate, epochs in ((0.1, full), (0.3, 3), (0.3, full)):
-        search.try_rate(Path("learning_rates.json"), "baseline", rate, epochs, params)
+        lr_search.try_rate(Path("learning_rates.json"), "baseline", rate, epochs, params)
     assert [run["val_accuracy"] for run in kept(Path("learning_rates.json"))] == [0.6, 0.6, 0.66]
 
 
 def test_the_rates_in_params_are_the_winners_of_the_committed_search() -> None:
     root = Path(__file__).parents[2]
     params = config.load(root / "params.yaml")
-    trials = search.comparable(kept(root / "results/fer2013/learning_rates.json"), params)
+    trials = lr_search.comparable(kept(root / "results/fer2013/learning_rates.json"), params)
     if not trials:
         pytest.skip("no search is committed yet")
     searched = {kind(params.models[name]): name for name in reversed([run["model"] for run in trials])}
@@ -202,10 +202,10 @@ def test_the_committed_search_has_whole_trainings_on_both_sides_of_every_winner(
     folder = Path(__file__).parents[2] / "results/fer2013"
     params = config.load(folder / "params.yaml")
     file, full = folder / "learning_rates.json", params.chosen_recipe.epochs
-    for name in search.representatives(params):
-        whole = search.accuracies(file, name, full, params)
+    for name in lr_search.representatives(params):
+        whole = lr_search.accuracies(file, name, full, params)
         assert whole, name
-        assert search.following_whole(whole, params.search) is None, name
+        assert lr_search.following_whole(whole, params.search) is None, name
         winner = max(whole, key=lambda rate: (whole[rate], -rate))
         assert min(whole) < winner < max(whole), name
 
@@ -213,5 +213,5 @@ def test_the_committed_search_has_whole_trainings_on_both_sides_of_every_winner(
 def test_the_committed_table_is_that_of_the_committed_trials() -> None:
     folder = Path(__file__).parents[2] / "results/fer2013"
     params = config.load(folder / "params.yaml")
-    trials = search.comparable(kept(folder / "learning_rates.json"), params)
+    trials = lr_search.comparable(kept(folder / "learning_rates.json"), params)
     assert (folder / "learning_rates.md").read_text() == table(trials)

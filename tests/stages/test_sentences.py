@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.statistics import Difference, Interval
-from stages import findings
-from stages.findings import Contrast, Prediction
-from stages.sentences import (
+from pipeline.comparison import findings
+from pipeline.comparison.findings import Contrast, Prediction
+from pipeline.comparison.statistics import Difference, Interval
+from pipeline.study.prose import (
     answer,
     as_accurate,
     by_class,

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from stages import speedrun
-from stages.cell import Cell
-from stages.speedrun import describe, outdated
+from pipeline.study import speedrun
+from pipeline.study.speedrun import describe, outdated
+from pipeline.workspace import Cell
 from tests.clone import Clone
 
 slow = pytest.mark.slow

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.statistics import Difference, Interval
-from stages.findings import Contrast, Prediction, row_name
-from stages.tables import (
+from pipeline.comparison.findings import Contrast, Prediction, row_name
+from pipeline.comparison.statistics import Difference, Interval
+from pipeline.comparison.tables import (
     contrast_table,
     correlation_table,
     difference_table,

@@ -12,8 +12,8 @@ from pipeline import config
 from pipeline.data.fer import LABELS, VOTE_COLUMNS, FerData
 from pipeline.errors import UserError
 from pipeline.labels.vectors import embed
+from pipeline.workspace import PREPARED, Cell, label_vectors
 from stages import targets
-from stages.cell import PREPARED, Cell, label_vectors
 
 ROOT = Path(__file__).parents[2]
 PARAMS = config.load(ROOT / "params.yaml")

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import machine
 from pipeline.data.fer import LABELS
-from pipeline.machine import Hardware
-from pipeline.parallel import Group
-from stages.cell import Cell
+from pipeline.training import hardware
+from pipeline.training.distributed import Group
+from pipeline.training.hardware import Hardware
+from pipeline.workspace import Cell
 from stages.train import arithmetic, begun, way_to_compute
 from tests.clone import Clone
 
@@ -123,8 +123,8 @@ def test_what_an_interrupted_training_left_is_said(tmp_path: Path) -> None:
 def test_a_checkpoints_name_tells_all_that_decides_how_sums_are_rounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(machine, "chip", lambda device: f"Some {device}(R) @ 2/3 GHz")
-    monkeypatch.setattr(machine, "instructions", lambda: "0123abcd")
+    monkeypatch.setattr(hardware, "chip", lambda device: f"Some {device}(R) @ 2/3 GHz")
+    monkeypatch.setattr(hardware, "instructions", lambda: "0123abcd")
     assert "threads" not in way_to_compute(Hardware("cuda", "bf16", threads=2), Group())
     assert way_to_compute(Hardware("cpu", "bf16", threads=2), Group())["threads"] == 2
     cpu, gpu = Hardware("cpu", "bf16", threads=2), Hardware("cuda", "fp32", threads=2)

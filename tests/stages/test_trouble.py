@@ -22,10 +22,10 @@ import pytest
 from PIL import Image
 
 from pipeline import cli
-from pipeline.checkpoint import Checkpoint
-from pipeline.data.synthetic import Synthetic, draw, to_fer_csv, to_votes_csv
+from pipeline.data.synthetic.dataset import Synthetic, draw, to_fer_csv, to_votes_csv
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.workspace import PREPARED, RAW, SOURCE
 from stages import fetch, prepare
-from stages.cell import PREPARED, RAW, SOURCE
 from tests.clone import Clone
 
 ROOT = Path(__file__).parents[2]

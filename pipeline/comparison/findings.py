@@ -1,0 +1,269 @@
+"""What the runs of a study say: numbers for the report, from nothing but what is kept of each run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.comparison.paired import Entry, Row, compare
+from pipeline.comparison.records import Run, entry
+from pipeline.comparison.statistics import LEVEL, Difference, Interval, holm, interval95, paired_bootstrap
+from pipeline.comparison.theory import agreement, confusion_correlation, shares, spread
+from pipeline.data.fer import LABELS
+from pipeline.evaluation.decoders import Answer, CostSensitive
+from pipeline.labels.targets import has_similarities_of_words, uses_seed
+
+Models = Mapping[str, Mapping[int, Run]]
+"""Every run by model and seed."""
+
+POSTERIOR = "cross_entropy"
+"""The model whose probabilities stand for the posterior p: label smoothing would bend them."""
+
+
+ENOUGH = 3
+"""Seeds from which a row is judged: with fewer the test is about networks, not recipes (docs/benchmarks.md)."""
+IDEA = "w2v_cosine"
+"""The idea as it was meant, without a second term: the cosine loss towards the words' vectors."""
+TWIN = "w2v_whitened"
+"""Its twin with the similarities taken out of the vectors."""
+
+AMOUNTS_TO = (IDEA, "cross_entropy + crm.word2vec")
+"""The idea, and what it should be the same as (docs/losses.md)."""
+
+CONTRASTS = (
+    (IDEA, "cross_entropy"),
+    AMOUNTS_TO,
+    ("cosine_one_hot", "cross_entropy"),
+    (IDEA, "cosine_one_hot"),
+    (IDEA, "cosine_random"),
+    (IDEA, "w2v_permuted"),
+    ("w2v_softmax", "softmax_one_hot"),
+    (IDEA, TWIN),
+    (TWIN, "cosine_one_hot"),
+)
+"""The idea against plain cross-entropy, and against what it should amount to (docs/losses.md); the loss without words;
+what the words add to a loss; and whether their meaning matters. The last two, what the similarities add to vectors of
+words, and whether equal cosines are the same in 300 dimensions as in 7, were added when the results were known."""
+
+
+class Contrast(NamedTuple):
+    """One pair of `CONTRASTS` with its own test: the row of `model` against the other, p_holm over all pairs."""
+
+    model: str
+    against: str
+    row: Row
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One model with the cosine loss, beside what cross-entropy and costs would decide: means over shared seeds.
+
+    as_posterior, as_costs: share of PrivateTest decided as arg-max p and as arg-max S p of the posterior of the
+    same seed; difference: the second minus the first, over images and seeds. differing, with_costs, with_posterior:
+    the images, over all seeds, on which the two differ, and on how many of them the model sides with either.
+    found, predicted, plain: share of each class, [K], among the model's decisions, arg-max S p and arg-max p.
+    spread: standard deviation of the cosines between its targets. accuracy: on PrivateTest.
+    """
+
+    model: str
+    seeds: int
+    as_posterior: Interval
+    as_costs: Interval
+    difference: Difference
+    differing: int
+    with_costs: int
+    with_posterior: int
+    found: npt.NDArray[np.float64]
+    predicted: npt.NDArray[np.float64]
+    plain: npt.NDArray[np.float64]
+    spread: float
+    accuracy: Interval
+
+
+def first(runs: Mapping[int, Run]) -> Mapping[str, Any]:
+    """The metrics of a model's first seed, for what does not depend on the seed."""
+    return next(iter(runs.values())).metrics
+
+
+def is_own(row: Row, models: Models) -> bool:
+    """Whether a row is under the decoder that is the model's own."""
+    return bool(row["decoder"] == first(models[row["model"]])["decoder"])
+
+
+def is_word_loss(row: Row, models: Models) -> bool:
+    """Whether a row is a training on the similarities of label words, decided as the model does by itself.
+
+    Controls that take the similarities away or give them to other labels are none, nor is the README's second
+    loss as written, which never looks at the label.
+    """
+    metrics = first(models[row["model"]])
+    targets = metrics["targets"]
+    return bool(
+        is_own(row, models) and has_similarities_of_words(targets) and metrics["loss"] != "original_second"
+    )
+
+
+def row_name(row: Row, rows: Sequence[Row]) -> str:
+    """The model, and the decoder where it is not the model's own."""
+    own = next(other["decoder"] for other in rows if other["model"] == row["model"])
+    return str(row["model"]) if row["decoder"] == own else f"{row['model']} + {row['decoder']}"
+
+
+def verdict(row: Row, metric: str = "test.accuracy") -> int:
+    """+1 or -1 if the test, corrected for all rows, says higher or lower than the baseline; else 0."""
+    found = row[metric]
+    return int(np.sign(found["difference"])) if found["p_holm"] < LEVEL else 0
+
+
+def contrasts(models: Models, resamples: int) -> list[Contrast]:
+    """Those of `CONTRASTS` that have been run with a seed in common."""
+    found = []
+    for model, against in CONTRASTS:
+        mine, theirs = row_entry(models, model), row_entry(models, against)
+        if mine and theirs and set(mine.seeds) & set(theirs.seeds):
+            found.append(Contrast(model, against, compare([theirs, mine], resamples)[1]))
+    corrected = holm([contrast.row["test.accuracy"]["p"] for contrast in found])
+    for contrast, p in zip(found, corrected, strict=True):
+        contrast.row["test.accuracy"]["p_holm"] = float(p)
+    return found
+
+
+def row_entry(models: Models, row: str) -> Entry | None:
+    """The measurements behind a row of the table, named as there (`row_name`); None if it has not been run."""
+    model, _, decoder = row.partition(" + ")
+    if model not in models:
+        return None
+    known = next(iter(models[model].values())).decoders
+    decoder = decoder or known[0]
+    return entry(model, decoder, models[model]) if decoder in known else None
+
+
+def posterior_of(models: Models, baseline: str) -> str:
+    return POSTERIOR if POSTERIOR in models else baseline
+
+
+def predictions(models: Models, posterior: str, resamples: int) -> list[Prediction]:
+    """The prediction of docs/losses.md for every model with the cosine loss that shares a seed with the posterior."""
+    rows = []
+    for model, runs in models.items():
+        shared = [seed for seed in runs if seed in models[posterior]]
+        if first(runs)["loss"] != "cosine" or not shared:
+            continue
+        pairs = [(runs[seed], models[posterior][seed]) for seed in shared]
+        grams = [np.array(run.metrics["gram"]) for run, _ in pairs]
+        mine = [run.predicted[run.decoders[0]][run.test] for run, _ in pairs]
+        posteriors = [base.probabilities[base.test].astype(np.float64) for _, base in pairs]
+        # Of the same rounded p as below, not as stored: equal cosines must give equal agreements.
+        theirs = [p.argmax(axis=1) for p in posteriors]
+        by_costs = [
+            CostSensitive(gram)(Answer(p, p, None)) for p, gram in zip(posteriors, grams, strict=True)
+        ]
+        like_costs, like_posterior = np.equal(mine, by_costs), np.equal(mine, theirs)
+        rows.append(
+            Prediction(
+                model=model,
+                seeds=len(shared),
+                as_posterior=interval95([agreement(a, b) for a, b in zip(mine, theirs, strict=True)]),
+                as_costs=interval95([agreement(a, b) for a, b in zip(mine, by_costs, strict=True)]),
+                difference=paired_bootstrap(like_costs, like_posterior, resamples),
+                differing=int(np.not_equal(by_costs, theirs).sum()),
+                with_costs=int((like_costs & ~like_posterior).sum()),
+                with_posterior=int((like_posterior & ~like_costs).sum()),
+                found=np.mean([shares(decided, len(LABELS)) for decided in mine], axis=0),
+                predicted=np.mean([shares(decided, len(LABELS)) for decided in by_costs], axis=0),
+                plain=np.mean([shares(decided, len(LABELS)) for decided in theirs], axis=0),
+                spread=float(np.mean([spread(gram) for gram in grams])),
+                accuracy=interval95([run.metrics["test"]["accuracy"] for run, _ in pairs]),
+            )
+        )
+    return rows
+
+
+def corrected(rows: Sequence[Prediction]) -> dict[str, float]:
+    """By model, the p value of its difference (Holm): of those where the two rules differ, with seeds enough."""
+    tested = [row for row in rows if row.differing and row.seeds >= ENOUGH]
+    if not tested:
+        return {}
+    p_values = holm([row.difference.p for row in tested])
+    return {row.model: float(p) for row, p in zip(tested, p_values, strict=True)}
+
+
+def between_seeds(models: Models, model: str) -> Interval | None:
+    """How often two trainings of one model decide alike, over all pairs of seeds; None with a single seed."""
+    decisions = [run.predicted[run.decoders[0]][run.test] for run in models[model].values()]
+    pairs = [agreement(a, b) for a, b in combinations(decisions, 2)]
+    return interval95(pairs) if pairs else None
+
+
+def correlations(models: Models, baseline: str) -> list[tuple[str, float, float]]:
+    """Spearman's correlation of every set of targets with the baseline's confusion, and Mantel's p (Holm).
+
+    Without those that are drawn anew for every seed, and those with equal cosines, which correlate with nothing;
+    none where a class has no images.
+    """
+    confusion = np.sum([run.metrics["confusion"] for run in models[baseline].values()], axis=0)
+    grams = {first(runs)["targets"]: np.array(first(runs)["gram"]) for runs in models.values()}
+    grams = {name: gram for name, gram in grams.items() if spread(gram) > 1e-3 and not uses_seed(name)}
+    if not grams or not confusion.sum(axis=1).all():
+        return []
+    found = {name: confusion_correlation(gram, confusion) for name, gram in grams.items()}
+    corrected = holm([p for _, p in found.values()])
+    return [(name, rho, float(p)) for (name, (rho, _)), p in zip(found.items(), corrected, strict=True)]
+
+
+def recall_differences(
+    models: Models, baseline: str, resamples: int
+) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Recall minus the baseline's by model and class, with its 95 % interval (bootstrap over images and seeds)."""
+    images = np.sum(first(models[baseline])["confusion"], axis=1)
+    found: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for model, runs in models.items():
+        shared = [seed for seed in runs if seed in models[baseline]]
+        if model == baseline or not shared:
+            continue
+        found[model] = {}
+        for k, label in enumerate(LABELS):
+            if not images[k]:
+                found[model][label] = (np.nan, np.nan, np.nan)
+                continue
+            mine, theirs = ([hits(some[seed], k) for seed in shared] for some in (runs, models[baseline]))
+            # Images that no run gets right are of an unknown class and differ in nothing: any will do.
+            known = np.any([*mine, *theirs], axis=0)
+            others = np.zeros((len(shared), images[k] - known.sum()), bool)
+            a, b = (np.hstack([np.stack(some)[:, known], others]) for some in (mine, theirs))
+            difference = paired_bootstrap(a, b, resamples)
+            found[model][label] = (difference.mean, difference.low, difference.high)
+    return found
+
+
+def in_both(rows: Sequence[Row], others: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """The rows of two comparisons that are of the same model and decoder, without the baseline's own."""
+    found = {(row["model"], row["decoder"]): row for row in others}
+    return [(row, found[key]) for row in rows[1:] if (key := (row["model"], row["decoder"])) in found]
+
+
+def parts_by_class(
+    mine: Mapping[int, Run], theirs: Mapping[int, Run], seeds: Sequence[int]
+) -> dict[str, float]:
+    """By class, what its images add to the difference in accuracy on PrivateTest, the mean over these seeds."""
+    images = int(mine[seeds[0]].test.sum())
+    return {
+        label: float(np.mean([hits(mine[s], k).sum() - hits(theirs[s], k).sum() for s in seeds])) / images
+        for k, label in enumerate(LABELS)
+    }
+
+
+def hits(run: Run, k: int) -> npt.NDArray[np.bool_]:
+    """Which images of PrivateTest are of class k and were called so."""
+    own = run.decoders[0]
+    return (run.right[own] & (run.predicted[own] == k))[run.test]
+
+
+def best_of(rows: Sequence[Row]) -> Row:
+    """The row that PublicTest likes best: PrivateTest must not choose whom it is asked about."""
+    return max(rows, key=lambda row: row["val.accuracy"]["mean"])

@@ -1,0 +1,174 @@
+"""One trained and evaluated cell as comparisons read it: from the workspace's outputs, or as kept in git.
+
+In git (`results/<data set>/runs/`) a run is its metrics file and a small archive of what it decided for each
+image; there the labels are replaced by whether the decision was right. No pixels are kept, nor the label of an image
+that no run gets right; that of any other can be read off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.comparison.paired import Entry
+from pipeline.data.duplicates import read_twins
+from pipeline.data.fer import SPLITS
+from pipeline.data.votes import majority
+from pipeline.errors import UserError
+from pipeline.evaluation.predictions import Predictions
+from pipeline.files import read_json, write_json, write_npz
+from pipeline.workspace import PREPARED, Cell, checks
+
+Bools = npt.NDArray[np.bool_]
+
+SAME_IMAGES = ("index", "test", "clean", "voted")
+"""What runs must have in common to be compared image by image."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """metrics: the metrics file, with `history`, the rows of the training's.
+
+    Of each of N images: index, its row in the data set; test, whether it is of PrivateTest (else of PublicTest);
+    clean, whether it has no twin in Training; probabilities, float16 [N, K]; voted, whether FER+ has a majority
+    for one of our classes. By decoder: the class decided for, uint8
+    [N]; and, bool [N], whether that was right, was right when averaged with the mirror image, and was what the
+    majority says.
+    """
+
+    metrics: Mapping[str, Any]
+    index: npt.NDArray[np.integer]
+    test: Bools
+    clean: Bools
+    voted: Bools
+    probabilities: npt.NDArray[np.float16]
+    predicted: Mapping[str, npt.NDArray[np.integer]]
+    right: Mapping[str, Bools]
+    right_flip: Mapping[str, Bools]
+    right_votes: Mapping[str, Bools]
+
+    @property
+    def decoders(self) -> list[str]:
+        """The model's own first."""
+        return [self.metrics["decoder"], *self.metrics["decoders"]]
+
+    def of(self, decoder: str) -> Mapping[str, Any]:
+        """The metrics under one decoder."""
+        own = decoder == self.metrics["decoder"]
+        return self.metrics if own else self.metrics["decoders"][decoder]
+
+    @classmethod
+    def of_workspace(cls, cell: Cell) -> Run:
+        """What evaluate wrote. Raises UserError if it has not."""
+        for path in (cell.metrics, cell.predictions, cell.history):
+            if not path.exists():
+                raise UserError(f"{path} is missing: run `dvc repro` to evaluate {cell.key}.")
+        metrics = read_json(cell.metrics)
+        require_one_training(cell, cell.facts(), metrics)
+        found = Predictions.read(cell.predictions, [metrics["decoder"], *metrics["decoders"]])
+        votes = PREPARED / "votes.npy"
+        opinion = (
+            majority(np.load(votes, allow_pickle=False)[found.index])
+            if votes.exists()
+            else np.full(len(found.index), -1)
+        )
+        twins = read_twins(PREPARED / "duplicates.csv", checks()["rows"])
+        return cls(
+            metrics=metrics | {"history": cell.read_history()},
+            index=found.index,
+            test=found.split == SPLITS.index("test"),
+            clean=~twins[found.index],
+            voted=opinion >= 0,
+            probabilities=found.probabilities.astype(np.float16),
+            predicted=found.predicted,
+            right={name: labels == found.actual for name, labels in found.predicted.items()},
+            right_flip={name: labels == found.actual for name, labels in found.predicted_flip.items()},
+            right_votes={name: labels == opinion for name, labels in found.predicted.items()},
+        )
+
+    def keep(self, folder: Path, key: str) -> None:
+        """Write both files of the run, the metrics last: they mark it as complete."""
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "index": self.index, "test": self.test, "clean": self.clean, "voted": self.voted,
+            "probabilities": self.probabilities,
+        }  # fmt: skip
+        for name in self.decoders:
+            arrays[f"predicted.{name}"] = self.predicted[name]
+            arrays[f"right.{name}"] = np.packbits(self.right[name])
+            arrays[f"right_flip.{name}"] = np.packbits(self.right_flip[name])
+            arrays[f"right_votes.{name}"] = np.packbits(self.right_votes[name])
+        write_npz(folder / f"{key}.npz", arrays, compressed=True)
+        write_json(folder / f"{key}.json", self.metrics)
+
+    @classmethod
+    def kept(cls, folder: Path, key: str) -> Run:
+        """What `keep` wrote."""
+        metrics = read_json(folder / f"{key}.json")
+        with np.load(folder / f"{key}.npz", allow_pickle=False) as archive:
+            count, names = len(archive["index"]), [metrics["decoder"], *metrics["decoders"]]
+
+            def bits(name: str) -> dict[str, Bools]:
+                return {
+                    decoder: np.unpackbits(archive[f"{name}.{decoder}"], count=count).astype(bool)
+                    for decoder in names
+                }
+
+            return cls(
+                metrics, archive["index"], archive["test"], archive["clean"], archive["voted"],
+                archive["probabilities"], {decoder: archive[f"predicted.{decoder}"] for decoder in names},
+                bits("right"), bits("right_flip"), bits("right_votes"),
+            )  # fmt: skip
+
+
+def require_one_training(cell: Cell, model: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    """Raise UserError if the model was trained anew, with other settings, since the metrics were measured."""
+    if metrics["settings_digest"] != model["settings_digest"]:
+        raise UserError(
+            f"{cell.metrics} was measured before {cell.key} was trained with other settings: run `dvc repro` to "
+            "evaluate it again."
+        )
+
+
+def entries(found: Mapping[str, Mapping[int, Run]], baseline: str) -> list[Entry]:
+    """Models, by name and seed, under each of their decoders; the baseline's own first."""
+    first = [baseline, *(model for model in found if model != baseline)]
+    some = next(iter(found[baseline].values()))
+    for model in first:
+        other = next(iter(found[model].values()))
+        if not all(np.array_equal(getattr(other, name), getattr(some, name)) for name in SAME_IMAGES):
+            raise UserError(f"{model} and {baseline} were measured on different images: evaluate both again.")
+    return [
+        entry(model, decoder, found[model])
+        for model in first
+        for decoder in next(iter(found[model].values())).decoders
+    ]
+
+
+def entry(model: str, decoder: str, runs: Mapping[int, Run]) -> Entry:
+    """One row's measurements, of PrivateTest. Raises UserError if the seeds do not fit together."""
+    some = next(iter(runs.values()))
+    for seed, run in runs.items():
+        if decoder not in run.decoders:
+            raise UserError(f"{model}-{seed} was evaluated without the decoder {decoder}: evaluate it again.")
+        if not all(np.array_equal(getattr(run, name), getattr(some, name)) for name in SAME_IMAGES):
+            raise UserError(f"The seeds of {model} were measured on different images: evaluate them again.")
+    right = {
+        "test.accuracy": {seed: run.right[decoder][run.test] for seed, run in runs.items()},
+        "test.accuracy_flip": {seed: run.right_flip[decoder][run.test] for seed, run in runs.items()},
+        "test_clean.accuracy": {seed: run.right[decoder][run.test & run.clean] for seed, run in runs.items()},
+    }
+    if all(run.voted.any() for run in runs.values()):
+        right["test.votes.accuracy"] = {
+            seed: run.right_votes[decoder][run.test & run.voted] for seed, run in runs.items()
+        }
+    measured = {
+        seed: {name: run.of(decoder)[name] for name in ("val", "test", "test_clean")}
+        | {"training": run.metrics["training"]}
+        for seed, run in runs.items()
+    }
+    return Entry(model, decoder, measured, some.index[some.test], right)

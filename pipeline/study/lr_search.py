@@ -1,0 +1,197 @@
+"""Choose the learning rates on PublicTest: `python -m pipeline.study.lr_search [MODEL ...]` (not a DVC stage).
+
+Every model that is searched has the same budget. First `search.trials` short trainings of `search.epochs` epochs: the
+first rate is `search.start`; then neighbours of the best rate so far, `search.factor` times smaller and larger, until
+both are worse or the budget is spent. Short trainings do not always rank rates as whole ones do, so the
+`search.finalists` best rates are then trained at full length, and so are neighbours of the best of them until both are
+worse or that budget, `search.trials` again, is spent. The most accurate wins. Models that train
+`ALIKE` share a rate, and the first of them under `models:` is searched (or the models named). Every trial is kept in
+results/<data set>/learning_rates.json, so a search that was interrupted goes on, and two may run side by side with
+different models. The winners are written into params.yaml by hand; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from pipeline import cli, config
+from pipeline.cli import Model
+from pipeline.files import read_json, write_text
+from pipeline.study import sweep
+from pipeline.study.trial import Trial, keep, kept, trial
+from pipeline.workspace import Cell, dataset_name
+
+WORST = -1.0
+"""Stands for the accuracy of a training that diverged."""
+ALIKE = {"word2vec.permuted": "word2vec", "word2vec.whitened": "random"}
+"""Targets of as many dimensions with (nearly) the same cosines between them; training sees no more of them."""
+STEPS = 20
+"""How far from the start, in steps, a rate may be: further than any budget leads."""
+
+
+def main(*models: Model) -> None:
+    params = config.load()
+    for name in models:
+        params.model(name)  # before the first of them is trained for hours
+    file = Path("results") / dataset_name() / "learning_rates.json"
+    short, full = params.search.epochs, params.chosen_recipe.epochs
+    for name in models or representatives(params):
+        while (rate := following(accuracies(file, name, short, params), params.search)) is not None:
+            try_rate(file, name, rate, short, params)
+        for rate in finalists(accuracies(file, name, short, params), params.search):
+            if rate not in accuracies(file, name, full, params):
+                try_rate(file, name, rate, full, params)
+        while (rate := following_whole(accuracies(file, name, full, params), params.search)) is not None:
+            try_rate(file, name, rate, full, params)
+    text = table(comparable(kept(file), params))
+    write_text(file.with_suffix(".md"), text)
+    print(text)
+
+
+def try_rate(file: Path, name: str, rate: float, epochs: int, params: config.Params) -> None:
+    """Train the model at this rate for so many epochs and keep the outcome; or take it from the study's own run."""
+    print(f"{name}, learning rate {rate:g}, {epochs} epochs", flush=True)
+    model = replace(params.model(name), learning_rate=rate)
+    recipe = replace(params.chosen_recipe, epochs=epochs)
+    cell = Cell(name, params.search.seed)
+    if recipe == params.chosen_recipe and sweep.is_kept(
+        file.parent, cell, replace(params, models=params.models | {name: model})
+    ):
+        run = read_json(file.parent / "runs" / f"{cell.key}.json")
+        outcome = {
+            "val_accuracy": max(epoch["val_accuracy"] for epoch in run["history"]),
+            "seconds": run["training"]["seconds"],
+            "flop": run["training"]["flop"],
+            "hardware": f"{run['training']['device']}, a run of the study",
+        }
+    else:
+        outcome = trial(model, recipe, params.search.seed, params.machine)
+    keep(file, settings_of(name, epochs, params) | {"learning_rate": rate} | outcome)
+
+
+def settings_of(name: str, epochs: int, params: config.Params) -> Trial:
+    """What all trials of one model and length have in common."""
+    model = params.model(name)
+    recipe = replace(params.chosen_recipe, epochs=epochs)
+    return {
+        "loss": model.loss, "model": name, "options": model.options, "targets": model.targets,
+        "seed": params.search.seed, "recipe": json.loads(json.dumps(asdict(recipe))),
+    }  # fmt: skip
+
+
+def accuracies(file: Path, name: str, epochs: int, params: config.Params) -> dict[float, float]:
+    """Accuracy by learning rate of the trials that are kept of one model and length, at rates of this search."""
+    settings = settings_of(name, epochs, params)
+    rates = {rate_at(step, params.search) for step in range(-STEPS, STEPS + 1)}
+    trials = [run for run in kept(file) if settings.items() <= run.items()]
+    return {run["learning_rate"]: accuracy(run) for run in trials if run["learning_rate"] in rates}
+
+
+def comparable(trials: Sequence[Trial], params: config.Params) -> list[Trial]:
+    """The trials made with today's recipe, budget, options and targets, of models that still exist."""
+    lengths = (params.search.epochs, params.chosen_recipe.epochs)
+    wanted = [settings_of(name, epochs, params) for name in params.models for epochs in lengths]
+    return [run for run in trials if any(settings.items() <= run.items() for settings in wanted)]
+
+
+def representatives(params: config.Params) -> list[str]:
+    """The first model of each kind."""
+    first: dict[str, str] = {}
+    for name, model in params.models.items():
+        first.setdefault(kind(model), name)
+    return list(first.values())
+
+
+def kind(model: config.ModelParams) -> str:
+    """What the rate belongs to: the loss, its options and the targets, where those that are `ALIKE` count as one."""
+    return f"{model.loss} {json.dumps(model.options)} {ALIKE.get(model.targets, model.targets)}"
+
+
+def following(found: Mapping[float, float], search: config.SearchParams) -> float | None:
+    """The rate to try after those found (rate -> accuracy); None if the budget is spent or the best is bracketed.
+
+    Rates are start * factor^n, rounded to two digits so that they can be read; the smaller neighbour comes first.
+    """
+    steps = {rate_at(step, search): step for step in range(-STEPS, STEPS + 1)}
+    if len(found) >= search.trials:
+        return None
+    if not found:
+        return search.start
+    best = steps[max(found, key=lambda rate: (found[rate], -rate))]
+    neighbours = [rate_at(best - 1, search), rate_at(best + 1, search)]
+    return next((rate for rate in neighbours if rate not in found), None)
+
+
+def finalists(found: Mapping[float, float], search: config.SearchParams) -> list[float]:
+    """The best rates of the short trainings, best first; none if one is asked for, which has won already."""
+    ranked = sorted(found, key=lambda rate: (-found[rate], rate))
+    return ranked[: search.finalists] if search.finalists > 1 else []
+
+
+def following_whole(found: Mapping[float, float], search: config.SearchParams) -> float | None:
+    """The same as `following` after the finalists were trained at full length; None without finalists."""
+    return following(found, search) if found and search.finalists > 1 else None
+
+
+def rate_at(step: int, search: config.SearchParams) -> float:
+    return float(f"{search.start * search.factor**step:.2g}")
+
+
+def accuracy(run: Trial) -> float:
+    return WORST if run["val_accuracy"] is None else float(run["val_accuracy"])
+
+
+def best(trials: Sequence[Trial], model: str) -> float:
+    """The rate with the highest accuracy on PublicTest in the longest trainings, the lowest of equals.
+
+    The model must be among the trials.
+    """
+    ranked = [(length(run), accuracy(run), -run["learning_rate"]) for run in trials if run["model"] == model]
+    return -max(ranked)[-1]
+
+
+def gaps(trials: Sequence[Trial], model: str, baseline: str) -> dict[int, float]:
+    """The model's accuracy minus the baseline's by length of the training, each at its best rate there."""
+    reached: dict[tuple[str, int], float] = {}
+    for run in trials:
+        key = (run["model"], length(run))
+        reached[key] = max(accuracy(run), reached.get(key, WORST))
+    both = sorted(epochs for name, epochs in reached if name == model and (baseline, epochs) in reached)
+    return {epochs: reached[model, epochs] - reached[baseline, epochs] for epochs in both}
+
+
+def length(run: Trial) -> int:
+    return int(run["recipe"]["epochs"])
+
+
+def table(trials: Sequence[Trial]) -> str:
+    """Accuracy on PublicTest in per cent by loss, model, length and rate, the chosen rate of each model in bold."""
+    if not trials:
+        return "Nothing has been searched yet: the rates in `params.yaml` are set by hand.\n"
+    rates = sorted({run["learning_rate"] for run in trials})
+    lines = ["| loss | model | epochs | " + " | ".join(f"{rate:g}" for rate in rates) + " |"]
+    lines.append("|---|---|--:|" + "--:|" * len(rates))
+    for model in dict.fromkeys(run["model"] for run in trials):
+        of_model = [run for run in trials if run["model"] == model]
+        lengths = sorted({length(run) for run in of_model})
+        for epochs in lengths:
+            found = {run["learning_rate"]: accuracy(run) for run in of_model if length(run) == epochs}
+            chosen = best(trials, model) if epochs == lengths[-1] else None
+            cells = (shown(found.get(rate), rate == chosen) for rate in rates)
+            lines.append(f"| {of_model[0]['loss']} | {model} | {epochs} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def shown(accuracy: float | None, chosen: bool) -> str:
+    """One cell of the table."""
+    if accuracy is None:
+        return ""
+    text = "diverged" if accuracy == WORST else f"{100 * accuracy:.2f}"
+    return f"**{text}**" if chosen else text
+
+
+if __name__ == "__main__":
+    cli.run(main)

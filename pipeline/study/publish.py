@@ -1,0 +1,117 @@
+"""Keep finished runs in git: `python -m pipeline.study.publish [NAME]` fills results/<data set>/[NAME/].
+
+Every cell of the grid that is evaluated is kept as `pipeline.comparison.records` describes, with the figures of seed 0
+that show no single person, and with params.yaml and dvc.lock, in which a path to the data is left out but for the
+file's name. A study that takes days can be kept run by run:
+runs from an earlier grid stay, and `make report` makes one table of all that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Annotated, Any
+
+import yaml
+
+from pipeline import cli, config
+from pipeline.cli import Argument
+from pipeline.comparison.records import Run
+from pipeline.errors import UserError
+from pipeline.files import read_json, write_text
+from pipeline.fingerprint import evaluation_digest, settings_digest, training_inputs
+from pipeline.workspace import Cell, dataset_name
+from stages.targets import targets
+
+SHOWABLE = (
+    "confusion.png",
+    "confusion_normalised.png",
+    "class_heat_maps.png",
+    "per_class.png",
+    "reliability.png",
+)
+"""Figures of one model made of numbers or of the mean of many faces."""
+TAKEN = ("runs", "figures")
+"""What is in every folder of kept runs."""
+
+
+Name = Annotated[
+    str | None, Argument("a folder in results/<data set>, for runs that are not those of the study there")
+]
+
+
+def main(name: Name = None) -> None:
+    if name in TAKEN:
+        raise UserError(f"'{name}' is a folder of the study itself: keep the runs under another name.")
+    params = config.load()
+    finished = [cell for cell in (Cell(*pair) for pair in params.grid.cells()) if cell.metrics.exists()]
+    if not finished:
+        raise UserError("No model of the grid is evaluated yet: run `dvc repro` first.")
+    stale = [cell.key for cell in finished if not as_configured(read_json(cell.metrics), cell, params)]
+    if stale:
+        raise UserError(
+            f"{', '.join(stale)}: not made with what params.yaml says now; run `dvc repro` first."
+        )
+    folder = Path("results") / dataset_name() / (name or "")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: keep the runs under another name.")
+    keep(folder, finished)
+    print(f"{len(finished)} of {len(params.grid.cells())} runs kept in {folder}")
+
+
+def as_configured(metrics: Mapping[str, Any], cell: Cell, params: config.Params) -> bool:
+    """Whether a run has the settings, data, words, votes and decoders that are asked for now."""
+    model = params.model(cell.model)
+    wanted = settings_digest(training_inputs(cell, params, targets(model.targets, cell.seed)))
+    return (
+        metrics.get("settings_digest") == wanted
+        and metrics.get("evaluation_digest") == evaluation_digest()
+        and (metrics.get("decoder"), *metrics.get("decoders", ())) == model.decoders
+    )
+
+
+def keep(folder: Path, finished: Sequence[Cell]) -> None:
+    """Write the runs of these cells into the folder, and with what they were made."""
+    for cell in finished:
+        Run.of_workspace(cell).keep(folder / "runs", cell.key)
+        if cell.seed == 0:  # one picture of each model is enough
+            target = folder / "figures" / cell.key
+            target.mkdir(parents=True, exist_ok=True)
+            for figure in SHOWABLE:
+                shutil.copyfile(cell.figures / figure, target / figure)
+    paths = config.load().paths().values()
+    for file in ("params.yaml", "dvc.lock"):
+        write_text(folder / file, without_folders(Path(file).read_text(encoding="utf-8"), paths))
+
+
+def without_folders(text: str, paths: Iterable[str]) -> str:
+    """params.yaml or dvc.lock with the last part alone of each path that leads out of the repository or to the
+    data: folders are their owner's affair. However YAML writes a path, quoted or folded, it is found; comments stay.
+    """
+    private = {path for path in paths if path and not path.startswith("resources/")}
+    for node in sorted(_scalars(yaml.compose(text)), key=lambda node: -node.start_mark.index):
+        if node.value in private:
+            name = json.dumps(PurePath(node.value).name, ensure_ascii=False)
+            plain = re.fullmatch(r'"[\w.-]*[A-Za-z_-][\w.-]*"', name)
+            name = name.strip('"') if plain else name
+            text = text[: node.start_mark.index] + name + text[node.end_mark.index :]
+    return text
+
+
+def _scalars(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
+    """Every value below a node of YAML; keys are left out."""
+    if isinstance(node, yaml.ScalarNode):
+        yield node
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _scalars(item)
+    elif isinstance(node, yaml.MappingNode):
+        for _, value in node.value:
+            yield from _scalars(value)
+
+
+if __name__ == "__main__":
+    cli.run(main)

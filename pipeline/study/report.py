@@ -1,0 +1,234 @@
+"""Write the study from the runs kept in git: `make report` (not a DVC stage).
+
+Reads results/fer2013/ alone, so it needs neither the data nor a training. Every number in the text comes from
+there: pages hold blocks between `<!-- begin NAME -->` and `<!-- end NAME -->`, which are filled again; a test fails
+when a page differs from what this writes. MLflow gets the runs and the comparison, as `fer2013-study`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline import cli, config
+from pipeline.comparison import findings
+from pipeline.comparison.findings import Models, Prediction
+from pipeline.comparison.paired import Row, compare
+from pipeline.comparison.records import Run, entries
+from pipeline.comparison.tables import (
+    COLUMNS,
+    contrast_table,
+    correlation_table,
+    difference_table,
+    footnote,
+    markdown,
+    prediction_table,
+    replication_table,
+    table,
+)
+from pipeline.data.fer import LABELS
+from pipeline.errors import UserError
+from pipeline.figures import study_page
+from pipeline.files import write_csv, write_json, write_text
+from pipeline.study import lr_search, prose, speedrun
+from pipeline.study.trial import kept
+from pipeline.tracking.study import log_study
+
+STUDY = Path("results/fer2013")
+AGAIN = STUDY / "processor"
+"""Runs of the same settings, trained on another machine, as `python -m pipeline.study.publish processor` keeps them."""
+PAGES = (STUDY / "README.md", Path("docs/study.md"), Path("docs/recipe.md"), Path("README.md"))
+
+SUMMARY = {
+    name: COLUMNS[name]
+    for name in ("test.accuracy", "test.accuracy_flip", "test_clean.accuracy", "test.macro_f1")
+}
+"""The columns for the first page."""
+
+GALLERIES = {
+    "accuracy_figures": {"accuracy": "Accuracy of every row"},
+    "curve_figures": {"validation_curves": "Accuracy on PublicTest by epoch"},
+    "severity_figures": {
+        "severity_human": "Accuracy and severity, human distance",
+        "severity_affective": "Accuracy and severity, affective distance",
+        "recall_differences": "Recall by class, minus the baseline's",
+    },
+    "prediction_figures": {
+        "agreement": "Agreement with arg-max p and with arg-max S p",
+        "shares": "Share of decisions by class, found and predicted",
+        "spread": "Accuracy against the spread of the cosines",
+    },
+    "target_figures": {"grams": "Cosines between the targets"},
+}
+"""The figures of each block of figures, with what they show. Those that need runs not yet made are left out."""
+
+
+def main() -> None:
+    params = config.load(STUDY / "params.yaml")
+    baseline = params.compare.baseline
+    models = study_in(STUDY, params)
+    rows = compare(entries(models, baseline), params.compare.resamples)
+    again, pairs = second_study(rows, baseline, params)
+    posterior = findings.posterior_of(models, baseline)
+    predictions = findings.predictions(models, posterior, params.compare.resamples)
+    contrasts = findings.contrasts(models, params.compare.resamples)
+    alike = findings.between_seeds(models, posterior)
+
+    write_json(STUDY / "ablation.json", rows)
+    images = findings.first(models[baseline])["test"]["images"]
+    write_text(STUDY / "ablation.md", markdown(rows, "fer2013", images, baseline))
+    write_predictions(STUDY / "prediction.csv", predictions)
+    study_page.draw(models, rows, baseline, STUDY)
+    trials = lr_search.comparable(kept(STUDY / "learning_rates.json"), params)
+    timed = kept(STUDY / "speedrun.json")
+    blocks = {
+        "answer": prose.answer(rows, models),
+        "summary": table([row for row in rows if findings.is_own(row, models)], SUMMARY),
+        "twins": prose.twins(models[baseline]),
+        "table": f"{table(rows, COLUMNS)}\n\n{footnote(baseline)}",
+        "differences": difference_table(rows),
+        "detectable": prose.detectable(rows, models),
+        "contrasts": contrast_table(contrasts),
+        "meaning": prose.meaning(contrasts),
+        "prediction": prediction_table(predictions, posterior, alike),
+        "losses_on_words": prose.losses_on_words(rows, models),
+        "predicted": f"{prose.predicted(predictions, alike)} {prose.as_accurate(contrasts)}".strip(),
+        "words_alone": prose.words_alone(rows, contrasts, predictions),
+        "unsteady": prose.unsteady(rows, models),
+        "replication": replication_table(pairs, rows),
+        "replicated": prose.replicated(pairs, rows, models, again),
+        "rarest": prose.rarest(predictions),
+        "by_class": prose.by_class(rows, models),
+        "correlation": correlation_table(findings.correlations(models, baseline)),
+        "originals": prose.originals(rows),
+        "rates": lr_search.table(trials).strip(),
+        "lengths": prose.lengths(trials, baseline),
+        "speedrun": speedrun.table(timed),
+        "speedrun_means": prose.timed(timed),
+        "full": prose.full(timed),
+    }
+    for page in PAGES:
+        blocks |= {name: gallery(figures, page) for name, figures in GALLERIES.items()}
+        write_text(page, fill(page.read_text(encoding="utf-8"), blocks, page))
+        print(page)
+    log_study(STUDY, models, rows)
+
+
+def second_study(
+    rows: Sequence[Row], baseline: str, params: config.Params
+) -> tuple[Models, list[tuple[Row, Row]]]:
+    """The runs of the same settings on another machine, if there are, and the rows that both machines have."""
+    if not AGAIN.exists():
+        return {}, []
+    again = study_in(AGAIN, params)
+    return again, findings.in_both(rows, compare(entries(again, baseline), params.compare.resamples))
+
+
+def gallery(figures: Mapping[str, str], page: Path) -> str:
+    """Links from a page to those figures that there are."""
+    folder = os.path.relpath(STUDY, page.parent)
+    return "\n".join(
+        f"![{shows}]({Path(folder, f'{name}.png').as_posix()})"
+        for name, shows in figures.items()
+        if (STUDY / f"{name}.png").exists()
+    )
+
+
+def study_in(folder: Path, params: config.Params) -> Models:
+    """The runs kept in `folder`/runs. Raises UserError if they cannot be compared, or were made otherwise."""
+    models = comparable(kept_runs(folder / "runs", list(params.models)), params.compare.baseline, folder)
+    require_one_study(models, params, folder)
+    return models
+
+
+def kept_runs(folder: Path, order: Sequence[str]) -> dict[str, dict[int, Run]]:
+    """Every run in the folder by model and seed, models in the order given, unknown ones last."""
+    found: dict[str, dict[int, Run]] = {}
+    for path in sorted(folder.glob("*.json")):
+        model, _, seed = path.stem.rpartition("-")
+        found.setdefault(model, {})[int(seed)] = Run.kept(folder, path.stem)
+    rank = {model: position for position, model in enumerate(order)}
+    return {
+        model: dict(sorted(found[model].items()))
+        for model in sorted(found, key=lambda name: (rank.get(name, len(rank)), name))
+    }
+
+
+def comparable(models: Models, baseline: str, folder: Path) -> Models:
+    """Those that share a seed with the baseline; a study may be half done. Raises UserError without a baseline."""
+    if baseline not in models:
+        raise UserError(f"{folder}/runs has no run of {baseline}, with which all others are compared.")
+    for model in models:
+        if not set(models[model]) & set(models[baseline]):
+            print(f"{model} is left out: it has no seed in common with {baseline} yet.")
+    return {model: runs for model, runs in models.items() if set(runs) & set(models[baseline])}
+
+
+def fill(text: str, blocks: Mapping[str, str], page: Path) -> str:
+    """The page with its blocks written anew. Raises UserError for a block that has no content or no end."""
+
+    def content(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in blocks:
+            raise UserError(f"{page}: there is no block '{name}'; there are {', '.join(blocks)}.")
+        return f"<!-- begin {name} -->\n{blocks[name]}\n<!-- end {name} -->"
+
+    filled, count = re.subn(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", content, text, flags=re.DOTALL)
+    if count != text.count("<!-- begin ") or count != text.count("<!-- end "):
+        raise UserError(f"{page}: a block has a beginning without its end, or an end without its beginning.")
+    return filled
+
+
+def require_one_study(models: Models, params: config.Params, folder: Path) -> None:
+    """Raise UserError unless every run was trained with the settings kept with the study, and all in one way.
+
+    Runs are kept one by one, over days perhaps: a table of trainings that differ in more than they say is none.
+    """
+    recipe = json.loads(json.dumps({"name": params.recipe, **asdict(params.chosen_recipe)}))
+    machines = {
+        json.dumps(run.metrics["machine"], sort_keys=True): f"{name}-{seed}"
+        for name, runs in models.items()
+        for seed, run in runs.items()
+    }
+    if len(machines) > 1:
+        raise UserError(
+            f"{folder}/runs were trained in several ways, such as {' and '.join(sorted(machines.values()))} (see "
+            "`machine` in their files): use one processor, number of threads, format and PyTorch for all."
+        )
+    for name, runs in models.items():
+        model = params.models.get(name)
+        wanted: dict[str, Any] = {} if model is None else {
+            "loss": {"name": model.loss, "options": model.options, "targets": model.targets},
+            "learning_rate": model.learning_rate, "recipe": recipe,
+        }  # fmt: skip
+        for seed, run in runs.items():
+            if run.metrics["settings"] != wanted:
+                raise UserError(
+                    f"{folder}/runs/{name}-{seed}.json was trained with other settings than {STUDY}/params.yaml has: "
+                    "train it again with `python -m pipeline.study.sweep`, or remove it."
+                )
+
+
+def write_predictions(path: Path, rows: Sequence[Prediction]) -> None:
+    """All of the prediction test, with the shares of every class: found, by arg-max S p, by arg-max p."""
+    classes = [f"{kind} {label}" for kind in ("found", "predicted", "plain") for label in LABELS]
+    numbers = ["as_posterior", "as_costs", "difference", "low", "high", "p", "spread", "accuracy", *classes]
+    counts = ["differing", "with_costs", "with_posterior"]
+    lines = []
+    for row in rows:
+        values = (
+            row.as_posterior.mean, row.as_costs.mean, *row.difference, row.spread, row.accuracy.mean,
+            *row.found, *row.predicted, *row.plain,
+        )  # fmt: skip
+        counted = (row.differing, row.with_costs, row.with_posterior)
+        lines.append([row.model, row.seeds, *counted, *(f"{value:.6f}" for value in values)])
+    write_csv(path, ["model", "seeds", *counts, *numbers], lines)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,108 @@
+"""Train, evaluate and keep the cells of the grid, several at a time: `python -m pipeline.study.sweep`.
+
+    python -m pipeline.study.sweep [--workers 2] [--models NAME ...] [--seeds N ...]
+
+What `dvc repro` does one by one, for a study that takes hours: seed by seed, so that there soon is a table of all
+models; each cell with its share of the threads, because two small networks on one core each are done sooner than
+one after the other on both. A finished cell is kept in results/<data set>/runs/ at once; one that is there with the
+same settings, data, words and decoders is not run again, so a study may be stopped at any time and continued, on
+another machine of the same kind with as many threads for each worker: `make report` refuses a mixture. That the code
+has changed since does not count: after a change of what a training computes, remove the runs. Run `dvc repro targets`
+first, and `make report` afterwards. The log of each cell is in .study/.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import Annotated
+
+import torch
+
+from pipeline import cli, config
+from pipeline.cli import Argument
+from pipeline.errors import UserError
+from pipeline.files import read_json
+from pipeline.study import publish
+from pipeline.workspace import Cell, dataset_name
+
+LOGS = Path(".study")
+CORES = os.cpu_count() or 1
+USUAL = min(2, CORES)
+
+
+Workers = Annotated[int, Argument("how many cells at a time, at most one on each core", "2")]
+Models = Annotated[
+    Sequence[str] | None, Argument("of grid.models in params.yaml, instead of all", "baseline")
+]
+Seeds = Annotated[Sequence[int] | None, Argument("of grid.seeds, instead of all", "0", least=0)]
+
+
+def main(*, workers: Workers = USUAL, models: Models = None, seeds: Seeds = None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # to wait here for trainings that run could take hours
+    params = config.load()
+    if workers > CORES:
+        raise UserError(
+            f"--workers is {workers}, more than there are cores, {CORES}: ask for no more than that."
+        )
+    cli.known(models or (), params.grid.models, "entry of grid.models")
+    cli.known(
+        [str(seed) for seed in seeds or ()], [str(seed) for seed in params.grid.seeds], "entry of grid.seeds"
+    )
+
+    folder = Path("results") / dataset_name()
+    wanted = [
+        Cell(model, seed) for seed in seeds or params.grid.seeds for model in models or params.grid.models
+    ]
+    missing = [cell for cell in wanted if not is_kept(folder, cell, params)]
+    print(f"{len(wanted) - len(missing)} of {len(wanted)} cells are kept in {folder}; {workers} at a time")
+    threads = max(1, torch.get_num_threads() // workers)
+    keeping = Lock()
+
+    def finish(cell: Cell) -> str | None:
+        start = time.monotonic()
+        error = reproduce(cell, threads)
+        if error is None:
+            with keeping:
+                publish.keep(folder, [cell])
+        print(
+            f"{cell.key}: {error or 'kept'} after {(time.monotonic() - start) / 60:.1f} minutes", flush=True
+        )
+        return error
+
+    with ThreadPoolExecutor(workers) as pool:
+        failed = [cell.key for cell, error in zip(missing, pool.map(finish, missing), strict=True) if error]
+    if failed:
+        cells_failed = "1 cell" if len(failed) == 1 else f"{len(failed)} cells"
+        raise UserError(f"{cells_failed} failed ({', '.join(failed)}): see {LOGS}/<cell>.log.")
+
+
+def is_kept(folder: Path, cell: Cell, params: config.Params) -> bool:
+    """Whether the folder has the run of this cell that is wanted."""
+    file = folder / "runs" / f"{cell.key}.json"
+    return file.exists() and publish.as_configured(read_json(file), cell, params)
+
+
+def reproduce(cell: Cell, threads: int) -> str | None:
+    """Let DVC train and evaluate one cell; the last line of its log if that failed."""
+    LOGS.mkdir(exist_ok=True)
+    log = LOGS / f"{cell.key}.log"
+    dvc = [sys.executable, "-m", "dvc", "--wait-for-lock"]  # the other workers have it for moments
+    command = [*dvc, "repro", "--single-item", f"train@{cell.key}", f"evaluate@{cell.key}"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with log.open("w", encoding="utf-8") as output:
+        done = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
+    if done.returncode == 0:
+        return None
+    return (log.read_text(encoding="utf-8").strip() or "no output").splitlines()[-1]
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,75 @@
+"""A training that only asks how well something works on PublicTest: no outputs, no MLflow, no PrivateTest.
+
+Trials are kept in a JSON list, which others may be adding to at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from pipeline.config import ModelParams
+from pipeline.data.fer import FerData
+from pipeline.files import read_json, write_json
+from pipeline.training import autotune
+from pipeline.training.hardware import set_up
+from pipeline.training.loop import DivergenceError, Epoch, Images, Recipe, epoch_flop, train
+from pipeline.training.losses import make_loss
+from pipeline.training.model import FerNet
+from pipeline.workspace import PREPARED
+from stages.targets import targets
+
+Trial = dict[str, Any]
+"""Settings and outcome, ready for JSON."""
+
+
+def trial(model: ModelParams, recipe: Recipe, seed: int, wishes: autotune.MachineParams) -> dict[str, Any]:
+    """Train as stages.train does; return the best accuracy on PublicTest, seconds, FLOP and the hardware.
+
+    The accuracy is None if the loss stopped being a number.
+    """
+    data = FerData.load(PREPARED)
+    training, validation = Images.of(data, "train"), Images.of(data, "val")
+    threads = torch.get_num_threads()
+    hardware = autotune.choose(wishes)
+    set_up(hardware, seed)
+    vectors = targets(model.targets, seed)
+    loss = make_loss(model.loss, model.options, vectors, hardware.device)
+    network = FerNet(recipe.widths, loss.outputs, *training.grey_levels())
+    outcome: dict[str, Any] = {
+        "val_accuracy": None,
+        "seconds": None,
+        "flop": sum(epoch_flop(network, recipe, len(training.labels))),
+        "hardware": str(hardware),
+    }
+
+    def show(row: Epoch) -> None:
+        print(f"  epoch {row.epoch}: {row.val_accuracy:.4f}", flush=True)
+
+    try:
+        _, progress = train(
+            network, loss, training, validation, recipe, model.learning_rate, seed, hardware, None, show
+        )
+    except DivergenceError as error:
+        print(f"  {error}")
+        return outcome
+    finally:
+        torch.set_num_threads(threads)  # the next trial finds the machine as this one did
+    best = max(row.val_accuracy for row in progress.history)
+    return outcome | {"val_accuracy": best, "seconds": round(sum(progress.seconds), 1)}
+
+
+def kept(file: Path) -> list[Trial]:
+    """Every trial in the file, none if it is not there yet."""
+    return list(read_json(file)) if file.exists() else []
+
+
+def keep(file: Path, run: Mapping[str, Any]) -> None:
+    """Add one trial to those in the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):
+        write_json(file, [*kept(file), dict(run)])

@@ -1,0 +1,48 @@
+"""Bring MLflow up to date with what DVC has: `python -m pipeline.tracking.backfill` (not a DVC stage).
+
+A stage that DVC skips or restores from its cache logs nothing, and a database can be lost. This rebuilds
+every run that is missing from the outputs; what is complete is left alone, so running it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from pipeline import cli, config
+from pipeline.errors import UserError
+from pipeline.tracking import client, runs
+from pipeline.workspace import DATA_EXPERIMENT, Cell
+from stages import compare, embed, fetch, prepare
+
+
+def main() -> None:
+    if not client.is_on():
+        raise UserError("FER_TRACKING is off: unset it to bring MLflow up to date.")
+    params = config.load()
+    parts: list[tuple[client.Where | None, Callable[[], None]]] = [
+        (stage.runs(), stage.log) for stage in (fetch, prepare, embed, compare)
+    ]
+    for cell in (Cell(*pair) for pair in params.grid.cells()):
+        parts.append((runs.runs(cell), partial(runs.log_model_run, cell, "backfill")))
+
+    ready = [(where, log) for where, log in parts if where is not None]
+    missing = [(where, log) for where, log in ready if not client.is_complete(where)]
+    for where, log in missing:
+        print(f"restoring {where.name} in {where.experiment}")
+        log()
+    lost = [where.name for where, _ in missing if not client.is_complete(where)]
+    if lost:
+        raise UserError(
+            f"MLflow did not take {', '.join(lost)}: see the warnings above, then run this again."
+        )
+    complete, without = len(ready) - len(missing), len(parts) - len(ready)
+    print(f"{len(missing)} runs restored, {complete} were complete, {without} have no outputs yet")
+    for experiment in dict.fromkeys(
+        where.experiment for where, _ in ready if where.experiment != DATA_EXPERIMENT
+    ):
+        print(f"in MLflow: {client.page(experiment)}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,334 @@
+"""Everything that touches MLflow, and nothing else does.
+
+DVC's outputs are the truth; MLflow shows them. So nothing here may stop a stage: the first failure is
+one warning, and from then on the run is silent. `FER_TRACKING=off` switches it off from the start.
+The store is `mlflow.db` and `mlartifacts/` in the repository's root, or whatever `MLFLOW_TRACKING_URI` names: see
+`pipeline.tracking.store`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Concatenate, NamedTuple, ParamSpec
+
+from pipeline.errors import UserError
+from pipeline.files import flatten, repository
+from pipeline.tracking import git, store
+
+P = ParamSpec("P")
+
+KEY = "fer.key"
+"""The tag that names what a run is about: model, seed and a digest of everything the training read."""
+
+COMPLETE = "fer.complete"
+"""The tag of a run to which everything was logged: a digest of what that was."""
+
+
+BACKFILL = "python -m pipeline.tracking.backfill"
+
+
+class Where(NamedTuple):
+    """The run of outputs that are all written. `content` changes with what there is to log; `command` logs it again."""
+
+    experiment: str
+    name: str
+    key: str
+    content: str
+    command: str = BACKFILL
+
+
+def _safe(method: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[Run, P], None]:
+    """Run a method while MLflow works; on its first failure warn once and stop logging."""
+
+    @functools.wraps(method)
+    def call(self: Run, *args: P.args, **kwargs: P.kwargs) -> None:
+        if self.run_id is None or not self.working:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # whatever MLflow raises, the stage's outputs come first
+            self.working = False
+            warn(error, self.command)
+
+    return call
+
+
+class Run:
+    """One MLflow run, or, when MLflow is off or has failed, nothing at all behind the same methods."""
+
+    def __init__(self, run_id: str | None, command: str = BACKFILL) -> None:
+        self.run_id, self.command = run_id, command
+        self.working = run_id is not None
+
+    @_safe
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Log nested parameters under dotted names; those already there stay, as MLflow refuses changes.
+
+        They can differ only where it does not matter to the run, such as the path of an equal archive.
+        """
+        logged = _client().get_run(self.run_id).data.params
+        fresh = {name: value for name, value in flatten(params).items() if name not in logged}
+        _client().log_batch(self.run_id, params=_params(fresh))
+
+    @_safe
+    def metrics(self, metrics: Mapping[str, Any], step: int = 0) -> None:
+        """Log nested numbers under dotted names; entries that are None are left out."""
+        _client().log_batch(self.run_id, metrics=_metrics(metrics, step))
+
+    @_safe
+    def curve(self, rows: Sequence[Mapping[str, float]], step: str) -> None:
+        """Log one row per step, skipping steps that are there already (a resumed or restored run)."""
+        some = next(name for name in rows[0] if name != step)
+        logged = {metric.step for metric in _client().get_metric_history(self.run_id, some)}
+        fresh = [row for row in rows if row[step] not in logged]
+        metrics = [entry for row in fresh for entry in _metrics(row, int(row[step]))]
+        for start in range(0, len(metrics), 1000):  # the most that one request may carry
+            _client().log_batch(self.run_id, metrics=metrics[start : start + 1000])
+
+    @_safe
+    def tags(self, tags: Mapping[str, str]) -> None:
+        for name, value in tags.items():
+            _client().set_tag(self.run_id, name, value)
+
+    @_safe
+    def artifacts(self, path: Path, folder: str | None = None) -> None:
+        """Log a file, or a folder with all it holds."""
+        store.prepare_artifacts(str(self.run_id))
+        log = _client().log_artifacts if path.is_dir() else _client().log_artifact
+        log(self.run_id, str(path), folder)
+
+    @_safe
+    def dataset(self, name: str, digest: str, profile: Mapping[str, Any], source: Mapping[str, Any]) -> None:
+        """Say which data the run is about, under a digest of at most 36 characters."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        entity = Dataset(
+            name=name,
+            digest=digest,
+            source_type="dvc",
+            source=json.dumps(source),
+            profile=json.dumps(profile),
+        )
+        _client().log_inputs(
+            self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
+        )
+
+    @_safe
+    def model(self, module: Any, example: Any) -> None:
+        """Log a PyTorch module in the pickle-free `pt2` format. example: array [2 or more, ...]."""
+        import mlflow
+        import torch
+        from mlflow.models import Model
+
+        store.prepare_artifacts(str(self.run_id))
+        with mlflow.start_run(run_id=self.run_id):
+            Model.log(
+                artifact_path=None,
+                name="model",
+                flavor=SimpleNamespace(__name__="mlflow.pytorch", save_model=_save_on_processor),
+                pytorch_model=module,
+                input_example=example,
+                # Given, or MLflow spends minutes guessing.
+                pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
+                serialization_format="pt2",
+            )
+
+
+def _save_on_processor(path: str, mlflow_model: Any, **settings: Any) -> None:
+    """MLflow's own for PyTorch, of a model that loads wherever it is used.
+
+    A model exported on the processor stays there, but MLflow wants it on a GPU wherever it sees one, unless the model
+    says otherwise.
+    """
+    import mlflow.pytorch
+
+    mlflow.pytorch.save_model(path=path, mlflow_model=mlflow_model, **settings)
+    mlflow_model.flavors["python_function"].setdefault("config", {})["device"] = "cpu"
+    mlflow_model.save(str(Path(path) / "MLmodel"))
+
+
+@contextmanager
+def run(
+    experiment: str,
+    name: str,
+    key: str,
+    tags: Mapping[str, str],
+    *,
+    only_unfinished: bool = False,
+    command: str = BACKFILL,
+) -> Iterator[Run]:
+    """Continue the newest run with this key, or open one, and close it at the end.
+
+    only_unfinished: continue a run only if not everything is logged to it, as training does: it was killed, or
+    failed (a full disk, say), or was trained, by a stage that outlived its DVC, and never evaluated. A second
+    training of what is evaluated is a run of its own. A run that an exception ends is marked as failed.
+    command: what logs the run later, should MLflow fail.
+    """
+    current = _open(experiment, name, key, tags, only_unfinished, command)
+    try:
+        yield current
+    except KeyboardInterrupt:
+        _close(current, "KILLED")
+        raise
+    except BaseException:
+        _close(current, "FAILED")
+        raise
+    _close(current, "FINISHED")
+
+
+@contextmanager
+def run_of(where: Where | None, tags: Mapping[str, str]) -> Iterator[Run]:
+    """The run of a stage whose outputs are all written. Marked complete at its end."""
+    if where is None:
+        raise ValueError("there are no outputs to log")
+    with run(where.experiment, where.name, where.key, tags, command=where.command) as current:
+        yield current
+        current.tags({COMPLETE: where.content})
+
+
+@contextmanager
+def system_metrics(run: Run, seconds: float = 2.0) -> Iterator[None]:
+    """Sample processor, memory, disk and network into the run while the block lasts."""
+    monitor = _start_monitor(run, seconds)
+    try:
+        yield
+    finally:
+        if monitor is not None:
+            monitor.finish()
+
+
+def is_complete(where: Where) -> bool:
+    """Whether the newest run with this key holds everything. Raises UserError if MLflow cannot be asked."""
+    try:
+        found = _search(where.experiment, where.key)
+    except Exception as error:  # whatever MLflow raises: no database, no server, no permission
+        raise UserError(f"MLflow cannot be read: {store.explain(error)}") from error
+    return bool(found) and found[0].data.tags.get(COMPLETE) == where.content
+
+
+def page(experiment: str) -> str:
+    """Where a browser shows the experiment. Raises UserError if MLflow cannot be asked."""
+    try:
+        return store.page(experiment)
+    except Exception as error:  # as in is_complete
+        raise UserError(f"MLflow cannot be read: {store.explain(error)}") from error
+
+
+def is_on() -> bool:
+    return os.environ.get("FER_TRACKING", "on").lower() not in ("off", "0", "false")
+
+
+def context_tags(stage: str) -> dict[str, str]:
+    """Where a run comes from: the commit and whether it is all there is, the DVC experiment, the stage."""
+    return {
+        "dvc.stage": stage,
+        "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
+        "dvc.exp_baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),
+        **git.state(),
+    }
+
+
+def warn(error: Exception, command: str = BACKFILL) -> None:
+    """The one line a user sees when MLflow cannot be used. command: what logs the run later."""
+    if repository() != Path.cwd():  # in the folder of an experiment, whose outputs are not in the workspace
+        command = f"dvc exp apply {os.environ.get('DVC_EXP_NAME') or 'EXPERIMENT'} && {command}"
+    print(
+        f"warning: MLflow is not logging this run: {store.explain(error)} The stage's outputs are not "
+        f"affected: once the pipeline is through and this is mended, `{command}` restores the run from them.",
+        file=sys.stderr,
+    )
+
+
+def _open(
+    experiment: str, name: str, key: str, tags: Mapping[str, str], only_unfinished: bool, command: str
+) -> Run:
+    if not is_on():
+        return Run(None)
+    try:
+        found = [
+            candidate for candidate in _search(experiment, key) if store.takes(candidate.info.artifact_uri)
+        ]
+        if only_unfinished:
+            found = [candidate for candidate in found if COMPLETE not in candidate.data.tags]
+        if found:
+            run_id = found[0].info.run_id
+            _client().update_run(run_id, status="RUNNING")
+        else:
+            labels = {KEY: key, "mlflow.source.name": f"python -m stages.{tags.get('dvc.stage', '')}", **tags}
+            number = store.experiment_id(experiment)
+            run_id = _client().create_run(number, run_name=name, tags=labels).info.run_id
+        return Run(run_id, command)
+    except Exception as error:  # as in _safe
+        warn(error, command)
+        return Run(None)
+
+
+def _close(current: Run, status: str) -> None:
+    if current.run_id is None:
+        return
+    try:
+        _client().set_terminated(current.run_id, status if current.working else "FAILED")
+    except Exception as error:  # as in _safe
+        if current.working:
+            warn(error, current.command)
+
+
+def _start_monitor(run: Run, seconds: float) -> Any:
+    if run.run_id is None:
+        return None
+    try:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor = SystemMetricsMonitor(
+            run.run_id,
+            sampling_interval=seconds,
+            samples_before_logging=1,
+            resume_logging=True,
+            tracking_uri=store.store().uri,
+        )
+        monitor.start()
+    except Exception as error:  # as in _safe
+        warn(error, run.command)
+        return None
+    return monitor
+
+
+def _search(experiment: str, key: str) -> list[Any]:
+    """Runs with this key, the newest first."""
+    return list(
+        _client().search_runs(
+            [store.experiment_id(experiment)],
+            filter_string=f"tags.`{KEY}` = '{key}'",
+            order_by=["attributes.start_time DESC"],
+        )
+    )
+
+
+def _client() -> Any:
+    return store.client()
+
+
+def _params(flat: Mapping[str, Any]) -> list[Any]:
+    from mlflow.entities import Param
+
+    return [Param(name, str(value)[:6000]) for name, value in flat.items()]
+
+
+def _metrics(values: Mapping[str, Any], step: int) -> list[Any]:
+    import time
+
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [
+        Metric(name, float(value), now, step)
+        for name, value in flatten(values).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]

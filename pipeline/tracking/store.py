@@ -1,0 +1,417 @@
+"""The MLflow store: where it is, its client, its experiments, and what to say when it fails.
+
+A path in `MLFLOW_TRACKING_URI` that is relative starts at the repository, whatever folder a stage runs in, or the
+runs of a queued experiment would vanish with its temporary folder. A database in a file keeps its artifacts beside it,
+wherever it is moved to or mounted.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import re
+import shlex
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
+
+from pipeline.errors import UserError
+from pipeline.files import repository
+from pipeline.tracking.secrets import Redacting, redact
+
+DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
+
+DATA = "data"
+"""The experiment that has no models in it: runs of fetch, prepare and embed."""
+
+KIND = ("mlflow.experimentKind", "custom_model_development")
+"""The tag that says an experiment is of trained models. MLflow up to 3.18 writes it and shows it nowhere; the note
+below is what brings a reader from the page that opens first to the runs."""
+
+VIEW = "fer"
+"""The shared view of an experiment: what `viewStateShareKey` names in an address."""
+
+COLUMNS = [
+    *(f"metrics.`{name}`" for name in ("test.accuracy", "test_clean.accuracy", "test.macro_f1")),
+    *(f"params.`{name}`" for name in ("model.loss", "model.targets")),
+]
+"""The columns of the view: by how much a model is right, and what it was trained with."""
+
+LOCATIONS = {
+    "runs": ["artifact_uri"],
+    "logged_models": ["artifact_location"],
+    "model_versions": ["source", "storage_location"],
+}
+"""Tables of MLflow's database, and their columns that hold absolute artifact paths."""
+
+
+class StoreError(UserError):
+    """MLflow cannot be used as it is set up: the message ends with what to do."""
+
+
+class Store(NamedTuple):
+    """uri: MLflow's address. artifacts: where new experiments keep theirs (None: the server decides).
+    database: the file with everything, where it is one that we can open."""
+
+    uri: str
+    artifacts: str | None
+    database: Path | None
+
+
+@functools.cache
+def store() -> Store:
+    """Asked once, since MLflow sets MLFLOW_TRACKING_URI itself later. Raises StoreError."""
+    uri = (os.environ.get("MLFLOW_TRACKING_URI") or "").strip()
+    if not uri:
+        return _in_file(repository() / DATABASE)
+    if uri in ("databricks", "databricks-uc", "uc"):
+        return Store(uri, None, None)
+    scheme = uri.partition(":")[0].lower() if ":" in uri else ""
+    if scheme in ("", "file"):
+        return Store(_from_repository(_folder(uri)).as_uri(), None, None)
+    if scheme.split("+")[0] == "sqlite":
+        return _sqlite(uri)
+    if scheme.split("+")[0] in ("postgresql", "mysql", "mssql"):
+        # No server decides here; MLflow's own choice would be the folder in which the stage runs.
+        return Store(uri, (repository() / ARTIFACTS).as_uri(), None)
+    return Store(uri, None, None)
+
+
+@functools.cache
+def client() -> Any:
+    """The one client of this process. Imported here: MLflow takes seconds, and `FER_TRACKING=off` none."""
+    # Without these a server that is down would hold a stage up for many minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_DISABLE_AUTH_WARNING", "true")
+    uri = store().uri
+    if redact(uri) != uri:  # MLflow prints the address of a run whole
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    import mlflow
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    # It logs the traceback of every error that it also raises, which is told in a sentence then.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    for handler in (*logging.getLogger("mlflow").handlers, logging.lastResort):
+        if handler is not None:
+            handler.addFilter(Redacting())
+    mlflow.set_tracking_uri(uri)
+    with _first_use():
+        _make_whole(mlflow.MlflowClient)
+        made = mlflow.MlflowClient()
+        made.search_experiments(max_results=1)  # creates the tables of a fresh database of another kind
+    _remove_stray_folder()
+    return made
+
+
+@functools.cache
+def experiment_id(name: str) -> str:
+    """The experiment of this name: made where there is none, brought back where it was deleted."""
+    mlflow_client = client()  # before the lock, which it takes too
+    with _first_use():
+        experiment = mlflow_client.get_experiment_by_name(name) or _create(name)
+        if experiment.lifecycle_stage == "deleted":
+            _restore(experiment)
+        _follow(experiment)
+        _present(experiment)
+        return str(experiment.experiment_id)
+
+
+def page(name: str) -> str:
+    """Where a browser shows an experiment's models by accuracy: with `make ui`, or on the user's server."""
+    uri = store().uri
+    server = redact(uri).rstrip("/") if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    return f"{server}/{_address(experiment_id(name))}&viewStateShareKey={VIEW}"
+
+
+def takes(artifact_uri: str) -> bool:
+    """Whether artifacts can be added there: a database without its server cannot reach what the server keeps."""
+    return store().database is None or urlsplit(artifact_uri).scheme != "mlflow-artifacts"
+
+
+def prepare_artifacts(run_id: str) -> None:
+    """Let the run keep its artifacts where the database is now, and let those there be written over.
+
+    The other side of a folder that is mounted under two paths may have logged meanwhile. Files that came as links into
+    a read-only cache are read-only copies here.
+    """
+    if store().database is None:
+        return
+    info = client().get_run(run_id).info
+    if not _is_usable(info.artifact_uri):
+        with _first_use():
+            _follow(client().get_experiment(info.experiment_id))
+        info = client().get_run(run_id).info
+    folder = _local(info.artifact_uri)
+    for path in folder.rglob("*") if folder is not None else ():
+        if path.is_file() and not path.is_symlink() and not path.stat().st_mode & 0o200:
+            path.chmod(path.stat().st_mode | 0o200)
+
+
+def explain(error: Exception) -> str:
+    """What went wrong in at most 300 characters, and what to do about it. No secret is in it."""
+    if isinstance(error, StoreError):
+        return redact(str(error))
+    message = str(error)
+    if version := re.search(
+        r"found version (\w+), but expected|locate revision identified by '(\w+)'", message
+    ):
+        return _of_another_version(version[1] or version[2])
+    reason = " ".join(redact(message).split())[:300].rstrip(" .") or type(error).__name__
+    if "MLFLOW_ALLOW_FILE_STORE" in message:
+        return f"{reason}. Name a database instead, such as MLFLOW_TRACKING_URI=sqlite:///mlflow.db."
+    where = store()
+    if where.database is not None:
+        return f"{reason}. Check that {where.database} and {ARTIFACTS} beside it can be written."
+    return f"{reason}. Check that MLflow runs at {redact(where.uri)}, and MLFLOW_TRACKING_URI."
+
+
+def _of_another_version(revision: str) -> str:
+    """What to do about a database in this state. MLflow calls it out of date whether it is older or newer."""
+    from mlflow.version import VERSION
+
+    if _is_known(revision):
+        return (
+            f"an older MLflow than the {VERSION} that is installed here made this database: keep a copy of it and run "
+            f"`mlflow db upgrade {_argument()}` in the repository."
+        )
+    return (
+        f"a newer MLflow than the {VERSION} that is installed here made this database: use that one, or name another "
+        "database in MLFLOW_TRACKING_URI."
+    )
+
+
+def _is_known(revision: str) -> bool:
+    """Whether the MLflow that is installed has heard of this state of a database, so that it can upgrade it."""
+    import mlflow.store.db_migrations as migrations
+
+    pattern = re.compile(rf"""^revision = ["']{revision}["']""", re.MULTILINE)
+    files = (Path(migrations.__path__[0]) / "versions").glob("*.py")
+    return any(pattern.search(file.read_text(encoding="utf-8")) for file in files)
+
+
+def _make_whole(connect: Callable[[str], Any]) -> None:
+    """Make a database in a file under another name, and give it its own when its tables are all there.
+
+    MLflow takes seconds and many steps for them, and cannot go on with what a kill or a full disk leaves of that.
+    """
+    database = store().database
+    if database is None or (database.exists() and database.stat().st_size):
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = database.with_name(f"{database.name}.unfinished")
+    for left in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
+        left.unlink(missing_ok=True)
+    connect(_in_file(unfinished).uri).search_experiments(max_results=1)
+    unfinished.replace(database)
+
+
+def _remove_stray_folder() -> None:
+    """MLflow makes the folder of a database by its address, in which a % of the path is %25."""
+    database, folder = store().database, Path(store().uri.removeprefix("sqlite:///")).parent
+    if database is not None and folder != database.parent and folder.is_absolute():
+        with suppress(OSError):  # not there, or someone's
+            folder.rmdir()
+
+
+def _argument() -> str:
+    """The store as a shell takes it: a password stays in its variable."""
+    uri = store().uri
+    return '"$MLFLOW_TRACKING_URI"' if redact(uri) != uri else shlex.quote(uri)
+
+
+def _in_file(database: Path) -> Store:
+    from sqlalchemy.engine import URL, make_url
+
+    uri = f"sqlite:///{database}"
+    if make_url(uri).database != str(database):  # a % or ? in the path means something else in an address
+        # From this folder, as MLflow and SQLAlchemy read what is quoted in different ways; quoted if there is no other.
+        near = os.path.relpath(database)
+        uri = f"sqlite:///{near}"
+        if make_url(uri).database != near:
+            uri = URL.create("sqlite", database=str(database)).render_as_string(hide_password=False)
+    return Store(uri, (database.parent / ARTIFACTS).as_uri(), database)
+
+
+def _sqlite(uri: str) -> Store:
+    """The same database by its absolute path. Raises StoreError if it is not in a file."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(uri)
+    except (ArgumentError, ValueError):
+        raise StoreError(
+            f"MLFLOW_TRACKING_URI={redact(uri)} is no address of a database: write sqlite:/// and the file's path, "
+            "such as sqlite:///mlflow.db."
+        ) from None
+    name = url.database or ""
+    prefix = "file:" if name.startswith("file:") else ""
+    path = name.removeprefix("file:")
+    if path in ("", ":memory:") or url.query.get("mode") == "memory":
+        raise StoreError(
+            f"MLFLOW_TRACKING_URI={redact(uri)} is a database in memory, which ends with each stage: name a file, such "
+            "as sqlite:///mlflow.db."
+        )
+    database = _from_repository(Path(path))
+    if not url.query and not prefix and url.drivername == "sqlite":
+        return _in_file(database)
+    absolute = url.set(database=f"{prefix}{database}").render_as_string(hide_password=False)
+    return Store(absolute, (database.parent / ARTIFACTS).as_uri(), database)
+
+
+def _folder(uri: str) -> Path:
+    """The folder that a file store's address names; MLflow itself reads file://./mlruns as /mlruns."""
+    if not uri.lower().startswith("file:"):
+        return Path(uri)
+    path = unquote(uri[len("file:") :])
+    return Path(path.removeprefix("//") if path.startswith(("//./", "///")) else path)
+
+
+def _from_repository(path: Path) -> Path:
+    """An absolute path without .., links left as they are."""
+    return Path(os.path.abspath(repository() / path))
+
+
+def _create(name: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client().create_experiment(name, artifact_location=store().artifacts)
+    except MlflowException as error:
+        # Another machine's first run on the same server was faster.
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return client().get_experiment_by_name(name)
+
+
+def _restore(experiment: Any) -> None:
+    """Take an experiment, with its runs, out of MLflow's trash: nothing can be logged under its name until then."""
+    try:
+        client().restore_experiment(experiment.experiment_id)
+    except Exception as error:  # whatever a server answers who may not do this
+        reason = " ".join(redact(str(error)).split())[:200]
+        raise StoreError(
+            f"the experiment {experiment.name} was deleted in MLflow and could not be restored from here ({reason}): "
+            f"run `mlflow experiments restore --experiment-id {experiment.experiment_id}` as someone who may."
+        ) from error
+    print(f"MLflow: the experiment {experiment.name} had been deleted; it is restored, with its runs.")
+
+
+def _present(experiment: Any) -> None:
+    """Let MLflow show the experiment as runs in a table. A description that someone wrote stays."""
+    view = {
+        "searchFilter": 'tags.kind = "model"',
+        "orderByKey": COLUMNS[0],
+        "orderByAsc": False,
+        "selectedColumns": COLUMNS,
+    }
+    number, tags = experiment.experiment_id, experiment.tags
+    link = _address(number)
+    models = f"[Models by accuracy]({link}&viewStateShareKey={VIEW}), " if experiment.name != DATA else ""
+    wanted = {
+        KIND[0]: tags.get(*KIND),
+        f"mlflow.sharedViewState.{VIEW}": json.dumps(view),
+        "mlflow.note.content": tags.get(
+            "mlflow.note.content", f"{models}[all runs]({link}), under *Model training*"
+        ),
+    }
+    from mlflow.exceptions import MlflowException
+
+    with suppress(MlflowException):  # a server that refuses tags of MLflow's own takes runs all the same
+        for name, value in wanted.items():
+            if tags.get(name) != value:
+                client().set_experiment_tag(number, name, value)
+
+
+def _address(number: str) -> str:
+    """An experiment's runs within MLflow's page, which shows what is not of language models only when asked to."""
+    return f"#/experiments/{number}/runs?workflowType=machine_learning"
+
+
+def _follow(experiment: Any) -> None:
+    """Correct the artifact paths in the database after its folder was moved, copied or mounted elsewhere.
+
+    MLflow writes absolute paths and has no call to change one. A path is changed only to where the file is now, or
+    from where nothing is.
+    """
+    where = store()
+    if where.database is None or _is_usable(experiment.artifact_location):
+        return
+    before, now = _root(experiment.artifact_location), where.database.parent
+    with closing(sqlite3.connect(where.database, timeout=60)) as connection, connection:
+        connection.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
+            (where.artifacts, int(experiment.experiment_id)),
+        )
+        if before is None:  # nothing tells which paths moved with it
+            return
+        for table, names in LOCATIONS.items():
+            present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            for name in present.intersection(names):
+                rows = connection.execute(f"SELECT rowid, {name} FROM {table}").fetchall()
+                moved = [(_moved(uri, before, now), row) for row, uri in rows]
+                changed = [(uri, row) for uri, row in moved if uri is not None]
+                connection.executemany(f"UPDATE {table} SET {name} = ? WHERE rowid = ?", changed)
+
+
+def _moved(uri: str | None, before: Path, now: Path) -> str | None:
+    """The address of what was in one folder and is in another, or None if it is not."""
+    old = _local(uri) if uri else None
+    if old is None or not old.is_relative_to(before):
+        return None
+    new = now / old.relative_to(before)
+    if not new.exists() and old.exists():
+        return None
+    return new.as_uri() if str(uri).startswith("file:") else str(new)
+
+
+def _is_usable(location: str) -> bool:
+    """Whether artifacts belong there: in a bucket, or in a folder that is here and not another clone's."""
+    path = _local(location)
+    if path is None:
+        return takes(location)
+    database = store().database
+    assert database is not None
+    root = _root(location)
+    if root is not None and _is_same(root, database.parent):
+        return True
+    if root is not None and (root / DATABASE).exists():
+        return False
+    return path.exists()
+
+
+def _root(location: str) -> Path | None:
+    """The folder with the store that made this artifact path, as far as the path tells."""
+    path = _local(location)
+    for folder in (path, *path.parents) if path is not None else ():
+        if folder.name in (ARTIFACTS, "mlruns"):
+            return folder.parent
+    return None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _local(location: str) -> Path | None:
+    """The path of a folder on this machine, None for any other place."""
+    path = (
+        unquote(location.removeprefix("file:").removeprefix("//"))
+        if location.startswith("file:")
+        else location
+    )
+    return Path(path) if path.startswith("/") else None
+
+
+def _first_use() -> FileLock:
+    """Only one process at a time may create the database and its experiments: SQLite's set-up races."""
+    return FileLock(repository() / f"{DATABASE}.lock", timeout=120)

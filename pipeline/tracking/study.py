@@ -1,0 +1,72 @@
+"""The runs of a study that are kept in git, in MLflow: a dashboard for who has trained none of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.comparison.findings import Models
+from pipeline.comparison.paired import Row
+from pipeline.comparison.records import Run
+from pipeline.errors import UserError
+from pipeline.files import sha256
+from pipeline.tracking import client
+from stages.compare import log_rows
+
+COMMAND = "python -m pipeline.study.report"
+"""What logs these runs again; backfill knows only those of the workspace."""
+
+
+def log_study(folder: Path, models: Models, rows: Sequence[Row]) -> None:
+    """Every run and the comparison, into an experiment of their own; what is there already is left alone."""
+    if not client.is_on():
+        return
+    experiment = f"{folder.name}-study"
+    try:
+        for model, runs in models.items():
+            for seed, run in runs.items():
+                log_run(experiment, folder, f"{model}-{seed}", run)
+        content = sha256(folder / "ablation.json")[:12]
+        where = client.Where(experiment, "study", f"study-{content}", content, COMMAND)
+        if not client.is_complete(where):
+            tables = [folder / name for name in ("ablation.json", "ablation.md", "prediction.csv")]
+            log_rows(where, rows, "report", [*tables, *sorted(folder.glob("*.png"))])
+        if client.is_complete(where):
+            print(f"in MLflow: {client.page(experiment)}")
+    except UserError as error:  # the pages are written, with MLflow or without
+        print(f"warning: the study is not in MLflow. {error}", file=sys.stderr)
+
+
+def log_run(experiment: str, folder: Path, key: str, run: Run) -> None:
+    """One kept run under the names that a training here would give it."""
+    file = folder / "runs" / f"{key}.json"
+    content = sha256(file)[:12]
+    where = client.Where(experiment, key, f"kept-{key}-{content}", content, COMMAND)
+    if client.is_complete(where):
+        return
+    facts = run.metrics
+    tags = {"kind": "model", "model": facts["model"], "seed": str(facts["seed"])}
+    with client.run_of(where, tags | client.context_tags("report")) as logged:
+        logged.params(settings(run))
+        logged.curve(facts["history"], "epoch")
+        logged.metrics({name: facts[name] for name in ("val", "test", "test_clean", "training")})
+        logged.tags({name: str(value) for name, value in facts["machine"].items()})
+        logged.artifacts(file, "evaluation")
+        if (folder / "figures" / key).exists():  # of the first seed
+            logged.artifacts(folder / "figures" / key, "figures")
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """The parameters under the names of `pipeline.fingerprint.settings`."""
+    facts = run.metrics
+    loss, rate = facts["settings"]["loss"], facts["settings"]["learning_rate"]
+    return {
+        "seed": facts["seed"],
+        "model": {
+            "name": facts["model"], "loss": loss["name"], "options": loss["options"],
+            "targets": loss["targets"], "decoders": run.decoders, "learning_rate": rate,
+        },
+        "recipe": facts["settings"]["recipe"],
+    }  # fmt: skip

@@ -1,0 +1,183 @@
+"""Choose number format, memory format and threads for training: as requested, or as measured once per machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+from pipeline.errors import UserError
+from pipeline.files import repository, write_json
+from pipeline.training.hardware import Hardware, has_bf16, has_gpu, instructions, processor
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("auto", "fp32", "bf16")
+MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
+MARGIN = 1.1
+"""How many times as fast a setting must be to be chosen before one that is listed earlier."""
+ROUNDS = 6
+PATIENCE = 10.0
+"""Seconds after which measuring ends: on a busy machine it would last, and not tell what the machine can do."""
+TRUSTED = 2
+"""Turns after which a measurement counts: the first one of all pays for waking the processor up."""
+HOPELESS = 3
+"""How many times slower than the best a setting may be after that and still be measured again."""
+
+
+@dataclass(frozen=True)
+class MachineParams:
+    """What params.yaml says of the machine; "auto" is measured."""
+
+    precision: str
+    memory_format: str
+    threads: str | int
+    compile: bool
+
+
+def choose(wishes: MachineParams, cache: Path | None = None) -> Hardware:
+    """CUDA if there is one; the rest as wished, or for "auto" what a small network trains fastest with.
+
+    A processor may compute bf16 slower than fp32, and on many cores a small network may train faster with few of
+    them. So the combinations are measured (a second or two on two cores) and their times kept by processor, number of
+    threads and PyTorch version, in `cache` or the repository's .machine/speed.json. On a GPU nothing is measured: bf16
+    where it has it, channels_last; one that this PyTorch was not built for is left alone, with a line that says so.
+    What would emulate bf16, slower than it computes fp32, gets fp32 whatever is wished for. Raises UserError if more
+    threads are wished for than PyTorch may use, or if a GPU fails.
+    """
+    cache = cache or repository() / ".machine" / "speed.json"
+    torch.set_flush_denormal(True)  # before any other thread runs: those that do would not hear of it
+    compiled = wishes.compile and _can_compile()
+    most = torch.get_num_threads()
+    if isinstance(wishes.threads, int) and wishes.threads > most:
+        raise UserError(
+            f"params.yaml: 'machine.threads' is {wishes.threads}, but PyTorch may use {most} here: lower it or "
+            "raise OMP_NUM_THREADS."
+        )
+    cuda = has_gpu()
+    bf16 = wishes.precision != "fp32" and has_bf16(cuda)
+    if wishes.precision == "bf16" and not bf16:
+        logger.warning(
+            f"This {'GPU' if cuda else 'processor'} has no bf16: machine.precision is fp32 instead."
+        )
+    if cuda:
+        contiguous = wishes.memory_format == "contiguous"
+        return Hardware(
+            "cuda",
+            "bf16" if bf16 else "fp32",
+            "contiguous" if contiguous else "channels_last",
+            wishes.threads if isinstance(wishes.threads, int) else most,
+            compiled,
+        )
+    candidates = [
+        Hardware("cpu", precision, layout, threads, compiled)
+        for threads, layout, precision in product(
+            [wishes.threads] if isinstance(wishes.threads, int) else _thread_counts(most),
+            MEMORY_FORMATS[1:] if wishes.memory_format == "auto" else [wishes.memory_format],
+            ["fp32"] if not bf16 else PRECISIONS[1:] if wishes.precision == "auto" else ["bf16"],
+        )
+    ]
+    if len(candidates) == 1:
+        return candidates[0]
+    seconds = _seconds(
+        candidates, f"{processor()} {instructions()}, {most} threads, torch {torch.__version__}", cache
+    )
+    known = [candidate for candidate in candidates if _name(candidate) in seconds]
+    best = known[0]
+    for candidate in known[1:]:
+        if MARGIN * seconds[_name(candidate)] < seconds[_name(best)]:
+            best = candidate
+    return best
+
+
+def _thread_counts(most: int) -> list[int]:
+    """`most` and every power of two below it, in falling order."""
+    return sorted({most, *(2**power for power in range(most.bit_length()) if 2**power < most)}, reverse=True)
+
+
+def _name(hardware: Hardware) -> str:
+    return f"{hardware.precision} {hardware.memory_format} {hardware.threads}"
+
+
+def _seconds(candidates: Sequence[Hardware], machine: str, cache: Path) -> dict[str, float]:
+    """What each candidate took on this machine, by name: as remembered, or measured now and remembered.
+
+    Trainings that start together measure one after the other, and the second finds what the first has written.
+    """
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache.with_suffix(".lock")):
+        remembered = _remembered(cache)
+        seconds = remembered.get(machine, {})
+        if all(_name(candidate) in seconds for candidate in candidates):
+            return seconds
+        measured, trusted = _measure(candidates)
+        seconds = seconds | measured
+        if trusted:
+            write_json(cache, remembered | {machine: seconds})
+        else:
+            logger.warning("The machine is too busy to be measured: it will be at the next training.")
+        return seconds
+
+
+def _remembered(cache: Path) -> dict[str, dict[str, float]]:
+    """Seconds by machine and candidate as measured earlier."""
+    try:
+        facts = json.loads(cache.read_text(encoding="utf-8"))
+        return {
+            machine: {name: float(value) for name, value in seconds.items()}
+            for machine, seconds in facts.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # nothing remembered, or by a version that wrote otherwise: measure again
+
+
+def _measure(candidates: Sequence[Hardware]) -> tuple[dict[str, float], bool]:
+    """Best seconds of a training step of one block, in turns; what is far behind gets no further turn.
+
+    Candidates that the time did not suffice for are missing. Second, whether all had turns enough to be trusted.
+    """
+    threads, end = torch.get_num_threads(), time.perf_counter() + PATIENCE
+    taken: dict[Hardware, list[float]] = {candidate: [] for candidate in candidates}
+    try:
+        for candidate in ROUNDS * list(candidates):
+            fastest = min((seconds for turns in taken.values() for seconds in turns), default=0.0)
+            if len(taken[candidate]) >= TRUSTED and min(taken[candidate]) > HOPELESS * fastest:
+                continue
+            if time.perf_counter() > end:
+                break
+            torch.set_num_threads(candidate.threads)
+            taken[candidate].append(_step_seconds(candidate))
+    finally:
+        torch.set_num_threads(threads)
+    best = {_name(candidate): round(min(turns), 5) for candidate, turns in taken.items() if turns}
+    return best, all(len(turns) >= TRUSTED for turns in taken.values())
+
+
+def _step_seconds(hardware: Hardware) -> float:
+    """Forward and backward through the kinds of layers of `FerNet`, at a usual size: 3 GFLOP."""
+    layers = [nn.Conv2d(32, 64, 3, padding=1), nn.MaxPool2d(2), nn.BatchNorm2d(64), nn.GELU()]
+    block = nn.Sequential(*layers, nn.Conv2d(64, 64, 3, padding=1)).to(memory_format=hardware.layout)  # type: ignore[call-overload]
+    images = torch.ones(32, 32, 24, 24).to(memory_format=hardware.layout).requires_grad_()
+    start = time.perf_counter()
+    with hardware.autocast():
+        output = block(images)
+    output.float().sum().backward()
+    return time.perf_counter() - start
+
+
+def _can_compile() -> bool:
+    """Whether torch.compile finds the C++ compiler it needs; if not, say so and go on without."""
+    found = any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++") if name)
+    if not found:
+        logger.warning("No C++ compiler was found: machine.compile is ignored.")
+    return found

@@ -1,0 +1,451 @@
+"""One training loop, top to bottom: batches, augmentation, one step, a moving average, a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.profiler import record_function
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.data.fer import FerData
+from pipeline.errors import UserError
+from pipeline.training.augment import DRAWS, Augment, augment, flips
+from pipeline.training.checkpoint import Checkpoint, Groups
+from pipeline.training.cuda_graph import Replay
+from pipeline.training.distributed import Group, require_equal_shares
+from pipeline.training.hardware import Hardware
+from pipeline.training.losses import Loss
+from pipeline.training.model import FerNet
+from pipeline.training.saved_model import predict
+
+MEMORY = 0.5
+"""How much of an image's earlier predictions stays in their mean when the next one comes."""
+AUGMENTATION = "augmentation"
+"""What a profiler calls the time from the images in memory to a batch for the network."""
+SINGLE = Group()
+"""A process that trains on its own."""
+
+
+class DivergenceError(UserError):
+    """The loss of a training stopped being a number."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained, whatever the loss. Sizes in pixels; warmup as a share of all steps.
+
+    self_distillation: the weight that the network's own earlier predictions have reached in the last epoch,
+    beside the labels (Kim et al. 2021, with the averages of Laine & Aila 2017); 0: none.
+    """
+
+    widths: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    sizes: tuple[int, ...]
+    momentum: float
+    weight_decay: float
+    warmup: float
+    ema_decay: float
+    self_distillation: float
+    augment: Augment
+
+    def rules(self) -> Iterator[tuple[str, bool, str]]:
+        """What makes a recipe possible: (field, whether it holds, the rule in words)."""
+        yield "widths", len(self.widths) > 1 and min(self.widths) > 0, "a list of two or more channel counts"
+        yield "epochs", self.epochs >= 1, "1 or more"
+        yield "batch_size", self.batch_size >= 2, "2 or more: batch normalisation needs it"
+        even = all(size % 2 == 0 and size >= 8 for size in self.sizes)
+        yield "sizes", bool(self.sizes) and even, "a list of even numbers from 8"
+        yield "momentum", 0 < self.momentum < 1, "between 0 and 1"
+        yield "weight_decay", self.weight_decay >= 0, "0 or more"
+        yield "warmup", 0 <= self.warmup < 1, "from 0 to below 1"
+        yield "ema_decay", 0 <= self.ema_decay < 1, "from 0 to below 1"
+        yield "self_distillation", 0 <= self.self_distillation < 1, "from 0 to below 1"
+        for name in ("rotation", "zoom", "shift", "brightness", "contrast"):
+            yield f"augment.{name}", getattr(self.augment, name) >= 0, "0 or more"
+        yield "augment.cutout", 0 <= self.augment.cutout < 1, "from 0 to below 1"
+
+    def size_in(self, epoch: int) -> int:
+        """The side of the training images in one epoch: each size for an equal share of the epochs."""
+        return self.sizes[epoch * len(self.sizes) // self.epochs]
+
+
+@dataclass(frozen=True)
+class Images:
+    """One split in memory: uint8 [N, 1, H, W] and int64 [N]."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, data: FerData, split: str) -> Images:
+        rows = data.rows(split)
+        return cls(
+            torch.from_numpy(data.images[rows])[:, None], torch.from_numpy(data.labels[rows].astype(np.int64))
+        )
+
+    def to(self, device: str) -> Images:
+        return Images(self.pixels.to(device), self.labels.to(device))
+
+    def grey_levels(self) -> tuple[float, float]:
+        """Mean and standard deviation over all pixels, to four decimals."""
+        counts = torch.bincount(self.pixels.flatten(), minlength=256).double()  # no copy in a wider type
+        levels = torch.arange(256, dtype=torch.float64)
+        mean = counts @ levels / counts.sum()
+        variance = counts @ (levels - mean).square() / counts.sum()
+        return round(float(mean), 4), round(float(variance.sqrt()), 4)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of history.csv. No times here: two runs of one seed write the same file."""
+
+    epoch: int
+    size: int
+    learning_rate: float
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+
+
+@dataclass
+class Progress:
+    """What a training has reached: the epochs so far, the best of them on PublicTest, and the seconds that each took,
+    all but those in which it was saved and logged."""
+
+    history: list[Epoch] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+
+
+def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
+    """A straight rise to `peak` over the first `warmup` share of the steps, then half a cosine to zero."""
+    rise = warmup * steps
+    if step < rise:
+        return peak * (step + 1) / (rise + 1)
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One epoch of S steps: what is the same in all of them, and as tensors on the device what changes.
+
+    size: the side of the images; weight: that of the network's own opinion; last_rate: the learning rate at the end.
+    order: int64 [S, B], the rows of each batch; flip: bool [N]; draws: float32 [N, DRAWS]; rates: float32 [S];
+    decays: float64 [S], of the moving average; losses: float32 [S], written step by step; position: int64 [1], the
+    step that is next.
+    """
+
+    size: int
+    weight: float
+    last_rate: float
+    order: Tensor
+    flip: Tensor
+    draws: Tensor
+    rates: Tensor
+    decays: Tensor
+    losses: Tensor
+    position: Tensor
+
+    @classmethod
+    def of(cls, recipe: Recipe, epoch: int, count: int, learning_rate: float, seed: int, device: str) -> Plan:
+        """The plan for N = `count` images; an incomplete last batch is left out."""
+        batch = min(count, recipe.batch_size)
+        batches = images_per_epoch(recipe, count) // batch
+        generator = torch.Generator().manual_seed((seed << 20) + epoch)
+        order = torch.randperm(count, generator=generator)[: batches * batch].view(batches, batch)
+        draws = torch.rand(count, DRAWS, generator=generator)
+        steps = range(epoch * batches, (epoch + 1) * batches)
+        rates = [
+            learning_rate_at(step, recipe.epochs * batches, learning_rate, recipe.warmup) for step in steps
+        ]
+        # The average follows closely at first, then over the last 1 / (1 - decay) steps.
+        decays = [min(recipe.ema_decay, (1 + step) / (10 + step)) for step in steps]
+        return cls(
+            size=recipe.size_in(epoch),
+            weight=recipe.self_distillation * epoch / max(1, recipe.epochs - 1),
+            last_rate=rates[-1],
+            order=order.to(device),
+            flip=flips(count, epoch, torch.Generator().manual_seed(seed)).to(device),
+            draws=draws.to(device),
+            rates=torch.tensor(rates, device=device),
+            decays=torch.tensor(decays, dtype=torch.float64, device=device),
+            losses=torch.zeros(batches, device=device),
+            position=torch.zeros(1, dtype=torch.int64, device=device),
+        )
+
+    def now(self, values: Tensor) -> Tensor:
+        """What `values` [S, ...] has for the next step: [...]"""
+        return values.index_select(0, self.position)[0]
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What the network itself thought of a batch in earlier epochs [B, K], and how much that counts."""
+
+    probabilities: Tensor
+    weight: float
+
+
+class Opinions:
+    """For each image the mean of the network's predictions in the epochs so far, the latest counting most.
+
+    mean: float32 [N, K], at first the same probability for every class.
+    """
+
+    def __init__(self, images: int, classes: int, device: str) -> None:
+        self.mean = torch.full((images, classes), 1 / classes, device=device)
+
+    def of(self, rows: Tensor, weight: float) -> Opinion | None:
+        return Opinion(self.mean[rows], weight) if weight else None
+
+    def add(self, rows: Tensor, scores: Tensor) -> None:
+        """The scores [B, K] of the epoch for these images."""
+        self.mean[rows] = self.mean[rows].lerp(scores.softmax(1), 1 - MEMORY)
+
+
+class Learner:
+    """What a step changes: the network, its moving average, and the optimiser's momentum."""
+
+    def __init__(
+        self, network: FerNet, loss: Loss, recipe: Recipe, hardware: Hardware, group: Group = SINGLE
+    ) -> None:
+        network.to(hardware.device, memory_format=hardware.layout)  # type: ignore[call-overload]
+        self.network, self.loss, self.recipe, self.hardware, self.group = (
+            network,
+            loss,
+            recipe,
+            hardware,
+            group,
+        )
+        self.averaged = copy.deepcopy(network)
+        self.average = self.averaged.state_dict()
+        self.optimizer = torch.optim.SGD(
+            decay_groups(network, recipe),
+            momentum=recipe.momentum,
+            nesterov=True,
+            fused=True if hardware.device == "cuda" else None,  # it reads the learning rate on the GPU
+        )
+        model = group.wrap(network)
+        self.model = torch.compile(model) if hardware.compile else model
+
+    def step(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        learning_rate: Tensor,
+        decay: Tensor,
+        opinion: Opinion | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Learn from a batch: this process's share of the images, all of the labels; nothing here waits for a GPU.
+
+        learning_rate and decay, that of the moving average, are scalars on the device. Returns the batch's loss and
+        its scores [B, K], both without gradient.
+        """
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = learning_rate
+        with self.hardware.autocast():
+            output = self.model(images.contiguous(memory_format=self.hardware.layout))
+        output = self.group.join(output)
+        value, scores = self.loss(output, labels), self.loss.scores(output)
+        if opinion is not None:
+            own = nn.functional.cross_entropy(scores, opinion.probabilities)
+            value = (1 - opinion.weight) * value + opinion.weight * own
+        self.optimizer.zero_grad(set_to_none=True)
+        # Each process has the gradient of its share, and what is left in all of them is the mean: too small
+        # by the number of processes.
+        (self.group.size * value).backward()
+        self.optimizer.step()
+        follow(self.average, self.network, decay)
+        return value.detach(), scores.detach()
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "momentum": momentum(self.optimizer),
+        }
+
+    def restore(self, state: Groups) -> None:
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["average"])
+        restore_momentum(self.optimizer, state["momentum"])
+
+
+def train(
+    network: FerNet,
+    loss: Loss,
+    training: Images,
+    validation: Images,
+    recipe: Recipe,
+    learning_rate: float,
+    seed: int,
+    hardware: Hardware,
+    checkpoint: Checkpoint | None,
+    on_epoch: Callable[[Epoch], None],
+    group: Group = SINGLE,
+) -> tuple[dict[str, Tensor], Progress]:
+    """Train `network` in place; return the averaged weights of the best epoch on PublicTest, and the history.
+
+    Each epoch draws from a generator of its own, seeded by (seed, epoch), so an interrupted run that
+    goes on from its checkpoint ends exactly as an uninterrupted one. The processes of a group draw alike.
+    Raises DivergenceError if the loss stops being a number.
+    """
+    device = hardware.device
+    training, validation = training.to(device), validation.to(device)
+    learner = Learner(network, loss, recipe, hardware, group)
+    opinions = Opinions(len(training.labels), len(loss.targets), device)
+    progress, best = Progress(), dict[str, Tensor]()
+    if checkpoint and (saved := checkpoint.load()):
+        state, facts = saved
+        learner.restore(state)
+        best, opinions.mean = state["best"], state["opinions"]["mean"].to(device)
+        progress = Progress([Epoch(**row) for row in facts["history"]], facts["seconds"], facts["best_epoch"])
+
+    count = len(training.labels)
+    require_equal_shares(min(count, recipe.batch_size), group.size)
+    replay = Replay() if records_steps(hardware, group) else None
+    for epoch in range(len(progress.history), recipe.epochs):
+        start = time.perf_counter()
+        plan = Plan.of(recipe, epoch, count, learning_rate, seed, device)
+        network.train()
+        step = partial(take_step, learner, opinions, training, plan)
+        take = replay.of(step) if replay else step
+        for _ in range(len(plan.rates)):
+            take()
+
+        # Here, after all steps, is the first look at what a GPU has computed.
+        val_loss, val_accuracy = validate(learner.averaged, loss, validation, hardware, group)
+        stop_if_not_finite([*plan.losses.tolist(), val_loss], epoch, learning_rate)
+        train_loss = float(plan.losses.double().mean())
+        row = Epoch(epoch, plan.size, plan.last_rate, train_loss, val_loss, val_accuracy)
+        if val_accuracy > max((earlier.val_accuracy for earlier in progress.history), default=-1.0):
+            best = {name: tensor.clone() for name, tensor in learner.average.items()}
+            progress.best_epoch = epoch
+        progress.history.append(row)
+        progress.seconds.append(round(time.perf_counter() - start, 3))
+        if checkpoint and group.leads:
+            checkpoint.save(state_of(learner, opinions, best), asdict(progress))
+        if group.leads:
+            on_epoch(row)
+    return best, progress
+
+
+def images_per_epoch(recipe: Recipe, count: int) -> int:
+    """How many of `count` images are in an epoch's batches: an incomplete last batch is left out."""
+    batch = min(count, recipe.batch_size)
+    return count // batch * batch
+
+
+def take_step(learner: Learner, opinions: Opinions, training: Images, plan: Plan) -> None:
+    """The step that the plan's position says."""
+    recipe, group = learner.recipe, learner.group
+    rows = plan.now(plan.order)
+    images = augmented(training, group.share(rows), plan, recipe.augment)
+    opinion = opinions.of(rows, plan.weight)
+    value, scores = learner.step(
+        images, training.labels[rows], plan.now(plan.rates), plan.now(plan.decays), opinion
+    )
+    if recipe.self_distillation:
+        opinions.add(rows, scores)
+    plan.losses.index_copy_(0, plan.position, value[None])
+    plan.position.add_(1)
+
+
+def augmented(training: Images, rows: Tensor, plan: Plan, spec: Augment) -> Tensor:
+    """These B images as the plan moves, mirrors and lights them: float32 [B, 1, size, size]."""
+    with record_function(AUGMENTATION):
+        pixels = training.pixels[rows].float()
+        return augment(pixels, plan.flip[rows], plan.size, spec, plan.draws[rows])
+
+
+def state_of(learner: Learner, opinions: Opinions, best: Mapping[str, Tensor]) -> Groups:
+    """What a checkpoint holds beside the progress."""
+    return {**learner.state(), "best": best, "opinions": {"mean": opinions.mean}}
+
+
+def records_steps(hardware: Hardware, group: Group) -> bool:
+    """Whether steps are recorded and replayed: on a GPU, which is faster than Python can tell it what to do.
+
+    Not what torch.compile has rewritten, nor the steps of a group, in which processes speak to each other: both are
+    untested.
+    """
+    return hardware.device == "cuda" and not hardware.compile and group.size == 1
+
+
+def decay_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
+    """Weight decay for convolutions and the head, none for normalisations and biases."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def momentum(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's only state, by the position of its parameter."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return {str(i): optimizer.state[p]["momentum_buffer"] for i, p in enumerate(parameters)}
+
+
+def restore_momentum(optimizer: torch.optim.Optimizer, buffers: Mapping[str, Tensor]) -> None:
+    """Give back what `momentum` returned."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for i, parameter in enumerate(parameters):
+        optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffers[str(i)])
+
+
+@torch.no_grad()
+def follow(average: dict[str, Tensor], network: nn.Module, decay: Tensor) -> None:
+    """average <- decay * average + (1 - decay) * network, for weights and normalisation statistics alike."""
+    current = network.state_dict()
+    names = [name for name, tensor in average.items() if tensor.is_floating_point()]
+    means = [average[name] for name in names]
+    share = (1 - decay).float()
+    torch._foreach_lerp_(means, [current[name] for name in names], [share.expand_as(mean) for mean in means])
+
+
+def stop_if_not_finite(losses: Sequence[float], epoch: int, learning_rate: float) -> None:
+    """Raise DivergenceError naming the first batch whose loss is not a number. The last checkpoint stays.
+
+    losses: of every batch, before its step, then that on PublicTest, which shows what the last step did.
+    """
+    bad = next((batch for batch, value in enumerate(losses) if not math.isfinite(value)), None)
+    if bad is not None:
+        raise DivergenceError(
+            f"The loss is no longer a number since batch {bad} of epoch {epoch}: try a learning rate "
+            f"below {learning_rate:g} (models.<name>.learning_rate) or machine.precision: fp32."
+        )
+
+
+def validate(
+    network: FerNet, loss: Loss, data: Images, hardware: Hardware, group: Group = SINGLE
+) -> tuple[float, float]:
+    """Mean cross-entropy of the scores and accuracy, comparable between losses."""
+    count = len(data.labels)
+    rows = torch.arange(count + -count % group.size) % count  # equal shares: some images come twice
+    mine = data.pixels[group.share(rows)] if group.size > 1 else data.pixels
+    scores = loss.scores(group.join(predict(network, mine, hardware))[:count])
+    cross_entropy = nn.functional.cross_entropy(scores, data.labels)
+    return float(cross_entropy), float((scores.argmax(1) == data.labels).float().mean())
+
+
+def epoch_flop(network: FerNet, recipe: Recipe, images: int) -> list[int]:
+    """Floating point operations of each epoch: a forward pass costs f, a step about 3 f."""
+    network = copy.deepcopy(network).eval()  # counting must not touch the normalisation statistics
+    batch = 2
+    forward = {}
+    for size in set(recipe.sizes):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.zeros(batch, 1, size, size))
+        forward[size] = counter.get_total_flops() // batch
+    seen = images_per_epoch(recipe, images)
+    return [3 * forward[recipe.size_in(epoch)] * seen for epoch in range(recipe.epochs)]

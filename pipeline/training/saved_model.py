@@ -1,0 +1,76 @@
+"""A trained network as a folder that can be read anywhere: weights and targets as safetensors, the rest as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.files import read_json, replacing, write_json
+from pipeline.training.hardware import Hardware
+from pipeline.training.losses import Loss, make_loss
+from pipeline.training.model import FerNet
+
+CHUNK = 512
+"""Images per forward pass: bounds memory."""
+
+
+def save_trained(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    targets: npt.NDArray[np.float64],
+    description: Mapping[str, Any],
+) -> None:
+    """Write `model.safetensors`, then `model.json`.
+
+    weights: the network's, by name; targets: [K, D], what it was trained towards. The description says how to build
+    both again: `network` has the arguments of `FerNet`, `loss` the name and the options of the loss.
+    """
+    # Copies: safetensors refuses channels_last memory and tensors that share storage.
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with replacing(folder / "model.safetensors") as temporary:
+        save_file(tensors | {"targets": torch.tensor(targets)}, temporary)
+    write_json(folder / "model.json", description)
+
+
+def load_trained(folder: Path) -> tuple[FerNet, Loss]:
+    """The network that `save_trained` wrote, ready to predict, and the loss that gives its output a meaning.
+
+    Nothing is ever unpickled. Raises UserError if a file is missing or damaged.
+    """
+    weights, description = folder / "model.safetensors", folder / "model.json"
+    for path in (weights, description):
+        if not path.exists():
+            raise UserError(f"{path} is missing: run `dvc repro` to train this model.")
+    try:
+        facts, tensors = read_json(description), load_file(weights)
+        loss = make_loss(facts["loss"]["name"], facts["loss"]["options"], tensors.pop("targets").numpy())
+        network = FerNet(**facts["network"])
+        network.load_state_dict(tensors)
+    except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())  # PyTorch lists what does not fit, line by line
+        raise UserError(
+            f"The model in {folder} cannot be read ({reason}): remove the folder and run `dvc repro`."
+        ) from error
+    return network.eval(), loss
+
+
+@torch.no_grad()
+def predict(network: FerNet, pixels: Tensor, hardware: Hardware, flip: bool = False) -> Tensor:
+    """Outputs float32 [N, O] for uint8 images [N, 1, H, W], of their mirror images if `flip`."""
+    network.eval()
+    outputs = []
+    for chunk in pixels.split(CHUNK):
+        images = chunk.to(hardware.device).float()
+        images = (images.flip(3) if flip else images).contiguous(memory_format=hardware.layout)
+        with hardware.autocast():
+            outputs.append(network(images))
+    return torch.cat(outputs)
