@@ -17,25 +17,18 @@ from pipeline.errors import UserError
 from pipeline.workspace import LABELS_FOLDER, OUTPUTS, PREPARED, Cell
 
 SOURCES = Path(pipeline.__file__).parents[1]
-CODE = (
-    "stages/train.py",
-    "pipeline/fingerprint.py",
-    "pipeline/training/loop.py",
-    "pipeline/training/model.py",
-    "pipeline/training/saved_model.py",
-    "pipeline/training/saved_model.py",
-    "pipeline/training/losses.py",
-    "pipeline/training/augment.py",
-    "pipeline/training/checkpoint.py",
-    "pipeline/training/hardware.py",
-    "pipeline/training/distributed.py",
-    "pipeline/training/cuda_graph.py",
-    "pipeline/data/fer.py",
-)
+CODE = ("stages/train.py", "pipeline/training", "pipeline/fingerprint.py", "pipeline/data/fer.py")
 """The code that decides what a training ends with: that which the stage train depends on in dvc.yaml, as a test holds.
 
 A checkpoint is resumed, and a run in MLflow continued, by this code alone.
 """
+
+
+def code_digests() -> dict[str, str]:
+    """The digest of each file of `CODE` by its path, folders searched for Python files."""
+    entries = (SOURCES / entry for entry in CODE)
+    found = (path for entry in entries for path in (entry.rglob("*.py") if entry.is_dir() else [entry]))
+    return {path.relative_to(SOURCES).as_posix(): files.sha256(path) for path in sorted(found)}
 
 
 def training_inputs(cell: Cell, params: config.Params, targets: npt.NDArray[np.float64]) -> dict[str, Any]:
@@ -51,7 +44,7 @@ def training_inputs(cell: Cell, params: config.Params, targets: npt.NDArray[np.f
         "targets": targets.round(6).tolist(),
         "recipe": dataclasses.asdict(params.chosen_recipe),
         "data": {path.name: files.sha256(path) for path in read},
-        "code": {name: files.sha256(SOURCES / name) for name in CODE},
+        "code": code_digests(),
     }
 
 

@@ -29,10 +29,12 @@ RAW = OUTPUTS / "raw"
 SOURCE = RAW / "source.json"
 """Where fetch says what it brought."""
 PREPARED = OUTPUTS / "prepared"
+CHECKS = PREPARED / "checks.json"
+"""Written last by prepare: what it found out about the data."""
 LABELS_FOLDER = OUTPUTS / "labels"
 TARGETS = OUTPUTS / "targets"
-DATA_EXPERIMENT = "data"
-"""The MLflow experiment of fetch, prepare and embed; models are in one named after their data set."""
+REPORTS = OUTPUTS / "reports"
+TABLE = REPORTS / "ablation.json"
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,9 @@ def label_vectors(words: str) -> Path:
 
 def checks() -> dict[str, Any]:
     """What prepare found out about the data. Raises UserError before it has run."""
-    file = PREPARED / "checks.json"
-    if not file.exists():
+    if not CHECKS.exists():
         raise UserError(f"{PREPARED} is missing: run `dvc repro targets` first.")
-    return dict(files.read_json(file))
+    return dict(files.read_json(CHECKS))
 
 
 def dataset_name() -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from pathlib import Path
 
 from pipeline import cli, config, workspace
 from pipeline.data.fer import LABELS
-from pipeline.figures.data import gram
-from pipeline.files import repository, sha256, write_csv
-from pipeline.labels.vectors import LabelVectors, embed
-from pipeline.tracking import client
-from pipeline.workspace import DATA_EXPERIMENT, LABELS_FOLDER, label_vectors
+from pipeline.files import repository, write_csv
+from pipeline.labels.vectors import embed
+from pipeline.tracking.runs import log_embed
+from pipeline.workspace import LABELS_FOLDER, label_vectors
 
 
 def main() -> None:
@@ -35,31 +32,7 @@ def main() -> None:
         )
         closest = ", ".join(f"{a} - {b} {cosine:.3f}" for a, b, cosine in pairs[:3])
         print(f"{name}: largest cosines {closest}")
-    log()
-
-
-def runs() -> client.Where | None:
-    """Where the run of this stage is in MLflow, or None before the first embed."""
-    files = sorted(LABELS_FOLDER.glob("*/label_vectors.npz"))
-    if not files:
-        return None
-    content = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:12]
-    return client.Where(DATA_EXPERIMENT, "embed", f"embed-{content}", content)
-
-
-def log() -> None:
-    with client.run_of(runs(), {"kind": "labels", **client.context_tags("embed")}) as run:
-        for file in workspace.written(LABELS_FOLDER):
-            run.artifacts(file, file.parent.name)
-        for file in sorted(LABELS_FOLDER.glob("*/label_vectors.npz")):
-            vectors, name = LabelVectors.load(file), file.parent.name
-            words = dict(zip(vectors.labels, vectors.words, strict=True))
-            run.params({name: {"words": words, "vectors": dict(vectors.provenance)}})
-            with tempfile.TemporaryDirectory() as folder:
-                picture = Path(folder) / "gram.png"
-                title = f"Cosines between the label vectors\n{name}, from {vectors.provenance['file']}"
-                gram(vectors.gram_of(LABELS), LABELS, picture, title)
-                run.artifacts(picture, name)
+    log_embed()
 
 
 if __name__ == "__main__":

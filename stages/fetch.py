@@ -6,9 +6,9 @@ from pipeline import cli, config, workspace
 from pipeline.data.sources import Provenance, fetch_archive, fetch_bytes, fetch_kaggle, fetch_votes
 from pipeline.data.synthetic import dataset
 from pipeline.errors import UserError, about
-from pipeline.files import read_json, sha256, write_json
-from pipeline.tracking import client
-from pipeline.workspace import DATA_EXPERIMENT, RAW, SOURCE, resolve
+from pipeline.files import write_json
+from pipeline.tracking.runs import log_fetch
+from pipeline.workspace import RAW, SOURCE, resolve
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
         if brought and brought.used:
             print(f"{brought.used} is used")
     print(f"{archive.name}: {archive.bytes:,} bytes, sha256 {archive.sha256}")
-    log()
+    log_fetch()
 
 
 def bring(data: config.DataParams) -> tuple[Provenance, Provenance | None]:
@@ -52,22 +52,6 @@ def bring(data: config.DataParams) -> tuple[Provenance, Provenance | None]:
             'use the CSV form of the data set, or set data.votes to "".'
         )
     return archive, votes
-
-
-def runs() -> client.Where | None:
-    """Where the run of this stage is in MLflow, or None before the first fetch."""
-    if not SOURCE.exists():
-        return None
-    content = sha256(SOURCE)[:12]
-    return client.Where(DATA_EXPERIMENT, "fetch", f"fetch-{content}", content)
-
-
-def log() -> None:
-    with client.run_of(runs(), {"kind": "data", **client.context_tags("fetch")}) as run:
-        source = {name: facts for name, facts in read_json(SOURCE).items() if facts}
-        run.params(source)
-        run.metrics({name: {"bytes": facts["bytes"]} for name, facts in source.items()})
-        run.artifacts(SOURCE)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +10,13 @@ import numpy.typing as npt
 from pipeline import cli, config, workspace
 from pipeline.data import duplicates, sources
 from pipeline.data.checks import check, dataset_name
-from pipeline.data.fer import LABELS, SPLITS, FerData
+from pipeline.data.fer import SPLITS, FerData
 from pipeline.data.votes import check_order, read_votes
 from pipeline.errors import UserError, about
-from pipeline.figures import data as figures
-from pipeline.files import read_json, sha256, write_csv, write_json
-from pipeline.tracking import client
-from pipeline.workspace import DATA_EXPERIMENT, PREPARED, RAW, SOURCE
+from pipeline.files import read_json, write_csv, write_json
+from pipeline.tracking.runs import log_prepare
+from pipeline.workspace import CHECKS, PREPARED, RAW, SOURCE
 
-CHECKS = PREPARED / "checks.json"
 KEYS = {"archive": "data.path", "kaggle": "data.source", "synthetic": "data.synthetic"}
 """The parameter that names the data, by their source."""
 
@@ -53,7 +49,7 @@ def main() -> None:
     for warning in checks["warnings"]:
         print(f"warning: {warning}")
     print(f"{checks['dataset']}: {checks['rows']:,} images; duplicates: {checks['duplicates']}")
-    log()
+    log_prepare()
 
 
 def refuse_unusable(data: FerData, twins: npt.NDArray[np.bool_]) -> None:
@@ -65,34 +61,6 @@ def refuse_unusable(data: FerData, twins: npt.NDArray[np.bool_]) -> None:
             )
     if twins[data.rows("test")].all():
         raise UserError("Every test image has a twin in Training: nothing is left to measure without leaks.")
-
-
-def runs() -> client.Where | None:
-    """Where the run of this stage is in MLflow, or None before the first prepare."""
-    if not CHECKS.exists():
-        return None
-    content = sha256(CHECKS)[:12]
-    return client.Where(DATA_EXPERIMENT, "prepare", f"prepare-{content}", content)
-
-
-def log() -> None:
-    checks = read_json(CHECKS)
-    with client.run_of(runs(), {"kind": "data", **client.context_tags("prepare")}) as run:
-        run.dataset(checks["dataset"], sha256(PREPARED / "images.npy")[:32], checks, {"path": str(PREPARED)})
-        run.params({"dataset": checks["dataset"]})
-        run.metrics({name: checks[name] for name in ("rows", "classes", "constant_images", "duplicates")})
-        run.artifacts(CHECKS)
-        run.artifacts(PREPARED / "duplicates.csv")
-        with tempfile.TemporaryDirectory() as folder:
-            contact_sheet(FerData.load(PREPARED), Path(folder) / "contact_sheet.png")
-            run.artifacts(Path(folder) / "contact_sheet.png")
-
-
-def contact_sheet(data: FerData, path: Path, per_class: int = 10) -> None:
-    """The first faces of every class, a row each, with where they come from."""
-    rows = np.concatenate([np.flatnonzero(data.labels == label)[:per_class] for label in range(len(LABELS))])
-    captions = [f"{LABELS[data.labels[row]]} {row}\n{SPLITS[data.splits[row]]}" for row in rows]
-    figures.contact_sheet(data.images[rows], captions, path, columns=per_class)
 
 
 if __name__ == "__main__":

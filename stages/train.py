@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from filelock import FileLock
 from torch import Tensor
-from tqdm import tqdm
 
 from pipeline import cli, config, fingerprint, workspace
 from pipeline.cli import Model, Seed
+from pipeline.console import EpochTable, resume_note
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
 from pipeline.files import repository, write_csv
@@ -25,7 +21,7 @@ from pipeline.tracking import client, runs
 from pipeline.training import autotune, distributed
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.distributed import Group
-from pipeline.training.hardware import Hardware, chip, instructions, set_up
+from pipeline.training.hardware import environment, numerics_key, set_up
 from pipeline.training.loop import Epoch, Images, Progress, epoch_flop, images_per_epoch, train
 from pipeline.training.losses import make_loss
 from pipeline.training.model import FerNet
@@ -46,7 +42,7 @@ def train_cell(cell: Cell, group: Group) -> None:
     dataset, data = dataset_name(), FerData.load(PREPARED)
     training, validation = Images.of(data, "train"), Images.of(data, "val")
     hardware = group.agree(lambda: autotune.choose(params.machine))
-    way = arithmetic(hardware, group)
+    way = numerics_key(hardware, group.size)
     # With the arithmetic, or a training that starts anew elsewhere would go on with another's curve in MLflow.
     digest = fingerprint.digest(inputs | {"arithmetic": way})
     key = fingerprint.run_key(cell, digest)
@@ -82,10 +78,10 @@ def train_cell(cell: Cell, group: Group) -> None:
         client.run(dataset, cell.key, key, runs.tags(cell, "train"), only_unfinished=True) as run,
     ):
         runs.log_inputs(run, fingerprint.settings(cell, params))
-        runs.log_machine(run, way_to_compute(hardware, group))
+        runs.log_machine(run, environment(hardware, group.size))
         print(f"{cell.key}, {params.recipe} recipe: {sum(flop):.2e} FLOP on {hardware} x {group.size}")
-        print(begun(checkpoint.path, cell), end="", flush=True)
-        with client.system_metrics(run), Table(recipe.epochs) as table:
+        print(resume_note(checkpoint.path, cell.key), end="", flush=True)
+        with client.system_metrics(run), EpochTable(recipe.epochs) as table:
 
             def on_epoch(row: Epoch) -> None:
                 table.row(row)
@@ -104,8 +100,8 @@ def train_cell(cell: Cell, group: Group) -> None:
             "settings": fingerprint.settings(cell, params),
             "network": description,
             "loss": {"name": settings.loss, "options": settings.options, "targets": settings.targets},
-            **effort(progress, flop, images_per_epoch(recipe, len(training.labels)), hardware),
-            "machine": way_to_compute(hardware, group),
+            **progress.summary(flop, images_per_epoch(recipe, len(training.labels)), hardware),
+            "machine": environment(hardware, group.size),
         }
         save_trained(cell.models, best, targets, facts)
         runs.log_training(run, cell)
@@ -117,75 +113,6 @@ def read_targets(cell: Cell) -> npt.NDArray[np.float64]:
     if not cell.targets.exists():
         raise UserError(f"{cell.targets} is missing: run `dvc repro targets` first.")
     return np.array(np.load(cell.targets, allow_pickle=False))
-
-
-def arithmetic(hardware: Hardware, group: Group) -> str:
-    """All that decides how sums are rounded, as part of a file's name: what computes otherwise cannot go on exactly."""
-    kind = f"{chip(hardware.device)} {instructions()}"
-    text = f"{kind}-{hardware} x {group.size}-torch {torch.__version__}"
-    return re.sub(r"[^\w.+-]", "", text.replace(", ", "-"))
-
-
-def begun(checkpoint: Path, cell: Cell) -> str:
-    """A line on what an interrupted training has left, none if there is nothing."""
-    if checkpoint.exists():
-        return f"goes on from {checkpoint.name}\n"
-    others = sorted(path.name for path in checkpoint.parent.glob(f"{cell.key}-*.safetensors"))
-    reason = "is of other settings, data, code or hardware and is not used here"
-    return "".join(f"{name} in {checkpoint.parent.name}/ {reason}\n" for name in others)
-
-
-def effort(progress: Progress, flop: Sequence[int], images: int, hardware: Hardware) -> dict[str, Any]:
-    """What the training took, as a whole and by epoch."""
-    seconds, epochs = sum(progress.seconds), len(progress.history)
-    return {
-        "training": {
-            "seconds": round(seconds, 2),
-            "epochs": epochs,
-            "best_epoch": progress.best_epoch,
-            "flop": sum(flop),
-            "images_per_second": round(epochs * images / seconds, 1),
-            "precision": hardware.precision,
-            "device": hardware.device,
-        },
-        "epoch_seconds": progress.seconds,
-        "epoch_flop": flop,
-    }
-
-
-def way_to_compute(hardware: Hardware, group: Group) -> dict[str, Any]:
-    """With what it was trained, for the table's readers; processors of one name may still have other instructions."""
-    facts = {
-        "processor": chip(hardware.device),
-        **dataclasses.asdict(hardware),
-        "processes": group.size,
-        "torch": str(torch.__version__),
-    }
-    if hardware.device == "cuda":
-        del facts["threads"]  # they compute nothing there
-    return facts
-
-
-class Table:
-    """Progress: a bar on a terminal, and one fixed-width line per epoch wherever the output goes."""
-
-    def __init__(self, epochs: int) -> None:
-        self.bar = tqdm(total=epochs, unit="epoch", disable=not sys.stderr.isatty(), leave=False)
-
-    def __enter__(self) -> Table:
-        self.bar.write(
-            f"{'epoch':>5} {'size':>4} {'train loss':>10} {'val loss':>8} {'val acc':>7}", file=sys.stdout
-        )
-        return self
-
-    def row(self, row: Epoch) -> None:
-        losses = f"{row.train_loss:>10.4f} {row.val_loss:>8.4f}"
-        self.bar.write(f"{row.epoch:>5} {row.size:>4} {losses} {row.val_accuracy:>7.4f}", file=sys.stdout)
-        sys.stdout.flush()
-        self.bar.update()
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ def test_the_page_extends_every_table() -> None:
 def test_the_tests_pass_with_the_examples(followed: Clone) -> None:
     """Those that the page adds, and those that were there."""
     files = [step.file for step in steps() if step.file.startswith("tests/")]
-    files += ["tests/test_config.py", "tests/stages/test_findings.py"]  # which read the tables
+    files += ["tests/test_config.py", "tests/comparison/test_findings.py"]  # which read the tables
     followed.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
 
 

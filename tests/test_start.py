@@ -1,4 +1,4 @@
-"""Every stage starts with a Python that was built without a library that few need."""
+"""Every module can be imported with a Python that was built without a library that few need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = sorted(f"stages.{path.stem}" for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for folder in ("stages", "pipeline")
+    for path in (ROOT / folder).rglob("*.py")
+    if path.stem != "__init__"
+)
 
 
 @pytest.mark.parametrize("missing", ["_lzma"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.comparison.findings import Contrast, Prediction, corrected, row_name
 from pipeline.comparison.paired import Row
 from pipeline.comparison.statistics import Interval
 from pipeline.data.fer import LABELS
+from pipeline.files import write_csv
 
 COLUMNS = {
     "test.accuracy": "accuracy",
@@ -215,3 +217,18 @@ def correlation_table(rows: Sequence[tuple[str, float, float]]) -> str:
         return "Too little has been run yet."
     lines = ["| targets | Spearman's rho | p (Mantel, Holm) |", "|---|--:|--:|"]
     return "\n".join([*lines, *(f"| {name} | {rho:+.2f} | {p_value(p)} |" for name, rho, p in rows)])
+
+
+def write_csv_table(path: Path, rows: Sequence[Row]) -> None:
+    """One line per model and metric: what a spreadsheet or a plotting library wants."""
+    fields = ("mean", "std", "ci95", "difference", "low", "high", "p", "p_holm")
+    write_csv(
+        path,
+        ["model", "decoder", "seeds", "metric", *fields],
+        (
+            [row["model"], row["decoder"], len(row["seeds"]), name, *(value.get(field) for field in fields)]
+            for row in rows
+            for name, value in row.items()
+            if isinstance(value, dict)
+        ),
+    )

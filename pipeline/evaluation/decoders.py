@@ -6,12 +6,15 @@ A new decoder is one class here, one entry in `DECODERS` and one test.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
+
+from pipeline.labels.targets import load_targets
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -106,3 +109,13 @@ DECODERS: dict[str, type[Decoder]] = {
 }
 """The names that `models.<name>.decoders` in params.yaml may use. Behind the name of one that weighs mistakes stand
 a dot and the targets whose cosines it weighs them by: `crm.word2vec`."""
+
+
+def make_decoder(name: str, seed: int) -> Decoder:
+    """The decoder of that name, with the cosines of the targets it is to weigh mistakes by."""
+    rule, _, weights = name.partition(".")
+    make: Callable[..., Decoder] = DECODERS[rule]
+    if not weights:
+        return make()
+    vectors = load_targets(weights, seed)
+    return make(vectors @ vectors.T)

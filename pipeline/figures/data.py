@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.figures.canvas import annotated_matrix, canvas, face, faces
 
 
-def contact_sheet(
-    images: npt.NDArray[np.uint8], captions: Sequence[str], path: Path, columns: int = 10
-) -> None:
-    """Grey faces [N, 48, 48] in rows of `columns`, a caption over each."""
-    with faces(len(images), columns, path) as axes:
-        for axis, image, caption in zip(axes, images, captions, strict=True):
-            face(axis, image, caption)
+def contact_sheet(data: FerData, path: Path, per_class: int = 10) -> None:
+    """The first faces of every class, a row each, with where they come from."""
+    rows = np.concatenate([np.flatnonzero(data.labels == label)[:per_class] for label in range(len(LABELS))])
+    with faces(len(rows), per_class, path) as axes:
+        for axis, row in zip(axes, rows, strict=True):
+            face(axis, data.images[row], f"{LABELS[data.labels[row]]} {row}\n{SPLITS[data.splits[row]]}")
 
 
 def gram(matrix: npt.NDArray[np.floating], labels: Sequence[str], path: Path, title: str) -> None:

@@ -13,10 +13,86 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from pipeline.comparison import findings
+from pipeline.comparison.findings import Models
+from pipeline.comparison.paired import Row
+from pipeline.data.fer import LABELS
 from pipeline.figures.canvas import COLOURS, LINES, MARKERS, annotated_matrix, canvas
+from pipeline.labels.targets import uses_seed
 
 Measured = tuple[float, float | None]
 """A mean and half the width of its 95 % interval (None: one seed only)."""
+
+
+RESAMPLES = 2000
+"""Enough for the intervals of a figure."""
+
+
+def draw(models: Models, rows: Sequence[Row], baseline: str, folder: Path) -> None:
+    """Curves, accuracy, severity, recalls and targets of all models; of cosine models, the test of the prediction."""
+    curves = {
+        model: [
+            [(epoch["epoch"], epoch["val_accuracy"]) for epoch in run.metrics["history"]]
+            for run in runs.values()
+        ]
+        for model, runs in models.items()
+    }
+    validation_curves(curves, folder / "validation_curves.png")
+    names = [findings.row_name(row, rows) for row in rows]
+    accuracies = [
+        ModelAccuracy(
+            name, row["test.accuracy"]["mean"], row["test_clean.accuracy"]["mean"],
+            row["test.accuracy"]["ci95"], row["test_clean.accuracy"]["ci95"],
+        )
+        for name, row in zip(names, rows, strict=True)
+    ]  # fmt: skip
+    model_bars(accuracies, folder / "accuracy.png")
+    for distance in ("affective", "human"):
+        key = f"test.severity.{distance}.all"
+        if all(key in row for row in rows):
+            severities = [
+                ModelSeverity(
+                    name, row["test.accuracy"]["mean"], row[key]["mean"],
+                    row["test.accuracy"]["ci95"], row[key]["ci95"],
+                )
+                for name, row in zip(names, rows, strict=True)
+            ]  # fmt: skip
+            severity_scatter(severities, distance, folder / f"severity_{distance}.png")
+    recalls = findings.recall_differences(models, baseline, RESAMPLES)
+    if recalls:
+        own = {row["model"]: row["test.accuracy"]["mean"] for row in rows if findings.is_own(row, models)}
+        recall_differences(recalls, LABELS, folder / "recall_differences.png", left_out=far_below(own))
+    matrices = {}
+    for seed, run in (next(iter(runs.items())) for runs in models.values()):
+        targets = run.metrics["targets"]
+        title = f"{targets}, seed {seed}" if uses_seed(targets) else targets
+        matrices[title] = np.array(run.metrics["gram"])
+    grams(matrices, LABELS, folder / "grams.png")
+
+    posterior = findings.posterior_of(models, baseline)
+    predictions = findings.predictions(models, posterior, RESAMPLES)
+    if predictions:
+        spread_scatter(
+            [(row.model, row.spread, row.accuracy.mean, row.accuracy.half_width) for row in predictions],
+            folder / "spread.png",
+        )
+        agreement_bars(
+            [
+                (
+                    row.model,
+                    (row.as_posterior.mean, row.as_posterior.half_width),
+                    (row.as_costs.mean, row.as_costs.half_width),
+                )
+                for row in predictions
+            ],
+            None if (common := findings.between_seeds(models, posterior)) is None else common.mean,
+            folder / "agreement.png",
+        )
+        shares_of_decisions(
+            [(row.model, row.found, row.predicted, row.plain) for row in predictions],
+            LABELS,
+            folder / "shares.png",
+        )
 
 
 class ModelAccuracy(NamedTuple):

@@ -18,9 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.fer import LABELS
+from pipeline.data.fer import LABELS, FerData
 from pipeline.errors import UserError
 from pipeline.labels.distances import AFFECT, mean_votes
+from pipeline.labels.vectors import LabelVectors
+from pipeline.workspace import PREPARED, label_vectors
 
 Floats = npt.NDArray[np.float64]
 
@@ -166,6 +168,19 @@ def has_similarities_of_words(name: str) -> bool:
     """Whether the targets of that name are label words, as similar as those are or as a transform leaves them."""
     source, _, transform = name.partition(".")
     return source not in SOURCES and not (transform and TRANSFORMS[transform].is_control)
+
+
+def load_targets(name: str, seed: int) -> npt.NDArray[np.float64]:
+    """The targets [K, D] of that name in the order of `LABELS`: from embed's output or from `SOURCES`."""
+    source = source_of(name)
+    if source in SOURCES:
+        data = FerData.load(PREPARED)
+        rows = data.rows("train")
+        votes = None if data.votes is None else data.votes[rows]
+        vectors = SOURCES[source](Training(data.labels[rows], votes, seed))
+    else:
+        vectors = LabelVectors.load(label_vectors(source)).of(LABELS).astype(np.float64)
+    return transformed(name, vectors, seed)
 
 
 def transformed(name: str, vectors: Floats, seed: int) -> Floats:

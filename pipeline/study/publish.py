@@ -23,8 +23,8 @@ from pipeline.comparison.records import Run
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_text
 from pipeline.fingerprint import evaluation_digest, settings_digest, training_inputs
+from pipeline.labels.targets import load_targets
 from pipeline.workspace import Cell, dataset_name
-from stages.targets import targets
 
 SHOWABLE = (
     "confusion.png",
@@ -65,7 +65,7 @@ def main(name: Name = None) -> None:
 def as_configured(metrics: Mapping[str, Any], cell: Cell, params: config.Params) -> bool:
     """Whether a run has the settings, data, words, votes and decoders that are asked for now."""
     model = params.model(cell.model)
-    wanted = settings_digest(training_inputs(cell, params, targets(model.targets, cell.seed)))
+    wanted = settings_digest(training_inputs(cell, params, load_targets(model.targets, cell.seed)))
     return (
         metrics.get("settings_digest") == wanted
         and metrics.get("evaluation_digest") == evaluation_digest()

@@ -33,7 +33,7 @@ from pipeline.comparison.tables import (
 )
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
-from pipeline.figures import study_page
+from pipeline.figures import study as figures
 from pipeline.files import write_csv, write_json, write_text
 from pipeline.study import lr_search, prose, speedrun
 from pipeline.study.trial import kept
@@ -83,7 +83,7 @@ def main() -> None:
     images = findings.first(models[baseline])["test"]["images"]
     write_text(STUDY / "ablation.md", markdown(rows, "fer2013", images, baseline))
     write_predictions(STUDY / "prediction.csv", predictions)
-    study_page.draw(models, rows, baseline, STUDY)
+    figures.draw(models, rows, baseline, STUDY)
     trials = lr_search.comparable(kept(STUDY / "learning_rates.json"), params)
     timed = kept(STUDY / "speedrun.json")
     blocks = {

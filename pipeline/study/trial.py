@@ -15,13 +15,13 @@ from filelock import FileLock
 from pipeline.config import ModelParams
 from pipeline.data.fer import FerData
 from pipeline.files import read_json, write_json
+from pipeline.labels.targets import load_targets
 from pipeline.training import autotune
 from pipeline.training.hardware import set_up
 from pipeline.training.loop import DivergenceError, Epoch, Images, Recipe, epoch_flop, train
 from pipeline.training.losses import make_loss
 from pipeline.training.model import FerNet
 from pipeline.workspace import PREPARED
-from stages.targets import targets
 
 Trial = dict[str, Any]
 """Settings and outcome, ready for JSON."""
@@ -37,7 +37,7 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, wishes: autotune.Machin
     threads = torch.get_num_threads()
     hardware = autotune.choose(wishes)
     set_up(hardware, seed)
-    vectors = targets(model.targets, seed)
+    vectors = load_targets(model.targets, seed)
     loss = make_loss(model.loss, model.options, vectors, hardware.device)
     network = FerNet(recipe.widths, loss.outputs, *training.grey_levels())
     outcome: dict[str, Any] = {

@@ -12,8 +12,8 @@ from functools import partial
 from pipeline import cli, config
 from pipeline.errors import UserError
 from pipeline.tracking import client, runs
-from pipeline.workspace import DATA_EXPERIMENT, Cell
-from stages import compare, embed, fetch, prepare
+from pipeline.tracking.runs import DATA_EXPERIMENT
+from pipeline.workspace import Cell
 
 
 def main() -> None:
@@ -21,10 +21,13 @@ def main() -> None:
         raise UserError("FER_TRACKING is off: unset it to bring MLflow up to date.")
     params = config.load()
     parts: list[tuple[client.Where | None, Callable[[], None]]] = [
-        (stage.runs(), stage.log) for stage in (fetch, prepare, embed, compare)
+        (runs.fetch_run(), runs.log_fetch),
+        (runs.prepare_run(), runs.log_prepare),
+        (runs.embed_run(), runs.log_embed),
+        (runs.compare_run(), runs.log_compare),
     ]
     for cell in (Cell(*pair) for pair in params.grid.cells()):
-        parts.append((runs.runs(cell), partial(runs.log_model_run, cell, "backfill")))
+        parts.append((runs.model_run(cell), partial(runs.log_model_run, cell, "backfill")))
 
     ready = [(where, log) for where, log in parts if where is not None]
     missing = [(where, log) for where, log in ready if not client.is_complete(where)]

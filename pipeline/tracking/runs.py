@@ -1,8 +1,14 @@
-"""The MLflow run of a cell: what train opens, evaluate completes and backfill restores."""
+"""The MLflow run of each stage: where it is, once there are outputs to show, and what it shows of them.
+
+Train opens the run of a model, evaluate completes it; fetch, prepare, embed and compare have one each. Backfill
+restores whichever is missing by the same functions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +16,93 @@ import numpy as np
 import yaml
 
 from pipeline import files, workspace
+from pipeline.comparison.findings import row_name
+from pipeline.comparison.paired import Row
+from pipeline.data.fer import LABELS, FerData
+from pipeline.figures import data as figures
 from pipeline.fingerprint import run_key
+from pipeline.labels.vectors import LabelVectors
 from pipeline.tracking import client
-from pipeline.tracking.client import Where
+from pipeline.tracking.client import Run, Where
 from pipeline.training.model import Classifier
 from pipeline.training.saved_model import load_trained
-from pipeline.workspace import LABELS_FOLDER, PREPARED, Cell, checks, dataset_name
+from pipeline.workspace import (
+    CHECKS,
+    LABELS_FOLDER,
+    PREPARED,
+    REPORTS,
+    SOURCE,
+    TABLE,
+    Cell,
+    checks,
+    dataset_name,
+)
+
+DATA_EXPERIMENT = "data"
+"""The MLflow experiment of fetch, prepare and embed; models are in one named after their data set."""
+
+
+def fetch_run() -> Where | None:
+    """Where the run of this stage is in MLflow, or None before the first fetch."""
+    if not SOURCE.exists():
+        return None
+    content = files.sha256(SOURCE)[:12]
+    return Where(DATA_EXPERIMENT, "fetch", f"fetch-{content}", content)
+
+
+def log_fetch() -> None:
+    with client.run_of(fetch_run(), {"kind": "data", **client.context_tags("fetch")}) as run:
+        source = {name: facts for name, facts in files.read_json(SOURCE).items() if facts}
+        run.params(source)
+        run.metrics({name: {"bytes": facts["bytes"]} for name, facts in source.items()})
+        run.artifacts(SOURCE)
+
+
+def prepare_run() -> Where | None:
+    """Where the run of this stage is in MLflow, or None before the first prepare."""
+    if not CHECKS.exists():
+        return None
+    content = files.sha256(CHECKS)[:12]
+    return Where(DATA_EXPERIMENT, "prepare", f"prepare-{content}", content)
+
+
+def log_prepare() -> None:
+    checks = files.read_json(CHECKS)
+    with client.run_of(prepare_run(), {"kind": "data", **client.context_tags("prepare")}) as run:
+        run.dataset(
+            checks["dataset"], files.sha256(PREPARED / "images.npy")[:32], checks, {"path": str(PREPARED)}
+        )
+        run.params({"dataset": checks["dataset"]})
+        run.metrics({name: checks[name] for name in ("rows", "classes", "constant_images", "duplicates")})
+        run.artifacts(CHECKS)
+        run.artifacts(PREPARED / "duplicates.csv")
+        with tempfile.TemporaryDirectory() as folder:
+            figures.contact_sheet(FerData.load(PREPARED), Path(folder) / "contact_sheet.png")
+            run.artifacts(Path(folder) / "contact_sheet.png")
+
+
+def embed_run() -> Where | None:
+    """Where the run of this stage is in MLflow, or None before the first embed."""
+    found = sorted(LABELS_FOLDER.glob("*/label_vectors.npz"))
+    if not found:
+        return None
+    content = hashlib.sha256("".join(map(files.sha256, found)).encode()).hexdigest()[:12]
+    return Where(DATA_EXPERIMENT, "embed", f"embed-{content}", content)
+
+
+def log_embed() -> None:
+    with client.run_of(embed_run(), {"kind": "labels", **client.context_tags("embed")}) as run:
+        for file in workspace.written(LABELS_FOLDER):
+            run.artifacts(file, file.parent.name)
+        for file in sorted(LABELS_FOLDER.glob("*/label_vectors.npz")):
+            vectors, name = LabelVectors.load(file), file.parent.name
+            words = dict(zip(vectors.labels, vectors.words, strict=True))
+            run.params({name: {"words": words, "vectors": dict(vectors.provenance)}})
+            with tempfile.TemporaryDirectory() as folder:
+                picture = Path(folder) / "gram.png"
+                title = f"Cosines between the label vectors\n{name}, from {vectors.provenance['file']}"
+                figures.gram(vectors.gram_of(LABELS), LABELS, picture, title)
+                run.artifacts(picture, name)
 
 
 def dvc_digest(output: Path) -> str | None:
@@ -39,7 +126,7 @@ def tags(cell: Cell, stage: str) -> dict[str, str]:
     }
 
 
-def log_inputs(run: client.Run, settings: dict[str, Any]) -> None:
+def log_inputs(run: Run, settings: dict[str, Any]) -> None:
     """What the training read: settings and data set."""
     run.params(settings)
     facts = checks()
@@ -51,12 +138,12 @@ def log_inputs(run: client.Run, settings: dict[str, Any]) -> None:
     )
 
 
-def log_machine(run: client.Run, machine: Mapping[str, Any]) -> None:
+def log_machine(run: Run, machine: Mapping[str, Any]) -> None:
     """How the training computes, from its start: a run that fails shows it too."""
     run.tags({name: str(value) for name, value in machine.items()})
 
 
-def log_training(run: client.Run, cell: Cell) -> None:
+def log_training(run: Run, cell: Cell) -> None:
     """What the training wrote. Logging it twice changes nothing."""
     facts = cell.facts()
     run.curve(cell.read_history(), "epoch")
@@ -66,7 +153,7 @@ def log_training(run: client.Run, cell: Cell) -> None:
     run.artifacts(cell.history, "training")
 
 
-def log_evaluation(run: client.Run, cell: Cell) -> None:
+def log_evaluation(run: Run, cell: Cell) -> None:
     """What the evaluation wrote, and the model itself with an input example of two images."""
     metrics = files.read_json(cell.metrics)
     run.metrics({split: metrics[split] for split in ("val", "test", "test_clean")})
@@ -80,7 +167,7 @@ def log_evaluation(run: client.Run, cell: Cell) -> None:
     run.model(Classifier(network, loss.scores).eval(), example)
 
 
-def runs(cell: Cell) -> Where | None:
+def model_run(cell: Cell) -> Where | None:
     """Where the run of a trained and evaluated cell is in MLflow, or None before that."""
     if not (cell.models / "model.json").exists() or not cell.metrics.exists():
         return None
@@ -90,8 +177,33 @@ def runs(cell: Cell) -> Where | None:
 
 def log_model_run(cell: Cell, stage: str) -> None:
     """Continue the run that training opened (or open it, if it was lost) and log all there is."""
-    with client.run_of(runs(cell), tags(cell, stage)) as run:
+    with client.run_of(model_run(cell), tags(cell, stage)) as run:
         # The settings that made this model, which params.yaml may no longer hold.
         log_inputs(run, cell.facts()["settings"])
         log_training(run, cell)
         log_evaluation(run, cell)
+
+
+def compare_run() -> Where | None:
+    """Where the run of this stage is in MLflow, or None before the first comparison."""
+    if not TABLE.exists():
+        return None
+    content = files.sha256(TABLE)[:12]
+    return Where(dataset_name(), "comparison", f"comparison-{content}", content)
+
+
+def log_compare() -> None:
+    log_rows(compare_run(), files.read_json(TABLE), "compare", workspace.written(REPORTS))
+
+
+def log_rows(where: Where | None, rows: Sequence[Row], stage: str, paths: Sequence[Path]) -> None:
+    """A run of its own for a comparison: each row's accuracy, and the tables and figures."""
+    with client.run_of(where, {"kind": "comparison", **client.context_tags(stage)}) as run:
+        run.params(
+            {"models": ", ".join(dict.fromkeys(row["model"] for row in rows)), "seeds": rows[0]["seeds"]}
+        )
+        # MLflow takes no + in a key.
+        accuracy = {row_name(row, rows).replace(" + ", "."): row["test.accuracy"]["mean"] for row in rows}
+        run.metrics({name: {"accuracy": mean} for name, mean in accuracy.items()})
+        for path in paths:
+            run.artifacts(path, "reports")

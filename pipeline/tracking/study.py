@@ -13,7 +13,7 @@ from pipeline.comparison.records import Run
 from pipeline.errors import UserError
 from pipeline.files import sha256
 from pipeline.tracking import client
-from stages.compare import log_rows
+from pipeline.tracking.runs import log_rows
 
 COMMAND = "python -m pipeline.study.report"
 """What logs these runs again; backfill knows only those of the workspace."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import os
 import platform
+import re
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -135,3 +137,23 @@ def has_bf16(cuda: bool) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = torch.cpu.get_capabilities()
     return torch.backends.mkldnn.is_available() and any(known.get(name) for name in BF16_INSTRUCTIONS)
+
+
+def numerics_key(hardware: Hardware, processes: int) -> str:
+    """All that decides how sums are rounded, as part of a file's name: what computes otherwise cannot go on exactly."""
+    kind = f"{chip(hardware.device)} {instructions()}"
+    text = f"{kind}-{hardware} x {processes}-torch {torch.__version__}"
+    return re.sub(r"[^\w.+-]", "", text.replace(", ", "-"))
+
+
+def environment(hardware: Hardware, processes: int) -> dict[str, Any]:
+    """With what it was trained, for the table's readers; processors of one name may still have other instructions."""
+    facts = {
+        "processor": chip(hardware.device),
+        **dataclasses.asdict(hardware),
+        "processes": processes,
+        "torch": str(torch.__version__),
+    }
+    if hardware.device == "cuda":
+        del facts["threads"]  # they compute nothing there
+    return facts

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,6 +125,23 @@ class Progress:
     history: list[Epoch] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     best_epoch: int = -1
+
+    def summary(self, flop: Sequence[int], images: int, hardware: Hardware) -> dict[str, Any]:
+        """What the training took, as a whole and by epoch, from the FLOP of each epoch and the images in one."""
+        seconds, epochs = sum(self.seconds), len(self.history)
+        return {
+            "training": {
+                "seconds": round(seconds, 2),
+                "epochs": epochs,
+                "best_epoch": self.best_epoch,
+                "flop": sum(flop),
+                "images_per_second": round(epochs * images / seconds, 1),
+                "precision": hardware.precision,
+                "device": hardware.device,
+            },
+            "epoch_seconds": self.seconds,
+            "epoch_flop": flop,
+        }
 
 
 def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float:

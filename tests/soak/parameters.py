@@ -502,15 +502,15 @@ def furnish(folder: Path) -> None:
 @contextlib.contextmanager
 def inside(folder: Path) -> Any:
     """Stages run in the folder, without MLflow."""
-    before, switch, logs = Path.cwd(), os.environ.get("FER_TRACKING"), (fetch.log, embed.log)
+    before, switch, logs = Path.cwd(), os.environ.get("FER_TRACKING"), (fetch.log_fetch, embed.log_embed)
     os.chdir(folder)
-    fetch.log = embed.log = lambda: None  # it draws figures, even for no one
+    fetch.log_fetch = embed.log_embed = lambda: None  # it draws figures, even for no one
     os.environ["FER_TRACKING"] = "off"
     try:
         yield
     finally:
         os.chdir(before)
-        fetch.log, embed.log = logs
+        fetch.log_fetch, embed.log_embed = logs
         if switch is None:
             del os.environ["FER_TRACKING"]
         else:

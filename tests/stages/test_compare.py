@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from stages import compare
+from pipeline.comparison import tables
+from pipeline.tracking import client, runs
 
 MEASURED = {"mean": 0.6, "std": 0.01, "ci95": 0.02}
 ROWS: list[dict[str, Any]] = [
@@ -27,7 +28,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def test_the_csv_has_a_line_for_every_row_and_metric(tmp_path: Path) -> None:
-    compare.write_csv_table(tmp_path / "ablation.csv", ROWS)
+    tables.write_csv_table(tmp_path / "ablation.csv", ROWS)
     with (tmp_path / "ablation.csv").open() as file:
         first, second = csv.DictReader(file)
     assert (first["decoder"], first["seeds"], first["metric"], first["mean"]) == (
@@ -68,8 +69,8 @@ def test_the_run_of_a_comparison_has_every_row_under_a_name_that_mlflow_takes(
         assert tags["kind"] == "comparison"
         yield noted
 
-    monkeypatch.setattr(compare.tracking, "run_of", run_of)
-    compare.log_rows(None, ROWS, "compare", [Path("a"), Path("b")])
+    monkeypatch.setattr(client, "run_of", run_of)
+    runs.log_rows(None, ROWS, "compare", [Path("a"), Path("b")])
     assert noted.given == {
         "models": "baseline",
         "seeds": [0, 1],

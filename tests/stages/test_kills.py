@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.workspace import Cell
-from stages.compare import REPORTS
+from pipeline.workspace import REPORTS, Cell
 from tests.clone import Clone
 from tests.soak.clones import differences, outputs, wrong_runs
 

@@ -70,10 +70,10 @@ def test_human_targets_read_training_alone(finished: Clone, tmp_path: Path) -> N
     script = (
         "import numpy as np\n"
         "from pipeline.workspace import PREPARED\n"
-        "from stages.targets import targets\n"
-        "from stages.evaluate import reference_distances\n"
+        "from pipeline.labels.targets import load_targets\n"
+        "from pipeline.evaluation.measure import reference_distances\n"
         "from pipeline.data.fer import FerData\n"
-        "print(targets('human', 0).tolist(), reference_distances(FerData.load(PREPARED), [])['human'].tolist())\n"
+        "print(load_targets('human', 0).tolist(), reference_distances(FerData.load(PREPARED), [])['human'].tolist())\n"
     )
     before = clone.run("python", "-c", script).stdout
     prepared = clone.path / "outputs/prepared"

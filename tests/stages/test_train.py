@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.console import resume_note
 from pipeline.data.fer import LABELS
 from pipeline.training import hardware
-from pipeline.training.distributed import Group
-from pipeline.training.hardware import Hardware
-from pipeline.workspace import Cell
-from stages.train import arithmetic, begun, way_to_compute
+from pipeline.training.hardware import Hardware, environment, numerics_key
 from tests.clone import Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
@@ -111,13 +109,11 @@ def test_a_model_with_two_equal_targets_is_refused_before_the_training(
 def test_what_an_interrupted_training_left_is_said(tmp_path: Path) -> None:
     own, other = (tmp_path / f"baseline-0-0123456789ab-{way}.safetensors" for way in ("cpu", "cuda"))
     (tmp_path / "baseline-1-0123456789ab-cpu.safetensors").touch()
-    assert begun(own, Cell("baseline", 0)) == ""
+    assert resume_note(own, "baseline-0") == ""
     other.touch()
-    assert begun(own, Cell("baseline", 0)).startswith(
-        f"{other.name} in {tmp_path.name}/ is of other settings"
-    )
+    assert resume_note(own, "baseline-0").startswith(f"{other.name} in {tmp_path.name}/ is of other settings")
     own.touch()
-    assert begun(own, Cell("baseline", 0)) == f"goes on from {own.name}\n"
+    assert resume_note(own, "baseline-0") == f"goes on from {own.name}\n"
 
 
 def test_a_checkpoints_name_tells_all_that_decides_how_sums_are_rounded(
@@ -125,9 +121,9 @@ def test_a_checkpoints_name_tells_all_that_decides_how_sums_are_rounded(
 ) -> None:
     monkeypatch.setattr(hardware, "chip", lambda device: f"Some {device}(R) @ 2/3 GHz")
     monkeypatch.setattr(hardware, "instructions", lambda: "0123abcd")
-    assert "threads" not in way_to_compute(Hardware("cuda", "bf16", threads=2), Group())
-    assert way_to_compute(Hardware("cpu", "bf16", threads=2), Group())["threads"] == 2
+    assert "threads" not in environment(Hardware("cuda", "bf16", threads=2), 1)
+    assert environment(Hardware("cpu", "bf16", threads=2), 1)["threads"] == 2
     cpu, gpu = Hardware("cpu", "bf16", threads=2), Hardware("cuda", "fp32", threads=2)
-    name = arithmetic(cpu, Group())
+    name = numerics_key(cpu, 1)
     assert name == f"SomecpuR23GHz0123abcd-cpu-bf16-channels_last-2threadsx1-torch{torch.__version__}"
-    assert len({name, arithmetic(gpu, Group()), arithmetic(cpu, Group(0, 2))}) == 3
+    assert len({name, numerics_key(gpu, 1), numerics_key(cpu, 2)}) == 3

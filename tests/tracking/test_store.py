@@ -18,7 +18,7 @@ from mlflow.cli import gc
 
 from pipeline.errors import UserError
 from pipeline.tracking import client, store
-from pipeline.workspace import DATA_EXPERIMENT
+from pipeline.tracking.runs import DATA_EXPERIMENT
 from tests.clone import ROOT
 from tests.mlflow_store import enter, forget, log, make_repository
 
@@ -39,16 +39,16 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def stored(folder: Path, experiment: str = "synthetic") -> list[mlflow.entities.Run]:
     """The runs in a folder's database, as a program beside ours sees them."""
-    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    found = client.get_experiment_by_name(experiment)
+    api = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    found = api.get_experiment_by_name(experiment)
     assert found is not None
-    return list(client.search_runs([found.experiment_id]))
+    return list(api.search_runs([found.experiment_id]))
 
 
 def content(folder: Path, run_id: str) -> str:
     """The logged file, read through MLflow."""
-    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    return Path(client.download_artifacts(run_id, "evaluation/metrics.txt")).read_text()
+    api = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    return Path(api.download_artifacts(run_id, "evaluation/metrics.txt")).read_text()
 
 
 # --- deleted -------------------------------------------------------------------------------------------------
@@ -58,8 +58,8 @@ def test_an_experiment_deleted_in_the_ui_comes_back_with_its_runs(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = log()
-    client = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
-    client.delete_experiment(client.get_experiment_by_name("synthetic").experiment_id)
+    api = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
+    api.delete_experiment(api.get_experiment_by_name("synthetic").experiment_id)
     forget()
     assert log(key="another") is not None
     assert {run.info.run_id for run in stored(repository)} > {first}
@@ -71,12 +71,12 @@ def test_an_experiment_deleted_in_the_ui_comes_back_with_its_runs(
 def test_after_mlflow_gc_the_same_can_be_logged_again(repository: Path) -> None:
     log()
     uri = f"sqlite:///{repository}/mlflow.db"
-    client = mlflow.MlflowClient(uri)
-    number = client.get_experiment_by_name("synthetic").experiment_id
-    client.delete_experiment(number)
+    api = mlflow.MlflowClient(uri)
+    number = api.get_experiment_by_name("synthetic").experiment_id
+    api.delete_experiment(number)
     result = CliRunner().invoke(gc, ["--backend-store-uri", uri, "--experiment-ids", number])
     assert result.exit_code == 0, result.output
-    assert client.get_experiment_by_name("synthetic") is None
+    assert api.get_experiment_by_name("synthetic") is None
     forget()
     second = log()
     assert second is not None
@@ -95,9 +95,9 @@ def test_where_an_experiment_may_not_be_restored_the_command_is_named(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log()
-    client = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
-    number = client.get_experiment_by_name("synthetic").experiment_id
-    client.delete_experiment(number)
+    api = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
+    number = api.get_experiment_by_name("synthetic").experiment_id
+    api.delete_experiment(number)
     forget()
 
     def refuse(*arguments: Any) -> None:
@@ -231,8 +231,8 @@ def test_a_renamed_folder_keeps_every_run_and_logs_on(
     assert content(renamed, second) == "of the new folder"
     assert log(text="once more") == first
     assert content(renamed, str(first)) == "once more"
-    client = mlflow.MlflowClient(f"sqlite:///{renamed}/mlflow.db")
-    (logged,) = client.search_logged_models([stored(renamed)[0].info.experiment_id])
+    api = mlflow.MlflowClient(f"sqlite:///{renamed}/mlflow.db")
+    (logged,) = api.search_logged_models([stored(renamed)[0].info.experiment_id])
     assert Path(logged.artifact_location.removeprefix("file://"), "MLmodel").exists()
     assert not repository.exists()
     assert "warning" not in capsys.readouterr().err
@@ -287,10 +287,10 @@ def test_an_experiment_whose_artifacts_cannot_be_reached_is_logged_into(
     repository: Path, capsys: pytest.CaptureFixture[str], location: str
 ) -> None:
     """Made by a server on the same database, or in a folder that is gone."""
-    client = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
+    api = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
     gone = repository / ".dvc/tmp/exps/tmp1"
-    number = client.create_experiment("synthetic", location.format(gone=gone))
-    client.create_run(number, tags={client.KEY: "key"})
+    number = api.create_experiment("synthetic", location.format(gone=gone))
+    api.create_run(number, tags={client.KEY: "key"})
     run_id = log()
     assert run_id is not None
     assert content(repository, run_id) == "a metric's file"
@@ -302,8 +302,8 @@ def test_an_experiment_whose_artifacts_cannot_be_reached_is_logged_into(
 def test_a_location_that_someone_chose_stays(repository: Path, name: str) -> None:
     chosen = repository.parent / name
     chosen.mkdir(parents=True)
-    client = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
-    client.create_experiment("synthetic", chosen.as_uri())
+    api = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
+    api.create_experiment("synthetic", chosen.as_uri())
     run_id = log()
     assert run_id is not None
     assert list(chosen.rglob("metrics.txt"))
@@ -480,34 +480,34 @@ def test_the_logged_model_loads_where_a_gpu_is_seen(
 
 def test_the_experiment_shows_its_runs(repository: Path) -> None:
     """Also one that an earlier version made; a description that someone wrote stays."""
-    client = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
-    described = client.create_experiment("fer2013", (repository / "mlartifacts").as_uri())
-    client.set_experiment_tag(described, "mlflow.note.content", "mine")
+    api = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
+    described = api.create_experiment("fer2013", (repository / "mlartifacts").as_uri())
+    api.set_experiment_tag(described, "mlflow.note.content", "mine")
     for name in ("synthetic", "fer2013"):
         log(experiment=name)
-        experiment = client.get_experiment_by_name(name)
+        experiment = api.get_experiment_by_name(name)
         assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert experiment.tags["mlflow.note.content"] == "mine"
-    other = client.get_experiment_by_name("synthetic")
+    other = api.get_experiment_by_name("synthetic")
     assert (
         f"#/experiments/{other.experiment_id}/runs?workflowType=machine_learning"
         in other.tags["mlflow.note.content"]
     )
     assert "tags.kind" in other.tags[f"mlflow.sharedViewState.{store.VIEW}"]
     log(experiment=DATA_EXPERIMENT)
-    assert "Models" not in client.get_experiment_by_name(DATA_EXPERIMENT).tags["mlflow.note.content"]
+    assert "Models" not in api.get_experiment_by_name(DATA_EXPERIMENT).tags["mlflow.note.content"]
 
 
 def test_a_race_for_a_new_experiment_is_won_by_one(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two machines, one server: the second asks before and creates after the first has."""
-    client = store.client()
-    ask, answers = client.get_experiment_by_name, [None]
+    api = store.client()
+    ask, answers = api.get_experiment_by_name, [None]
 
     def late(name: str) -> Any:
         return answers.pop() if answers else ask(name)
 
-    number = client.create_experiment("synthetic")
-    monkeypatch.setattr(client, "get_experiment_by_name", late)
+    number = api.create_experiment("synthetic")
+    monkeypatch.setattr(api, "get_experiment_by_name", late)
     assert store.experiment_id("synthetic") == number
 
 

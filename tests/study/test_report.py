@@ -15,7 +15,7 @@ from pipeline.comparison.records import Run
 from pipeline.errors import UserError
 from pipeline.study import report
 from pipeline.study.report import fill, require_one_study
-from tests.stages.test_findings import study
+from tests.comparison.test_findings import study
 
 ROOT = Path(__file__).parents[2]
 STUDY = Path("results/fer2013")

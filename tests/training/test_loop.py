@@ -58,7 +58,7 @@ RECIPE = Recipe(
     augment=Augment(rotation=5, zoom=0.05, shift=0.05, brightness=5, contrast=0.1, cutout=0.2),
 )  # fmt: skip
 DISTILLING = replace(RECIPE, self_distillation=0.8)
-SHIPPED = config.load(Path(__file__).parents[1] / "params.yaml").recipes
+SHIPPED = config.load(Path(__file__).parents[2] / "params.yaml").recipes
 CPU = Hardware("cpu", "fp32")
 CLASSES = 7
 RATE = 0.05

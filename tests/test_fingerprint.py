@@ -13,7 +13,7 @@ from pipeline import config, fingerprint
 from pipeline.errors import UserError
 from pipeline.workspace import LABELS_FOLDER, PREPARED, Cell
 
-PARAMS = config.load(Path(__file__).parents[2] / "params.yaml")
+PARAMS = config.load(Path(__file__).parents[1] / "params.yaml")
 CELL = Cell("w2v_cosine", 1)
 TARGETS = np.eye(7)
 
@@ -71,7 +71,7 @@ def test_the_digest_of_settings_leaves_the_code_out(workspace: Path, monkeypatch
 
 @pytest.mark.parametrize("name", ["stages/train.py", "pipeline/data/fer.py", "pipeline/training/losses.py"])
 def test_every_file_of_the_code_counts(workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    for source in fingerprint.CODE:
+    for source in fingerprint.code_digests():
         copy = workspace / "code" / source
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(fingerprint.SOURCES / source, copy)

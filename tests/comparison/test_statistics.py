@@ -29,7 +29,7 @@ def rejection_rate(simulations, resamples, **model):
 
 def test_simulated_models_look_like_those_on_fer2013():
     """As accurate as the typical model of the study, and their mistakes as far the same (one hardly learns at all)."""
-    rows = read_json(Path(__file__).parents[1] / "results/fer2013/ablation.json")
+    rows = read_json(Path(__file__).parents[2] / "results/fer2013/ablation.json")
     trained = [row["test.accuracy"] for row in rows[1:] if row["decoder"] == "argmax"]
     a, b = two_models(np.random.default_rng(0), seeds=40, images=3589, points=2.0)
     assert b.mean() == pytest.approx(np.median([row["mean"] for row in trained]), abs=0.03)

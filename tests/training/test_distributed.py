@@ -1,7 +1,7 @@
 """Several processes against one: what they compute together is what one computes from the whole batch.
 
 The cases below run twice, in this process as a group of one and in two processes that `torchrun` starts:
-`python -m tests.test_parallel FOLDER` there computes all of them and keeps what each process got.
+`python -m tests.training.test_distributed FOLDER` there computes all of them and keeps what each process got.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pipeline.training.loop import Epoch, Images, Learner, Recipe, train, valida
 from pipeline.training.losses import LOSSES, CrossEntropy, Loss, WithLogits
 from pipeline.training.model import FerNet
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROCESSES = 2
 TIMEOUT = 900
 """Seconds for the two processes: many times what they take, so that only a hang fails."""
@@ -257,7 +257,7 @@ def said(folder: Path) -> str:
         f"--nproc-per-node={PROCESSES}",
     ]
     result = subprocess.run(
-        [*torchrun, "-m", "tests.test_parallel", str(folder)],
+        [*torchrun, "-m", "tests.training.test_distributed", str(folder)],
         cwd=ROOT,
         # Processors, wherever this runs: one GPU would not do for two.
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},

@@ -13,11 +13,11 @@ from torch import nn
 from pipeline.data.duplicates import COLUMNS
 from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.evaluation.decoders import ArgMax, CostSensitive
+from pipeline.evaluation.measure import decide, measure
 from pipeline.evaluation.predictions import Predictions
 from pipeline.files import write_csv
 from pipeline.training.losses import make_loss
 from pipeline.workspace import PREPARED
-from stages.evaluate import decide, measure
 
 N = 40
 DISGUST = LABELS.index("disgust")

@@ -29,7 +29,7 @@ from pipeline.study.prose import (
     unsteady,
     words_alone,
 )
-from tests.stages.test_findings import made_up, study
+from tests.comparison.test_findings import made_up, study
 
 SEVERITY = "test.severity.human"
 

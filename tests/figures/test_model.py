@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.figures.model_page import class_means, surest_of_each
+from pipeline.figures.model import class_means, surest_of_each
 
 
 def test_surest_faces_are_half_right_half_wrong_and_take_turns_by_class() -> None:

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.data.fer import LABELS
+from pipeline.data.fer import LABELS, FerData
 from pipeline.figures import data, model, study
 
 RNG = np.random.default_rng(0)
@@ -40,9 +40,10 @@ RECALLS = {
     }
     for name in ("w2v_cosine", "cosine_random")
 }
+DATA = FerData(IMAGES, LABEL.astype(np.uint8), np.zeros(N, np.uint8))
 
 DRAW = {
-    "contact_sheet": lambda path: data.contact_sheet(IMAGES[:14], [LABELS[k] for k in LABEL[:14]], path),
+    "contact_sheet": lambda path: data.contact_sheet(DATA, path, per_class=5),
     "confusion_counts": lambda path: model.confusion(COUNTS, LABELS, path, False, "Baseline"),
     "confusion_shares": lambda path: model.confusion(COUNTS, LABELS, path, True, "Baseline"),
     "reliability": lambda path: model.reliability(LABEL, PROBABILITIES, path, "Baseline"),
@@ -187,12 +188,6 @@ def test_models_far_below_the_best_do_not_set_the_scale(tmp_path, monkeypatch):
     assert [text.get_text() for axis in recalls.axes for text in axis.texts] == [
         "\N{LEFTWARDS ARROW} -60"
     ] * 7
-
-
-def test_contact_sheet_needs_a_caption_for_each_image(tmp_path):
-    with pytest.raises(ValueError, match="shorter"):
-        data.contact_sheet(IMAGES[:3], ["one", "two"], tmp_path / "sheet.png")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_class_without_images_stays_blank_in_the_class_means(tmp_path):
