@@ -97,29 +97,35 @@ def main(arguments: list[str] | None = None) -> int:
     used -= sum(path.stat().st_size for path in fresh.path.rglob("*") if path.is_file())
 
     wrong: list[str] = []
-    stopped = 0
+    stopped = locks = 0
     for case in range(options.cases):
         rng = random.Random(f"disk {options.seed} {case}")
         disk = SmallDisk(options.folder / "mounted")
         try:
             clone = fresh.copy(options.folder / "mounted" / "fer")
-            found, full = fill(clone, disk, rng, used)
+            found, full, broken = fill(clone, disk, rng, used)
             found += [f"other bytes: {name}" for name in differences(right, outputs(clone))]
             found += wrong_runs(clone, expected_runs(["baseline"]), failures=True)
         finally:
             disk.remove()
         stopped += full
+        locks += broken
         wrong += [f"case {case}: {problem}" for problem in found]
         print(f"  case {case}: {full} times full; {found or 'all right'}", flush=True)
     print(
-        f"disk: {options.cases} pipelines, {stopped} times stopped by a full disk, {len(wrong)} things wrong"
+        f"disk: {options.cases} pipelines, {stopped} times stopped by a full disk, {locks} times with half of DVC's "
+        f"dvc.lock, {len(wrong)} things wrong"
     )
     return 1 if wrong else 0
 
 
-def fill(clone: Clone, disk: SmallDisk, rng: random.Random, used: int) -> tuple[list[str], int]:
-    """Repro with a little more room each time, until it comes through: what went wrong, how often the disk was full."""
-    wrong, full = [], 0
+def fill(clone: Clone, disk: SmallDisk, rng: random.Random, used: int) -> tuple[list[str], int, int]:
+    """Repro with a little more room each time, until it comes through.
+
+    Returns what went wrong, how often the disk was full, and whether (0 or 1) DVC left half of its dvc.lock, which it
+    writes in place: docs/troubleshooting.md says how to bring the file back, and that is what is done here.
+    """
+    wrong, full, broken = [], 0, 0
     for _ in range(4):
         disk.leave(rng.randrange(20_000, max(40_000, used // 2)))
         result = clone.run(sys.executable, "-m", "dvc", "repro", expect=None)
@@ -132,12 +138,17 @@ def fill(clone: Clone, disk: SmallDisk, rng: random.Random, used: int) -> tuple[
         wrong += [f"half written: {name}" for name in half_written(clone)]
     disk.leave(ROOM)
     result = clone.run(sys.executable, "-m", "dvc", "repro", expect=None)
+    lock = (clone.path / "dvc.lock").read_text(encoding="utf-8")
+    if result.returncode and not lock.endswith("\n"):
+        broken = 1
+        clone.run("git", "checkout", "dvc.lock")
+        result = clone.run(sys.executable, "-m", "dvc", "repro", expect=None)
     if result.returncode:
         wrong.append(f"with room again: {result.stdout[-500:]} {result.stderr[-1500:]}")
     restored = clone.stage("backfill", expect=None)
     wrong += [] if restored.returncode == 0 else [f"backfill: {restored.stderr[-600:]}"]
     wrong += [f"left behind: {name}" for name in leftovers(clone)]
-    return wrong, full
+    return wrong, full, broken
 
 
 if __name__ == "__main__":
