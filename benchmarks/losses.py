@@ -115,7 +115,7 @@ def main(*, batch: Batch = 256, rounds: Rounds = 5) -> None:
     rows, versus = [], []
     for name in LOSSES:
         loss = make_loss(name, {}, targets)
-        width = loss.outputs
+        width = loss.output_dim
         output = torch.randn(batch, width, generator=generator).requires_grad_()
         cases: dict[str, Case] = {
             "forward": partial(forward, loss, output, labels),

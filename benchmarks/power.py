@@ -20,7 +20,7 @@ from benchmarks.machine import header
 from benchmarks.timing import table
 from pipeline import cli
 from pipeline.cli import Argument
-from pipeline.comparison.statistics import LEVEL, minimum_detectable_difference, paired_bootstrap
+from pipeline.comparison.statistics import ALPHA, minimum_detectable_difference, paired_bootstrap
 
 Bools = npt.NDArray[np.bool_]
 
@@ -64,17 +64,17 @@ def simulate(seeds: int, seed_points: float, simulations: int) -> list[float]:
     detectable: list[float] = []
     for _ in range(simulations):
         a, b = two_models(rng, seeds, IMAGES, 0.0, seed_points)
-        false.append(paired_bootstrap(a, b, RESAMPLES).p <= LEVEL)
+        false.append(paired_bootstrap(a, b, RESAMPLES).p <= ALPHA)
         alone = paired_bootstrap(a.mean(axis=0, keepdims=True), b.mean(axis=0, keepdims=True), RESAMPLES)
-        images_alone.append(alone.p <= LEVEL)
+        images_alone.append(alone.p <= ALPHA)
         a, b = two_models(rng, seeds, IMAGES, POINTS, seed_points)
         difference = paired_bootstrap(a, b, RESAMPLES)
-        found.append(difference.p <= LEVEL)
-        corrected.append(difference.p * ROWS <= LEVEL)  # the most that Holm asks: no other row differs
+        found.append(difference.p <= ALPHA)
+        corrected.append(difference.p * ROWS <= ALPHA)  # the most that Holm asks: no other row differs
         detectable.append(minimum_detectable_difference(difference))
     size = float(np.mean(detectable))
     planted = [two_models(rng, seeds, IMAGES, 100 * size, seed_points) for _ in range(simulations)]
-    found_at_size = [paired_bootstrap(a, b, RESAMPLES).p <= LEVEL for a, b in planted]
+    found_at_size = [paired_bootstrap(a, b, RESAMPLES).p <= ALPHA for a, b in planted]
     rates = [float(np.mean(values)) for values in (false, images_alone, found, corrected)]
     return [*rates, size, float(np.mean(found_at_size))]
 

@@ -97,7 +97,7 @@ class Roofline:
     @cached_property
     def layers(self) -> list[Convolution]:
         images = self.workload.augment(self.workload.next_rows(), self.size)
-        network, dtype = self.workload.learner.network, DTYPES[self.hardware.precision]
+        network, dtype = self.workload.trainer.network, DTYPES[self.hardware.precision]
         return convolutions(network, images, dtype, self.hardware.layout)
 
     @cached_property

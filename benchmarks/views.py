@@ -27,7 +27,7 @@ from pipeline.training.loop import Images
 from pipeline.training.losses import Loss
 from pipeline.training.model import FerNet
 from pipeline.training.saved_model import load_trained, predict
-from pipeline.workspace import PREPARED, Cell
+from pipeline.workspace import PREPARED, RunKey
 
 SHIFTS = (1, 2)
 """Pixels."""
@@ -68,7 +68,7 @@ Data = Annotated[Path, Argument("what prepare wrote", there="folder")]
 def main(*models: Folder, data: Data = PREPARED) -> None:
     prepared = FerData.load(data)
     rows = []
-    for folder in models or (Cell("baseline", 0).models,):
+    for folder in models or (RunKey("baseline", 0).models,):
         network, loss = load_trained(folder)
         found = []
         for split in ("val", "test"):

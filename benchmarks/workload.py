@@ -22,15 +22,15 @@ from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.hardware import Hardware
 from pipeline.training.loop import (
     Epoch,
+    EpochPlan,
     Images,
-    Learner,
-    Opinions,
-    Plan,
     Progress,
+    TemporalEnsemble,
+    Trainer,
     augmented,
     state_of,
-    take_step,
     train,
+    train_step,
     validate,
 )
 from pipeline.training.losses import make_loss
@@ -52,9 +52,9 @@ class Workload:
         torch.manual_seed(0)
         network = FerNet(self.recipe.widths, len(LABELS), mean=127.5, std=64.0)
         loss = make_loss(settings.loss, settings.options, np.eye(len(LABELS)), hardware.device)
-        self.learner = Learner(network, loss, self.recipe, hardware)
+        self.trainer = Trainer(network, loss, self.recipe, hardware)
         self.data = random_images(images).to(hardware.device)
-        self.opinions = Opinions(images, len(LABELS), hardware.device)
+        self.ensemble = TemporalEnsemble(images, len(LABELS), hardware.device)
         self.draw()
 
     @property
@@ -64,10 +64,10 @@ class Workload:
     def draw(self) -> None:
         """All that one epoch needs to know: the last, in which the network's own opinion counts most."""
         last, count = self.recipe.epochs - 1, len(self.data.labels)
-        self.plan = Plan.of(self.recipe, last, count, self.rate, 0, self.hardware.device)
+        self.plan = EpochPlan.of(self.recipe, last, count, self.rate, 0, self.hardware.device)
         self.taken = 0
 
-    def next(self, size: int) -> Plan:
+    def next(self, size: int) -> EpochPlan:
         """The plan at its next batch, which is the first again after its last."""
         if self.taken % self.batches == 0:
             self.plan.position.zero_()
@@ -87,12 +87,12 @@ class Workload:
     def forward_backward(self, images: Tensor, labels: Tensor) -> None:
         """The part of a step that the network's operations are counted in."""
         with self.hardware.autocast():
-            output = self.learner.model(images.contiguous(memory_format=self.hardware.layout))
-        self.learner.optimizer.zero_grad(set_to_none=True)
-        self.learner.loss(output, labels).backward()
+            output = self.trainer.model(images.contiguous(memory_format=self.hardware.layout))
+        self.trainer.optimizer.zero_grad(set_to_none=True)
+        self.trainer.loss(output, labels).backward()
 
     def step(self, size: int) -> None:
-        take_step(self.learner, self.opinions, self.data, self.next(size))
+        train_step(self.trainer, self.ensemble, self.data, self.next(size))
 
     def flop(self, size: int) -> int:
         """Floating point operations of one step's convolutions and matrix products, without augmentation's."""
@@ -106,7 +106,7 @@ class Workload:
         self, size: int, validation: Images, folder: Path, on_epoch: Callable[[Epoch], None]
     ) -> tuple[float, float]:
         """Seconds of an epoch of the training's own loop, and of its forward, backward and update."""
-        inside, step = 0.0, Learner.step
+        inside, step = 0.0, Trainer.step
 
         def timed(*arguments: Any) -> tuple[Tensor, Tensor]:
             nonlocal inside
@@ -118,25 +118,25 @@ class Workload:
             return outcome
 
         recipe = replace(self.recipe, epochs=1, sizes=(size,))
-        network, checkpoint = copy.deepcopy(self.learner.network), Checkpoint(folder / "epoch.safetensors")
+        network, checkpoint = copy.deepcopy(self.trainer.network), Checkpoint(folder / "epoch.safetensors")
         checkpoint.remove()
         # Not recorded on a GPU: what is replayed as a whole has no parts to be timed.
         replayed = mock.patch.object(loop, "records_steps", return_value=False)
-        with mock.patch.object(Learner, "step", timed), replayed:
+        with mock.patch.object(Trainer, "step", timed), replayed:
             start = time.perf_counter()
             train(
-                network, self.learner.loss, self.data, validation, recipe, self.rate, 0,
+                network, self.trainer.loss, self.data, validation, recipe, self.rate, 0,
                 self.hardware, checkpoint, on_epoch,
             )  # fmt: skip
             return time.perf_counter() - start, inside
 
     def validate(self, data: Images) -> None:
-        validate(self.learner.averaged, self.learner.loss, data, self.hardware)
+        validate(self.trainer.averaged, self.trainer.loss, data, self.hardware)
 
     def save(self, folder: Path) -> None:
         """The checkpoint after a last epoch that was the best: the largest there is."""
-        best = {name: tensor.clone() for name, tensor in self.learner.average.items()}
-        state = state_of(self.learner, self.opinions, best)
+        best = {name: tensor.clone() for name, tensor in self.trainer.average.items()}
+        state = state_of(self.trainer, self.ensemble, best)
         count = self.recipe.epochs
         facts = asdict(Progress([an_epoch(epoch) for epoch in range(count)], [1.0] * count, count - 1))
         Checkpoint(folder / "checkpoint.safetensors").save(state, facts)

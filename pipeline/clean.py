@@ -10,7 +10,7 @@ from pipeline import cli, config, workspace
 
 def main() -> None:
     grid = config.load().grid
-    for path in workspace.clean(f"{model}-{seed}" for model, seed in grid.cells()):
+    for path in workspace.clean(f"{model}-{seed}" for model, seed in grid.pairs()):
         print(f"{path} stays: the pipeline did not write it, or not for a model that it knows")
 
 

@@ -25,7 +25,7 @@ from pipeline.evaluation.decoders import DECODERS
 from pipeline.labels import targets as label_targets
 from pipeline.training.autotune import MEMORY_FORMATS, PRECISIONS, MachineParams
 from pipeline.training.loop import Recipe
-from pipeline.training.losses import LOSSES, WithVector
+from pipeline.training.losses import LOSSES, EmbeddingLoss
 from pipeline.workspace import resolve
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Grid:
     models: tuple[str, ...]
     seeds: tuple[int, ...]
 
-    def cells(self) -> list[tuple[str, int]]:
+    def pairs(self) -> list[tuple[str, int]]:
         return [(model, seed) for model in self.models for seed in self.seeds]
 
 
@@ -515,7 +515,7 @@ def _check_decoders(name: str, model: ModelParams, targets: Sequence[str]) -> No
                 f"'{key}' names {decoder}, which needs probabilities, but the loss {model.loss} "
                 "trains none: choose another decoder or another loss."
             )
-        if kind.needs_vectors and not issubclass(loss, WithVector):
+        if kind.needs_vectors and not issubclass(loss, EmbeddingLoss):
             raise UserError(
                 f"'{key}' names {decoder}, which compares the output with label vectors, but with "
                 f"the loss {model.loss} the network answers with one number per class: choose another decoder."

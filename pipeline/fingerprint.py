@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pipeline
 from pipeline import config, files
 from pipeline.errors import UserError
-from pipeline.workspace import LABELS_FOLDER, OUTPUTS, PREPARED, Cell
+from pipeline.workspace import LABELS_FOLDER, OUTPUTS, PREPARED, RunKey
 
 SOURCES = Path(pipeline.__file__).parents[1]
 CODE = ("stages/train.py", "pipeline/training", "pipeline/fingerprint.py", "pipeline/data/fer.py")
@@ -31,15 +31,17 @@ def code_digests() -> dict[str, str]:
     return {path.relative_to(SOURCES).as_posix(): files.sha256(path) for path in sorted(found)}
 
 
-def training_inputs(cell: Cell, params: config.Params, targets: npt.NDArray[np.float64]) -> dict[str, Any]:
+def training_inputs(
+    run_key: RunKey, params: config.Params, targets: npt.NDArray[np.float64]
+) -> dict[str, Any]:
     """Everything the training of a cell depends on: its settings, and digests of its data and its code."""
     read = [PREPARED / f"{name}.npy" for name in ("images", "labels", "split")]
     missing = next((path for path in read if not path.exists()), None)
     if missing is not None:
         raise UserError(f"{missing} is missing: run `dvc repro targets` first.")
-    model = params.model(cell.model)
+    model = params.model(run_key.model)
     return {
-        "seed": cell.seed,
+        "seed": run_key.seed,
         "model": {"loss": model.loss, "options": model.options, "learning_rate": model.learning_rate},
         "targets": targets.round(6).tolist(),
         "recipe": dataclasses.asdict(params.chosen_recipe),
@@ -67,16 +69,16 @@ def evaluation_digest() -> str:
     return digest({names[path]: files.sha256(path) for path in read if path.exists()})
 
 
-def run_key(cell: Cell, inputs_digest: str) -> str:
+def mlflow_key(run_key: RunKey, inputs_digest: str) -> str:
     """The name by which train, evaluate and backfill find the one MLflow run of these inputs and this arithmetic."""
-    return f"{cell.key}-{inputs_digest}"
+    return f"{run_key.name}-{inputs_digest}"
 
 
-def settings(cell: Cell, params: config.Params) -> dict[str, Any]:
+def settings(run_key: RunKey, params: config.Params) -> dict[str, Any]:
     """The parameters that MLflow shows of a cell. Training keeps them with the model."""
     shown = {
-        "seed": cell.seed,
-        "model": {"name": cell.model, **dataclasses.asdict(params.model(cell.model))},
+        "seed": run_key.seed,
+        "model": {"name": run_key.model, **dataclasses.asdict(params.model(run_key.model))},
         "recipe": {"name": params.recipe, **dataclasses.asdict(params.chosen_recipe)},
         "machine": dataclasses.asdict(params.machine),
         "data": dataclasses.asdict(params.data),

@@ -38,23 +38,23 @@ TABLE = REPORTS / "ablation.json"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A model and a seed. `key` is how DVC, MLflow and every file name call the pair."""
+class RunKey:
+    """A model and a seed. `name` is how DVC, MLflow and every file name call the pair."""
 
     model: str
     seed: int
 
     @property
-    def key(self) -> str:
+    def name(self) -> str:
         return f"{self.model}-{self.seed}"
 
     @property
     def targets(self) -> Path:
-        return TARGETS / f"{self.key}.npy"
+        return TARGETS / f"{self.name}.npy"
 
     @property
     def models(self) -> Path:
-        return OUTPUTS / "models" / self.key
+        return OUTPUTS / "models" / self.name
 
     @property
     def history(self) -> Path:
@@ -62,15 +62,15 @@ class Cell:
 
     @property
     def metrics(self) -> Path:
-        return OUTPUTS / "metrics" / f"{self.key}.json"
+        return OUTPUTS / "metrics" / f"{self.name}.json"
 
     @property
     def predictions(self) -> Path:
-        return OUTPUTS / "predictions" / f"{self.key}.csv"
+        return OUTPUTS / "predictions" / f"{self.name}.csv"
 
     @property
     def figures(self) -> Path:
-        return OUTPUTS / "figures" / self.key
+        return OUTPUTS / "figures" / self.name
 
     def facts(self) -> dict[str, Any]:
         """What training wrote beside the weights."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from pipeline import cli, config, workspace
 from pipeline.comparison.paired import compare
-from pipeline.comparison.records import Run, entries
+from pipeline.comparison.records import RunRecord, entries
 from pipeline.comparison.tables import markdown, write_csv_table
 from pipeline.figures import study as figures
 from pipeline.files import write_json, write_text
 from pipeline.tracking.runs import log_compare
-from pipeline.workspace import REPORTS, TABLE, Cell, dataset_name
+from pipeline.workspace import REPORTS, TABLE, RunKey, dataset_name
 
 
 def main() -> None:
     params = config.load()
     grid, baseline = params.grid, params.compare.baseline
     found = {
-        model: {seed: Run.of_workspace(Cell(model, seed)) for seed in grid.seeds} for model in grid.models
+        model: {seed: RunRecord.of_workspace(RunKey(model, seed)) for seed in grid.seeds}
+        for model in grid.models
     }
     rows = compare(entries(found, baseline), params.compare.resamples)
     images = found[baseline][grid.seeds[0]].metrics["test"]["images"]

@@ -18,44 +18,46 @@ from pipeline.fingerprint import evaluation_digest
 from pipeline.tracking.runs import log_model_run
 from pipeline.training.losses import Loss
 from pipeline.training.saved_model import load_trained
-from pipeline.workspace import PREPARED, Cell, dataset_name
+from pipeline.workspace import PREPARED, RunKey, dataset_name
 
 Floats = npt.NDArray[np.float64]
 
 
 def main(model: Model, seed: Seed) -> None:
-    params, cell = config.load(), Cell(model, seed)
+    params, run_key = config.load(), RunKey(model, seed)
     wanted = params.model(model).decoders
-    network, loss = load_trained(cell.models)
+    network, loss = load_trained(run_key.models)
     data = FerData.load(PREPARED)
-    decoders = {name: make_decoder(name, cell.seed) for name in wanted}
+    decoders = {name: make_decoder(name, run_key.seed) for name in wanted}
 
     found = decide(network, loss, data, decoders)
-    found.write(cell.predictions)
+    found.write(run_key.predictions)
     measured = measure(found, data, reference_distances(data, params.labels))
 
-    workspace.clear(cell.figures)
+    workspace.clear(run_key.figures)
     own, test = next(iter(decoders)), found.split == SPLITS.index("test")
     actual, predicted = found.actual[test], found.predicted[own][test]
     write_csv(  # for DVC's plot of the confusion, which cannot choose rows
-        cell.figures / "decisions.csv",
+        run_key.figures / "decisions.csv",
         ["actual", "predicted"],
         ([LABELS[y], LABELS[k]] for y, k in zip(actual, predicted, strict=True)),
     )
     draw(
-        cell.figures, f"{model}, seed {seed}, PrivateTest", network, loss, pixels_of(data, found.index[test]),
+        run_key.figures, f"{model}, seed {seed}, PrivateTest", network, loss, pixels_of(data, found.index[test]),
         actual, predicted, found.probabilities[test], measured["test"], params.evaluate,
     )  # fmt: skip
-    write_json(cell.metrics, described(cell, loss) | measured | made(cell))  # last: it marks all as complete
-    log_model_run(cell, stage="evaluate")
+    write_json(
+        run_key.metrics, described(run_key, loss) | measured | made(run_key)
+    )  # last: it marks all as complete
+    log_model_run(run_key, stage="evaluate")
 
 
-def described(cell: Cell, loss: Loss) -> dict[str, Any]:
+def described(run_key: RunKey, loss: Loss) -> dict[str, Any]:
     """Which model this is, and what it was trained towards."""
-    facts = cell.facts()
+    facts = run_key.facts()
     return {
-        "model": cell.model,
-        "seed": cell.seed,
+        "model": run_key.model,
+        "seed": run_key.seed,
         "dataset": dataset_name(),
         "loss": facts["loss"]["name"],
         "targets": facts["loss"]["targets"],
@@ -68,9 +70,9 @@ def described(cell: Cell, loss: Loss) -> dict[str, Any]:
     }
 
 
-def made(cell: Cell) -> dict[str, Any]:
+def made(run_key: RunKey) -> dict[str, Any]:
     """What the training took, where it ran, and of what."""
-    facts = cell.facts()
+    facts = run_key.facts()
     return {name: facts[name] for name in ("training", "machine", "settings_digest")} | {
         "evaluation_digest": evaluation_digest()
     }

@@ -39,7 +39,7 @@ def main() -> None:
     twins = duplicates.find(data.images)
     checks = check(data, twins, params.data.expect)
     with about(key):
-        refuse_unusable(data, duplicates.train_twins(twins.near, data.splits))
+        refuse_unusable(data, duplicates.near_duplicates_of_training(twins.near, data.splits))
 
     name = "synthetic" if archive["source"] == "synthetic" else dataset_name(data)
     checks = {"dataset": name or f"custom-{archive['sha256'][:8]}", **checks}

@@ -10,16 +10,16 @@ from pipeline import cli, config, workspace
 from pipeline.evaluation.decoders import make_decoder
 from pipeline.files import write_npy
 from pipeline.labels.targets import load_targets
-from pipeline.workspace import TARGETS, Cell
+from pipeline.workspace import TARGETS, RunKey
 
 
 def main() -> None:
     params, made = config.load(), {}
-    for cell in (Cell(*pair) for pair in params.grid.cells()):
-        model = params.model(cell.model)
+    for run_key in (RunKey(*pair) for pair in params.grid.pairs()):
+        model = params.model(run_key.model)
         for name in model.decoders:
-            make_decoder(name, cell.seed)  # what cannot be made is said now, not after the training
-        made[cell.targets] = load_targets(model.targets, cell.seed)
+            make_decoder(name, run_key.seed)  # what cannot be made is said now, not after the training
+        made[run_key.targets] = load_targets(model.targets, run_key.seed)
     workspace.clear(TARGETS)
     for file, vectors in made.items():
         write_npy(file, vectors)

@@ -26,34 +26,34 @@ from pipeline.training.loop import Epoch, Images, Progress, epoch_flop, images_p
 from pipeline.training.losses import make_loss
 from pipeline.training.model import FerNet
 from pipeline.training.saved_model import save_trained
-from pipeline.workspace import PREPARED, Cell, dataset_name
+from pipeline.workspace import PREPARED, RunKey, dataset_name
 
 
 def main(model: Model, seed: Seed) -> None:
     with distributed.group() as group:
-        train_cell(Cell(model, seed), group)
+        train_cell(RunKey(model, seed), group)
 
 
-def train_cell(cell: Cell, group: Group) -> None:
+def train_cell(run_key: RunKey, group: Group) -> None:
     params = config.load()
-    settings, recipe = params.model(cell.model), params.chosen_recipe
-    targets = read_targets(cell)
-    inputs = fingerprint.training_inputs(cell, params, targets)
+    settings, recipe = params.model(run_key.model), params.chosen_recipe
+    targets = read_targets(run_key)
+    inputs = fingerprint.training_inputs(run_key, params, targets)
     dataset, data = dataset_name(), FerData.load(PREPARED)
     training, validation = Images.of(data, "train"), Images.of(data, "val")
-    hardware = group.agree(lambda: autotune.choose(params.machine))
-    way = numerics_key(hardware, group.size)
+    hardware = group.broadcast(lambda: autotune.choose(params.machine))
+    way = numerics_key(hardware, group.world_size)
     # With the arithmetic, or a training that starts anew elsewhere would go on with another's curve in MLflow.
     digest = fingerprint.digest(inputs | {"arithmetic": way})
-    key = fingerprint.run_key(cell, digest)
+    key = fingerprint.mlflow_key(run_key, digest)
     checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{way}.safetensors")
 
-    set_up(hardware, cell.seed)
+    set_up(hardware, run_key.seed)
     loss = make_loss(settings.loss, settings.options, targets, hardware.device)
     mean, std = training.grey_levels()
     description: dict[str, Any] = {
         "widths": list(recipe.widths),
-        "outputs": loss.outputs,
+        "output_dim": loss.output_dim,
         "mean": mean,
         "std": std,
     }
@@ -61,13 +61,13 @@ def train_cell(cell: Cell, group: Group) -> None:
     flop = epoch_flop(network, recipe, len(training.labels))
 
     def fit(on_epoch: Callable[[Epoch], None]) -> tuple[dict[str, Tensor], Progress]:
-        group.wait()  # until the first process has the lock, and so a checkpoint that no one else writes
+        group.barrier()  # until the first process has the lock, and so a checkpoint that no one else writes
         return train(
-            network, loss, training, validation, recipe, settings.learning_rate, cell.seed,
+            network, loss, training, validation, recipe, settings.learning_rate, run_key.seed,
             hardware, checkpoint, on_epoch, group,
         )  # fmt: skip
 
-    if not group.leads:
+    if not group.is_main:
         fit(lambda row: None)
         return
 
@@ -75,12 +75,14 @@ def train_cell(cell: Cell, group: Group) -> None:
     checkpoint.path.parent.mkdir(exist_ok=True)
     with (
         FileLock(checkpoint.path.with_suffix(".lock")),
-        client.run(dataset, cell.key, key, runs.tags(cell, "train"), only_unfinished=True) as run,
+        client.run(dataset, run_key.name, key, runs.tags(run_key, "train"), only_unfinished=True) as run,
     ):
-        runs.log_inputs(run, fingerprint.settings(cell, params))
-        runs.log_machine(run, environment(hardware, group.size))
-        print(f"{cell.key}, {params.recipe} recipe: {sum(flop):.2e} FLOP on {hardware} x {group.size}")
-        print(resume_note(checkpoint.path, cell.key), end="", flush=True)
+        runs.log_inputs(run, fingerprint.settings(run_key, params))
+        runs.log_machine(run, environment(hardware, group.world_size))
+        print(
+            f"{run_key.name}, {params.recipe} recipe: {sum(flop):.2e} FLOP on {hardware} x {group.world_size}"
+        )
+        print(resume_note(checkpoint.path, run_key.name), end="", flush=True)
         with client.system_metrics(run), EpochTable(recipe.epochs) as table:
 
             def on_epoch(row: Epoch) -> None:
@@ -89,30 +91,30 @@ def train_cell(cell: Cell, group: Group) -> None:
 
             best, progress = fit(on_epoch)
 
-        workspace.clear(cell.models)
+        workspace.clear(run_key.models)
         rows = [dataclasses.astuple(epoch) for epoch in progress.history]
-        write_csv(cell.history, [field.name for field in dataclasses.fields(Epoch)], rows)
+        write_csv(run_key.history, [field.name for field in dataclasses.fields(Epoch)], rows)
         facts = {
-            "model": cell.model,
-            "seed": cell.seed,
+            "model": run_key.model,
+            "seed": run_key.seed,
             "inputs_digest": digest,
             "settings_digest": fingerprint.settings_digest(inputs),
-            "settings": fingerprint.settings(cell, params),
+            "settings": fingerprint.settings(run_key, params),
             "network": description,
             "loss": {"name": settings.loss, "options": settings.options, "targets": settings.targets},
             **progress.summary(flop, images_per_epoch(recipe, len(training.labels)), hardware),
-            "machine": environment(hardware, group.size),
+            "machine": environment(hardware, group.world_size),
         }
-        save_trained(cell.models, best, targets, facts)
-        runs.log_training(run, cell)
+        save_trained(run_key.models, best, targets, facts)
+        runs.log_training(run, run_key)
         checkpoint.remove()
 
 
-def read_targets(cell: Cell) -> npt.NDArray[np.float64]:
+def read_targets(run_key: RunKey) -> npt.NDArray[np.float64]:
     """What the stage targets wrote for this cell. Raises UserError if it has not."""
-    if not cell.targets.exists():
-        raise UserError(f"{cell.targets} is missing: run `dvc repro targets` first.")
-    return np.array(np.load(cell.targets, allow_pickle=False))
+    if not run_key.targets.exists():
+        raise UserError(f"{run_key.targets} is missing: run `dvc repro targets` first.")
+    return np.array(np.load(run_key.targets, allow_pickle=False))
 
 
 if __name__ == "__main__":

@@ -71,6 +71,16 @@ class Clone:
         name, *rest = arguments
         return self.run(sys.executable, "-m", f"stages.{name}", *rest, expect=expect, **environment)
 
+    def fer(
+        self, *arguments: str, expect: int | None = 0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """A command around the stages."""
+        name, *rest = arguments
+        package = "tracking" if name == "backfill" else "study"
+        return self.run(
+            sys.executable, "-m", f"pipeline.{package}.{name}", *rest, expect=expect, **environment
+        )
+
     def env(self, **environment: str) -> dict[str, str]:
         inherited = {
             name: value

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from tests.clone import SMALL, Clone, clone_of_working_tree
 
@@ -22,12 +24,34 @@ def make_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Clone]
 
 
 @pytest.fixture(scope="session")
-def finished(make_clone: Callable[..., Clone]) -> Clone:
-    """A clone after its first `dvc repro`. Shared: tests that change something work on a copy."""
-    clone = make_clone()
-    clone.dvc("repro")
-    clone.commit("The first run")
-    return clone
+def original(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone after its first `dvc repro`, with what that logged: made once for all processes of a test run.
+
+    For one group of tests alone, as DVC lets one command at a time into a folder; the others have `finished`.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    path, complete = base / "original" / "fer", base / "original.complete"
+    with FileLock(base / "original.lock"):
+        if not complete.exists():
+            clone = clone_of_working_tree(path, SMALL)
+            clone.dvc("repro")
+            clone.commit("The first run")
+            complete.touch()
+    return Clone(path)
+
+
+@pytest.fixture(scope="session")
+def finished(original: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The same with its outputs, but without MLflow's store. Shared: tests that change something work on a copy."""
+    return original.copy(tmp_path_factory.mktemp("finished") / "fer")
+
+
+@pytest.fixture(autouse=True)
+def _denormals() -> Iterator[None]:
+    """A training makes its process flush denormal numbers to zero; the test after it must not."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture

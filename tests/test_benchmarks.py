@@ -123,7 +123,7 @@ def workload() -> Workload:
 
 
 def test_a_timed_step_trains_and_averages(workload: Workload) -> None:
-    weight, average = workload.learner.network.head.weight, workload.learner.average["head.weight"]
+    weight, average = workload.trainer.network.head.weight, workload.trainer.average["head.weight"]
     before = weight.detach().clone()
     workload.step(16)
     moved = weight.detach() - before
@@ -142,7 +142,7 @@ def test_operations_are_those_counted_by_hand(workload: Workload) -> None:
 
 def test_convolutions_alone_are_those_of_the_step(workload: Workload) -> None:
     """Same layers, same numbers, and all directions together the operations of the step but for the head."""
-    network, rows = workload.learner.network, workload.next_rows()
+    network, rows = workload.trainer.network, workload.next_rows()
     images = workload.augment(rows, 16)
     layers = convolutions(network, images, torch.float32, torch.channels_last)
     assert [layer.name for layer in layers] == ["stem.1", "blocks.0.conv1", "blocks.0.conv2"]

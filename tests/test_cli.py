@@ -14,7 +14,7 @@ import pytest
 from pipeline import cli
 from pipeline.cli import Argument
 from pipeline.errors import UserError
-from pipeline.workspace import PREPARED, Cell
+from pipeline.workspace import PREPARED, RunKey
 from tests.clone import ROOT
 
 MODULES = sorted(
@@ -65,7 +65,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mine.w2v.txt").write_text("1 2\nword 0.5 0.25\n")
     for file, value in (
         (PREPARED / "checks.json", {"dataset": "drawn", "rows": 7}),
-        (Cell("baseline", 0).metrics, {"settings_digest": "0123456789ab"}),
+        (RunKey("baseline", 0).metrics, {"settings_digest": "0123456789ab"}),
     ):
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps(value))

@@ -18,7 +18,7 @@ from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.evaluation.decoders import DECODERS
 from pipeline.labels.targets import SOURCES, names
-from pipeline.training.losses import LOSSES, WithVector
+from pipeline.training.losses import LOSSES, EmbeddingLoss
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 RAW: dict[str, Any] = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
@@ -97,7 +97,7 @@ def test_the_shipped_file_loads_and_nothing_of_it_is_lost() -> None:
 
 def test_the_grid_is_every_model_with_every_seed() -> None:
     grid = config.Grid(("baseline", "w2v_cosine"), (0, 7))
-    assert grid.cells() == [("baseline", 0), ("baseline", 7), ("w2v_cosine", 0), ("w2v_cosine", 7)]
+    assert grid.pairs() == [("baseline", 0), ("baseline", 7), ("w2v_cosine", 0), ("w2v_cosine", 7)]
 
 
 def test_an_unknown_model_is_named_with_the_known_ones() -> None:
@@ -351,7 +351,7 @@ def test_nearest_is_for_losses_whose_network_answers_with_a_vector(tmp_path: Pat
     refused = []
     for loss in LOSSES:
         raw = with_decoder(loss, "nearest")
-        if issubclass(LOSSES[loss], WithVector):
+        if issubclass(LOSSES[loss], EmbeddingLoss):
             assert load(tmp_path, raw).model("baseline").decoders == ("argmax", "nearest")
         else:
             assert refusal(tmp_path, raw) == (
@@ -456,7 +456,7 @@ def test_targets_that_a_loss_would_ignore_are_refused(tmp_path: Path) -> None:
 
 def test_an_option_without_a_default_must_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass(frozen=True)
-    class Demanding(WithVector):
+    class Demanding(EmbeddingLoss):
         targets: torch.Tensor
         strength: float
 

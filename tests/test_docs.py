@@ -218,9 +218,9 @@ def test_the_examples_train_decode_and_compare(followed: Clone) -> None:
     assert [(row["model"], row["decoder"]) for row in table] == [
         (name, decoder) for name in names for decoder in ROWS[name]["decoders"]
     ]
-    for name, outputs in zip(names, (7, 300, 27), strict=True):
+    for name, output_dim in zip(names, (7, 300, 27), strict=True):
         folder = followed.path / "outputs/models" / f"{name}-0"
-        assert json.loads((folder / "model.json").read_text())["network"]["outputs"] == outputs
+        assert json.loads((folder / "model.json").read_text())["network"]["output_dim"] == output_dim
         with (folder / "history.csv").open() as file:
             losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
         assert losses[-1] < losses[0]

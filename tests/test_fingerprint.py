@@ -11,10 +11,10 @@ import pytest
 
 from pipeline import config, fingerprint
 from pipeline.errors import UserError
-from pipeline.workspace import LABELS_FOLDER, PREPARED, Cell
+from pipeline.workspace import LABELS_FOLDER, PREPARED, RunKey
 
 PARAMS = config.load(Path(__file__).parents[1] / "params.yaml")
-CELL = Cell("w2v_cosine", 1)
+CELL = RunKey("w2v_cosine", 1)
 TARGETS = np.eye(7)
 
 
@@ -31,11 +31,11 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def inputs(
-    cell: Cell = CELL,
+    run_key: RunKey = CELL,
     params: config.Params = PARAMS,
     targets: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = TARGETS,
 ) -> str:
-    return fingerprint.digest(fingerprint.training_inputs(cell, params, targets))
+    return fingerprint.digest(fingerprint.training_inputs(run_key, params, targets))
 
 
 def test_inputs_are_settings_targets_data_and_code(workspace: Path) -> None:
@@ -43,7 +43,7 @@ def test_inputs_are_settings_targets_data_and_code(workspace: Path) -> None:
     assert inputs() == before
     assert inputs(targets=TARGETS + 1e-9) == before  # the last bits depend on the machine
     changed = [
-        inputs(Cell("w2v_cosine", 2)),
+        inputs(RunKey("w2v_cosine", 2)),
         inputs(targets=TARGETS[::-1]),
         inputs(params=replace(PARAMS, recipe="full")),
     ]

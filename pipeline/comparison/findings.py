@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.comparison.paired import Entry, Row, compare
-from pipeline.comparison.records import Run, entry
-from pipeline.comparison.statistics import LEVEL, Difference, Interval, holm, interval95, paired_bootstrap
+from pipeline.comparison.records import RunRecord, entry
+from pipeline.comparison.statistics import ALPHA, Difference, Interval, holm, interval95, paired_bootstrap
 from pipeline.comparison.theory import agreement, confusion_correlation, shares, spread
 from pipeline.data.fer import LABELS
-from pipeline.evaluation.decoders import Answer, CostSensitive
+from pipeline.evaluation.decoders import CostSensitive, ModelOutput
 from pipeline.labels.targets import has_similarities_of_words, uses_seed
 
-Models = Mapping[str, Mapping[int, Run]]
+Models = Mapping[str, Mapping[int, RunRecord]]
 """Every run by model and seed."""
 
 POSTERIOR = "cross_entropy"
@@ -85,7 +85,7 @@ class Prediction:
     accuracy: Interval
 
 
-def first(runs: Mapping[int, Run]) -> Mapping[str, Any]:
+def first(runs: Mapping[int, RunRecord]) -> Mapping[str, Any]:
     """The metrics of a model's first seed, for what does not depend on the seed."""
     return next(iter(runs.values())).metrics
 
@@ -117,7 +117,7 @@ def row_name(row: Row, rows: Sequence[Row]) -> str:
 def verdict(row: Row, metric: str = "test.accuracy") -> int:
     """+1 or -1 if the test, corrected for all rows, says higher or lower than the baseline; else 0."""
     found = row[metric]
-    return int(np.sign(found["difference"])) if found["p_holm"] < LEVEL else 0
+    return int(np.sign(found["difference"])) if found["p_holm"] < ALPHA else 0
 
 
 def contrasts(models: Models, resamples: int) -> list[Contrast]:
@@ -161,7 +161,7 @@ def predictions(models: Models, posterior: str, resamples: int) -> list[Predicti
         # Of the same rounded p as below, not as stored: equal cosines must give equal agreements.
         theirs = [p.argmax(axis=1) for p in posteriors]
         by_costs = [
-            CostSensitive(gram)(Answer(p, p, None)) for p, gram in zip(posteriors, grams, strict=True)
+            CostSensitive(gram)(ModelOutput(p, p, None)) for p, gram in zip(posteriors, grams, strict=True)
         ]
         like_costs, like_posterior = np.equal(mine, by_costs), np.equal(mine, theirs)
         rows.append(
@@ -248,7 +248,7 @@ def in_both(rows: Sequence[Row], others: Sequence[Row]) -> list[tuple[Row, Row]]
 
 
 def parts_by_class(
-    mine: Mapping[int, Run], theirs: Mapping[int, Run], seeds: Sequence[int]
+    mine: Mapping[int, RunRecord], theirs: Mapping[int, RunRecord], seeds: Sequence[int]
 ) -> dict[str, float]:
     """By class, what its images add to the difference in accuracy on PrivateTest, the mean over these seeds."""
     images = int(mine[seeds[0]].test.sum())
@@ -258,7 +258,7 @@ def parts_by_class(
     }
 
 
-def hits(run: Run, k: int) -> npt.NDArray[np.bool_]:
+def hits(run: RunRecord, k: int) -> npt.NDArray[np.bool_]:
     """Which images of PrivateTest are of class k and were called so."""
     own = run.decoders[0]
     return (run.right[own] & (run.predicted[own] == k))[run.test]

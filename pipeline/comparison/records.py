@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.comparison.paired import Entry
-from pipeline.data.duplicates import read_twins
+from pipeline.data.duplicates import read_near_duplicates
 from pipeline.data.fer import SPLITS
 from pipeline.data.votes import majority
 from pipeline.errors import UserError
 from pipeline.evaluation.predictions import Predictions
 from pipeline.files import read_json, write_json, write_npz
-from pipeline.workspace import PREPARED, Cell, checks
+from pipeline.workspace import PREPARED, RunKey, checks
 
 Bools = npt.NDArray[np.bool_]
 
@@ -31,7 +31,7 @@ SAME_IMAGES = ("index", "test", "clean", "voted")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """metrics: the metrics file, with `history`, the rows of the training's.
 
     Of each of N images: index, its row in the data set; test, whether it is of PrivateTest (else of PublicTest);
@@ -63,23 +63,23 @@ class Run:
         return self.metrics if own else self.metrics["decoders"][decoder]
 
     @classmethod
-    def of_workspace(cls, cell: Cell) -> Run:
+    def of_workspace(cls, run_key: RunKey) -> RunRecord:
         """What evaluate wrote. Raises UserError if it has not."""
-        for path in (cell.metrics, cell.predictions, cell.history):
+        for path in (run_key.metrics, run_key.predictions, run_key.history):
             if not path.exists():
-                raise UserError(f"{path} is missing: run `dvc repro` to evaluate {cell.key}.")
-        metrics = read_json(cell.metrics)
-        require_one_training(cell, cell.facts(), metrics)
-        found = Predictions.read(cell.predictions, [metrics["decoder"], *metrics["decoders"]])
+                raise UserError(f"{path} is missing: run `dvc repro` to evaluate {run_key.name}.")
+        metrics = read_json(run_key.metrics)
+        require_one_training(run_key, run_key.facts(), metrics)
+        found = Predictions.read(run_key.predictions, [metrics["decoder"], *metrics["decoders"]])
         votes = PREPARED / "votes.npy"
         opinion = (
             majority(np.load(votes, allow_pickle=False)[found.index])
             if votes.exists()
             else np.full(len(found.index), -1)
         )
-        twins = read_twins(PREPARED / "duplicates.csv", checks()["rows"])
+        twins = read_near_duplicates(PREPARED / "duplicates.csv", checks()["rows"])
         return cls(
-            metrics=metrics | {"history": cell.read_history()},
+            metrics=metrics | {"history": run_key.read_history()},
             index=found.index,
             test=found.split == SPLITS.index("test"),
             clean=~twins[found.index],
@@ -106,7 +106,7 @@ class Run:
         write_json(folder / f"{key}.json", self.metrics)
 
     @classmethod
-    def kept(cls, folder: Path, key: str) -> Run:
+    def kept(cls, folder: Path, key: str) -> RunRecord:
         """What `keep` wrote."""
         metrics = read_json(folder / f"{key}.json")
         with np.load(folder / f"{key}.npz", allow_pickle=False) as archive:
@@ -125,16 +125,16 @@ class Run:
             )  # fmt: skip
 
 
-def require_one_training(cell: Cell, model: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+def require_one_training(run_key: RunKey, model: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     """Raise UserError if the model was trained anew, with other settings, since the metrics were measured."""
     if metrics["settings_digest"] != model["settings_digest"]:
         raise UserError(
-            f"{cell.metrics} was measured before {cell.key} was trained with other settings: run `dvc repro` to "
+            f"{run_key.metrics} was measured before {run_key.name} was trained with other settings: run `dvc repro` to "
             "evaluate it again."
         )
 
 
-def entries(found: Mapping[str, Mapping[int, Run]], baseline: str) -> list[Entry]:
+def entries(found: Mapping[str, Mapping[int, RunRecord]], baseline: str) -> list[Entry]:
     """Models, by name and seed, under each of their decoders; the baseline's own first."""
     first = [baseline, *(model for model in found if model != baseline)]
     some = next(iter(found[baseline].values()))
@@ -149,7 +149,7 @@ def entries(found: Mapping[str, Mapping[int, Run]], baseline: str) -> list[Entry
     ]
 
 
-def entry(model: str, decoder: str, runs: Mapping[int, Run]) -> Entry:
+def entry(model: str, decoder: str, runs: Mapping[int, RunRecord]) -> Entry:
     """One row's measurements, of PrivateTest. Raises UserError if the seeds do not fit together."""
     some = next(iter(runs.values()))
     for seed, run in runs.items():

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-LEVEL = 0.05
+ALPHA = 0.05
 POWER = 0.80
 
 DRAWS_AT_ONCE = 1 << 20
@@ -87,7 +87,7 @@ def paired_bootstrap(
     draws /= images * seeds
 
     rarer_side = min((draws <= 0).sum(), (draws >= 0).sum())
-    low, high = np.quantile(draws, [LEVEL / 2, 1 - LEVEL / 2])
+    low, high = np.quantile(draws, [ALPHA / 2, 1 - ALPHA / 2])
     p = min(1.0, 2 * (1 + rarer_side) / (resamples + 1))
     return Difference(float(difference.mean()), float(low), float(high), float(p))
 
@@ -151,7 +151,7 @@ def interval95(values: Sequence[float] | npt.NDArray[np.float64]) -> Interval:
     if x.size == 1:
         return Interval(mean, None, None)
     std = float(x.std(ddof=1))
-    return Interval(mean, std, float(stats.t.ppf(1 - LEVEL / 2, x.size - 1) * std / np.sqrt(x.size)))
+    return Interval(mean, std, float(stats.t.ppf(1 - ALPHA / 2, x.size - 1) * std / np.sqrt(x.size)))
 
 
 def minimum_detectable_difference(difference: Difference) -> float:
@@ -162,6 +162,6 @@ def minimum_detectable_difference(difference: Difference) -> float:
     The interval knows how images and seeds vary here; a normal distribution is assumed (Bloom 1995). In simulations
     (`python -m benchmarks.power`) with 2 to 5 seeds a difference of that size was found in 72 to 88 % of cases.
     """
-    z = stats.norm.ppf(1 - LEVEL / 2)
+    z = stats.norm.ppf(1 - ALPHA / 2)
     standard_error = (difference.high - difference.low) / (2 * z)
     return float((z + stats.norm.ppf(POWER)) * standard_error)

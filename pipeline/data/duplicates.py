@@ -90,7 +90,7 @@ def summary(groups: Groups, data: FerData) -> dict[str, int]:
     """The counts that `checks.json` keeps for one kind of duplicate."""
     split_counts = _members(groups, data.splits, len(SPLITS))
     label_counts = _members(groups, data.labels, len(LABELS))
-    twins = train_twins(groups, data.splits)
+    twins = near_duplicates_of_training(groups, data.splits)
     return {
         "distinct_images": len(groups) - int((groups >= 0).sum()) + len(split_counts),
         "groups": len(split_counts),
@@ -100,7 +100,7 @@ def summary(groups: Groups, data: FerData) -> dict[str, int]:
     }
 
 
-def train_twins(groups: Groups, splits: Bytes) -> npt.NDArray[np.bool_]:
+def near_duplicates_of_training(groups: Groups, splits: Bytes) -> npt.NDArray[np.bool_]:
     """Mark, as bool [N], the validation and test images that share a group with a training image."""
     is_train = splits == SPLITS.index("train")
     with_train = np.unique(groups[is_train & (groups >= 0)])
@@ -125,8 +125,8 @@ def table(duplicates: Duplicates, data: FerData) -> Iterator[tuple[int, str, int
             )
 
 
-def read_twins(path: Path, n: int) -> npt.NDArray[np.bool_]:
-    """Read from `duplicates.csv` what `train_twins` says of the near groups of n images: bool [n].
+def read_near_duplicates(path: Path, n: int) -> npt.NDArray[np.bool_]:
+    """Read from `duplicates.csv` what `near_duplicates_of_training` says of the near groups of n images: bool [n].
 
     The clean test set is the test images that are not marked. Raises UserError if the file does not fit.
     """
@@ -150,7 +150,7 @@ def read_twins(path: Path, n: int) -> npt.NDArray[np.bool_]:
                 raise UserError(
                     f"{path}, line {reader.line_num}: {error}: run `dvc repro prepare` again."
                 ) from error
-    return train_twins(groups, splits)
+    return near_duplicates_of_training(groups, splits)
 
 
 def _members(groups: Groups, values: Bytes, kinds: int) -> npt.NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """From what a model says of an image to its decision.
 
-A decoder sees an `Answer`: arrays [N, K] of N images and K classes. Which of them exist depends on the loss.
+A decoder sees an `ModelOutput`: arrays [N, K] of N images and K classes. Which of them exist depends on the loss.
 A new decoder is one class here, one entry in `DECODERS` and one test.
 """
 
@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelOutput:
     """What a model says of N images.
 
     scores: the loss's scores, [N, K]. probabilities: their softmax; a trained posterior only where the loss
@@ -33,13 +33,13 @@ class Answer:
     probabilities: Floats
     cosines: Floats | None
 
-    def averaged(self, other: Answer) -> Answer:
+    def averaged(self, other: ModelOutput) -> ModelOutput:
         """The mean of two views of the same images; scores are those of the mean probabilities."""
         probabilities = (self.probabilities + other.probabilities) / 2
         cosines = (
             None if self.cosines is None or other.cosines is None else (self.cosines + other.cosines) / 2
         )
-        return Answer(np.log(np.maximum(probabilities, np.finfo(float).tiny)), probabilities, cosines)
+        return ModelOutput(np.log(np.maximum(probabilities, np.finfo(float).tiny)), probabilities, cosines)
 
 
 def softmax(scores: npt.NDArray[np.floating]) -> Floats:
@@ -55,7 +55,7 @@ class Decoder(Protocol):
     needs_vectors: ClassVar[bool]
     weighs: ClassVar[bool]
 
-    def __call__(self, answer: Answer) -> Ints: ...
+    def __call__(self, output: ModelOutput) -> Ints: ...
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class ArgMax:
     needs_vectors: ClassVar[bool] = False
     weighs: ClassVar[bool] = False
 
-    def __call__(self, answer: Answer) -> Ints:
-        return answer.scores.argmax(axis=1).astype(np.int64)
+    def __call__(self, output: ModelOutput) -> Ints:
+        return output.scores.argmax(axis=1).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ class Nearest:
     needs_vectors: ClassVar[bool] = True
     weighs: ClassVar[bool] = False
 
-    def __call__(self, answer: Answer) -> Ints:
-        if answer.cosines is None:
+    def __call__(self, output: ModelOutput) -> Ints:
+        if output.cosines is None:
             raise ValueError("the model's output is no vector")
-        return answer.cosines.argmax(axis=1).astype(np.int64)
+        return output.cosines.argmax(axis=1).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class CostSensitive:
     needs_vectors: ClassVar[bool] = False
     weighs: ClassVar[bool] = True
 
-    def __call__(self, answer: Answer) -> Ints:
-        return (answer.probabilities @ (1 - self.gram).T).argmin(axis=1).astype(np.int64)
+    def __call__(self, output: ModelOutput) -> Ints:
+        return (output.probabilities @ (1 - self.gram).T).argmin(axis=1).astype(np.int64)
 
 
 DECODERS: dict[str, type[Decoder]] = {

@@ -11,15 +11,15 @@ import torch
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from pipeline.data.duplicates import read_twins
+from pipeline.data.duplicates import read_near_duplicates
 from pipeline.data.fer import LABELS, SPLITS, FerData
-from pipeline.evaluation.decoders import Answer, Decoder, softmax
+from pipeline.evaluation.decoders import Decoder, ModelOutput, softmax
 from pipeline.evaluation.metrics import CLASSES, fit_temperature, split_metrics
 from pipeline.evaluation.predictions import Predictions
 from pipeline.labels.distances import affective_distance, cosine_distance, human_distance
 from pipeline.labels.vectors import LabelVectors
 from pipeline.training.hardware import EVALUATION
-from pipeline.training.losses import Loss, WithVector
+from pipeline.training.losses import EmbeddingLoss, Loss
 from pipeline.training.model import FerNet
 from pipeline.training.saved_model import predict
 from pipeline.workspace import PREPARED, label_vectors
@@ -31,8 +31,8 @@ def decide(network: FerNet, loss: Loss, data: FerData, decoders: Mapping[str, De
     """What the network says of PublicTest and PrivateTest, under each decoder, the model's own first."""
     rows = np.concatenate([data.rows("val"), data.rows("test")])
     pixels = pixels_of(data, rows)
-    answer = answer_of(loss, predict(network, pixels, EVALUATION))
-    averaged = answer.averaged(answer_of(loss, predict(network, pixels, EVALUATION, flip=True)))
+    answer = model_output(loss, predict(network, pixels, EVALUATION))
+    averaged = answer.averaged(model_output(loss, predict(network, pixels, EVALUATION, flip=True)))
     return Predictions(
         index=rows,
         split=data.splits[rows],
@@ -48,17 +48,17 @@ def pixels_of(data: FerData, rows: npt.NDArray[np.integer]) -> Tensor:
     return torch.from_numpy(data.images[rows])[:, None]
 
 
-def answer_of(loss: Loss, output: Tensor) -> Answer:
+def model_output(loss: Loss, output: Tensor) -> ModelOutput:
     """What the outputs [N, O] of a network say under its loss."""
     scores = loss.scores(output).numpy().astype(np.float64)
-    cosines = loss.cosines(output).numpy().astype(np.float64) if isinstance(loss, WithVector) else None
-    return Answer(scores, softmax(scores), cosines)
+    cosines = loss.cosines(output).numpy().astype(np.float64) if isinstance(loss, EmbeddingLoss) else None
+    return ModelOutput(scores, softmax(scores), cosines)
 
 
 def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) -> dict[str, Any]:
     """Every metric on PublicTest, PrivateTest and PrivateTest without twins, of each decoder."""
     val, test = (found.split == SPLITS.index(name) for name in ("val", "test"))
-    clean = ~read_twins(PREPARED / "duplicates.csv", len(data.labels))[found.index]
+    clean = ~read_near_duplicates(PREPARED / "duplicates.csv", len(data.labels))[found.index]
     temperature = fit_temperature(found.actual[val], found.probabilities[val])
     metrics = {
         decoder: {

@@ -22,7 +22,7 @@ from pipeline.cli import Model
 from pipeline.files import read_json, write_text
 from pipeline.study import sweep
 from pipeline.study.trial import Trial, keep, kept, trial
-from pipeline.workspace import Cell, dataset_name
+from pipeline.workspace import RunKey, dataset_name
 
 WORST = -1.0
 """Stands for the accuracy of a training that diverged."""
@@ -56,11 +56,11 @@ def try_rate(file: Path, name: str, rate: float, epochs: int, params: config.Par
     print(f"{name}, learning rate {rate:g}, {epochs} epochs", flush=True)
     model = replace(params.model(name), learning_rate=rate)
     recipe = replace(params.chosen_recipe, epochs=epochs)
-    cell = Cell(name, params.search.seed)
+    run_key = RunKey(name, params.search.seed)
     if recipe == params.chosen_recipe and sweep.is_kept(
-        file.parent, cell, replace(params, models=params.models | {name: model})
+        file.parent, run_key, replace(params, models=params.models | {name: model})
     ):
-        run = read_json(file.parent / "runs" / f"{cell.key}.json")
+        run = read_json(file.parent / "runs" / f"{run_key.name}.json")
         outcome = {
             "val_accuracy": max(epoch["val_accuracy"] for epoch in run["history"]),
             "seconds": run["training"]["seconds"],

@@ -11,8 +11,8 @@ import numpy as np
 from pipeline.comparison import findings
 from pipeline.comparison.findings import ENOUGH, Contrast, Models, Prediction, row_name
 from pipeline.comparison.paired import Row
-from pipeline.comparison.records import Run
-from pipeline.comparison.statistics import LEVEL, Interval
+from pipeline.comparison.records import RunRecord
+from pipeline.comparison.statistics import ALPHA, Interval
 from pipeline.comparison.tables import p_value, points
 from pipeline.data.fer import LABELS
 from pipeline.study.lr_search import gaps
@@ -143,7 +143,7 @@ def predicted(rows: Sequence[Prediction], alike: Interval | None) -> str:
     if not corrected:
         return "There are too few runs to judge the prediction."
     tested = [row for row in rows if row.model in corrected]
-    signs = [int(np.sign(row.difference.mean)) * (corrected[row.model] < LEVEL) for row in tested]
+    signs = [int(np.sign(row.difference.mean)) * (corrected[row.model] < ALPHA) for row in tested]
     more, less = signs.count(1), signs.count(-1)
     holds = [f"`{row.model}`" for row, sign in zip(tested, signs, strict=True) if sign > 0]
     outcome = f"this is confirmed for {listed(holds)}" if more else "this is confirmed for none"
@@ -261,7 +261,7 @@ def told(row: Row) -> str:
     )
 
 
-def twins(runs: Mapping[int, Run]) -> str:
+def twins(runs: Mapping[int, RunRecord]) -> str:
     """How many images `without twins` leaves out."""
     metrics = findings.first(runs)
     images, clean = metrics["test"]["images"], metrics["test_clean"]["images"]

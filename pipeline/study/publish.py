@@ -19,12 +19,12 @@ import yaml
 
 from pipeline import cli, config
 from pipeline.cli import Argument
-from pipeline.comparison.records import Run
+from pipeline.comparison.records import RunRecord
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_text
 from pipeline.fingerprint import evaluation_digest, settings_digest, training_inputs
 from pipeline.labels.targets import load_targets
-from pipeline.workspace import Cell, dataset_name
+from pipeline.workspace import RunKey, dataset_name
 
 SHOWABLE = (
     "confusion.png",
@@ -47,10 +47,14 @@ def main(name: Name = None) -> None:
     if name in TAKEN:
         raise UserError(f"'{name}' is a folder of the study itself: keep the runs under another name.")
     params = config.load()
-    finished = [cell for cell in (Cell(*pair) for pair in params.grid.cells()) if cell.metrics.exists()]
+    finished = [
+        run_key for run_key in (RunKey(*pair) for pair in params.grid.pairs()) if run_key.metrics.exists()
+    ]
     if not finished:
         raise UserError("No model of the grid is evaluated yet: run `dvc repro` first.")
-    stale = [cell.key for cell in finished if not as_configured(read_json(cell.metrics), cell, params)]
+    stale = [
+        run_key.name for run_key in finished if not as_configured(read_json(run_key.metrics), run_key, params)
+    ]
     if stale:
         raise UserError(
             f"{', '.join(stale)}: not made with what params.yaml says now; run `dvc repro` first."
@@ -59,13 +63,13 @@ def main(name: Name = None) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: keep the runs under another name.")
     keep(folder, finished)
-    print(f"{len(finished)} of {len(params.grid.cells())} runs kept in {folder}")
+    print(f"{len(finished)} of {len(params.grid.pairs())} runs kept in {folder}")
 
 
-def as_configured(metrics: Mapping[str, Any], cell: Cell, params: config.Params) -> bool:
+def as_configured(metrics: Mapping[str, Any], run_key: RunKey, params: config.Params) -> bool:
     """Whether a run has the settings, data, words, votes and decoders that are asked for now."""
-    model = params.model(cell.model)
-    wanted = settings_digest(training_inputs(cell, params, load_targets(model.targets, cell.seed)))
+    model = params.model(run_key.model)
+    wanted = settings_digest(training_inputs(run_key, params, load_targets(model.targets, run_key.seed)))
     return (
         metrics.get("settings_digest") == wanted
         and metrics.get("evaluation_digest") == evaluation_digest()
@@ -73,15 +77,15 @@ def as_configured(metrics: Mapping[str, Any], cell: Cell, params: config.Params)
     )
 
 
-def keep(folder: Path, finished: Sequence[Cell]) -> None:
+def keep(folder: Path, finished: Sequence[RunKey]) -> None:
     """Write the runs of these cells into the folder, and with what they were made."""
-    for cell in finished:
-        Run.of_workspace(cell).keep(folder / "runs", cell.key)
-        if cell.seed == 0:  # one picture of each model is enough
-            target = folder / "figures" / cell.key
+    for run_key in finished:
+        RunRecord.of_workspace(run_key).keep(folder / "runs", run_key.name)
+        if run_key.seed == 0:  # one picture of each model is enough
+            target = folder / "figures" / run_key.name
             target.mkdir(parents=True, exist_ok=True)
             for figure in SHOWABLE:
-                shutil.copyfile(cell.figures / figure, target / figure)
+                shutil.copyfile(run_key.figures / figure, target / figure)
     paths = config.load().paths().values()
     for file in ("params.yaml", "dvc.lock"):
         write_text(folder / file, without_folders(Path(file).read_text(encoding="utf-8"), paths))

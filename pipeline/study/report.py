@@ -19,7 +19,7 @@ from pipeline import cli, config
 from pipeline.comparison import findings
 from pipeline.comparison.findings import Models, Prediction
 from pipeline.comparison.paired import Row, compare
-from pipeline.comparison.records import Run, entries
+from pipeline.comparison.records import RunRecord, entries
 from pipeline.comparison.tables import (
     COLUMNS,
     contrast_table,
@@ -146,12 +146,12 @@ def study_in(folder: Path, params: config.Params) -> Models:
     return models
 
 
-def kept_runs(folder: Path, order: Sequence[str]) -> dict[str, dict[int, Run]]:
+def kept_runs(folder: Path, order: Sequence[str]) -> dict[str, dict[int, RunRecord]]:
     """Every run in the folder by model and seed, models in the order given, unknown ones last."""
-    found: dict[str, dict[int, Run]] = {}
+    found: dict[str, dict[int, RunRecord]] = {}
     for path in sorted(folder.glob("*.json")):
         model, _, seed = path.stem.rpartition("-")
-        found.setdefault(model, {})[int(seed)] = Run.kept(folder, path.stem)
+        found.setdefault(model, {})[int(seed)] = RunRecord.kept(folder, path.stem)
     rank = {model: position for position, model in enumerate(order)}
     return {
         model: dict(sorted(found[model].items()))

@@ -27,7 +27,7 @@ from pipeline.errors import UserError
 from pipeline.figures.study import speed_curves
 from pipeline.files import write_json
 from pipeline.study.trial import kept
-from pipeline.workspace import PREPARED, Cell
+from pipeline.workspace import PREPARED, RunKey
 
 THRESHOLDS = (0.60, 0.65, 0.68, 0.70, 0.72)
 """Accuracies on PublicTest that are timed; 65 % is what people reach."""
@@ -48,7 +48,7 @@ def main(*experiments: Experiment) -> None:
     for experiment, read in zip(experiments or [""], readers, strict=True):
         params = config.parse(read("params.yaml"), f"params.yaml of {experiment or 'the workspace'}")
         for seed in params.grid.seeds:
-            run = describe(Cell(params.compare.baseline, seed), read)
+            run = describe(RunKey(params.compare.baseline, seed), read)
             timed = {key: old for key, old in timed.items() if not outdated(old, run)}
             timed[run["recipe"], run["seed"]] = run
     runs = [timed[key] for key in sorted(timed)]
@@ -81,12 +81,12 @@ def outdated(old: dict[str, Any], new: dict[str, Any]) -> bool:
     return bool(changed or old["machine"] != new["machine"])
 
 
-def describe(cell: Cell, read: Callable[[str], str]) -> dict[str, Any]:
+def describe(run_key: RunKey, read: Callable[[str], str]) -> dict[str, Any]:
     """One run: what it reached, what it cost, and both when it first passed each threshold."""
-    model = json.loads(read((cell.models / "model.json").as_posix()))
-    metrics = json.loads(read(cell.metrics.as_posix()))
-    require_one_training(cell, model, metrics)
-    history = list(csv.DictReader(io.StringIO(read(cell.history.as_posix()))))
+    model = json.loads(read((run_key.models / "model.json").as_posix()))
+    metrics = json.loads(read(run_key.metrics.as_posix()))
+    require_one_training(run_key, model, metrics)
+    history = list(csv.DictReader(io.StringIO(read(run_key.history.as_posix()))))
     accuracy = [float(row["val_accuracy"]) for row in history]
     seconds = [round(total, 1) for total in accumulate(model["epoch_seconds"])]
     flop = list(accumulate(model["epoch_flop"]))
@@ -97,7 +97,7 @@ def describe(cell: Cell, read: Callable[[str], str]) -> dict[str, Any]:
     settings = model["settings"]
     return {
         "recipe": settings["recipe"]["name"],
-        "seed": cell.seed,
+        "seed": run_key.seed,
         "settings": {"learning_rate": settings["model"]["learning_rate"], "recipe": settings["recipe"]},
         "val_accuracy": metrics["val"]["accuracy"],
         "test_accuracy": metrics["test"]["accuracy"],

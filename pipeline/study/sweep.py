@@ -31,7 +31,7 @@ from pipeline.cli import Argument
 from pipeline.errors import UserError
 from pipeline.files import read_json
 from pipeline.study import publish
-from pipeline.workspace import Cell, dataset_name
+from pipeline.workspace import RunKey, dataset_name
 
 LOGS = Path(".study")
 CORES = os.cpu_count() or 1
@@ -59,43 +59,46 @@ def main(*, workers: Workers = USUAL, models: Models = None, seeds: Seeds = None
 
     folder = Path("results") / dataset_name()
     wanted = [
-        Cell(model, seed) for seed in seeds or params.grid.seeds for model in models or params.grid.models
+        RunKey(model, seed) for seed in seeds or params.grid.seeds for model in models or params.grid.models
     ]
-    missing = [cell for cell in wanted if not is_kept(folder, cell, params)]
+    missing = [run_key for run_key in wanted if not is_kept(folder, run_key, params)]
     print(f"{len(wanted) - len(missing)} of {len(wanted)} cells are kept in {folder}; {workers} at a time")
     threads = max(1, torch.get_num_threads() // workers)
     keeping = Lock()
 
-    def finish(cell: Cell) -> str | None:
+    def finish(run_key: RunKey) -> str | None:
         start = time.monotonic()
-        error = reproduce(cell, threads)
+        error = reproduce(run_key, threads)
         if error is None:
             with keeping:
-                publish.keep(folder, [cell])
+                publish.keep(folder, [run_key])
         print(
-            f"{cell.key}: {error or 'kept'} after {(time.monotonic() - start) / 60:.1f} minutes", flush=True
+            f"{run_key.name}: {error or 'kept'} after {(time.monotonic() - start) / 60:.1f} minutes",
+            flush=True,
         )
         return error
 
     with ThreadPoolExecutor(workers) as pool:
-        failed = [cell.key for cell, error in zip(missing, pool.map(finish, missing), strict=True) if error]
+        failed = [
+            run_key.name for run_key, error in zip(missing, pool.map(finish, missing), strict=True) if error
+        ]
     if failed:
         cells_failed = "1 cell" if len(failed) == 1 else f"{len(failed)} cells"
         raise UserError(f"{cells_failed} failed ({', '.join(failed)}): see {LOGS}/<cell>.log.")
 
 
-def is_kept(folder: Path, cell: Cell, params: config.Params) -> bool:
+def is_kept(folder: Path, run_key: RunKey, params: config.Params) -> bool:
     """Whether the folder has the run of this cell that is wanted."""
-    file = folder / "runs" / f"{cell.key}.json"
-    return file.exists() and publish.as_configured(read_json(file), cell, params)
+    file = folder / "runs" / f"{run_key.name}.json"
+    return file.exists() and publish.as_configured(read_json(file), run_key, params)
 
 
-def reproduce(cell: Cell, threads: int) -> str | None:
+def reproduce(run_key: RunKey, threads: int) -> str | None:
     """Let DVC train and evaluate one cell; the last line of its log if that failed."""
     LOGS.mkdir(exist_ok=True)
-    log = LOGS / f"{cell.key}.log"
+    log = LOGS / f"{run_key.name}.log"
     dvc = [sys.executable, "-m", "dvc", "--wait-for-lock"]  # the other workers have it for moments
-    command = [*dvc, "repro", "--single-item", f"train@{cell.key}", f"evaluate@{cell.key}"]
+    command = [*dvc, "repro", "--single-item", f"train@{run_key.name}", f"evaluate@{run_key.name}"]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with log.open("w", encoding="utf-8") as output:
         done = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)

@@ -27,7 +27,7 @@ Trial = dict[str, Any]
 """Settings and outcome, ready for JSON."""
 
 
-def trial(model: ModelParams, recipe: Recipe, seed: int, wishes: autotune.MachineParams) -> dict[str, Any]:
+def trial(model: ModelParams, recipe: Recipe, seed: int, requested: autotune.MachineParams) -> dict[str, Any]:
     """Train as stages.train does; return the best accuracy on PublicTest, seconds, FLOP and the hardware.
 
     The accuracy is None if the loss stopped being a number.
@@ -35,11 +35,11 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, wishes: autotune.Machin
     data = FerData.load(PREPARED)
     training, validation = Images.of(data, "train"), Images.of(data, "val")
     threads = torch.get_num_threads()
-    hardware = autotune.choose(wishes)
+    hardware = autotune.choose(requested)
     set_up(hardware, seed)
     vectors = load_targets(model.targets, seed)
     loss = make_loss(model.loss, model.options, vectors, hardware.device)
-    network = FerNet(recipe.widths, loss.outputs, *training.grey_levels())
+    network = FerNet(recipe.widths, loss.output_dim, *training.grey_levels())
     outcome: dict[str, Any] = {
         "val_accuracy": None,
         "seconds": None,

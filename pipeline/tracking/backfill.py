@@ -13,7 +13,7 @@ from pipeline import cli, config
 from pipeline.errors import UserError
 from pipeline.tracking import client, runs
 from pipeline.tracking.runs import DATA_EXPERIMENT
-from pipeline.workspace import Cell
+from pipeline.workspace import RunKey
 
 
 def main() -> None:
@@ -26,8 +26,8 @@ def main() -> None:
         (runs.embed_run(), runs.log_embed),
         (runs.compare_run(), runs.log_compare),
     ]
-    for cell in (Cell(*pair) for pair in params.grid.cells()):
-        parts.append((runs.model_run(cell), partial(runs.log_model_run, cell, "backfill")))
+    for run_key in (RunKey(*pair) for pair in params.grid.pairs()):
+        parts.append((runs.model_run(run_key), partial(runs.log_model_run, run_key, "backfill")))
 
     ready = [(where, log) for where, log in parts if where is not None]
     missing = [(where, log) for where, log in ready if not client.is_complete(where)]

@@ -44,11 +44,11 @@ class Where(NamedTuple):
     command: str = BACKFILL
 
 
-def _safe(method: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[Run, P], None]:
+def _safe(method: Callable[Concatenate[MlflowRun, P], None]) -> Callable[Concatenate[MlflowRun, P], None]:
     """Run a method while MLflow works; on its first failure warn once and stop logging."""
 
     @functools.wraps(method)
-    def call(self: Run, *args: P.args, **kwargs: P.kwargs) -> None:
+    def call(self: MlflowRun, *args: P.args, **kwargs: P.kwargs) -> None:
         if self.run_id is None or not self.working:
             return
         try:
@@ -60,7 +60,7 @@ def _safe(method: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[R
     return call
 
 
-class Run:
+class MlflowRun:
     """One MLflow run, or, when MLflow is off or has failed, nothing at all behind the same methods."""
 
     def __init__(self, run_id: str | None, command: str = BACKFILL) -> None:
@@ -163,7 +163,7 @@ def run(
     *,
     only_unfinished: bool = False,
     command: str = BACKFILL,
-) -> Iterator[Run]:
+) -> Iterator[MlflowRun]:
     """Continue the newest run with this key, or open one, and close it at the end.
 
     only_unfinished: continue a run only if not everything is logged to it, as training does: it was killed, or
@@ -184,7 +184,7 @@ def run(
 
 
 @contextmanager
-def run_of(where: Where | None, tags: Mapping[str, str]) -> Iterator[Run]:
+def run_of(where: Where | None, tags: Mapping[str, str]) -> Iterator[MlflowRun]:
     """The run of a stage whose outputs are all written. Marked complete at its end."""
     if where is None:
         raise ValueError("there are no outputs to log")
@@ -194,7 +194,7 @@ def run_of(where: Where | None, tags: Mapping[str, str]) -> Iterator[Run]:
 
 
 @contextmanager
-def system_metrics(run: Run, seconds: float = 2.0) -> Iterator[None]:
+def system_metrics(run: MlflowRun, seconds: float = 2.0) -> Iterator[None]:
     """Sample processor, memory, disk and network into the run while the block lasts."""
     monitor = _start_monitor(run, seconds)
     try:
@@ -248,9 +248,9 @@ def warn(error: Exception, command: str = BACKFILL) -> None:
 
 def _open(
     experiment: str, name: str, key: str, tags: Mapping[str, str], only_unfinished: bool, command: str
-) -> Run:
+) -> MlflowRun:
     if not is_on():
-        return Run(None)
+        return MlflowRun(None)
     try:
         found = [
             candidate for candidate in _search(experiment, key) if store.takes(candidate.info.artifact_uri)
@@ -264,13 +264,13 @@ def _open(
             labels = {KEY: key, "mlflow.source.name": f"python -m stages.{tags.get('dvc.stage', '')}", **tags}
             number = store.experiment_id(experiment)
             run_id = _client().create_run(number, run_name=name, tags=labels).info.run_id
-        return Run(run_id, command)
+        return MlflowRun(run_id, command)
     except Exception as error:  # as in _safe
         warn(error, command)
-        return Run(None)
+        return MlflowRun(None)
 
 
-def _close(current: Run, status: str) -> None:
+def _close(current: MlflowRun, status: str) -> None:
     if current.run_id is None:
         return
     try:
@@ -280,7 +280,7 @@ def _close(current: Run, status: str) -> None:
             warn(error, current.command)
 
 
-def _start_monitor(run: Run, seconds: float) -> Any:
+def _start_monitor(run: MlflowRun, seconds: float) -> Any:
     if run.run_id is None:
         return None
     try:

@@ -20,10 +20,10 @@ from pipeline.comparison.findings import row_name
 from pipeline.comparison.paired import Row
 from pipeline.data.fer import LABELS, FerData
 from pipeline.figures import data as figures
-from pipeline.fingerprint import run_key
+from pipeline.fingerprint import mlflow_key
 from pipeline.labels.vectors import LabelVectors
 from pipeline.tracking import client
-from pipeline.tracking.client import Run, Where
+from pipeline.tracking.client import MlflowRun, Where
 from pipeline.training.model import Classifier
 from pipeline.training.saved_model import load_trained
 from pipeline.workspace import (
@@ -33,7 +33,7 @@ from pipeline.workspace import (
     REPORTS,
     SOURCE,
     TABLE,
-    Cell,
+    RunKey,
     checks,
     dataset_name,
 )
@@ -115,18 +115,18 @@ def dvc_digest(output: Path) -> str | None:
     return next((str(out["md5"]) for out in outputs if out["path"] == output.as_posix()), None)
 
 
-def tags(cell: Cell, stage: str) -> dict[str, str]:
+def tags(run_key: RunKey, stage: str) -> dict[str, str]:
     return {
         "kind": "model",
-        "model": cell.model,
-        "seed": str(cell.seed),
+        "model": run_key.model,
+        "seed": str(run_key.seed),
         "digest.prepared": dvc_digest(PREPARED) or "",
         "digest.labels": dvc_digest(LABELS_FOLDER) or "",
         **client.context_tags(stage),
     }
 
 
-def log_inputs(run: Run, settings: dict[str, Any]) -> None:
+def log_inputs(run: MlflowRun, settings: dict[str, Any]) -> None:
     """What the training read: settings and data set."""
     run.params(settings)
     facts = checks()
@@ -138,50 +138,50 @@ def log_inputs(run: Run, settings: dict[str, Any]) -> None:
     )
 
 
-def log_machine(run: Run, machine: Mapping[str, Any]) -> None:
+def log_machine(run: MlflowRun, machine: Mapping[str, Any]) -> None:
     """How the training computes, from its start: a run that fails shows it too."""
     run.tags({name: str(value) for name, value in machine.items()})
 
 
-def log_training(run: Run, cell: Cell) -> None:
+def log_training(run: MlflowRun, run_key: RunKey) -> None:
     """What the training wrote. Logging it twice changes nothing."""
-    facts = cell.facts()
-    run.curve(cell.read_history(), "epoch")
+    facts = run_key.facts()
+    run.curve(run_key.read_history(), "epoch")
     run.metrics({"training": {name: facts["training"][name] for name in sorted(facts["training"])}})
     log_machine(run, facts["machine"])
-    run.artifacts(cell.models / "model.json", "training")
-    run.artifacts(cell.history, "training")
+    run.artifacts(run_key.models / "model.json", "training")
+    run.artifacts(run_key.history, "training")
 
 
-def log_evaluation(run: Run, cell: Cell) -> None:
+def log_evaluation(run: MlflowRun, run_key: RunKey) -> None:
     """What the evaluation wrote, and the model itself with an input example of two images."""
-    metrics = files.read_json(cell.metrics)
+    metrics = files.read_json(run_key.metrics)
     run.metrics({split: metrics[split] for split in ("val", "test", "test_clean")})
-    run.artifacts(cell.metrics, "evaluation")
-    run.artifacts(cell.predictions, "evaluation")
-    for figure in workspace.written(cell.figures):
+    run.artifacts(run_key.metrics, "evaluation")
+    run.artifacts(run_key.predictions, "evaluation")
+    for figure in workspace.written(run_key.figures):
         run.artifacts(figure, "figures")
-    network, loss = load_trained(cell.models)
+    network, loss = load_trained(run_key.models)
     images = np.load(PREPARED / "images.npy", mmap_mode="r", allow_pickle=False)
     example = np.array(images[:2, None], dtype=np.float32)
     run.model(Classifier(network, loss.scores).eval(), example)
 
 
-def model_run(cell: Cell) -> Where | None:
+def model_run(run_key: RunKey) -> Where | None:
     """Where the run of a trained and evaluated cell is in MLflow, or None before that."""
-    if not (cell.models / "model.json").exists() or not cell.metrics.exists():
+    if not (run_key.models / "model.json").exists() or not run_key.metrics.exists():
         return None
-    key = run_key(cell, cell.facts()["inputs_digest"])
-    return Where(dataset_name(), cell.key, key, files.sha256(cell.metrics)[:12])
+    key = mlflow_key(run_key, run_key.facts()["inputs_digest"])
+    return Where(dataset_name(), run_key.name, key, files.sha256(run_key.metrics)[:12])
 
 
-def log_model_run(cell: Cell, stage: str) -> None:
+def log_model_run(run_key: RunKey, stage: str) -> None:
     """Continue the run that training opened (or open it, if it was lost) and log all there is."""
-    with client.run_of(model_run(cell), tags(cell, stage)) as run:
+    with client.run_of(model_run(run_key), tags(run_key, stage)) as run:
         # The settings that made this model, which params.yaml may no longer hold.
-        log_inputs(run, cell.facts()["settings"])
-        log_training(run, cell)
-        log_evaluation(run, cell)
+        log_inputs(run, run_key.facts()["settings"])
+        log_training(run, run_key)
+        log_evaluation(run, run_key)
 
 
 def compare_run() -> Where | None:

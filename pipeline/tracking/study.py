@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.comparison.findings import Models
 from pipeline.comparison.paired import Row
-from pipeline.comparison.records import Run
+from pipeline.comparison.records import RunRecord
 from pipeline.errors import UserError
 from pipeline.files import sha256
 from pipeline.tracking import client
@@ -39,7 +39,7 @@ def log_study(folder: Path, models: Models, rows: Sequence[Row]) -> None:
         print(f"warning: the study is not in MLflow. {error}", file=sys.stderr)
 
 
-def log_run(experiment: str, folder: Path, key: str, run: Run) -> None:
+def log_run(experiment: str, folder: Path, key: str, run: RunRecord) -> None:
     """One kept run under the names that a training here would give it."""
     file = folder / "runs" / f"{key}.json"
     content = sha256(file)[:12]
@@ -58,7 +58,7 @@ def log_run(experiment: str, folder: Path, key: str, run: Run) -> None:
             logged.artifacts(folder / "figures" / key, "figures")
 
 
-def settings(run: Run) -> dict[str, Any]:
+def settings(run: RunRecord) -> dict[str, Any]:
     """The parameters under the names of `pipeline.fingerprint.settings`."""
     facts = run.metrics
     loss, rate = facts["settings"]["loss"], facts["settings"]["learning_rate"]

@@ -45,7 +45,7 @@ class MachineParams:
     compile: bool
 
 
-def choose(wishes: MachineParams, cache: Path | None = None) -> Hardware:
+def choose(requested: MachineParams, cache: Path | None = None) -> Hardware:
     """CUDA if there is one; the rest as wished, or for "auto" what a small network trains fastest with.
 
     A processor may compute bf16 slower than fp32, and on many cores a small network may train faster with few of
@@ -57,34 +57,34 @@ def choose(wishes: MachineParams, cache: Path | None = None) -> Hardware:
     """
     cache = cache or repository() / ".machine" / "speed.json"
     torch.set_flush_denormal(True)  # before any other thread runs: those that do would not hear of it
-    compiled = wishes.compile and _can_compile()
+    compiled = requested.compile and _can_compile()
     most = torch.get_num_threads()
-    if isinstance(wishes.threads, int) and wishes.threads > most:
+    if isinstance(requested.threads, int) and requested.threads > most:
         raise UserError(
-            f"params.yaml: 'machine.threads' is {wishes.threads}, but PyTorch may use {most} here: lower it or "
+            f"params.yaml: 'machine.threads' is {requested.threads}, but PyTorch may use {most} here: lower it or "
             "raise OMP_NUM_THREADS."
         )
     cuda = has_gpu()
-    bf16 = wishes.precision != "fp32" and has_bf16(cuda)
-    if wishes.precision == "bf16" and not bf16:
+    bf16 = requested.precision != "fp32" and has_bf16(cuda)
+    if requested.precision == "bf16" and not bf16:
         logger.warning(
             f"This {'GPU' if cuda else 'processor'} has no bf16: machine.precision is fp32 instead."
         )
     if cuda:
-        contiguous = wishes.memory_format == "contiguous"
+        contiguous = requested.memory_format == "contiguous"
         return Hardware(
             "cuda",
             "bf16" if bf16 else "fp32",
             "contiguous" if contiguous else "channels_last",
-            wishes.threads if isinstance(wishes.threads, int) else most,
+            requested.threads if isinstance(requested.threads, int) else most,
             compiled,
         )
     candidates = [
         Hardware("cpu", precision, layout, threads, compiled)
         for threads, layout, precision in product(
-            [wishes.threads] if isinstance(wishes.threads, int) else _thread_counts(most),
-            MEMORY_FORMATS[1:] if wishes.memory_format == "auto" else [wishes.memory_format],
-            ["fp32"] if not bf16 else PRECISIONS[1:] if wishes.precision == "auto" else ["bf16"],
+            [requested.threads] if isinstance(requested.threads, int) else _thread_counts(most),
+            MEMORY_FORMATS[1:] if requested.memory_format == "auto" else [requested.memory_format],
+            ["fp32"] if not bf16 else PRECISIONS[1:] if requested.precision == "auto" else ["bf16"],
         )
     ]
     if len(candidates) == 1:

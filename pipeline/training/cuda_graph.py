@@ -12,7 +12,7 @@ WARM_UP = 3
 """Calls that Python makes itself before the recording: what PyTorch sets up at first use cannot be recorded."""
 
 
-class Replay:
+class CudaGraphStep:
     """A call that does the same work on the same tensors each time, as one CUDA graph.
 
     A step of a small network is some two hundred short kernels, and Python takes longer to start them than the GPU
@@ -26,7 +26,7 @@ class Replay:
             torch.cuda.Stream()
         )  # one for all recordings: each further one would keep memory of its own
 
-    def of(self, work: Callable[[], None]) -> Replay:
+    def of(self, work: Callable[[], None]) -> CudaGraphStep:
         """The same for other work; the recording of the work before is dropped."""
         self.work, self.calls, self.graph = work, 0, torch.cuda.CUDAGraph()
         return self

@@ -32,58 +32,58 @@ class Group:
     """This process among those that train together."""
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process logs and writes; the others only compute."""
         return self.rank == 0
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until every process is here."""
-        if self.size > 1:
+        if self.world_size > 1:
             dist.barrier()
 
-    def agree(self, choose: Callable[[], T]) -> T:
+    def broadcast(self, choose: Callable[[], T]) -> T:
         """What `choose` returns in the first process, the only one that calls it; or its UserError, in all."""
         box: list[Any] = [None, None]
-        if self.leads:
+        if self.is_main:
             try:
                 box = [choose(), None]
             except UserError as error:
                 box = [None, error]
-        if self.size > 1:
+        if self.world_size > 1:
             dist.broadcast_object_list(box)
         chosen, wrong = box
         if wrong is not None:
             raise wrong
         return cast(T, chosen)
 
-    def share(self, rows: Tensor) -> Tensor:
-        """This process's part of a batch of rows, all parts equally long: [B, ...] -> [B / size, ...]."""
-        return rows.tensor_split(self.size)[self.rank]
+    def shard(self, rows: Tensor) -> Tensor:
+        """This process's part of a batch of rows, all parts equally long: [B, ...] -> [B / world_size, ...]."""
+        return rows.tensor_split(self.world_size)[self.rank]
 
-    def join(self, share: Tensor) -> Tensor:
+    def all_gather(self, share: Tensor) -> Tensor:
         """The whole batch from every process's part, in order; the gradient reaches this process's part only."""
-        if self.size == 1:
+        if self.world_size == 1:
             return share
-        shares = [torch.empty_like(share) for _ in range(self.size)]
+        shares = [torch.empty_like(share) for _ in range(self.world_size)]
         dist.all_gather(shares, share.detach().contiguous())
         shares[self.rank] = share
         return torch.cat(shares)
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """`network` (changed in place) such that a backward pass leaves the mean gradient in every process."""
-        if self.size == 1:
+        if self.world_size == 1:
             return network
         # Here, as both bring PyTorch's compiler, which takes longer to import than most stages run.
         from torch.nn.parallel import DistributedDataParallel
 
         # Traced, the sum over the gradients would get lost.
-        GlobalBatchNorm.total = staticmethod(torch.compiler.disable(_total))
+        SyncBatchNorm.total = staticmethod(torch.compiler.disable(_total))
         for module in list(network.modules()):
             if type(module) is nn.BatchNorm2d:
-                module.__class__ = GlobalBatchNorm  # parameters, statistics and names stay
+                module.__class__ = SyncBatchNorm  # parameters, statistics and names stay
         # Statistics need no broadcast: they are computed from the global batch everywhere.
         return DistributedDataParallel(network, forward_sync_buffers=False)
 
@@ -143,7 +143,7 @@ def _total(tensor: Tensor) -> Tensor:
     return cast(Tensor, _Sum.apply(tensor))
 
 
-class GlobalBatchNorm(nn.BatchNorm2d):
+class SyncBatchNorm(nn.BatchNorm2d):
     """Batch normalisation over the batch of all processes (torch.nn.SyncBatchNorm has no CPU version)."""
 
     running_mean: Tensor

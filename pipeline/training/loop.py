@@ -20,7 +20,7 @@ from pipeline.data.fer import FerData
 from pipeline.errors import UserError
 from pipeline.training.augment import DRAWS, Augment, augment, flips
 from pipeline.training.checkpoint import Checkpoint, Groups
-from pipeline.training.cuda_graph import Replay
+from pipeline.training.cuda_graph import CudaGraphStep
 from pipeline.training.distributed import Group, require_equal_shares
 from pipeline.training.hardware import Hardware
 from pipeline.training.losses import Loss
@@ -153,7 +153,7 @@ def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float
 
 
 @dataclass(frozen=True)
-class Plan:
+class EpochPlan:
     """One epoch of S steps: what is the same in all of them, and as tensors on the device what changes.
 
     size: the side of the images; weight: that of the network's own opinion; last_rate: the learning rate at the end.
@@ -174,7 +174,9 @@ class Plan:
     position: Tensor
 
     @classmethod
-    def of(cls, recipe: Recipe, epoch: int, count: int, learning_rate: float, seed: int, device: str) -> Plan:
+    def of(
+        cls, recipe: Recipe, epoch: int, count: int, learning_rate: float, seed: int, device: str
+    ) -> EpochPlan:
         """The plan for N = `count` images; an incomplete last batch is left out."""
         batch = min(count, recipe.batch_size)
         batches = images_per_epoch(recipe, count) // batch
@@ -206,14 +208,14 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Opinion:
+class SoftTargets:
     """What the network itself thought of a batch in earlier epochs [B, K], and how much that counts."""
 
     probabilities: Tensor
     weight: float
 
 
-class Opinions:
+class TemporalEnsemble:
     """For each image the mean of the network's predictions in the epochs so far, the latest counting most.
 
     mean: float32 [N, K], at first the same probability for every class.
@@ -222,15 +224,15 @@ class Opinions:
     def __init__(self, images: int, classes: int, device: str) -> None:
         self.mean = torch.full((images, classes), 1 / classes, device=device)
 
-    def of(self, rows: Tensor, weight: float) -> Opinion | None:
-        return Opinion(self.mean[rows], weight) if weight else None
+    def of(self, rows: Tensor, weight: float) -> SoftTargets | None:
+        return SoftTargets(self.mean[rows], weight) if weight else None
 
     def add(self, rows: Tensor, scores: Tensor) -> None:
         """The scores [B, K] of the epoch for these images."""
         self.mean[rows] = self.mean[rows].lerp(scores.softmax(1), 1 - MEMORY)
 
 
-class Learner:
+class Trainer:
     """What a step changes: the network, its moving average, and the optimiser's momentum."""
 
     def __init__(
@@ -261,7 +263,7 @@ class Learner:
         labels: Tensor,
         learning_rate: Tensor,
         decay: Tensor,
-        opinion: Opinion | None = None,
+        soft_targets: SoftTargets | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Learn from a batch: this process's share of the images, all of the labels; nothing here waits for a GPU.
 
@@ -272,17 +274,17 @@ class Learner:
             settings["lr"] = learning_rate
         with self.hardware.autocast():
             output = self.model(images.contiguous(memory_format=self.hardware.layout))
-        output = self.group.join(output)
+        output = self.group.all_gather(output)
         value, scores = self.loss(output, labels), self.loss.scores(output)
-        if opinion is not None:
-            own = nn.functional.cross_entropy(scores, opinion.probabilities)
-            value = (1 - opinion.weight) * value + opinion.weight * own
+        if soft_targets is not None:
+            own = nn.functional.cross_entropy(scores, soft_targets.probabilities)
+            value = (1 - soft_targets.weight) * value + soft_targets.weight * own
         self.optimizer.zero_grad(set_to_none=True)
         # Each process has the gradient of its share, and what is left in all of them is the mean: too small
         # by the number of processes.
-        (self.group.size * value).backward()
+        (self.group.world_size * value).backward()
         self.optimizer.step()
-        follow(self.average, self.network, decay)
+        update_ema(self.average, self.network, decay)
         return value.detach(), scores.detach()
 
     def state(self) -> dict[str, dict[str, Tensor]]:
@@ -319,40 +321,40 @@ def train(
     """
     device = hardware.device
     training, validation = training.to(device), validation.to(device)
-    learner = Learner(network, loss, recipe, hardware, group)
-    opinions = Opinions(len(training.labels), len(loss.targets), device)
+    trainer = Trainer(network, loss, recipe, hardware, group)
+    ensemble = TemporalEnsemble(len(training.labels), len(loss.targets), device)
     progress, best = Progress(), dict[str, Tensor]()
     if checkpoint and (saved := checkpoint.load()):
         state, facts = saved
-        learner.restore(state)
-        best, opinions.mean = state["best"], state["opinions"]["mean"].to(device)
+        trainer.restore(state)
+        best, ensemble.mean = state["best"], state["opinions"]["mean"].to(device)
         progress = Progress([Epoch(**row) for row in facts["history"]], facts["seconds"], facts["best_epoch"])
 
     count = len(training.labels)
-    require_equal_shares(min(count, recipe.batch_size), group.size)
-    replay = Replay() if records_steps(hardware, group) else None
+    require_equal_shares(min(count, recipe.batch_size), group.world_size)
+    replay = CudaGraphStep() if records_steps(hardware, group) else None
     for epoch in range(len(progress.history), recipe.epochs):
         start = time.perf_counter()
-        plan = Plan.of(recipe, epoch, count, learning_rate, seed, device)
+        plan = EpochPlan.of(recipe, epoch, count, learning_rate, seed, device)
         network.train()
-        step = partial(take_step, learner, opinions, training, plan)
+        step = partial(train_step, trainer, ensemble, training, plan)
         take = replay.of(step) if replay else step
         for _ in range(len(plan.rates)):
             take()
 
         # Here, after all steps, is the first look at what a GPU has computed.
-        val_loss, val_accuracy = validate(learner.averaged, loss, validation, hardware, group)
+        val_loss, val_accuracy = validate(trainer.averaged, loss, validation, hardware, group)
         stop_if_not_finite([*plan.losses.tolist(), val_loss], epoch, learning_rate)
         train_loss = float(plan.losses.double().mean())
         row = Epoch(epoch, plan.size, plan.last_rate, train_loss, val_loss, val_accuracy)
         if val_accuracy > max((earlier.val_accuracy for earlier in progress.history), default=-1.0):
-            best = {name: tensor.clone() for name, tensor in learner.average.items()}
+            best = {name: tensor.clone() for name, tensor in trainer.average.items()}
             progress.best_epoch = epoch
         progress.history.append(row)
         progress.seconds.append(round(time.perf_counter() - start, 3))
-        if checkpoint and group.leads:
-            checkpoint.save(state_of(learner, opinions, best), asdict(progress))
-        if group.leads:
+        if checkpoint and group.is_main:
+            checkpoint.save(state_of(trainer, ensemble, best), asdict(progress))
+        if group.is_main:
             on_epoch(row)
     return best, progress
 
@@ -363,31 +365,31 @@ def images_per_epoch(recipe: Recipe, count: int) -> int:
     return count // batch * batch
 
 
-def take_step(learner: Learner, opinions: Opinions, training: Images, plan: Plan) -> None:
+def train_step(trainer: Trainer, ensemble: TemporalEnsemble, training: Images, plan: EpochPlan) -> None:
     """The step that the plan's position says."""
-    recipe, group = learner.recipe, learner.group
+    recipe, group = trainer.recipe, trainer.group
     rows = plan.now(plan.order)
-    images = augmented(training, group.share(rows), plan, recipe.augment)
-    opinion = opinions.of(rows, plan.weight)
-    value, scores = learner.step(
-        images, training.labels[rows], plan.now(plan.rates), plan.now(plan.decays), opinion
+    images = augmented(training, group.shard(rows), plan, recipe.augment)
+    soft_targets = ensemble.of(rows, plan.weight)
+    value, scores = trainer.step(
+        images, training.labels[rows], plan.now(plan.rates), plan.now(plan.decays), soft_targets
     )
     if recipe.self_distillation:
-        opinions.add(rows, scores)
+        ensemble.add(rows, scores)
     plan.losses.index_copy_(0, plan.position, value[None])
     plan.position.add_(1)
 
 
-def augmented(training: Images, rows: Tensor, plan: Plan, spec: Augment) -> Tensor:
+def augmented(training: Images, rows: Tensor, plan: EpochPlan, spec: Augment) -> Tensor:
     """These B images as the plan moves, mirrors and lights them: float32 [B, 1, size, size]."""
     with record_function(AUGMENTATION):
         pixels = training.pixels[rows].float()
         return augment(pixels, plan.flip[rows], plan.size, spec, plan.draws[rows])
 
 
-def state_of(learner: Learner, opinions: Opinions, best: Mapping[str, Tensor]) -> Groups:
+def state_of(trainer: Trainer, ensemble: TemporalEnsemble, best: Mapping[str, Tensor]) -> Groups:
     """What a checkpoint holds beside the progress."""
-    return {**learner.state(), "best": best, "opinions": {"mean": opinions.mean}}
+    return {**trainer.state(), "best": best, "opinions": {"mean": ensemble.mean}}
 
 
 def records_steps(hardware: Hardware, group: Group) -> bool:
@@ -396,7 +398,7 @@ def records_steps(hardware: Hardware, group: Group) -> bool:
     Not what torch.compile has rewritten, nor the steps of a group, in which processes speak to each other: both are
     untested.
     """
-    return hardware.device == "cuda" and not hardware.compile and group.size == 1
+    return hardware.device == "cuda" and not hardware.compile and group.world_size == 1
 
 
 def decay_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
@@ -422,7 +424,7 @@ def restore_momentum(optimizer: torch.optim.Optimizer, buffers: Mapping[str, Ten
 
 
 @torch.no_grad()
-def follow(average: dict[str, Tensor], network: nn.Module, decay: Tensor) -> None:
+def update_ema(average: dict[str, Tensor], network: nn.Module, decay: Tensor) -> None:
     """average <- decay * average + (1 - decay) * network, for weights and normalisation statistics alike."""
     current = network.state_dict()
     names = [name for name, tensor in average.items() if tensor.is_floating_point()]
@@ -449,9 +451,9 @@ def validate(
 ) -> tuple[float, float]:
     """Mean cross-entropy of the scores and accuracy, comparable between losses."""
     count = len(data.labels)
-    rows = torch.arange(count + -count % group.size) % count  # equal shares: some images come twice
-    mine = data.pixels[group.share(rows)] if group.size > 1 else data.pixels
-    scores = loss.scores(group.join(predict(network, mine, hardware))[:count])
+    rows = torch.arange(count + -count % group.world_size) % count  # equal shares: some images come twice
+    mine = data.pixels[group.shard(rows)] if group.world_size > 1 else data.pixels
+    scores = loss.scores(group.all_gather(predict(network, mine, hardware))[:count])
     cross_entropy = nn.functional.cross_entropy(scores, data.labels)
     return float(cross_entropy), float((scores.argmax(1) == data.labels).float().mean())
 

@@ -1,6 +1,6 @@
 """Every loss: what the network is trained to do, and how its output ranks the classes.
 
-Shapes: `output` float [B, O], what the network returns, f in the formulas, with O as the loss's `outputs`
+Shapes: `output` float [B, O], what the network returns, f in the formulas, with O as the loss's `output_dim`
 says; `labels` y, int64 [B], indices of classes; `targets` float [K, D], one unit vector per class, W in the
 formulas, with rows w_k. All losses return a scalar. `scores` returns [B, K]: the higher, the more the network
 means that class; where `probabilistic`, their softmax is the posterior that the loss trains.
@@ -35,35 +35,35 @@ class Loss(Protocol):
     def targets(self) -> Tensor: ...
 
     @property
-    def outputs(self) -> int: ...
+    def output_dim(self) -> int: ...
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor: ...
 
     def scores(self, output: Tensor) -> Tensor: ...
 
 
-class WithLogits:
+class LogitLoss:
     """A loss whose network answers with one logit per class: [B, K]."""
 
     targets: Tensor
     uses_targets: ClassVar[bool] = True
 
     @property
-    def outputs(self) -> int:
+    def output_dim(self) -> int:
         return self.targets.shape[0]
 
     def scores(self, output: Tensor) -> Tensor:
         return output
 
 
-class WithVector:
+class EmbeddingLoss:
     """A loss whose network answers with a vector in the space of the targets: [B, D]."""
 
     targets: Tensor
     uses_targets: ClassVar[bool] = True
 
     @property
-    def outputs(self) -> int:
+    def output_dim(self) -> int:
         return self.targets.shape[1]
 
     def cosines(self, output: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def cosines_to_label(output: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class CrossEntropy(WithLogits):
+class CrossEntropy(LogitLoss):
     """-sum_k q_k log softmax(f)_k with q = (1 - e) onehot(y) + e / K.
 
     e is `label_smoothing` (Szegedy et al. 2016). The output holds the K logits; of the targets only their
@@ -103,7 +103,7 @@ class CrossEntropy(WithLogits):
 
 
 @dataclass(frozen=True)
-class Cosine(WithVector):
+class Cosine(EmbeddingLoss):
     """mean over the batch of 1 - cos(w_y, f): the loss the original README aims at, without |.|.
 
     Source: Barz & Denzler, WACV 2020. The gradient of a sample, -(w_y - c f/|f|) / |f| with c the cosine, is
@@ -122,7 +122,7 @@ class Cosine(WithVector):
 
 
 @dataclass(frozen=True)
-class AbsoluteCosine(WithVector):
+class AbsoluteCosine(EmbeddingLoss):
     """mean over the batch of 1 - |cos(w_y, f)|: the intended form of the README's second loss.
 
     f and -f are worth the same, so classes are ranked by |cos| too. The gradient pushes to whichever of w_y and
@@ -140,7 +140,7 @@ class AbsoluteCosine(WithVector):
 
 
 @dataclass(frozen=True)
-class ScaledCosine(WithVector):
+class ScaledCosine(EmbeddingLoss):
     """-log softmax(s cos(f, w_1), ..., s cos(f, w_K))_y: cross-entropy over scaled cosines.
 
     With learned w_k this is NormFace (Wang et al. 2017); here the w_k are the fixed label vectors, and
@@ -163,7 +163,7 @@ class ScaledCosine(WithVector):
 
 
 @dataclass(frozen=True)
-class CosineAndCrossEntropy(WithVector):
+class CosineAndCrossEntropy(EmbeddingLoss):
     """mean over the batch of 1 - cos(w_y, f) + weight * CE(g, y) (Barz & Denzler, WACV 2020, section 3.3).
 
     The output [B, D + K] is the vector f and, behind it, the K logits g. In the paper g is a linear layer on
@@ -180,7 +180,7 @@ class CosineAndCrossEntropy(WithVector):
             raise ValueError(f"weight must be above 0, not {self.weight!r}")
 
     @property
-    def outputs(self) -> int:
+    def output_dim(self) -> int:
         return sum(self.targets.shape)
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ class CosineAndCrossEntropy(WithVector):
 
 
 @dataclass(frozen=True)
-class HingeRank(WithVector):
+class HingeRank(EmbeddingLoss):
     """mean over the batch of sum over j != y of max(0, m - f.w_y + f.w_j): DeViSE (Frome et al. 2013).
 
     m is `margin`, 0.1 in the paper. f is not normalised, so its length scales the margin away: the loss
@@ -224,7 +224,7 @@ class HingeRank(WithVector):
 
 
 @dataclass(frozen=True)
-class SoftLabels(WithLogits):
+class SoftLabels(LogitLoss):
     """-sum_k q_k log softmax(f)_k, q_k proportional to exp(-sharpness * d(k, y)), d = 1 - w_k.w_y.
 
     Soft labels (Bertinetto et al., CVPR 2020, section 3.2), with the distance of the label vectors for that
@@ -252,7 +252,7 @@ def _summed_samples(batch_size: int) -> int:
 
 
 @dataclass(frozen=True)
-class OriginalFirst(WithVector):
+class OriginalFirst(EmbeddingLoss):
     """The README's first `NumLoss` as written: -sum over i < B - 2 of cos(w_y, f_i).
 
     Kept with its defects: a sum, not a mean, so the step grows with the batch; the last two samples of
@@ -272,7 +272,7 @@ class OriginalFirst(WithVector):
 
 
 @dataclass(frozen=True)
-class OriginalSecond(WithVector):
+class OriginalSecond(EmbeddingLoss):
     """The README's second `NumLoss` as written: (1/B) sum over i < B - 2 of |cos(w_1, f_i)|.
 
     Kept with its defects: `int(max(one_hot))` is always 1, so every sample is compared with class 1,

@@ -20,13 +20,13 @@ class Block(nn.Module):
     of an expression (a crease, the corner of a mouth) that an average would blur.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
+        self.norm1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.gelu(self.norm1(self.pool(self.conv1(x))))
@@ -37,7 +37,7 @@ class FerNet(nn.Module):
     """A small convolutional network for grey faces of any even size.
 
     Input: float [B, 1, H, W], grey levels 0 to 255; it standardises them itself with the mean and
-    deviation given. Output: float32 [B, outputs]; the loss says what that means.
+    deviation given. Output: float32 [B, output_dim]; the loss says what that means.
     Each 2x2 square of pixels becomes four channels first (pixel unshuffle), one convolution makes
     `widths[0]` of them, then one block per further width, the maximum over all positions, a linear head.
     """
@@ -45,7 +45,7 @@ class FerNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, widths: Sequence[int], outputs: int, mean: float, std: float) -> None:
+    def __init__(self, widths: Sequence[int], output_dim: int, mean: float, std: float) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
@@ -56,7 +56,7 @@ class FerNet(nn.Module):
             nn.GELU(),
         )
         self.blocks = nn.Sequential(*(Block(a, b) for a, b in pairwise(widths)))
-        self.head = nn.Linear(widths[-1], outputs)
+        self.head = nn.Linear(widths[-1], output_dim)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.blocks(self.stem((images - self.mean) / self.std))

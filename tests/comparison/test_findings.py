@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix, recall_score
 
 from pipeline import config
 from pipeline.comparison import findings
-from pipeline.comparison.records import Run
+from pipeline.comparison.records import RunRecord
 from pipeline.comparison.statistics import holm
 from pipeline.data.fer import LABELS
 
@@ -24,7 +24,7 @@ ACTUAL = np.random.default_rng(9).integers(0, len(LABELS), IMAGES)
 
 def made_up(
     seed: int, skill: float, targets: str = "one_hot", loss: str = "cosine", gram: npt.NDArray[np.float64] | None = None
-) -> Run:  # fmt: skip
+) -> RunRecord:  # fmt: skip
     """Decisions that are right with the chance `skill`, and probabilities whose arg-max they are."""
     rng = np.random.default_rng([seed, int(1000 * skill)])
     predicted = np.where(rng.random(IMAGES) < skill, ACTUAL, rng.integers(0, len(LABELS), IMAGES))
@@ -37,7 +37,7 @@ def made_up(
     )
     right = predicted == ACTUAL
     recalls = recall_score(ACTUAL, predicted, average=None, labels=range(len(LABELS)))
-    return Run(
+    return RunRecord(
         metrics={
             "decoder": "argmax", "decoders": {}, "loss": loss, "targets": targets,
             "settings": {"loss": {"name": loss, "options": {}, "targets": targets}},
@@ -65,7 +65,7 @@ def made_up(
     )  # fmt: skip
 
 
-def study() -> dict[str, dict[int, Run]]:
+def study() -> dict[str, dict[int, RunRecord]]:
     unequal = np.full((7, 7), 0.1)
     unequal[0, 1] = unequal[1, 0] = unequal[3, 4] = unequal[4, 3] = 0.6
     np.fill_diagonal(unequal, 1.0)
@@ -201,7 +201,7 @@ def test_recall_differences_need_no_labels_and_have_an_interval_with_one_seed() 
             assert low < mean < high
 
 
-def recall(run: Run, label: str) -> float:
+def recall(run: RunRecord, label: str) -> float:
     return float(run.metrics["test"]["per_class"][label]["recall"])
 
 

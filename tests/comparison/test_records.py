@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.comparison.records import Run, entries
+from pipeline.comparison.records import RunRecord, entries
 from pipeline.data.duplicates import COLUMNS
 from pipeline.data.fer import LABELS
 from pipeline.data.votes import VOTE_COLUMNS
 from pipeline.errors import UserError
 from pipeline.files import write_csv, write_json
-from pipeline.workspace import PREPARED, Cell
+from pipeline.workspace import PREPARED, RunKey
 
-CELL = Cell("w2v", 3)
+CELL = RunKey("w2v", 3)
 ACTUAL = ["angry", "sad", "happy", "neutral"]
 OWN = ["angry", "sad", "fear", "fear"]
 OTHER = ["fear", "sad", "happy", "fear"]
@@ -61,7 +61,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_workspace_says_what_was_right_under_each_decoder(workspace: Path) -> None:
-    run = Run.of_workspace(CELL)
+    run = RunRecord.of_workspace(CELL)
     assert run.decoders == ["argmax", "crm.human"]
     assert run.metrics["history"] == [{"epoch": 0, "val_accuracy": 0.5}, {"epoch": 1, "val_accuracy": 0.75}]
     assert run.index.tolist() == [5, 6, 7, 8]
@@ -78,11 +78,11 @@ def test_the_workspace_says_what_was_right_under_each_decoder(workspace: Path) -
 
 
 def test_what_is_kept_comes_back_and_is_the_same_bytes_every_time(workspace: Path) -> None:
-    run = Run.of_workspace(CELL)
+    run = RunRecord.of_workspace(CELL)
     run.keep(workspace / "kept", CELL.key)
     first = (workspace / f"kept/{CELL.key}.npz").read_bytes()
-    back = Run.kept(workspace / "kept", CELL.key)
-    for field in dataclasses.fields(Run):
+    back = RunRecord.kept(workspace / "kept", CELL.key)
+    for field in dataclasses.fields(RunRecord):
         before, after = getattr(run, field.name), getattr(back, field.name)
         if isinstance(before, np.ndarray):
             np.testing.assert_array_equal(before, after)
@@ -98,7 +98,7 @@ def test_what_is_kept_comes_back_and_is_the_same_bytes_every_time(workspace: Pat
 
 
 def test_no_label_of_the_data_is_kept(workspace: Path) -> None:
-    Run.of_workspace(CELL).keep(workspace / "kept", CELL.key)
+    RunRecord.of_workspace(CELL).keep(workspace / "kept", CELL.key)
     with np.load(workspace / f"kept/{CELL.key}.npz") as archive:
         names = set(archive)
     assert names == {
@@ -114,21 +114,21 @@ def test_a_run_that_is_not_evaluated_says_what_to_do(workspace: Path) -> None:
     with pytest.raises(
         UserError, match=r"outputs/predictions/w2v-3.csv is missing: run `dvc repro` to evaluate w2v-3"
     ):
-        Run.of_workspace(CELL)
+        RunRecord.of_workspace(CELL)
 
 
 def test_metrics_of_an_earlier_training_are_refused(workspace: Path) -> None:
     write_json(CELL.models / "model.json", {"settings_digest": "ba9876543210"})
     with pytest.raises(UserError, match=r"outputs/metrics/w2v-3.json was measured before w2v-3 was trained"):
-        Run.of_workspace(CELL)
+        RunRecord.of_workspace(CELL)
 
 
-def made_up(model: str, seed: int, right: list[bool], decoders: tuple[str, ...] = ("argmax",)) -> Run:
+def made_up(model: str, seed: int, right: list[bool], decoders: tuple[str, ...] = ("argmax",)) -> RunRecord:
     """One image of PublicTest, then some of PrivateTest, of which the last has a twin in Training."""
     count = len(right) + 1
     facts = {"accuracy": float(np.mean(right))}
     own, *others = decoders
-    return Run(
+    return RunRecord(
         metrics={
             "model": model, "seed": seed, "decoder": own, "val": facts, "test": facts, "test_clean": facts,
             "decoders": {name: {"val": facts, "test": facts, "test_clean": facts} for name in others},

@@ -16,7 +16,7 @@ from pipeline.comparison.theory import (
     shares,
     spread,
 )
-from pipeline.evaluation.decoders import Answer, CostSensitive
+from pipeline.evaluation.decoders import CostSensitive, ModelOutput
 from pipeline.training.losses import Cosine
 
 K = 7
@@ -48,7 +48,7 @@ def test_the_output_that_minimises_the_cosine_loss_decides_as_cost_sensitive_doe
     optimizer.step(risk)
     decided = loss.scores(output).argmax(1).numpy()
     np.testing.assert_array_equal(
-        decided, CostSensitive(similarity)(Answer(posteriors.log().numpy(), posteriors.numpy(), None))
+        decided, CostSensitive(similarity)(ModelOutput(posteriors.log().numpy(), posteriors.numpy(), None))
     )
 
 

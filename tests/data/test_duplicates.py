@@ -12,7 +12,15 @@ import pytest
 from PIL import Image
 
 from pipeline.data import duplicates
-from pipeline.data.duplicates import COLUMNS, Duplicates, find, read_twins, summary, table, train_twins
+from pipeline.data.duplicates import (
+    COLUMNS,
+    Duplicates,
+    find,
+    near_duplicates_of_training,
+    read_near_duplicates,
+    summary,
+    table,
+)
 from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.errors import UserError
 from pipeline.files import write_csv
@@ -285,7 +293,7 @@ def test_summary_without_duplicates() -> None:
 
 
 def test_train_twins_are_the_val_and_test_rows_with_a_training_row_in_their_group() -> None:
-    assert np.flatnonzero(train_twins(GROUPS, grouped().splits)).tolist() == [5, 6]
+    assert np.flatnonzero(near_duplicates_of_training(GROUPS, grouped().splits)).tolist() == [5, 6]
 
 
 def test_counts_against_a_plain_computation() -> None:
@@ -306,7 +314,7 @@ def test_counts_against_a_plain_computation() -> None:
         "cross_split_groups": sum(len(set(splits[rows])) > 1 for rows in kept),
         "test_with_train_twin": sum(splits[s] == 2 for s in twins),
     }
-    np.testing.assert_array_equal(np.flatnonzero(train_twins(groups, splits)), sorted(twins))
+    np.testing.assert_array_equal(np.flatnonzero(near_duplicates_of_training(groups, splits)), sorted(twins))
 
 
 # --- duplicates.csv
@@ -335,14 +343,14 @@ def test_twins_come_back_from_the_file(tmp_path: Path) -> None:
     rows = list(table(Duplicates(exact, GROUPS), data))
     for order in (rows, rows[::-1]):
         write_csv(tmp_path / "duplicates.csv", COLUMNS, order)
-        twins = read_twins(tmp_path / "duplicates.csv", 12)
+        twins = read_near_duplicates(tmp_path / "duplicates.csv", 12)
         assert twins.dtype == np.bool_
-        np.testing.assert_array_equal(twins, train_twins(GROUPS, data.splits))
+        np.testing.assert_array_equal(twins, near_duplicates_of_training(GROUPS, data.splits))
 
 
 def test_a_file_without_duplicates_marks_nothing(tmp_path: Path) -> None:
     write_csv(tmp_path / "duplicates.csv", COLUMNS, [])
-    assert read_twins(tmp_path / "duplicates.csv", 3).tolist() == [False] * 3
+    assert read_near_duplicates(tmp_path / "duplicates.csv", 3).tolist() == [False] * 3
 
 
 @pytest.mark.parametrize(
@@ -360,11 +368,11 @@ def test_a_file_without_duplicates_marks_nothing(tmp_path: Path) -> None:
 def test_a_file_that_does_not_fit_is_refused(text: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "duplicates.csv").write_text(text)
     with pytest.raises(UserError) as caught:
-        read_twins(tmp_path / "duplicates.csv", 12)
+        read_near_duplicates(tmp_path / "duplicates.csv", 12)
     assert says in str(caught.value)
     assert "dvc repro prepare" in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"duplicates\.csv is missing: run `dvc repro prepare`"):
-        read_twins(tmp_path / "duplicates.csv", 12)
+        read_near_duplicates(tmp_path / "duplicates.csv", 12)

@@ -9,16 +9,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.evaluation.decoders import DECODERS, Answer, ArgMax, CostSensitive, Decoder, Nearest, softmax
+from pipeline.evaluation.decoders import (
+    DECODERS,
+    ArgMax,
+    CostSensitive,
+    Decoder,
+    ModelOutput,
+    Nearest,
+    softmax,
+)
 
 CLASSES = 7
 EYE = np.eye(CLASSES)
 
 
-def answer(count: int = 40, seed: int = 0) -> Answer:
+def output(count: int = 40, seed: int = 0) -> ModelOutput:
     rng = np.random.default_rng(seed)
     scores = rng.normal(0, 2, (count, CLASSES))
-    return Answer(scores, softmax(scores), rng.uniform(-1, 1, (count, CLASSES)))
+    return ModelOutput(scores, softmax(scores), rng.uniform(-1, 1, (count, CLASSES)))
 
 
 def gram(seed: int = 1) -> np.ndarray:
@@ -45,7 +53,7 @@ def test_softmax_of_scores_that_would_overflow() -> None:
 
 def test_argmax_takes_the_highest_score_and_the_first_of_equals() -> None:
     scores = np.array([[0.1, 0.9, 0.2], [-3, -2, -1], [5, 1, 5], [0, 0, 0]], np.float64)
-    assert ArgMax()(Answer(scores, softmax(scores), None)).tolist() == [1, 2, 0, 0]
+    assert ArgMax()(ModelOutput(scores, softmax(scores), None)).tolist() == [1, 2, 0, 0]
 
 
 def test_nearest_is_the_label_vector_at_the_smallest_distance() -> None:
@@ -55,17 +63,17 @@ def test_nearest_is_the_label_vector_at_the_smallest_distance() -> None:
     outputs /= np.linalg.norm(outputs, axis=1, keepdims=True)
     wanted = [min(range(7), key=lambda k: math.dist(output, labels[k])) for output in outputs]
     scores = rng.normal(size=(40, 7))  # play no part
-    assert Nearest()(Answer(scores, softmax(scores), outputs @ labels.T)).tolist() == wanted
+    assert Nearest()(ModelOutput(scores, softmax(scores), outputs @ labels.T)).tolist() == wanted
 
 
 def test_nearest_of_an_output_that_is_no_vector_is_refused() -> None:
     scores = np.zeros((1, 7))
     with pytest.raises(ValueError, match="no vector"):
-        Nearest()(Answer(scores, softmax(scores), None))
+        Nearest()(ModelOutput(scores, softmax(scores), None))
 
 
 def test_cost_sensitive_takes_the_class_of_least_expected_cost() -> None:
-    similarity, said = gram(), answer()
+    similarity, said = gram(), output()
     for probabilities, found in zip(
         said.probabilities.tolist(), CostSensitive(similarity)(said).tolist(), strict=True
     ):
@@ -79,12 +87,12 @@ def test_least_cost_is_the_highest_sum_of_similarities_by_hand() -> None:
     similarity = np.array([[1, 0.9, 0], [0.9, 1, 0], [0, 0, 1]])
     probabilities = np.array([[0.31, 0.29, 0.4], [0.1, 0.1, 0.8]])
     # (S p) of the first: .571, .569, .4; of the second: .19, .19, .8
-    found = CostSensitive(similarity)(Answer(np.log(probabilities), probabilities, None))
+    found = CostSensitive(similarity)(ModelOutput(np.log(probabilities), probabilities, None))
     assert found.tolist() == [0, 2]
 
 
 def test_with_equal_costs_the_most_probable_class_is_cheapest() -> None:
-    said = answer()
+    said = output()
     equal = 0.7 * EYE + 0.3  # every mistake costs the same
     np.testing.assert_array_equal(CostSensitive(equal)(said), ArgMax()(said))
 
@@ -93,11 +101,11 @@ def test_unequal_costs_can_prefer_a_less_probable_class_between_two_others() -> 
     similarity = np.eye(3)
     similarity[0, 2] = similarity[2, 0] = similarity[1, 2] = similarity[2, 1] = 0.8
     scores = np.log(np.array([[0.4, 0.35, 0.25]]))
-    assert CostSensitive(similarity)(Answer(scores, softmax(scores), None)).tolist() == [2]
+    assert CostSensitive(similarity)(ModelOutput(scores, softmax(scores), None)).tolist() == [2]
 
 
 def test_two_views_are_averaged_as_probabilities() -> None:
-    first, second = answer(seed=3), answer(seed=4)
+    first, second = output(seed=3), output(seed=4)
     both = first.averaged(second)
     np.testing.assert_allclose(both.probabilities, (first.probabilities + second.probabilities) / 2)
     np.testing.assert_array_equal(ArgMax()(both), both.probabilities.argmax(axis=1))
@@ -107,7 +115,7 @@ def test_two_views_are_averaged_as_probabilities() -> None:
 
 
 def test_two_views_without_vectors_have_no_cosines_and_sure_ones_stay_finite() -> None:
-    sure = Answer(np.array([[1e4, 0.0]]), np.array([[1.0, 0.0]]), None)
+    sure = ModelOutput(np.array([[1e4, 0.0]]), np.array([[1.0, 0.0]]), None)
     both = sure.averaged(sure)
     assert both.cosines is None
     assert np.isfinite(both.scores).all()
@@ -122,7 +130,7 @@ def make(name: str) -> Decoder:
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_every_decoder_names_one_class_per_row(name: str) -> None:
-    found = make(name)(answer(30))
+    found = make(name)(output(30))
     assert found.shape == (30,)
     assert found.dtype == np.int64
     assert set(found.tolist()) <= set(range(CLASSES))
@@ -131,7 +139,7 @@ def test_every_decoder_names_one_class_per_row(name: str) -> None:
 @pytest.mark.parametrize("name", DECODERS)
 def test_decoders_read_what_they_say_they_need(name: str) -> None:
     """What a decoder does not need may be anything: its decisions stay."""
-    kind, said, other = DECODERS[name], answer(seed=5), answer(seed=6)
+    kind, said, other = DECODERS[name], output(seed=5), output(seed=6)
     decided = make(name)(said)
     for field, needed in [("probabilities", kind.needs_probabilities), ("cosines", kind.needs_vectors)]:
         changed = replace(said, **{field: getattr(other, field)})

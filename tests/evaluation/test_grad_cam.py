@@ -52,13 +52,13 @@ def plain_grad_cam(made: FerNet, loss: Loss, image: Tensor, label: int) -> Tenso
 def test_maps_are_grad_cam(name: str) -> None:
     """Of the scores, whatever the network answers with: logits, a vector, or both."""
     images, labels, loss = faces(7), torch.arange(7), make(name)
-    found = heat_maps(network(loss.outputs), loss, images, labels)
+    found = heat_maps(network(loss.output_dim), loss, images, labels)
     assert found.shape == (7, 48, 48)
     assert found.dtype == torch.float32
     assert not found.requires_grad
     for image, label, each in zip(images, labels.tolist(), found, strict=True):
         torch.testing.assert_close(
-            each, plain_grad_cam(network(loss.outputs), loss, image, label), atol=1e-4, rtol=1e-4
+            each, plain_grad_cam(network(loss.output_dim), loss, image, label), atol=1e-4, rtol=1e-4
         )
 
 

@@ -141,11 +141,11 @@ def fill(clone: Clone, disk: SmallDisk, rng: random.Random, used: int) -> tuple[
     lock = (clone.path / "dvc.lock").read_text(encoding="utf-8")
     if result.returncode and not lock.endswith("\n"):
         broken = 1
-        clone.run("git", "checkout", "dvc.lock")
+        (clone.path / "dvc.lock").unlink()
         result = clone.run(sys.executable, "-m", "dvc", "repro", expect=None)
     if result.returncode:
         wrong.append(f"with room again: {result.stdout[-500:]} {result.stderr[-1500:]}")
-    restored = clone.stage("backfill", expect=None)
+    restored = clone.fer("backfill", expect=None)
     wrong += [] if restored.returncode == 0 else [f"backfill: {restored.stderr[-600:]}"]
     wrong += [f"left behind: {name}" for name in leftovers(clone)]
     return wrong, full, broken

@@ -82,10 +82,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         wrong = under_load(clone, server, options.cases, options.kills, rng)
         wrong += [f"other bytes: {name}" for name in differences(right, outputs(clone))]
-        restored = clone.stage("backfill", MLFLOW_TRACKING_URI=server.uri, expect=None)
+        restored = clone.fer("backfill", MLFLOW_TRACKING_URI=server.uri, expect=None)
         wrong += [] if restored.returncode == 0 else [f"backfill: {restored.stderr[-600:]}"]
         wrong += wrong_with(clone, server, options.cases)
-        again = clone.stage("backfill", MLFLOW_TRACKING_URI=server.uri, expect=None)
+        again = clone.fer("backfill", MLFLOW_TRACKING_URI=server.uri, expect=None)
         wrong += [] if again.stdout.startswith("0 runs restored") else [f"a second backfill: {again.stdout}"]
     finally:
         server.kill()
@@ -99,13 +99,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if wrong else 0
 
 
-def under_load(clone: Clone, server: Server, cells: int, kills: int, rng: random.Random) -> list[str]:
+def under_load(clone: Clone, server: Server, trainings: int, kills: int, rng: random.Random) -> list[str]:
     """Train and evaluate every seed at once, and evaluate again until the kills are over. What stages did wrong."""
     assert wait(server.answers, 120), "the server does not start"
     wrong: list[str] = []
     warned = 0
 
-    def cell(seed: int, stages: tuple[str, ...]) -> None:
+    def run_key(seed: int, stages: tuple[str, ...]) -> None:
         nonlocal warned
         for stage in stages:
             result = clone.stage(stage, "baseline", str(seed), expect=None, MLFLOW_TRACKING_URI=server.uri)
@@ -113,8 +113,8 @@ def under_load(clone: Clone, server: Server, cells: int, kills: int, rng: random
                 wrong.append(f"{stage} {seed}: {result.stderr[-800:]}")
             warned += "warning: MLflow" in result.stderr
 
-    with ThreadPoolExecutor(cells) as pool:
-        working = [pool.submit(cell, seed, ("train", "evaluate")) for seed in range(cells)]
+    with ThreadPoolExecutor(trainings) as pool:
+        working = [pool.submit(run_key, seed, ("train", "evaluate")) for seed in range(trainings)]
         for _ in range(kills):
             time.sleep(rng.uniform(2, 8))
             server.kill()
@@ -122,14 +122,14 @@ def under_load(clone: Clone, server: Server, cells: int, kills: int, rng: random
             server.start()
             wait(server.answers, 120)
             if all(work.done() for work in working):
-                working = [pool.submit(cell, seed, ("evaluate",)) for seed in range(cells)]
+                working = [pool.submit(run_key, seed, ("evaluate",)) for seed in range(trainings)]
         for work in working:
             work.result()
     print(f"  {warned} stages warned that MLflow did not log them", flush=True)
     return wrong
 
 
-def wrong_with(clone: Clone, server: Server, cells: int) -> list[str]:
+def wrong_with(clone: Clone, server: Server, trainings: int) -> list[str]:
     """What the server lacks or has twice of the runs that belong to the outputs."""
     client = mlflow.MlflowClient(server.uri)
     found = [
@@ -138,12 +138,12 @@ def wrong_with(clone: Clone, server: Server, cells: int) -> list[str]:
         for run in client.search_runs([experiment.experiment_id], max_results=1000)
     ]
     complete = Counter(run.info.run_name for run in found if "fer.complete" in run.data.tags)
-    names = ["fetch", "prepare", "embed", "comparison", *(f"baseline-{seed}" for seed in range(cells))]
+    names = ["fetch", "prepare", "embed", "comparison", *(f"baseline-{seed}" for seed in range(trainings))]
     wrong = [f"{complete[name]} complete runs of {name}" for name in names if complete[name] != 1]
     for run in found:
         if run.info.status == "RUNNING" and run.data.tags.get("kind") != "model":
             wrong.append(f"{run.info.run_name} is still RUNNING")
-    for seed in range(cells):
+    for seed in range(trainings):
         keys = Counter(
             run.data.tags.get("fer.key") for run in found if run.info.run_name == f"baseline-{seed}"
         )

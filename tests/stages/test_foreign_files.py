@@ -58,7 +58,7 @@ def test_no_command_removes_a_file_of_the_user(clone: Clone) -> None:
     everything = [*BESIDE, *WITHIN]
     assert "up to date" in clone.dvc("status"), "a foreign file made a stage stale"
     for command in ("publish", "speedrun"):
-        clone.stage(command)
+        clone.fer(command)
     (clone.path / "outputs/reports/ablation.md").unlink()
     clone.set({"data.synthetic.seed": 1})  # makes every stage stale
     clone.dvc("repro", "train@baseline-0")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.workspace import REPORTS, Cell
+from pipeline.workspace import REPORTS, RunKey
 from tests.clone import Clone
 from tests.soak.clones import differences, outputs, wrong_runs
 
@@ -21,7 +21,7 @@ from tests.soak.clones import differences, outputs, wrong_runs
 def test_killed_evaluation_and_comparison_are_made_up_for(finished: Clone, tmp_path: Path) -> None:
     """kill -9 between two of their outputs, then the stage again: the same files, and one complete run each."""
     clone = finished.copy(tmp_path / "fer")
-    stages = {("evaluate", "baseline", "0"): Cell("baseline", 0).figures, ("compare",): REPORTS}
+    stages = {("evaluate", "baseline", "0"): RunKey("baseline", 0).figures, ("compare",): REPORTS}
     for stage, folder in stages.items():
         shutil.rmtree(clone.path / folder)
         command = [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:]]

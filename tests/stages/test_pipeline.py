@@ -29,18 +29,18 @@ def stages_run(output: str) -> list[str]:
 
 
 def test_first_repro_writes_every_output(finished: Clone) -> None:
-    for cell in CELLS:
-        metrics = json.loads((finished.path / f"outputs/metrics/{cell}.json").read_text())
+    for run_key in CELLS:
+        metrics = json.loads((finished.path / f"outputs/metrics/{run_key}.json").read_text())
         assert metrics["dataset"] == "synthetic"
         assert {"accuracy", "accuracy_flip", "macro_f1", "severity", "votes"} <= metrics["test"].keys()
         assert {"affective", "human"} <= metrics["test"]["severity"].keys()
-        with (finished.path / f"outputs/predictions/{cell}.csv").open() as file:
+        with (finished.path / f"outputs/predictions/{run_key}.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == 35 + 42
         assert sum(float(rows[0][label]) for label in LABELS) == pytest.approx(1, abs=1e-5)
         right = [row["actual"] == row["predicted"] for row in rows if row["split"] == "test"]
         assert sum(right) / len(right) == pytest.approx(metrics["test"]["accuracy"])
-        assert len(list((finished.path / f"outputs/figures/{cell}").glob("*.png"))) == 7
+        assert len(list((finished.path / f"outputs/figures/{run_key}").glob("*.png"))) == 7
     rows = json.loads((finished.path / "outputs/reports/ablation.json").read_text())
     assert [row["model"] for row in rows] == ["baseline", "baseline", "w2v_cosine"]
     assert {"mean", "std", "ci95", "difference", "p", "p_holm"} <= rows[2]["test.accuracy"].keys()
@@ -107,7 +107,7 @@ def test_another_set_of_words_trains_nothing_again(finished: Clone, tmp_path: Pa
     clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     words = yaml.safe_load((clone.path / "params.yaml").read_text())["labels"]["nouns"]
     clone.set({"labels.others": words})
-    evaluations = [f"evaluate@{cell}" for cell in CELLS]
+    evaluations = [f"evaluate@{run_key}" for run_key in CELLS]
     assert stages_run(clone.dvc("repro")) == ["embed", "targets", *evaluations, "compare"]
     metrics = json.loads((clone.path / f"outputs/metrics/{CELLS[0]}.json").read_text())
     severity = metrics["test"]["severity"]
@@ -117,41 +117,41 @@ def test_another_set_of_words_trains_nothing_again(finished: Clone, tmp_path: Pa
 def test_plots_show_draws_the_curves_of_every_model(finished: Clone, tmp_path: Path) -> None:
     finished.dvc("plots", "show", "--out", str(tmp_path / "plots"))
     page = (tmp_path / "plots" / "index.html").read_text()
-    curves = [f"{cell}/history.csv" for cell in CELLS]  # DVC leaves out what all names have in common
+    curves = [f"{run_key}/history.csv" for run_key in CELLS]  # DVC leaves out what all names have in common
     assert all(curve in page for curve in curves)
     assert "Baseline, seed 0" in page
 
 
-def test_mlflow_has_one_run_per_model_with_equal_keys(finished: Clone) -> None:
-    runs = finished.runs()
+def test_mlflow_has_one_run_per_model_with_equal_keys(original: Clone) -> None:
+    runs = original.runs()
     assert {run.info.run_name for run in runs["data"]} == {"fetch", "prepare", "embed"}
     models = {run.info.run_name: run for run in runs["synthetic"] if run.data.tags["kind"] == "model"}
     assert set(models) == set(CELLS)
     assert [run.data.tags["kind"] for run in runs["synthetic"]].count("comparison") == 1
-    lock = yaml.safe_load((finished.path / "dvc.lock").read_text())
+    lock = yaml.safe_load((original.path / "dvc.lock").read_text())
     prepared = lock["stages"]["prepare"]["outs"][0]["md5"]
     keys = []
-    for cell, run in models.items():
+    for run_key, run in models.items():
         assert run.info.status == "FINISHED"
-        assert run.data.tags["fer.complete"] == sha256(finished.path / f"outputs/metrics/{cell}.json")[:12]
+        assert run.data.tags["fer.complete"] == sha256(original.path / f"outputs/metrics/{run_key}.json")[:12]
         assert run.data.tags["git.dirty"] == "false"
-        assert run.data.tags["git.commit"] == finished.run("git", "rev-parse", "HEAD~1").stdout.strip()
+        assert run.data.tags["git.commit"] == original.run("git", "rev-parse", "HEAD~1").stdout.strip()
         assert run.inputs.dataset_inputs[0].dataset.digest == prepared == run.data.tags["digest.prepared"]
-        metrics = json.loads((finished.path / f"outputs/metrics/{cell}.json").read_text())
+        metrics = json.loads((original.path / f"outputs/metrics/{run_key}.json").read_text())
         assert run.data.metrics["test.accuracy"] == pytest.approx(metrics["test"]["accuracy"])
         assert run.data.params["recipe.epochs"] == "3"
         artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
-        assert artifacts.is_relative_to(finished.path / "mlartifacts")
+        assert artifacts.is_relative_to(original.path / "mlartifacts")
         assert (artifacts / "figures" / "confusion.png").exists()
         keys.append({name for name in run.data.metrics if not name.startswith("system/")})
     assert keys[0] == keys[1]
     assert {"val_accuracy", "train_loss", "test_clean.macro_f1", "training.seconds"} <= keys[0]
 
 
-def test_logged_model_is_free_of_pickle_and_gives_probabilities(finished: Clone) -> None:
+def test_logged_model_is_free_of_pickle_and_gives_probabilities(original: Clone) -> None:
     """A user loads the model from MLflow and gets what the predictions file says."""
-    models = list((finished.path / "mlartifacts").glob("*/models/*/artifacts"))
-    models += list((finished.path / "mlartifacts").glob("models/*/artifacts"))
+    models = list((original.path / "mlartifacts").glob("*/models/*/artifacts"))
+    models += list((original.path / "mlartifacts").glob("models/*/artifacts"))
     assert len(models) == len(CELLS)
     assert (models[0] / "data" / "model.pt2").exists()
     description = yaml.safe_load((models[0] / "MLmodel").read_text())
@@ -164,16 +164,16 @@ def test_logged_model_is_free_of_pickle_and_gives_probabilities(finished: Clone)
         "assert out.shape == (5, 7), out.shape\n"
         "assert np.allclose(out.sum(axis=1), 1, atol=1e-4), out\n"
     )
-    finished.run(
-        "python", "-c", script, str(models[0]), MLFLOW_TRACKING_URI=f"sqlite:///{finished.path}/mlflow.db"
+    original.run(
+        "python", "-c", script, str(models[0]), MLFLOW_TRACKING_URI=f"sqlite:///{original.path}/mlflow.db"
     )
 
 
-def test_backfill_restores_a_lost_database_once(finished: Clone, tmp_path: Path) -> None:
-    clone = finished.copy(tmp_path / "fer")
+def test_backfill_restores_a_lost_database_once(original: Clone, tmp_path: Path) -> None:
+    clone = original.copy(tmp_path / "fer")
     assert not (clone.path / "mlflow.db").exists()
-    assert "6 runs restored, 0 were complete" in clone.stage("backfill").stdout
-    before, after = finished.runs(), clone.runs()
+    assert "6 runs restored, 0 were complete" in clone.fer("backfill").stdout
+    before, after = original.runs(), clone.runs()
     for experiment, runs in before.items():
         restored = {run.info.run_name: run for run in after[experiment]}
         assert set(restored) == {run.info.run_name for run in runs}
@@ -181,7 +181,7 @@ def test_backfill_restores_a_lost_database_once(finished: Clone, tmp_path: Path)
             measured = {k: v for k, v in run.data.metrics.items() if not k.startswith("system/")}
             assert restored[run.info.run_name].data.metrics == measured
             assert restored[run.info.run_name].data.params == run.data.params
-    assert "0 runs restored, 6 were complete" in clone.stage("backfill").stdout
+    assert "0 runs restored, 6 were complete" in clone.fer("backfill").stdout
     assert {e: len(runs) for e, runs in clone.runs().items()} == {e: len(runs) for e, runs in before.items()}
 
 
@@ -220,7 +220,7 @@ def test_backfill_files_a_model_under_its_own_settings(finished: Clone, tmp_path
     """Parameters edited since the training are not those of the model that is there."""
     clone = finished.copy(tmp_path / "fer")
     clone.set({"models.baseline.learning_rate": 0.123})
-    clone.stage("backfill")
+    clone.fer("backfill")
     rates = {
         run.info.run_name: run.data.params.get("model.learning_rate") for run in clone.runs()["synthetic"]
     }

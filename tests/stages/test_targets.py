@@ -12,7 +12,7 @@ from pipeline import config
 from pipeline.data.fer import LABELS, VOTE_COLUMNS, FerData
 from pipeline.errors import UserError
 from pipeline.labels.vectors import embed
-from pipeline.workspace import PREPARED, Cell, label_vectors
+from pipeline.workspace import PREPARED, RunKey, label_vectors
 from stages import targets
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,9 @@ def test_every_cell_has_the_targets_of_its_model_and_seed(
 ) -> None:
     names = ("baseline", "cosine_random", "cosine_human", "w2v_cosine", "w2v_permuted")
     run(monkeypatch, *names)
-    found = {cell: np.load(cell.targets) for name in names for cell in (Cell(name, 0), Cell(name, 3))}
+    found = {
+        run_key: np.load(run_key.targets) for name in names for run_key in (RunKey(name, 0), RunKey(name, 3))
+    }
     for vectors in found.values():
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1)
     for name, others in (
@@ -53,14 +55,14 @@ def test_every_cell_has_the_targets_of_its_model_and_seed(
         ("w2v_permuted", True),
         ("cosine_random", True),
     ):
-        assert np.array_equal(found[Cell(name, 0)], found[Cell(name, 3)]) != others
-    words = found[Cell("w2v_cosine", 0)]
+        assert np.array_equal(found[RunKey(name, 0)], found[RunKey(name, 3)]) != others
+    words = found[RunKey("w2v_cosine", 0)]
     gram = words @ words.T
     assert (
         gram[LABELS.index("angry"), LABELS.index("disgust")]
         > gram[LABELS.index("angry"), LABELS.index("happy")]
     )
-    assert sorted(map(tuple, found[Cell("w2v_permuted", 3)])) == sorted(map(tuple, words))
+    assert sorted(map(tuple, found[RunKey("w2v_permuted", 3)])) == sorted(map(tuple, words))
 
 
 def test_another_set_of_words_changes_no_other_file(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

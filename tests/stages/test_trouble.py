@@ -41,11 +41,11 @@ def test_killed_training_resumes_to_the_same_history(
     undisturbed = make_clone({"recipes.fast.epochs": 12, "recipes.fast.batch_size": 7})
     undisturbed.dvc("repro", "targets")
     killed = undisturbed.copy(tmp_path / "killed")
-    cell = ("repro", "--single-item", "train@baseline-0")
-    undisturbed.dvc(*cell)
+    run_key = ("repro", "--single-item", "train@baseline-0")
+    undisturbed.dvc(*run_key)
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", *cell], cwd=killed.path, env=killed.env(), start_new_session=True
+        [sys.executable, "-m", "dvc", *run_key], cwd=killed.path, env=killed.env(), start_new_session=True
     )
     checkpoints = killed.path / ".checkpoints"
     complete = "[!.]*.safetensors"  # a file that is being written starts with a dot
@@ -63,7 +63,7 @@ def test_killed_training_resumes_to_the_same_history(
     assert 0 < done < 12
     assert not (killed.path / "outputs/models/baseline-0/history.csv").exists()
 
-    shown = killed.dvc(*cell)
+    shown = killed.dvc(*run_key)
     epochs = [int(line.split()[0]) for line in shown.splitlines() if line[:5].strip().isdigit()]
     assert epochs == list(range(done, 12))
     assert f"goes on from {checkpoint.name}" in shown
@@ -85,8 +85,8 @@ def test_a_training_that_starts_anew_on_other_hardware_has_a_run_of_its_own(
     """What was killed in another number format is no beginning of it, in MLflow either."""
     clone = make_clone({"recipes.fast.epochs": 12, "recipes.fast.batch_size": 7})
     clone.dvc("repro", "targets")
-    cell = [sys.executable, "-m", "stages.train", "baseline", "0"]
-    process = subprocess.Popen(cell, cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, text=True)
+    run_key = [sys.executable, "-m", "stages.train", "baseline", "0"]
+    process = subprocess.Popen(run_key, cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     while not process.stdout.readline().startswith("    1 "):
         assert process.poll() is None, "training ended before it could be killed"

@@ -21,7 +21,7 @@ from pipeline.study import lr_search, sweep
 from pipeline.study.lr_search import best, finalists, following, kind, rate_at, representatives, table
 from pipeline.study.trial import kept
 from pipeline.training.loop import Recipe
-from pipeline.workspace import Cell
+from pipeline.workspace import RunKey
 
 FIVE = SearchParams(start=0.15, factor=3.0, trials=5, epochs=3, finalists=2, seed=0)
 
@@ -135,7 +135,7 @@ def test_a_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: 
     (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
     made: list[tuple[float, int]] = []
 
-    def trial(model: config.ModelParams, recipe: Recipe, seed: int, wishes: object) -> dict[str, Any]:
+    def trial(model: config.ModelParams, recipe: Recipe, seed: int, requested: object) -> dict[str, Any]:
         if len(made) == 2:
             raise KeyboardInterrupt
         made.append((model.learning_rate, recipe.epochs))
@@ -175,8 +175,8 @@ def test_a_run_of_the_study_stands_for_a_trial_with_the_same_settings(
     def trial(*_: object) -> dict[str, Any]:
         return {"val_accuracy": 0.6}
 
-    def is_kept(folder: Path, cell: Cell, params: config.Params) -> bool:
-        return cell == Cell("baseline", 0) and params.models["baseline"].learning_rate == 0.3
+    def is_kept(folder: Path, run_key: RunKey, params: config.Params) -> bool:
+        return run_key == RunKey("baseline", 0) and params.models["baseline"].learning_rate == 0.3
 
     monkeypatch.setattr(lr_search, "trial", trial)
     monkeypatch.setattr(sweep, "is_kept", is_kept)

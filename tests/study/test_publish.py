@@ -13,7 +13,7 @@ from dvc.utils.serialize import dumps_yaml
 from pipeline import cli
 from pipeline.study import publish
 from pipeline.study.publish import without_folders
-from pipeline.workspace import PREPARED, Cell
+from pipeline.workspace import PREPARED, RunKey
 from tests.clone import ROOT, Clone
 
 
@@ -21,7 +21,7 @@ from tests.clone import ROOT, Clone
 @pytest.mark.xdist_group("clones")
 def test_publish_keeps_what_shows_no_single_person(finished: Clone, tmp_path: Path) -> None:
     clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
-    clone.stage("publish")
+    clone.fer("publish")
     kept = {
         str(path.relative_to(clone.path / "results/synthetic"))
         for path in clone.path.glob("results/synthetic/**/*.*")
@@ -31,7 +31,7 @@ def test_publish_keeps_what_shows_no_single_person(finished: Clone, tmp_path: Pa
     assert not [name for name in kept if "mistakes" in name or name.endswith("/heat_maps.png")]
 
     clone.set({"recipes.fast.weight_decay": 0.123})
-    refused = clone.stage("publish", expect=1)
+    refused = clone.fer("publish", expect=1)
     assert refused.stderr.startswith(
         "error: baseline-0, w2v_cosine-0: not made with what params.yaml says now"
     )
@@ -42,7 +42,7 @@ def test_a_name_that_is_none_publishes_nothing(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     for file, text in (
-        (Cell("baseline", 0).metrics, "{}"),
+        (RunKey("baseline", 0).metrics, "{}"),
         (PREPARED / "checks.json", '{"dataset": "drawn"}'),
         (Path("results/drawn/README.md"), "mine"),
     ):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline import config
-from pipeline.comparison.records import Run
+from pipeline.comparison.records import RunRecord
 from pipeline.errors import UserError
 from pipeline.study import report
 from pipeline.study.report import fill, require_one_study
@@ -31,7 +31,7 @@ def test_runs_of_another_recipe_or_rate_are_refused() -> None:
     }))  # fmt: skip
     run = study()["w2v_cosine"][5]
 
-    def trained(**changes: Any) -> Run:
+    def trained(**changes: Any) -> RunRecord:
         return replace(run, metrics={**run.metrics, "settings": settings, **changes})
 
     require_one_study({"w2v_cosine": {0: trained(), 5: trained()}}, params, STUDY)

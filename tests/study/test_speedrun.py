@@ -15,7 +15,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.study import speedrun
 from pipeline.study.speedrun import describe, outdated
-from pipeline.workspace import Cell
+from pipeline.workspace import RunKey
 from tests.clone import Clone
 
 slow = pytest.mark.slow
@@ -44,7 +44,7 @@ def read(path: str) -> str:
 
 
 def test_a_threshold_is_passed_at_the_end_of_the_first_epoch_above_it() -> None:
-    run = describe(Cell("baseline", 3), read)
+    run = describe(RunKey("baseline", 3), read)
     assert run == {
         "recipe": "fast", "seed": 3,
         "settings": {"learning_rate": 0.1, "recipe": {"name": "fast", "epochs": 3}},
@@ -73,7 +73,7 @@ def test_metrics_of_another_training_are_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(
         UserError, match=r"^outputs/metrics/baseline-3\.json was measured before baseline-3 was trained"
     ):
-        describe(Cell("baseline", 3), read)
+        describe(RunKey("baseline", 3), read)
 
 
 @pytest.mark.parametrize(("change", "is_outdated"), [
@@ -83,7 +83,7 @@ def test_metrics_of_another_training_are_refused(monkeypatch: pytest.MonkeyPatch
 def test_runs_of_a_recipe_have_its_settings_and_all_are_of_one_machine(
     change: dict[str, Any], is_outdated: bool
 ) -> None:
-    run = describe(Cell("baseline", 3), read)
+    run = describe(RunKey("baseline", 3), read)
     assert outdated(run | change, run) == is_outdated
 
 
@@ -108,7 +108,7 @@ def archive_of(clone: Clone, folder: Path) -> Path:
 def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone, tmp_path: Path) -> None:
     clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     file = clone.path / "results" / "synthetic" / "speedrun.json"
-    printed = clone.stage("speedrun").stdout
+    printed = clone.fer("speedrun").stdout
     (run,) = json.loads(file.read_text())
     model = json.loads((clone.path / "outputs/models/baseline-0/model.json").read_text())
     with (clone.path / "outputs/models/baseline-0/history.csv").open() as rows:
@@ -127,17 +127,17 @@ def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone
     only_baseline = ("-S", "grid.models=[baseline]", "-S", "grid.seeds=[1,2]")
     clone.dvc("exp", "run", "--temp", "--name", "speedrun-full", "-S", "recipe=full", *only_baseline)
     assert (clone.path / "params.yaml").read_text() == before
-    clone.stage("speedrun", "speedrun-full")
+    clone.fer("speedrun", "speedrun-full")
     runs = json.loads(file.read_text())
     assert [(run["recipe"], run["seed"]) for run in runs] == [("fast", 0), ("full", 1), ("full", 2)]
     assert runs[0] == run  # it stays
-    clone.stage("speedrun", "speedrun-full")
+    clone.fer("speedrun", "speedrun-full")
     assert json.loads(file.read_text()) == runs  # a run replaces itself
     file.write_text(json.dumps([runs[0] | {"seed": 5, "settings": {"learning_rate": 7.0}}, *runs]))
-    clone.stage("speedrun")
+    clone.fer("speedrun")
     assert json.loads(file.read_text()) == runs  # and all of its recipe that had other settings
 
-    missing = clone.stage("speedrun", "no-such-experiment", expect=1)
+    missing = clone.fer("speedrun", "no-such-experiment", expect=1)
     assert missing.stderr.startswith("error: ")
     assert "no-such-experiment" in missing.stderr
     assert json.loads(file.read_text()) == runs

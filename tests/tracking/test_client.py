@@ -19,7 +19,7 @@ import mlflow
 import pytest
 from sqlalchemy.engine import make_url
 
-from pipeline.comparison.records import Run
+from pipeline.comparison.records import RunRecord
 from pipeline.files import read_json
 from pipeline.tracking import client, store
 from pipeline.tracking.study import log_study
@@ -93,7 +93,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def logged(server: str, finished: Clone) -> tuple[str, dict[str, mlflow.entities.Run]]:
     """The runs that `backfill` writes to the server, by name, as a user with a team server would."""
-    finished.stage("backfill", MLFLOW_TRACKING_URI=server)
+    finished.fer("backfill", MLFLOW_TRACKING_URI=server)
     client = mlflow.MlflowClient(server)
     experiment = client.get_experiment_by_name("synthetic")
     assert experiment is not None
@@ -117,7 +117,7 @@ def test_server_holds_metrics_curves_and_artifacts(
         assert sorted(point.step for point in curve) == [0, 1, 2]
         artifacts = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
         assert "figures/confusion.png" in artifacts
-    finished.stage("backfill", MLFLOW_TRACKING_URI=server)
+    finished.fer("backfill", MLFLOW_TRACKING_URI=server)
     assert len(client.search_runs([logged[0]], "tags.kind = 'model'")) == 2
 
 
@@ -149,7 +149,7 @@ NO_BROWSER = pytest.mark.skipif(
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of `mlflow ui` on what `make report` logs, of two models."""
     folder = make_repository(tmp_path_factory.mktemp("study") / "fer")
-    runs = {seed: Run.kept(STUDY / "runs", f"w2v_cosine-{seed}") for seed in (0, 1)}
+    runs = {seed: RunRecord.kept(STUDY / "runs", f"w2v_cosine-{seed}") for seed in (0, 1)}
     with pytest.MonkeyPatch.context() as monkeypatch:
         enter(folder, monkeypatch)
         log_study(STUDY, {"w2v_cosine": runs}, read_json(STUDY / "ablation.json"))

@@ -8,13 +8,13 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipeline.comparison.records import Run
+from pipeline.comparison.records import RunRecord
 from pipeline.files import read_json
 from pipeline.tracking import study
 from tests.mlflow_store import enter, forget
 
 STUDY = Path(__file__).parents[2] / "results/fer2013"
-MODELS = {"w2v_cosine": {seed: Run.kept(STUDY / "runs", f"w2v_cosine-{seed}") for seed in (0, 1)}}
+MODELS = {"w2v_cosine": {seed: RunRecord.kept(STUDY / "runs", f"w2v_cosine-{seed}") for seed in (0, 1)}}
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.training.cuda_graph import WARM_UP, Replay
+from pipeline.training.cuda_graph import WARM_UP, CudaGraphStep
 
 
 @pytest.fixture
@@ -41,14 +41,14 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_first_calls_are_work_then_it_is_recorded_once_and_replayed(told: list[str]) -> None:
-    take = Replay().of(lambda: told.append("work"))
+    take = CudaGraphStep().of(lambda: told.append("work"))
     for _ in range(WARM_UP + 3):
         take()
     assert told == ["stream", *["work"] * WARM_UP, "record", "work", *["replay"] * 3]
 
 
 def test_other_work_is_recorded_anew_on_the_same_stream(told: list[str]) -> None:
-    replay = Replay()
+    replay = CudaGraphStep()
     for name in ("a", "b"):
         take = replay.of(lambda name=name: told.append(name))
         for _ in range(WARM_UP + 1):
@@ -69,7 +69,7 @@ def test_other_work_is_recorded_anew_on_the_same_stream(told: list[str]) -> None
 def test_work_that_cannot_be_recorded_is_told_so_and_too_little_memory_is_not_mistaken_for_it(
     told: list[str],
 ) -> None:
-    def failing(error: Exception) -> Replay:
+    def failing(error: Exception) -> CudaGraphStep:
         def work() -> None:
             if len(told) > WARM_UP + 1:  # while it is recorded
                 raise error
@@ -77,9 +77,9 @@ def test_work_that_cannot_be_recorded_is_told_so_and_too_little_memory_is_not_mi
 
         told.clear()
         told.append("stream")
-        return Replay().of(work)
+        return CudaGraphStep().of(work)
 
-    def run(take: Replay) -> None:
+    def run(take: CudaGraphStep) -> None:
         for _ in range(WARM_UP + 1):
             take()
 

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.training.augment import Augment
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.distributed import GlobalBatchNorm, Group, group, require_equal_shares
+from pipeline.training.distributed import Group, SyncBatchNorm, group, require_equal_shares
 from pipeline.training.hardware import Hardware
-from pipeline.training.loop import Epoch, Images, Learner, Recipe, train, validate
-from pipeline.training.losses import LOSSES, CrossEntropy, Loss, WithLogits
+from pipeline.training.loop import Epoch, Images, Recipe, Trainer, train, validate
+from pipeline.training.losses import LOSSES, CrossEntropy, LogitLoss, Loss
 from pipeline.training.model import FerNet
 
 ROOT = Path(__file__).parents[2]
@@ -66,9 +66,9 @@ TRAINING, VALIDATION = images(70, 0), images(25, 1)
 """An odd number of images to validate on, which two processes cannot share equally."""
 
 
-def fresh(seed: int = 0, outputs: int = CLASSES) -> FerNet:
+def fresh(seed: int = 0, output_dim: int = CLASSES) -> FerNet:
     torch.manual_seed(seed)
-    return FerNet(RECIPE.widths, outputs, mean=120.0, std=40.0)
+    return FerNet(RECIPE.widths, output_dim, mean=120.0, std=40.0)
 
 
 def make(name: str) -> Loss:
@@ -92,38 +92,38 @@ def normalisation(group: Group, offset: float, dtype: torch.dtype) -> Result:
     model = group.wrap(nn.Sequential(norm))
     result: Result = {"kind": type(norm).__name__}
     for step, batch in enumerate(batches[:3]):
-        share = group.share(batch).to(dtype).requires_grad_()
+        share = group.shard(batch).to(dtype).requires_grad_()
         output = model(share)
         assert output.dtype == dtype
         norm.zero_grad()
-        (group.size * (group.join(output).float() * weights).sum()).backward()
+        (group.world_size * (group.all_gather(output).float() * weights).sum()).backward()
         assert share.grad is not None
-        result[f"output {step}"] = group.join(output.detach()).float()
-        result[f"images' gradient {step}"] = group.join(share.grad / group.size).float()
+        result[f"output {step}"] = group.all_gather(output.detach()).float()
+        result[f"images' gradient {step}"] = group.all_gather(share.grad / group.world_size).float()
         for name, parameter in norm.named_parameters():
             assert parameter.grad is not None
             result[f"{name}'s gradient {step}"] = parameter.grad.clone()
         result |= {f"{name} {step}": tensor.clone() for name, tensor in norm.named_buffers()}
     norm.eval()
-    result["evaluated"] = group.join(model(group.share(batches[3]).to(dtype)).detach()).float()
+    result["evaluated"] = group.all_gather(model(group.shard(batches[3]).to(dtype)).detach()).float()
     return result
 
 
 def stepped(group: Group, name: str, turned: int = 0, hardware: Hardware = CPU) -> Result:
     """The network and its average after some steps with that loss; each batch turned by so many images."""
     loss = make(name)
-    learner = Learner(fresh(outputs=loss.outputs), loss, RECIPE, hardware, group)
-    learner.network.train()
+    trainer = Trainer(fresh(output_dim=loss.output_dim), loss, RECIPE, hardware, group)
+    trainer.network.train()
     values = []
     for step in range(STEPS):
         rows = torch.randperm(70, generator=torch.Generator().manual_seed(step))[:16].roll(turned)
-        mine = TRAINING.pixels[group.share(rows)].float()
-        value, scores = learner.step(
+        mine = TRAINING.pixels[group.shard(rows)].float()
+        value, scores = trainer.step(
             mine, TRAINING.labels[rows], torch.tensor(RATES[name]), torch.tensor(0.5)
         )
         assert scores.shape == (16, CLASSES)
         values.append(float(value))
-    return {"losses": values, **learner.network.state_dict(), **named("average", learner.average)}
+    return {"losses": values, **trainer.network.state_dict(), **named("average", trainer.average)}
 
 
 def compiled(group: Group) -> Result:
@@ -140,7 +140,7 @@ class BreakingError(Exception):
     pass
 
 
-class Breaking(WithLogits):
+class Breaking(LogitLoss):
     """Cross-entropy that breaks off in one of its calls, in all processes at once."""
 
     probabilistic = True
@@ -190,8 +190,8 @@ def validated(group: Group, count: int) -> list[float]:
 def joined(group: Group) -> Result:
     """What happens to rows that are shared out and joined again, and to the gradient of a sum over them."""
     whole, weights = torch.arange(12.0).reshape(6, 2), torch.arange(12.0).reshape(6, 2).square()
-    share = group.share(whole).requires_grad_()
-    again = group.join(share)
+    share = group.shard(whole).requires_grad_()
+    again = group.all_gather(share)
     (again * weights).sum().backward()
     return {"share": share.detach(), "joined": again.detach(), "gradient": share.grad}
 
@@ -203,7 +203,7 @@ def agreed(group: Group) -> Result:
         asked.append(group.rank)
         return Hardware("cpu", "bf16", "contiguous", 3 + group.rank)
 
-    return {"choice": str(group.agree(choose)), "asked": asked}
+    return {"choice": str(group.broadcast(choose)), "asked": asked}
 
 
 NORMALISATIONS: dict[str, tuple[float, torch.dtype]] = {
@@ -218,7 +218,7 @@ def everything(group: Group, folder: Path) -> Result:
     torch.set_num_threads(1)
     broken = folder / "broken" / "state.safetensors"
     return {
-        "place": [group.rank, group.size, group.leads],
+        "place": [group.rank, group.world_size, group.is_main],
         "agreed": agreed(group),
         "joined": joined(group),
         "normalisation": {name: normalisation(group, *case) for name, case in NORMALISATIONS.items()},
@@ -237,7 +237,7 @@ def everything(group: Group, folder: Path) -> Result:
 def main(folder: Path) -> None:
     with group() as mine:
         result = everything(mine, folder)
-        mine.wait()
+        mine.barrier()
         torch.save(result, folder / f"{mine.rank}.pt")
 
 
@@ -310,20 +310,20 @@ def without(result: Result, *names: str) -> Result:
 def test_a_process_that_torchrun_did_not_start_is_a_group_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     with group() as mine:
-        assert mine == Group(rank=0, size=1)
-        assert mine.leads
+        assert mine == Group(rank=0, world_size=1)
+        assert mine.is_main
         assert not dist.is_initialized()
 
 
 def test_a_group_of_one_changes_nothing() -> None:
     alone, rows, network = Group(), torch.arange(6.0).requires_grad_(), fresh()
     kinds = [type(module) for module in network.modules()]
-    assert torch.equal(alone.share(rows), rows)
-    assert alone.join(rows) is rows
+    assert torch.equal(alone.shard(rows), rows)
+    assert alone.all_gather(rows) is rows
     assert alone.wrap(network) is network
     assert [type(module) for module in network.modules()] == kinds
-    assert alone.agree(lambda: network) is network
-    alone.wait()  # returns
+    assert alone.broadcast(lambda: network) is network
+    alone.barrier()  # returns
 
 
 @pytest.mark.parametrize(("batch", "size"), [(64, 1), (63, 1), (64, 2), (63, 3), (2, 2)])
@@ -348,7 +348,7 @@ def refusal(batch: int, size: int) -> str:
 @pytest.mark.parametrize("size", [1, 2, 3, 6])
 def test_shares_are_equal_parts_in_order(size: int) -> None:
     rows = torch.arange(12).reshape(6, 2)
-    shares = [Group(rank, size).share(rows) for rank in range(size)]
+    shares = [Group(rank, size).shard(rows) for rank in range(size)]
     assert {len(share) for share in shares} == {6 // size}
     assert torch.equal(torch.cat(shares), rows)
 
@@ -388,7 +388,7 @@ def test_global_normalisation_is_pytorchs_on_the_whole_batch(
     tolerance = {"centred": 1e-5, "far from zero": 5e-4, "bf16": 2e-2}[name]
     for result in both:
         found = result["normalisation"][name]
-        assert found["kind"] == GlobalBatchNorm.__name__
+        assert found["kind"] == SyncBatchNorm.__name__
         assert_close(without(found, "kind"), without(expected, "kind"), rtol=tolerance, atol=tolerance)
 
 

@@ -76,8 +76,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def chosen(wishes: MachineParams, cache: Path) -> str:
-    hardware = choose(wishes, cache)
+def chosen(requested: MachineParams, cache: Path) -> str:
+    hardware = choose(requested, cache)
     assert (hardware.device, hardware.compile) == ("cpu", False)
     return f"{hardware.precision} {hardware.memory_format} {hardware.threads}"
 
@@ -97,8 +97,8 @@ def test_wishes_are_granted_without_measuring(
     cache: Path, clock: Clock, precision: Any, layout: Any, threads: int
 ) -> None:
     torch.set_num_threads(2)
-    wishes = MachineParams(precision, layout, threads, compile=False)
-    assert choose(wishes, cache) == Hardware("cpu", precision, layout, threads)
+    requested = MachineParams(precision, layout, threads, compile=False)
+    assert choose(requested, cache) == Hardware("cpu", precision, layout, threads)
     assert clock.calls == []
     assert not cache.exists()
 
@@ -192,8 +192,8 @@ def test_a_later_wish_uses_what_was_measured_for_others(cache: Path, clock: Cloc
     chosen(AUTO, cache)
     measured = len(clock.calls)
     clock.seconds = {}
-    for wishes in (fp32, contiguous, AUTO):
-        chosen(wishes, cache)
+    for requested in (fp32, contiguous, AUTO):
+        chosen(requested, cache)
     assert len(clock.calls) == measured
 
 
@@ -203,9 +203,9 @@ def test_another_machine_is_measured_anew(
 ) -> None:
     clock.seconds["bf16 channels_last 1"] = 0.2
     assert chosen(AUTO, cache) == "bf16 channels_last 1"
-    wishes = replace(AUTO, threads=1)
+    requested = replace(AUTO, threads=1)
     clock.seconds["bf16 channels_last 1"] = 2.0
-    assert chosen(wishes, cache) == "bf16 channels_last 1"
+    assert chosen(requested, cache) == "bf16 channels_last 1"
     if change == "processor":
         monkeypatch.setattr(autotune, "processor", lambda: "Another 9000")
     elif change == "instructions":
@@ -215,7 +215,7 @@ def test_another_machine_is_measured_anew(
     else:
         monkeypatch.setattr(torch, "__version__", "9.9.9")
     measured = len(clock.calls)
-    assert [chosen(wishes, cache) for _ in range(2)] == ["fp32 channels_last 1"] * 2
+    assert [chosen(requested, cache) for _ in range(2)] == ["fp32 channels_last 1"] * 2
     assert len(clock.calls) == measured + ROUNDS * len(CANDIDATES)
 
 
@@ -500,8 +500,8 @@ def test_bf16_that_would_be_emulated_is_not_counted(
     ("precision", "layout"), [*product(["fp32", "bf16"], ["channels_last", "contiguous"])]
 )
 def test_wishes_are_granted_on_a_gpu(cache: Path, precision: Any, layout: Any) -> None:
-    wishes = MachineParams(precision, layout, "auto", compile=False)
-    assert choose(wishes, cache) == Hardware("cuda", precision, layout, 1)
+    requested = MachineParams(precision, layout, "auto", compile=False)
+    assert choose(requested, cache) == Hardware("cuda", precision, layout, 1)
 
 
 def compiler(folder: Path, name: str) -> Path:

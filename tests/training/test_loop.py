@@ -25,15 +25,15 @@ from pipeline.training.hardware import Hardware
 from pipeline.training.loop import (
     Epoch,
     Images,
-    Learner,
-    Opinion,
     Recipe,
+    SoftTargets,
+    Trainer,
     decay_groups,
     epoch_flop,
-    follow,
     learning_rate_at,
     records_steps,
     train,
+    update_ema,
     validate,
 )
 from pipeline.training.losses import (
@@ -41,8 +41,8 @@ from pipeline.training.losses import (
     Cosine,
     CosineAndCrossEntropy,
     CrossEntropy,
+    LogitLoss,
     Loss,
-    WithLogits,
     make_loss,
 )
 from pipeline.training.model import FerNet
@@ -84,9 +84,9 @@ def textures(count: int, seed: int) -> Images:
 TRAINING, VALIDATION = textures(70, 0), textures(24, 1)
 
 
-def fresh(seed: int = 0, outputs: int = CLASSES, widths: tuple[int, ...] = RECIPE.widths) -> FerNet:
+def fresh(seed: int = 0, output_dim: int = CLASSES, widths: tuple[int, ...] = RECIPE.widths) -> FerNet:
     torch.manual_seed(seed)
-    return FerNet(widths, outputs, mean=115.0, std=30.0)
+    return FerNet(widths, output_dim, mean=115.0, std=30.0)
 
 
 def vectors() -> Tensor:
@@ -167,12 +167,12 @@ def test_every_recipe_is_repeated_and_resumed_exactly(tmp_path: Path, name: str)
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
 def test_weights_and_images_lie_in_memory_as_wished(layout: Any) -> None:
     hardware = Hardware("cpu", "fp32", layout)
-    learner = Learner(fresh(), cross_entropy(), RECIPE, hardware)
+    trainer = Trainer(fresh(), cross_entropy(), RECIPE, hardware)
     seen: list[tuple[int, ...]] = []
-    learner.network.blocks[0].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0].stride()))
-    learner.step(VALIDATION.pixels.float(), VALIDATION.labels, torch.tensor(RATE), torch.tensor(0.9))
+    trainer.network.blocks[0].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0].stride()))
+    trainer.step(VALIDATION.pixels.float(), VALIDATION.labels, torch.tensor(RATE), torch.tensor(0.9))
     assert seen == [{"channels_last": (256, 1, 32, 4), "contiguous": (256, 64, 8, 1)}[layout]]
-    for network in (learner.network, learner.averaged):
+    for network in (trainer.network, trainer.averaged):
         assert network.blocks[0].conv2.weight.is_contiguous(memory_format=hardware.layout)  # type: ignore[union-attr]
 
 
@@ -191,12 +191,12 @@ def test_the_network_is_compiled_only_if_wished(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(
         torch, "compile", lambda model: seen.append(model) or compile_(model, backend="eager")
     )
-    learner = Learner(fresh(), cross_entropy(), RECIPE, replace(CPU, compile=compiled))
-    before = copy.deepcopy(learner.network.state_dict())
-    learner.step(VALIDATION.pixels.float(), VALIDATION.labels, torch.tensor(RATE), torch.tensor(0.9))
-    assert seen == ([learner.network] if compiled else [])
-    assert learner.network.state_dict().keys() == before.keys()  # no prefix: a checkpoint fits both
-    assert not torch.equal(learner.network.head.weight, before["head.weight"])
+    trainer = Trainer(fresh(), cross_entropy(), RECIPE, replace(CPU, compile=compiled))
+    before = copy.deepcopy(trainer.network.state_dict())
+    trainer.step(VALIDATION.pixels.float(), VALIDATION.labels, torch.tensor(RATE), torch.tensor(0.9))
+    assert seen == ([trainer.network] if compiled else [])
+    assert trainer.network.state_dict().keys() == before.keys()  # no prefix: a checkpoint fits both
+    assert not torch.equal(trainer.network.head.weight, before["head.weight"])
 
 
 def test_another_seed_gives_another_result_from_the_same_start(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ class InterruptionError(Exception):
     pass
 
 
-class Interrupting(WithLogits):
+class Interrupting(LogitLoss):
     """Cross-entropy that breaks off, or breaks down, in one of its calls."""
 
     probabilistic = True
@@ -283,8 +283,8 @@ def test_what_the_network_thought_before_an_interruption_still_counts_after_it(t
         Outcome(tmp_path / "broken", recipe=DISTILLING, loss=Interrupting(14))
     saved = Checkpoint(tmp_path / "broken" / "state.safetensors").load()
     assert saved is not None
-    opinions = saved[0]["opinions"]["mean"]
-    assert (opinions - 1 / CLASSES).abs().amax(1).gt(0).sum() >= 64
+    ensemble = saved[0]["opinions"]["mean"]
+    assert (ensemble - 1 / CLASSES).abs().amax(1).gt(0).sum() >= 64
     assert_same(whole, Outcome(tmp_path / "broken", recipe=DISTILLING, network=fresh(seed=5)))
 
 
@@ -342,7 +342,7 @@ def test_training_learns_what_can_be_learned(tmp_path: Path, name: str, rate: fl
     recipe = replace(RECIPE, epochs=10, sizes=(16,), augment=NO_AUGMENT)
     loss = LOSSES[name](vectors())
     outcome = Outcome(
-        tmp_path, network=fresh(outputs=loss.outputs), loss=loss, recipe=recipe, images=textures(256, 2),
+        tmp_path, network=fresh(output_dim=loss.output_dim), loss=loss, recipe=recipe, images=textures(256, 2),
         rate=rate,
     )  # fmt: skip
     history = outcome.progress.history
@@ -508,7 +508,7 @@ def test_the_average_follows_the_plain_formula() -> None:
             for parameter in network.parameters():
                 parameter.add_(torch.randn_like(parameter))
         network(TRAINING.pixels[:8].float())  # moves the normalisation statistics
-        follow(average, network, torch.tensor(decay, dtype=torch.float64))
+        update_ema(average, network, torch.tensor(decay, dtype=torch.float64))
         for name, current in network.state_dict().items():
             expected[name] = decay * expected[name] + (1 - decay) * current.double()
     for name, tensor in average.items():
@@ -520,7 +520,7 @@ def test_the_average_follows_the_plain_formula() -> None:
 
 def test_the_average_follows_closely_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decays: list[float] = []
-    monkeypatch.setattr(loop, "follow", lambda average, network, decay: decays.append(decay))
+    monkeypatch.setattr(loop, "update_ema", lambda average, network, decay: decays.append(decay))
     Outcome(tmp_path, recipe=replace(RECIPE, ema_decay=0.5))
     assert decays[:3] == pytest.approx([1 / 10, 2 / 11, 3 / 12])
     assert decays[8:] == [0.5] * 8  # (1 + 8) / (10 + 8) is the first that reaches it
@@ -539,7 +539,7 @@ def test_validation_is_mean_cross_entropy_of_the_scores_and_share_of_hits(
     kind: Callable[[Tensor], Loss],
 ) -> None:
     loss = kind(vectors())
-    network = fresh(outputs=loss.outputs)
+    network = fresh(output_dim=loss.output_dim)
     scores = loss.scores(predict(network, VALIDATION.pixels, CPU)).tolist()
     labels = VALIDATION.labels.tolist()
     entropies = [
@@ -553,18 +553,18 @@ def test_validation_is_mean_cross_entropy_of_the_scores_and_share_of_hits(
     assert val_accuracy == pytest.approx(hits / 24)
 
 
-def step_by_hand(opinion: Opinion | None) -> tuple[Learner, Tensor, Tensor]:
+def step_by_hand(soft_targets: SoftTargets | None) -> tuple[Trainer, Tensor, Tensor]:
     """One step on one batch, with what the loss must be and the scores that it was computed from."""
-    learner = Learner(fresh(), cross_entropy(), RECIPE, CPU)
-    learner.network.train()
-    scores = copy.deepcopy(learner.network)(VALIDATION.pixels.float()).detach()
-    value, found = learner.step(
-        VALIDATION.pixels.float(), VALIDATION.labels, torch.tensor(RATE), torch.tensor(0.9), opinion
+    trainer = Trainer(fresh(), cross_entropy(), RECIPE, CPU)
+    trainer.network.train()
+    scores = copy.deepcopy(trainer.network)(VALIDATION.pixels.float()).detach()
+    value, found = trainer.step(
+        VALIDATION.pixels.float(), VALIDATION.labels, torch.tensor(RATE), torch.tensor(0.9), soft_targets
     )
     torch.testing.assert_close(found, scores)
     assert not value.requires_grad
     assert not found.requires_grad
-    return learner, value, scores
+    return trainer, value, scores
 
 
 def test_a_step_gives_the_loss_and_the_scores_of_its_batch() -> None:
@@ -575,31 +575,36 @@ def test_a_step_gives_the_loss_and_the_scores_of_its_batch() -> None:
 def test_an_opinion_counts_by_its_weight() -> None:
     """(1 - w) loss - w mean over the batch of sum_k p_k log softmax(scores)_k."""
     generator = torch.Generator().manual_seed(0)
-    opinion = Opinion(torch.rand(24, CLASSES, generator=generator).softmax(1), 0.3)
-    learner, value, scores = step_by_hand(opinion)
+    soft_targets = SoftTargets(torch.rand(24, CLASSES, generator=generator).softmax(1), 0.3)
+    trainer, value, scores = step_by_hand(soft_targets)
     alone, without, _ = step_by_hand(None)
-    own = -(opinion.probabilities * scores.log_softmax(1)).sum(1).mean()
+    own = -(soft_targets.probabilities * scores.log_softmax(1)).sum(1).mean()
     assert value.item() == pytest.approx(0.7 * without.item() + 0.3 * own.item(), rel=1e-5)
-    assert not torch.equal(learner.network.head.weight, alone.network.head.weight)
+    assert not torch.equal(trainer.network.head.weight, alone.network.head.weight)
 
 
 def test_opinions_are_means_of_predictions_the_latest_counting_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All images are one batch: each epoch's predictions p_e change an image's mean m to (m + p_e) / 2."""
-    given: list[Opinion | None] = []
+    given: list[SoftTargets | None] = []
     predicted: list[Tensor] = []
-    step = Learner.step
+    step = Trainer.step
 
     def noting(
-        self: Learner, images: Tensor, labels: Tensor, rate: Tensor, decay: Tensor, opinion: Opinion | None
+        self: Trainer,
+        images: Tensor,
+        labels: Tensor,
+        rate: Tensor,
+        decay: Tensor,
+        soft_targets: SoftTargets | None,
     ) -> tuple[Tensor, Tensor]:
-        given.append(opinion)
-        value, scores = step(self, images, labels, rate, decay, opinion)
+        given.append(soft_targets)
+        value, scores = step(self, images, labels, rate, decay, soft_targets)
         predicted.append(torch.empty_like(scores).index_copy_(0, labels, scores).softmax(1))
         return value, scores
 
-    monkeypatch.setattr(Learner, "step", noting)
+    monkeypatch.setattr(Trainer, "step", noting)
     numbered = replace(TRAINING, labels=torch.arange(70))  # a label tells which image it is
     Outcome(tmp_path, recipe=replace(DISTILLING, batch_size=70), images=numbered, loss=Recording())
     assert given[0] is None  # nothing is known before the first epoch
@@ -607,10 +612,10 @@ def test_opinions_are_means_of_predictions_the_latest_counting_most(
     order = [torch.randperm(70, generator=torch.Generator().manual_seed(epoch)) for epoch in range(4)]
     for epoch in range(1, 4):
         mean = (mean + predicted[epoch - 1]) / 2
-        opinion = given[epoch]
-        assert opinion is not None
-        assert opinion.weight == pytest.approx(0.8 * epoch / 3)  # all of it in the last epoch
-        torch.testing.assert_close(opinion.probabilities, mean[order[epoch]])
+        soft_targets = given[epoch]
+        assert soft_targets is not None
+        assert soft_targets.weight == pytest.approx(0.8 * epoch / 3)  # all of it in the last epoch
+        torch.testing.assert_close(soft_targets.probabilities, mean[order[epoch]])
 
 
 def forward_flop(size: int) -> int:
@@ -703,7 +708,7 @@ def test_no_step_waits_for_a_gpu(
     loss = make_loss(name, {}, vectors().double().numpy(), "cuda")
     try:
         Outcome(
-            tmp_path, network=fresh(outputs=loss.outputs), loss=loss, recipe=recipe, rate=1e-4,
+            tmp_path, network=fresh(output_dim=loss.output_dim), loss=loss, recipe=recipe, rate=1e-4,
             hardware=Hardware("cuda", "bf16"),
         )  # fmt: skip
     finally:
@@ -729,7 +734,7 @@ def test_recorded_steps_are_those_that_python_takes(
     assert len(replays) == recipe.epochs * (13 - WARM_UP)
 
 
-class Peeping(WithLogits):
+class Peeping(LogitLoss):
     """Cross-entropy that looks at a value on the way."""
 
     probabilistic = True
@@ -752,6 +757,6 @@ def test_a_loss_that_waits_for_the_gpu_is_told_so(tmp_path: Path) -> None:
 def test_steps_are_recorded_on_a_gpu_by_a_process_of_its_own_without_compilation() -> None:
     gpu = Hardware("cuda", "bf16")
     assert records_steps(gpu, Group())
-    assert not records_steps(gpu, Group(rank=0, size=2))
+    assert not records_steps(gpu, Group(rank=0, world_size=2))
     assert not records_steps(replace(gpu, compile=True), Group())
     assert not records_steps(CPU, Group())

@@ -14,10 +14,10 @@ import torch
 from pipeline.data.fer import LABELS
 from pipeline.training.losses import (
     LOSSES,
+    EmbeddingLoss,
     HingeRank,
+    LogitLoss,
     Loss,
-    WithLogits,
-    WithVector,
     cosines,
     cosines_to_label,
     make_loss,
@@ -49,7 +49,7 @@ def random_targets() -> torch.Tensor:
 def batch(size: int, loss: Loss, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     """Outputs of the width that the loss wants, and labels."""
     generator = torch.Generator().manual_seed(seed)
-    output = 2 * torch.randn(size, loss.outputs, generator=generator, dtype=torch.float64)
+    output = 2 * torch.randn(size, loss.output_dim, generator=generator, dtype=torch.float64)
     return output, torch.randint(CLASSES, (size,), generator=generator)
 
 
@@ -333,12 +333,12 @@ def test_options_that_make_no_sense_are_refused(name: str, option: str, value: f
 @pytest.mark.parametrize("name", LOSSES)
 def test_outputs_are_as_many_as_the_loss_says(name: str) -> None:
     loss = make(name, {})
-    assert loss.outputs == {"cosine_and_cross_entropy": DIMENSIONS + CLASSES}.get(
-        name, CLASSES if isinstance(loss, WithLogits) else DIMENSIONS
+    assert loss.output_dim == {"cosine_and_cross_entropy": DIMENSIONS + CLASSES}.get(
+        name, CLASSES if isinstance(loss, LogitLoss) else DIMENSIONS
     )
     output, _ = batch(4, loss)
     assert loss.scores(output).shape == (4, CLASSES)
-    if isinstance(loss, WithVector):
+    if isinstance(loss, EmbeddingLoss):
         torch.testing.assert_close(loss.cosines(output), cosines(output[:, :DIMENSIONS], loss.targets))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.training.model import Block, Classifier, FerNet
 
-DESCRIPTION: dict[str, Any] = {"widths": [4, 6, 8], "outputs": 5, "mean": 120.0, "std": 60.0}
+DESCRIPTION: dict[str, Any] = {"widths": [4, 6, 8], "output_dim": 5, "mean": 120.0, "std": 60.0}
 
 
 def network(seed: int = 0) -> FerNet:

@@ -19,7 +19,7 @@ from pipeline.training.losses import ScaledCosine
 from pipeline.training.model import FerNet
 from pipeline.training.saved_model import load_trained, save_trained
 
-DESCRIPTION: dict[str, Any] = {"widths": [4, 6, 8], "outputs": 5, "mean": 120.0, "std": 60.0}
+DESCRIPTION: dict[str, Any] = {"widths": [4, 6, 8], "output_dim": 5, "mean": 120.0, "std": 60.0}
 LOSS: dict[str, Any] = {"name": "scaled_cosine", "options": {"scale": 3.0}, "targets": "some"}
 FACTS: dict[str, Any] = {"network": DESCRIPTION, "loss": LOSS}
 TARGETS = np.linalg.qr(np.random.default_rng(0).standard_normal((5, 5)))[0][:3]
@@ -104,7 +104,7 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, name: str, share: float) ->
         FACTS | {"network": {**DESCRIPTION, "widths": "abc"}},
         FACTS | {"network": {**DESCRIPTION, "widths": [4, -6, 8]}},
         FACTS | {"network": {**DESCRIPTION, "widths": [4, 6, 9]}},
-        FACTS | {"network": {**DESCRIPTION, "outputs": 7}},
+        FACTS | {"network": {**DESCRIPTION, "output_dim": 7}},
         FACTS | {"network": {**DESCRIPTION, "mean": "grey"}},
         {"network": DESCRIPTION},
         FACTS | {"loss": None},
