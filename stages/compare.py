@@ -5,9 +5,10 @@ from __future__ import annotations
 from pipeline import cli, config, workspace
 from pipeline.comparison.paired import compare
 from pipeline.comparison.records import RunRecord, entries
+from pipeline.comparison.rows import write_rows
 from pipeline.comparison.tables import markdown, write_csv_table
 from pipeline.figures import study as figures
-from pipeline.files import write_json, write_text
+from pipeline.files import write_text
 from pipeline.tracking.runs import log_compare
 from pipeline.workspace import REPORTS, TABLE, RunKey, dataset_name
 
@@ -22,7 +23,7 @@ def main() -> None:
     rows = compare(entries(found, baseline), params.compare.resamples)
     images = found[baseline][grid.seeds[0]].metrics["test"]["images"]
     workspace.clear(REPORTS)
-    write_json(TABLE, rows)
+    write_rows(TABLE, rows)
     write_csv_table(REPORTS / "ablation.csv", rows)
     write_text(REPORTS / "ablation.md", markdown(rows, dataset_name(), images, baseline))
     figures.draw(found, rows, baseline, REPORTS)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.comparison.paired import Entry, Row, compare
+from pipeline.comparison.paired import Entry, compare
 from pipeline.comparison.records import RunRecord, entry
-from pipeline.comparison.statistics import ALPHA, Difference, Interval, holm, interval95, paired_bootstrap
+from pipeline.comparison.rows import ComparisonRow
+from pipeline.comparison.statistics import Difference, Interval, holm, interval95, paired_bootstrap
 from pipeline.comparison.theory import agreement, confusion_correlation, shares, spread
 from pipeline.data.fer import LABELS
 from pipeline.evaluation.decoders import CostSensitive, ModelOutput
@@ -32,12 +33,9 @@ IDEA = "w2v_cosine"
 TWIN = "w2v_whitened"
 """Its twin with the similarities taken out of the vectors."""
 
-AMOUNTS_TO = (IDEA, "cross_entropy + crm.word2vec")
-"""The idea, and what it should be the same as (docs/losses.md)."""
-
 CONTRASTS = (
     (IDEA, "cross_entropy"),
-    AMOUNTS_TO,
+    (IDEA, "cross_entropy + crm.word2vec"),
     ("cosine_one_hot", "cross_entropy"),
     (IDEA, "cosine_one_hot"),
     (IDEA, "cosine_random"),
@@ -56,7 +54,7 @@ class Contrast(NamedTuple):
 
     model: str
     against: str
-    row: Row
+    row: ComparisonRow
 
 
 @dataclass(frozen=True)
@@ -90,34 +88,28 @@ def first(runs: Mapping[int, RunRecord]) -> Mapping[str, Any]:
     return next(iter(runs.values())).metrics
 
 
-def is_own(row: Row, models: Models) -> bool:
+def is_own(row: ComparisonRow, models: Models) -> bool:
     """Whether a row is under the decoder that is the model's own."""
-    return bool(row["decoder"] == first(models[row["model"]])["decoder"])
+    return bool(row.decoder == first(models[row.model])["decoder"])
 
 
-def is_word_loss(row: Row, models: Models) -> bool:
+def is_word_loss(row: ComparisonRow, models: Models) -> bool:
     """Whether a row is a training on the similarities of label words, decided as the model does by itself.
 
     Controls that take the similarities away or give them to other labels are none, nor is the README's second
     loss as written, which never looks at the label.
     """
-    metrics = first(models[row["model"]])
+    metrics = first(models[row.model])
     targets = metrics["targets"]
     return bool(
         is_own(row, models) and has_similarities_of_words(targets) and metrics["loss"] != "original_second"
     )
 
 
-def row_name(row: Row, rows: Sequence[Row]) -> str:
+def row_name(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
     """The model, and the decoder where it is not the model's own."""
-    own = next(other["decoder"] for other in rows if other["model"] == row["model"])
-    return str(row["model"]) if row["decoder"] == own else f"{row['model']} + {row['decoder']}"
-
-
-def verdict(row: Row, metric: str = "test.accuracy") -> int:
-    """+1 or -1 if the test, corrected for all rows, says higher or lower than the baseline; else 0."""
-    found = row[metric]
-    return int(np.sign(found["difference"])) if found["p_holm"] < ALPHA else 0
+    own = next(other.decoder for other in rows if other.model == row.model)
+    return row.model if row.decoder == own else f"{row.model} + {row.decoder}"
 
 
 def contrasts(models: Models, resamples: int) -> list[Contrast]:
@@ -127,10 +119,11 @@ def contrasts(models: Models, resamples: int) -> list[Contrast]:
         mine, theirs = row_entry(models, model), row_entry(models, against)
         if mine and theirs and set(mine.seeds) & set(theirs.seeds):
             found.append(Contrast(model, against, compare([theirs, mine], resamples)[1]))
-    corrected = holm([contrast.row["test.accuracy"]["p"] for contrast in found])
-    for contrast, p in zip(found, corrected, strict=True):
-        contrast.row["test.accuracy"]["p_holm"] = float(p)
-    return found
+    corrected = holm([contrast.row.test().p for contrast in found])
+    return [
+        contrast._replace(row=contrast.row.with_p_holm("test.accuracy", float(p)))
+        for contrast, p in zip(found, corrected, strict=True)
+    ]
 
 
 def row_entry(models: Models, row: str) -> Entry | None:
@@ -241,21 +234,12 @@ def recall_differences(
     return found
 
 
-def in_both(rows: Sequence[Row], others: Sequence[Row]) -> list[tuple[Row, Row]]:
+def in_both(
+    rows: Sequence[ComparisonRow], others: Sequence[ComparisonRow]
+) -> list[tuple[ComparisonRow, ComparisonRow]]:
     """The rows of two comparisons that are of the same model and decoder, without the baseline's own."""
-    found = {(row["model"], row["decoder"]): row for row in others}
-    return [(row, found[key]) for row in rows[1:] if (key := (row["model"], row["decoder"])) in found]
-
-
-def parts_by_class(
-    mine: Mapping[int, RunRecord], theirs: Mapping[int, RunRecord], seeds: Sequence[int]
-) -> dict[str, float]:
-    """By class, what its images add to the difference in accuracy on PrivateTest, the mean over these seeds."""
-    images = int(mine[seeds[0]].test.sum())
-    return {
-        label: float(np.mean([hits(mine[s], k).sum() - hits(theirs[s], k).sum() for s in seeds])) / images
-        for k, label in enumerate(LABELS)
-    }
+    found = {(row.model, row.decoder): row for row in others}
+    return [(row, found[key]) for row in rows[1:] if (key := (row.model, row.decoder)) in found]
 
 
 def hits(run: RunRecord, k: int) -> npt.NDArray[np.bool_]:
@@ -264,6 +248,6 @@ def hits(run: RunRecord, k: int) -> npt.NDArray[np.bool_]:
     return (run.right[own] & (run.predicted[own] == k))[run.test]
 
 
-def best_of(rows: Sequence[Row]) -> Row:
+def best_of(rows: Sequence[ComparisonRow]) -> ComparisonRow:
     """The row that PublicTest likes best: PrivateTest must not choose whom it is asked about."""
-    return max(rows, key=lambda row: row["val.accuracy"]["mean"])
+    return max(rows, key=lambda row: row["val.accuracy"].mean)

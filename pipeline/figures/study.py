@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from pipeline.comparison import findings
 from pipeline.comparison.findings import Models
-from pipeline.comparison.paired import Row
+from pipeline.comparison.rows import ComparisonRow
 from pipeline.data.fer import LABELS
 from pipeline.figures.canvas import COLOURS, LINES, MARKERS, annotated_matrix, canvas
 from pipeline.labels.targets import uses_seed
@@ -28,7 +28,7 @@ RESAMPLES = 2000
 """Enough for the intervals of a figure."""
 
 
-def draw(models: Models, rows: Sequence[Row], baseline: str, folder: Path) -> None:
+def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: Path) -> None:
     """Curves, accuracy, severity, recalls and targets of all models; of cosine models, the test of the prediction."""
     curves = {
         model: [
@@ -41,8 +41,8 @@ def draw(models: Models, rows: Sequence[Row], baseline: str, folder: Path) -> No
     names = [findings.row_name(row, rows) for row in rows]
     accuracies = [
         ModelAccuracy(
-            name, row["test.accuracy"]["mean"], row["test_clean.accuracy"]["mean"],
-            row["test.accuracy"]["ci95"], row["test_clean.accuracy"]["ci95"],
+            name, row["test.accuracy"].mean, row["test_clean.accuracy"].mean,
+            row["test.accuracy"].ci95, row["test_clean.accuracy"].ci95,
         )
         for name, row in zip(names, rows, strict=True)
     ]  # fmt: skip
@@ -52,15 +52,15 @@ def draw(models: Models, rows: Sequence[Row], baseline: str, folder: Path) -> No
         if all(key in row for row in rows):
             severities = [
                 ModelSeverity(
-                    name, row["test.accuracy"]["mean"], row[key]["mean"],
-                    row["test.accuracy"]["ci95"], row[key]["ci95"],
+                    name, row["test.accuracy"].mean, row[key].mean,
+                    row["test.accuracy"].ci95, row[key].ci95,
                 )
                 for name, row in zip(names, rows, strict=True)
             ]  # fmt: skip
             severity_scatter(severities, distance, folder / f"severity_{distance}.png")
     recalls = findings.recall_differences(models, baseline, RESAMPLES)
     if recalls:
-        own = {row["model"]: row["test.accuracy"]["mean"] for row in rows if findings.is_own(row, models)}
+        own = {row.model: row["test.accuracy"].mean for row in rows if findings.is_own(row, models)}
         recall_differences(recalls, LABELS, folder / "recall_differences.png", left_out=far_below(own))
     matrices = {}
     for seed, run in (next(iter(runs.items())) for runs in models.values()):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pipeline import cli, config
 from pipeline.cli import Model
+from pipeline.comparison.tables import markdown_table
 from pipeline.files import read_json, write_text
 from pipeline.study import sweep
 from pipeline.study.trial import Trial, keep, kept, trial
@@ -172,8 +173,7 @@ def table(trials: Sequence[Trial]) -> str:
     if not trials:
         return "Nothing has been searched yet: the rates in `params.yaml` are set by hand.\n"
     rates = sorted({run["learning_rate"] for run in trials})
-    lines = ["| loss | model | epochs | " + " | ".join(f"{rate:g}" for rate in rates) + " |"]
-    lines.append("|---|---|--:|" + "--:|" * len(rates))
+    lines = []
     for model in dict.fromkeys(run["model"] for run in trials):
         of_model = [run for run in trials if run["model"] == model]
         lengths = sorted({length(run) for run in of_model})
@@ -181,8 +181,9 @@ def table(trials: Sequence[Trial]) -> str:
             found = {run["learning_rate"]: accuracy(run) for run in of_model if length(run) == epochs}
             chosen = best(trials, model) if epochs == lengths[-1] else None
             cells = (shown(found.get(rate), rate == chosen) for rate in rates)
-            lines.append(f"| {of_model[0]['loss']} | {model} | {epochs} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            lines.append([of_model[0]["loss"], model, str(epochs), *cells])
+    headings = ["loss", "model", "epochs", *(f"{rate:g}" for rate in rates)]
+    return markdown_table(headings, lines, text_columns=2) + "\n"
 
 
 def shown(accuracy: float | None, chosen: bool) -> str:

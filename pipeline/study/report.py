@@ -8,7 +8,6 @@ when a page differs from what this writes. MLflow gets the runs and the comparis
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,10 +17,10 @@ from typing import Any
 from pipeline import cli, config
 from pipeline.comparison import findings
 from pipeline.comparison.findings import Models, Prediction
-from pipeline.comparison.paired import Row, compare
+from pipeline.comparison.paired import compare
 from pipeline.comparison.records import RunRecord, entries
+from pipeline.comparison.rows import ComparisonRow, write_rows
 from pipeline.comparison.tables import (
-    COLUMNS,
     contrast_table,
     correlation_table,
     difference_table,
@@ -34,7 +33,7 @@ from pipeline.comparison.tables import (
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.figures import study as figures
-from pipeline.files import write_csv, write_json, write_text
+from pipeline.files import write_csv, write_text
 from pipeline.study import lr_search, prose, speedrun
 from pipeline.study.trial import kept
 from pipeline.tracking.study import log_study
@@ -44,42 +43,19 @@ AGAIN = STUDY / "processor"
 """Runs of the same settings, trained on another machine, as `python -m pipeline.study.publish processor` keeps them."""
 PAGES = (STUDY / "README.md", Path("docs/study.md"), Path("docs/recipe.md"), Path("README.md"))
 
-SUMMARY = {
-    name: COLUMNS[name]
-    for name in ("test.accuracy", "test.accuracy_flip", "test_clean.accuracy", "test.macro_f1")
-}
-"""The columns for the first page."""
-
-GALLERIES = {
-    "accuracy_figures": {"accuracy": "Accuracy of every row"},
-    "curve_figures": {"validation_curves": "Accuracy on PublicTest by epoch"},
-    "severity_figures": {
-        "severity_human": "Accuracy and severity, human distance",
-        "severity_affective": "Accuracy and severity, affective distance",
-        "recall_differences": "Recall by class, minus the baseline's",
-    },
-    "prediction_figures": {
-        "agreement": "Agreement with arg-max p and with arg-max S p",
-        "shares": "Share of decisions by class, found and predicted",
-        "spread": "Accuracy against the spread of the cosines",
-    },
-    "target_figures": {"grams": "Cosines between the targets"},
-}
-"""The figures of each block of figures, with what they show. Those that need runs not yet made are left out."""
-
 
 def main() -> None:
     params = config.load(STUDY / "params.yaml")
     baseline = params.compare.baseline
     models = study_in(STUDY, params)
     rows = compare(entries(models, baseline), params.compare.resamples)
-    again, pairs = second_study(rows, baseline, params)
+    pairs = second_study(rows, baseline, params)
     posterior = findings.posterior_of(models, baseline)
     predictions = findings.predictions(models, posterior, params.compare.resamples)
     contrasts = findings.contrasts(models, params.compare.resamples)
     alike = findings.between_seeds(models, posterior)
 
-    write_json(STUDY / "ablation.json", rows)
+    write_rows(STUDY / "ablation.json", rows)
     images = findings.first(models[baseline])["test"]["images"]
     write_text(STUDY / "ablation.md", markdown(rows, "fer2013", images, baseline))
     write_predictions(STUDY / "prediction.csv", predictions)
@@ -88,55 +64,32 @@ def main() -> None:
     timed = kept(STUDY / "speedrun.json")
     blocks = {
         "answer": prose.answer(rows, models),
-        "summary": table([row for row in rows if findings.is_own(row, models)], SUMMARY),
-        "twins": prose.twins(models[baseline]),
-        "table": f"{table(rows, COLUMNS)}\n\n{footnote(baseline)}",
-        "differences": difference_table(rows),
         "detectable": prose.detectable(rows, models),
-        "contrasts": contrast_table(contrasts),
-        "meaning": prose.meaning(contrasts),
-        "prediction": prediction_table(predictions, posterior, alike),
-        "losses_on_words": prose.losses_on_words(rows, models),
-        "predicted": f"{prose.predicted(predictions, alike)} {prose.as_accurate(contrasts)}".strip(),
-        "words_alone": prose.words_alone(rows, contrasts, predictions),
-        "unsteady": prose.unsteady(rows, models),
-        "replication": replication_table(pairs, rows),
-        "replicated": prose.replicated(pairs, rows, models, again),
-        "rarest": prose.rarest(predictions),
-        "by_class": prose.by_class(rows, models),
-        "correlation": correlation_table(findings.correlations(models, baseline)),
-        "originals": prose.originals(rows),
-        "rates": lr_search.table(trials).strip(),
-        "lengths": prose.lengths(trials, baseline),
-        "speedrun": speedrun.table(timed),
-        "speedrun_means": prose.timed(timed),
+        "near_duplicates": prose.near_duplicates(models[baseline]),
         "full": prose.full(timed),
+        "table": f"{table(rows)}\n\n{footnote(baseline)}",
+        "differences": difference_table(rows),
+        "contrasts": contrast_table(contrasts),
+        "replication": replication_table(pairs, rows),
+        "prediction": prediction_table(predictions, posterior, alike),
+        "correlation": correlation_table(findings.correlations(models, baseline)),
+        "rates": lr_search.table(trials).strip(),
+        "speedrun": speedrun.table(timed),
     }
     for page in PAGES:
-        blocks |= {name: gallery(figures, page) for name, figures in GALLERIES.items()}
         write_text(page, fill(page.read_text(encoding="utf-8"), blocks, page))
         print(page)
     log_study(STUDY, models, rows)
 
 
 def second_study(
-    rows: Sequence[Row], baseline: str, params: config.Params
-) -> tuple[Models, list[tuple[Row, Row]]]:
-    """The runs of the same settings on another machine, if there are, and the rows that both machines have."""
+    rows: Sequence[ComparisonRow], baseline: str, params: config.Params
+) -> list[tuple[ComparisonRow, ComparisonRow]]:
+    """Each row that was also trained with the same settings on another machine, and the row of that machine."""
     if not AGAIN.exists():
-        return {}, []
-    again = study_in(AGAIN, params)
-    return again, findings.in_both(rows, compare(entries(again, baseline), params.compare.resamples))
-
-
-def gallery(figures: Mapping[str, str], page: Path) -> str:
-    """Links from a page to those figures that there are."""
-    folder = os.path.relpath(STUDY, page.parent)
-    return "\n".join(
-        f"![{shows}]({Path(folder, f'{name}.png').as_posix()})"
-        for name, shows in figures.items()
-        if (STUDY / f"{name}.png").exists()
-    )
+        return []
+    again = compare(entries(study_in(AGAIN, params), baseline), params.compare.resamples)
+    return findings.in_both(rows, again)
 
 
 def study_in(folder: Path, params: config.Params) -> Models:

@@ -23,6 +23,7 @@ from scmrepo.exceptions import SCMError
 from pipeline import cli, config
 from pipeline.cli import Argument
 from pipeline.comparison.records import require_one_training
+from pipeline.comparison.tables import markdown_table
 from pipeline.errors import UserError
 from pipeline.figures.study import speed_curves
 from pipeline.files import write_json
@@ -119,19 +120,23 @@ def table(runs: list[dict[str, Any]]) -> str:
     """Accuracies in per cent; each threshold as minutes, epochs and FLOP."""
     names = [f"{threshold:.2f}" for threshold in THRESHOLDS]
     headings = ["recipe", "seed", "PublicTest", "PrivateTest", "flipped", "minutes", "epochs", "FLOP"]
-    lines = [" | ".join([*headings, *(f"{float(name):.0%}: min, epochs, FLOP" for name in names)])]
-    lines.append(" | ".join(["---", *(["---:"] * (len(headings) + len(names) - 1))]))
+    lines = []
     for run in runs:
-        cells = [run["recipe"], str(run["seed"])]
-        cells += [
-            f"{100 * run[name]:.2f}" for name in ("val_accuracy", "test_accuracy", "test_accuracy_flip")
-        ]
-        cells += [f"{run['training_seconds'] / 60:.1f}", str(run["epochs"]), f"{run['flop']:.1e}"]
-        for name in names:
-            at = run["thresholds"][name]
-            cells.append(f"{at['seconds'] / 60:.1f}, {at['epochs']}, {at['flop']:.1e}" if at else "never")
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines)
+        accuracies = [run[name] for name in ("val_accuracy", "test_accuracy", "test_accuracy_flip")]
+        reached = [run["thresholds"][name] for name in names]
+        lines.append(
+            [
+                run["recipe"],
+                str(run["seed"]),
+                *(f"{100 * accuracy:.2f}" for accuracy in accuracies),
+                *(f"{run['training_seconds'] / 60:.1f}", str(run["epochs"]), f"{run['flop']:.1e}"),
+                *(
+                    f"{at['seconds'] / 60:.1f}, {at['epochs']}, {at['flop']:.1e}" if at else "never"
+                    for at in reached
+                ),
+            ]
+        )
+    return markdown_table([*headings, *(f"{float(name):.0%}: min, epochs, FLOP" for name in names)], lines)
 
 
 if __name__ == "__main__":

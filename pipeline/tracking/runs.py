@@ -17,7 +17,7 @@ import yaml
 
 from pipeline import files, workspace
 from pipeline.comparison.findings import row_name
-from pipeline.comparison.paired import Row
+from pipeline.comparison.rows import ComparisonRow, read_rows
 from pipeline.data.fer import LABELS, FerData
 from pipeline.figures import data as figures
 from pipeline.fingerprint import mlflow_key
@@ -193,17 +193,17 @@ def compare_run() -> Where | None:
 
 
 def log_compare() -> None:
-    log_rows(compare_run(), files.read_json(TABLE), "compare", workspace.written(REPORTS))
+    log_rows(compare_run(), read_rows(TABLE), "compare", workspace.written(REPORTS))
 
 
-def log_rows(where: Where | None, rows: Sequence[Row], stage: str, paths: Sequence[Path]) -> None:
+def log_rows(where: Where | None, rows: Sequence[ComparisonRow], stage: str, paths: Sequence[Path]) -> None:
     """A run of its own for a comparison: each row's accuracy, and the tables and figures."""
     with client.run_of(where, {"kind": "comparison", **client.context_tags(stage)}) as run:
         run.params(
-            {"models": ", ".join(dict.fromkeys(row["model"] for row in rows)), "seeds": rows[0]["seeds"]}
+            {"models": ", ".join(dict.fromkeys(row.model for row in rows)), "seeds": list(rows[0].seeds)}
         )
         # MLflow takes no + in a key.
-        accuracy = {row_name(row, rows).replace(" + ", "."): row["test.accuracy"]["mean"] for row in rows}
+        accuracy = {row_name(row, rows).replace(" + ", "."): row["test.accuracy"].mean for row in rows}
         run.metrics({name: {"accuracy": mean} for name, mean in accuracy.items()})
         for path in paths:
             run.artifacts(path, "reports")

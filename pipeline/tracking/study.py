@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.comparison.findings import Models
-from pipeline.comparison.paired import Row
 from pipeline.comparison.records import RunRecord
+from pipeline.comparison.rows import ComparisonRow
 from pipeline.errors import UserError
 from pipeline.files import sha256
 from pipeline.tracking import client
@@ -19,7 +19,7 @@ COMMAND = "python -m pipeline.study.report"
 """What logs these runs again; backfill knows only those of the workspace."""
 
 
-def log_study(folder: Path, models: Models, rows: Sequence[Row]) -> None:
+def log_study(folder: Path, models: Models, rows: Sequence[ComparisonRow]) -> None:
     """Every run and the comparison, into an experiment of their own; what is there already is left alone."""
     if not client.is_on():
         return
