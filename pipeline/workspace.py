@@ -122,6 +122,7 @@ WRITTEN: Mapping[str, tuple[str, ...]] = {
         "ablation.md",
         "accuracy.png",
         "agreement.png",
+        "differences.png",
         "grams.png",
         "recall_differences.png",
         "severity_*.png",

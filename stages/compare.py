@@ -10,7 +10,7 @@ from pipeline.comparison.tables import markdown, write_csv_table
 from pipeline.figures import study as figures
 from pipeline.files import write_text
 from pipeline.tracking.runs import log_compare
-from pipeline.workspace import REPORTS, TABLE, RunKey, dataset_name
+from pipeline.workspace import REPORTS, TABLE, RunKey
 
 
 def main() -> None:
@@ -21,11 +21,11 @@ def main() -> None:
         for model in grid.models
     }
     rows = compare(entries(found, baseline), params.compare.resamples)
-    images = found[baseline][grid.seeds[0]].metrics["test"]["images"]
+    facts = found[baseline][grid.seeds[0]].metrics
     workspace.clear(REPORTS)
     write_rows(TABLE, rows)
     write_csv_table(REPORTS / "ablation.csv", rows)
-    write_text(REPORTS / "ablation.md", markdown(rows, dataset_name(), images, baseline))
+    write_text(REPORTS / "ablation.md", markdown(rows, facts["dataset"], facts["test"]["images"], baseline))
     figures.draw(found, rows, baseline, REPORTS)
     print((REPORTS / "ablation.md").read_text(encoding="utf-8"))
     log_compare()

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from pipeline import cli, config, workspace
 from pipeline.cli import Model, Seed
+from pipeline.data.duplicates import read_near_duplicates
 from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.evaluation.decoders import make_decoder
 from pipeline.evaluation.measure import decide, measure, pixels_of, reference_distances
@@ -30,7 +31,8 @@ def main(model: Model, seed: Seed) -> None:
     data = FerData.load(PREPARED)
     decoders = {name: make_decoder(name, run_key.seed) for name in wanted}
 
-    found = decide(network, loss, data, decoders)
+    near_duplicate = read_near_duplicates(PREPARED / "duplicates.csv", len(data.labels))
+    found = decide(network, loss, data, near_duplicate, decoders)
     found.write(run_key.predictions)
     measured = measure(found, data, reference_distances(data, params.labels))
 

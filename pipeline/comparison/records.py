@@ -16,13 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.comparison.paired import Entry
-from pipeline.data.duplicates import read_near_duplicates
 from pipeline.data.fer import SPLITS
-from pipeline.data.votes import majority
 from pipeline.errors import UserError
 from pipeline.evaluation.predictions import Predictions
 from pipeline.files import read_json, write_json, write_npz
-from pipeline.workspace import PREPARED, RunKey, checks
+from pipeline.workspace import RunKey
 
 Bools = npt.NDArray[np.bool_]
 
@@ -71,24 +69,17 @@ class RunRecord:
         metrics = read_json(run_key.metrics)
         require_one_training(run_key, run_key.facts(), metrics)
         found = Predictions.read(run_key.predictions, [metrics["decoder"], *metrics["decoders"]])
-        votes = PREPARED / "votes.npy"
-        opinion = (
-            majority(np.load(votes, allow_pickle=False)[found.index])
-            if votes.exists()
-            else np.full(len(found.index), -1)
-        )
-        twins = read_near_duplicates(PREPARED / "duplicates.csv", checks()["rows"])
         return cls(
             metrics=metrics | {"history": run_key.read_history()},
             index=found.index,
             test=found.split == SPLITS.index("test"),
-            clean=~twins[found.index],
-            voted=opinion >= 0,
+            clean=~found.near_duplicate,
+            voted=found.majority >= 0,
             probabilities=found.probabilities.astype(np.float16),
             predicted=found.predicted,
             right={name: labels == found.actual for name, labels in found.predicted.items()},
             right_flip={name: labels == found.actual for name, labels in found.predicted_flip.items()},
-            right_votes={name: labels == opinion for name, labels in found.predicted.items()},
+            right_votes={name: labels == found.majority for name, labels in found.predicted.items()},
         )
 
     def keep(self, folder: Path, key: str) -> None:

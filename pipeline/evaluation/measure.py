@@ -11,8 +11,8 @@ import torch
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from pipeline.data.duplicates import read_near_duplicates
 from pipeline.data.fer import LABELS, SPLITS, FerData
+from pipeline.data.votes import majority
 from pipeline.evaluation.decoders import Decoder, ModelOutput, softmax
 from pipeline.evaluation.metrics import CLASSES, fit_temperature, split_metrics
 from pipeline.evaluation.predictions import Predictions
@@ -22,13 +22,22 @@ from pipeline.training.hardware import EVALUATION
 from pipeline.training.losses import EmbeddingLoss, Loss
 from pipeline.training.model import FerNet
 from pipeline.training.saved_model import predict
-from pipeline.workspace import PREPARED, label_vectors
+from pipeline.workspace import label_vectors
 
 Floats = npt.NDArray[np.float64]
 
 
-def decide(network: FerNet, loss: Loss, data: FerData, decoders: Mapping[str, Decoder]) -> Predictions:
-    """What the network says of PublicTest and PrivateTest, under each decoder, the model's own first."""
+def decide(
+    network: FerNet,
+    loss: Loss,
+    data: FerData,
+    near_duplicate: npt.NDArray[np.bool_],
+    decoders: Mapping[str, Decoder],
+) -> Predictions:
+    """What the network says of PublicTest and PrivateTest, under each decoder, the model's own first.
+
+    near_duplicate: of each image of the data set, whether it has an exact or near duplicate in Training.
+    """
     rows = np.concatenate([data.rows("val"), data.rows("test")])
     pixels = pixels_of(data, rows)
     answer = model_output(loss, predict(network, pixels, EVALUATION))
@@ -37,6 +46,8 @@ def decide(network: FerNet, loss: Loss, data: FerData, decoders: Mapping[str, De
         index=rows,
         split=data.splits[rows],
         actual=data.labels[rows].astype(np.int64),
+        near_duplicate=near_duplicate[rows],
+        majority=np.full(len(rows), -1) if data.votes is None else majority(data.votes[rows]),
         probabilities=answer.probabilities,
         predicted={name: decode(answer) for name, decode in decoders.items()},
         predicted_flip={name: decode(averaged) for name, decode in decoders.items()},
@@ -58,7 +69,6 @@ def model_output(loss: Loss, output: Tensor) -> ModelOutput:
 def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) -> dict[str, Any]:
     """Every metric on PublicTest, PrivateTest and PrivateTest without twins, of each decoder."""
     val, test = (found.split == SPLITS.index(name) for name in ("val", "test"))
-    clean = ~read_near_duplicates(PREPARED / "duplicates.csv", len(data.labels))[found.index]
     temperature = fit_temperature(found.actual[val], found.probabilities[val])
     metrics = {
         decoder: {
@@ -67,7 +77,7 @@ def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) 
                 found.probabilities[chosen], temperature,
                 distances, None if data.votes is None else data.votes[found.index][chosen],
             )
-            for name, chosen in {"val": val, "test": test, "test_clean": test & clean}.items()
+            for name, chosen in {"val": val, "test": test, "test_clean": test & ~found.near_duplicate}.items()
         }
         for decoder in found.predicted
     }  # fmt: skip

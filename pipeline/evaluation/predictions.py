@@ -19,13 +19,16 @@ Classes = npt.NDArray[np.integer]
 @dataclass(frozen=True)
 class Predictions:
     """Of each of N images: index, its row in the data set; split, its number in `SPLITS`; actual, its class;
-    probabilities, float [N, K]. By decoder, the model's own first: the class decided for, from one view and from the
-    mean with the mirror image.
+    near_duplicate, bool, whether Training has an exact or near duplicate of it; majority, the class that FER+ agrees
+    on, -1 where there is none; probabilities, float [N, K]. By decoder, the model's own first: the class decided for,
+    from one view and from the mean with the mirror image.
     """
 
     index: npt.NDArray[np.integer]
     split: Classes
     actual: Classes
+    near_duplicate: npt.NDArray[np.bool_]
+    majority: Classes
     probabilities: npt.NDArray[np.floating]
     predicted: Mapping[str, Classes]
     predicted_flip: Mapping[str, Classes]
@@ -39,12 +42,15 @@ class Predictions:
         }
         write_csv(
             path,
-            ["index", "split", "actual", *decided, *LABELS],
+            ["index", "split", "actual", "near_duplicate", "majority", *decided, *LABELS],
             (
-                [row, SPLITS[split], LABELS[y], *(LABELS[k] for k in named), *(f"{p:.6f}" for p in probability)]
-                for row, split, y, named, probability in zip(
-                    self.index, self.split, self.actual, zip(*decided.values(), strict=True), self.probabilities,
-                    strict=True,
+                [
+                    row, SPLITS[split], LABELS[y], int(duplicate), LABELS[voted] if voted >= 0 else "",
+                    *(LABELS[k] for k in named), *(f"{p:.6f}" for p in probability),
+                ]
+                for row, split, y, duplicate, voted, named, probability in zip(
+                    self.index, self.split, self.actual, self.near_duplicate, self.majority,
+                    zip(*decided.values(), strict=True), self.probabilities, strict=True,
                 )
             ),
         )  # fmt: skip
@@ -63,6 +69,10 @@ class Predictions:
             index=np.array([int(row["index"]) for row in rows], np.int32),
             split=numbers("split", SPLITS),
             actual=numbers("actual", LABELS),
+            near_duplicate=np.array([row["near_duplicate"] == "1" for row in rows], bool),
+            majority=np.array(
+                [LABELS.index(row["majority"]) if row["majority"] else -1 for row in rows], np.int64
+            ),
             probabilities=np.array([[float(row[label]) for label in LABELS] for row in rows]),
             predicted={name: numbers(f"predicted{_suffix(name, own)}", LABELS) for name in decoders},
             predicted_flip={

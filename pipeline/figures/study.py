@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from pipeline.comparison import findings
 from pipeline.comparison.findings import Models
-from pipeline.comparison.rows import ComparisonRow
+from pipeline.comparison.rows import ComparisonRow, PairedTest
 from pipeline.data.fer import LABELS
 from pipeline.figures.canvas import COLOURS, LINES, MARKERS, annotated_matrix, canvas
 from pipeline.labels.targets import uses_seed
@@ -47,6 +47,9 @@ def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: P
         for name, row in zip(names, rows, strict=True)
     ]  # fmt: skip
     model_bars(accuracies, folder / "accuracy.png")
+    tested = {name: row.test() for name, row in zip(names[1:], rows[1:], strict=True)}
+    if tested:
+        difference_forest(tested, baseline, folder / "differences.png")
     for distance in ("affective", "human"):
         key = f"test.severity.{distance}.all"
         if all(key in row for row in rows):
@@ -220,6 +223,32 @@ def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
         axis.grid(axis="x")
         figure.legend(loc="outside lower center", ncols=2)
+
+
+def difference_forest(tests: Mapping[str, PairedTest], baseline: str, path: Path) -> None:
+    """Accuracy minus the baseline's with its 95 % interval, in points, a line for each row, the best at the top.
+
+    Filled where the corrected test tells the two apart. What lies below the scale stands as numbers at the left edge.
+    """
+    ordered = sorted(tests.items(), key=lambda item: -item[1].difference)
+    # Most rows lie within a few points: one that is far from all others would make them one spot.
+    lowest = 4 * min(test.difference for _, test in ordered[: (len(ordered) + 1) // 2])
+    with canvas(path, 8.0, 0.3 * len(ordered) + 1.4) as figure:
+        axis = figure.subplots()
+        for place, (_, test) in enumerate(ordered):
+            if test.difference < min(lowest, -0.1):
+                at_the_left_edge(axis, place, f"{100 * test.difference:+.1f}")
+                continue
+            errors = [[test.difference - test.low], [test.high - test.difference]]
+            axis.errorbar(
+                100 * test.difference, place, xerr=100 * np.array(errors), fmt="o", capsize=3, color=COLOURS[0],
+                markerfacecolor=COLOURS[0] if test.verdict else "white",
+            )  # fmt: skip
+        axis.axvline(0, color="#777777", linewidth=1)
+        axis.set_yticks(range(len(ordered)), [name for name, _ in ordered])
+        axis.set(ylim=(len(ordered) - 0.5, -0.5), xlabel="points (filled: corrected p below .05)")
+        axis.set_title(f"Accuracy on PrivateTest minus that of {baseline}, 95% intervals")
+        axis.grid(axis="x")
 
 
 def at_the_left_edge(axis: Axes, place: float, text: str) -> None:

@@ -3,78 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from sklearn.metrics import confusion_matrix, recall_score
 
 from pipeline import config
 from pipeline.comparison import findings
 from pipeline.comparison.records import RunRecord
+from pipeline.comparison.rows import PairedTest
 from pipeline.comparison.statistics import holm
 from pipeline.data.fer import LABELS
-
-IMAGES = 700
-ACTUAL = np.random.default_rng(9).integers(0, len(LABELS), IMAGES)
-
-
-def made_up(
-    seed: int, skill: float, targets: str = "one_hot", loss: str = "cosine", gram: npt.NDArray[np.float64] | None = None
-) -> RunRecord:  # fmt: skip
-    """Decisions that are right with the chance `skill`, and probabilities whose arg-max they are."""
-    rng = np.random.default_rng([seed, int(1000 * skill)])
-    predicted = np.where(rng.random(IMAGES) < skill, ACTUAL, rng.integers(0, len(LABELS), IMAGES))
-    probabilities = rng.dirichlet(np.full(len(LABELS), 0.3), IMAGES)
-    top = probabilities.argmax(axis=1)
-    rows = np.arange(IMAGES)
-    probabilities[rows, top], probabilities[rows, predicted] = (
-        probabilities[rows, predicted],
-        probabilities.max(axis=1),
-    )
-    right = predicted == ACTUAL
-    recalls = recall_score(ACTUAL, predicted, average=None, labels=range(len(LABELS)))
-    return RunRecord(
-        metrics={
-            "decoder": "argmax", "decoders": {}, "loss": loss, "targets": targets,
-            "settings": {"loss": {"name": loss, "options": {}, "targets": targets}},
-            "training": {"precision": "bf16"}, "machine": {"threads": 1},
-            "history": [{"epoch": 0, "val_accuracy": 0.5}],
-            "gram": (np.eye(len(LABELS)) if gram is None else gram).tolist(),
-            "confusion": confusion_matrix(ACTUAL, predicted).tolist(),
-            "test": {
-                "accuracy": float(right.mean()),
-                "accuracy_flip": float(right.mean()),
-                "images": IMAGES,
-                "per_class": {label: {"recall": float(r)} for label, r in zip(LABELS, recalls, strict=True)},
-            },
-            "val": {"accuracy": 0.5}, "test_clean": {"accuracy": float(right.mean())},
-        },
-        index=np.arange(IMAGES, dtype=np.int32),
-        test=np.ones(IMAGES, bool),
-        clean=np.ones(IMAGES, bool),
-        voted=np.zeros(IMAGES, bool),
-        probabilities=probabilities.astype(np.float16),
-        predicted={"argmax": predicted.astype(np.uint8)},
-        right={"argmax": right},
-        right_flip={"argmax": right},
-        right_votes={"argmax": right},
-    )  # fmt: skip
-
-
-def study() -> dict[str, dict[int, RunRecord]]:
-    unequal = np.full((7, 7), 0.1)
-    unequal[0, 1] = unequal[1, 0] = unequal[3, 4] = unequal[4, 3] = 0.6
-    np.fill_diagonal(unequal, 1.0)
-    return {
-        "cross_entropy": {seed: made_up(seed, 0.7, loss="cross_entropy") for seed in (0, 1, 2)},
-        "cosine_one_hot": {seed: made_up(seed, 0.65) for seed in (0, 1)},
-        "w2v_cosine": {seed: made_up(seed, 0.6, "word2vec", gram=unequal) for seed in (1, 2, 5)},
-        "w2v_permuted": {1: made_up(1, 0.6, "word2vec.permuted", gram=unequal)},
-    }
+from tests.factories import IMAGES, made_up, row, study
 
 
 def test_words_count_as_words_only_while_they_are_similar_and_belong_to_their_labels() -> None:
@@ -83,19 +23,14 @@ def test_words_count_as_words_only_while_they_are_similar_and_belong_to_their_la
         "w2v_centred": {0: made_up(0, 0.6, "word2vec.centred")},
         "original_second": {0: made_up(0, 0.6, "word2vec", loss="original_second")},
     }
-    rows = [{"model": name, "decoder": "argmax"} for name in models] + [
-        {"model": "w2v_cosine", "decoder": "nearest"}
-    ]
-    counted = [(row["model"], row["decoder"]) for row in rows if findings.is_word_loss(row, models)]
+    rows = [row(name, None) for name in models] + [row("w2v_cosine", None, decoder="nearest")]
+    counted = [(row.model, row.decoder) for row in rows if findings.is_word_loss(row, models)]
     assert counted == [("w2v_cosine", "argmax"), ("w2v_centred", "argmax")]
 
 
 def test_public_test_chooses_whom_private_test_is_asked_about() -> None:
-    rows = [
-        {"model": name, "val.accuracy": {"mean": val}, "test.accuracy": {"difference": difference}}
-        for name, val, difference in (("a", 0.66, 0.02), ("b", 0.67, -0.01))
-    ]
-    assert findings.best_of(rows)["model"] == "b"
+    rows = [row("a", 0.02, val=0.66), row("b", -0.01, val=0.67)]
+    assert findings.best_of(rows).model == "b"
 
 
 def test_the_prediction_is_tested_on_shared_seeds_of_cosine_models() -> None:
@@ -168,8 +103,8 @@ def test_a_row_is_found_by_its_name_in_the_table() -> None:
 def test_models_that_findings_name_are_in_params() -> None:
     params = config.load(Path(__file__).parents[2] / "params.yaml")
     assert findings.POSTERIOR in params.models
-    for row in (name for pair in findings.CONTRASTS for name in pair):
-        model, _, decoder = row.partition(" + ")
+    for name in (name for pair in findings.CONTRASTS for name in pair):
+        model, _, decoder = name.partition(" + ")
         assert not decoder or decoder in params.model(model).decoders
 
 
@@ -235,23 +170,21 @@ def test_the_contrasts_have_a_test_of_their_own() -> None:
         ("w2v_cosine", "cosine_one_hot"), ("w2v_cosine", "w2v_permuted"),
     ]  # fmt: skip
     mine, theirs = (models[name][1].right["argmax"].mean() for name in ("w2v_cosine", "cosine_one_hot"))
-    assert found[2].row["test.accuracy"]["difference"] == pytest.approx(mine - theirs)
-    p_values = [one.row["test.accuracy"]["p"] for one in found]
-    assert [one.row["test.accuracy"]["p_holm"] for one in found] == pytest.approx(holm(p_values))
+    assert found[2].row.test().difference == pytest.approx(mine - theirs)
+    p_values = [one.row.test().p for one in found]
+    assert [one.row.test().p_holm for one in found] == pytest.approx(holm(p_values))
 
 
 @pytest.mark.parametrize(("difference", "p", "said"), [(0.02, 0.01, 1), (-0.02, 0.01, -1), (0.02, 0.2, 0)])
 def test_the_verdict_is_the_corrected_tests(difference: float, p: float, said: int) -> None:
-    row: Mapping[str, Any] = {"test.accuracy": {"difference": difference, "p": 0.001, "p_holm": p}}
-    assert findings.verdict(dict(row)) == said
+    assert PairedTest(difference, difference - 0.01, difference + 0.01, p=0.001, p_holm=p).verdict == said
 
 
 def test_rows_are_matched_by_model_and_decoder() -> None:
-    def named(model: str, decoder: str = "argmax") -> dict[str, Any]:
-        return {"model": model, "decoder": decoder}
-
-    rows = [named("baseline"), named("baseline", "crm"), named("a"), named("b")]
-    others = [named("baseline"), named("b"), named("baseline", "crm"), named("c")]
+    rows = [row(name, None) for name in ("baseline", "a", "b")]
+    rows.insert(1, row("baseline", 0.0, decoder="crm"))
+    others = [row(name, 0.01) for name in ("baseline", "b", "c")] + [row("baseline", 0.01, decoder="crm")]
     pairs = findings.in_both(rows, others)
-    assert [(mine["model"], mine["decoder"]) for mine, _ in pairs] == [("baseline", "crm"), ("b", "argmax")]
-    assert all(mine == other and mine is not other for mine, other in pairs)
+    assert [(mine.model, mine.decoder) for mine, _ in pairs] == [("baseline", "crm"), ("b", "argmax")]
+    assert all((mine.model, mine.decoder) == (other.model, other.decoder) for mine, other in pairs)
+    assert all(other.paired_seeds for _, other in pairs)

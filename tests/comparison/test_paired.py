@@ -5,15 +5,19 @@ from __future__ import annotations
 import statistics
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.comparison.paired import PAIRED, Entry, compare
+from pipeline.comparison.paired import Entry, compare
+from pipeline.comparison.registry import METRICS
+from pipeline.comparison.rows import read_rows, write_rows
 from pipeline.comparison.statistics import Difference, mcnemar, minimum_detectable_difference, paired_t
 from pipeline.errors import UserError
 
 IMAGES = 400
+PAIRED = [metric.name for metric in METRICS if metric.paired == "images"]
 
 
 def entry(model: str, seeds: list[int], accuracy: float, decoder: str = "argmax", start: int = 0) -> Entry:
@@ -37,44 +41,44 @@ def entry(model: str, seeds: list[int], accuracy: float, decoder: str = "argmax"
 def test_each_metric_has_mean_and_deviation_over_the_entrys_own_seeds() -> None:
     baseline, other = entry("baseline", [0, 1, 2], 0.7), entry("other", [0, 1], 0.7)
     rows = compare([baseline, other], 200)
-    assert [(row["model"], row["decoder"], row["seeds"]) for row in rows] == [
+    assert [(row.model, row.decoder, row.seeds) for row in rows] == [
         ("baseline", "argmax", [0, 1, 2]),
         ("other", "argmax", [0, 1]),
     ]
     values = [baseline.metrics[seed]["test"]["accuracy"] for seed in (0, 1, 2)]
-    assert rows[0]["test.accuracy"]["mean"] == pytest.approx(statistics.mean(values))
-    assert rows[0]["test.accuracy"]["std"] == pytest.approx(statistics.stdev(values))
-    assert "difference" not in rows[0]["test.accuracy"]
+    assert rows[0]["test.accuracy"].mean == pytest.approx(statistics.mean(values))
+    assert rows[0]["test.accuracy"].std == pytest.approx(statistics.stdev(values))
+    assert rows[0]["test.accuracy"].test is None
 
 
 def test_differences_are_over_the_seeds_that_both_have() -> None:
     baseline, other = entry("baseline", [0, 1, 2, 3], 0.7), entry("other", [5, 3, 1], 0.6)
     row = compare([baseline, other], 200)[1]
-    assert row["paired_seeds"] == [1, 3]
+    assert row.paired_seeds == [1, 3]
     wanted = statistics.mean(
         other.metrics[seed]["test"]["accuracy"] - baseline.metrics[seed]["test"]["accuracy"]
         for seed in (1, 3)
     )
-    found = row["test.accuracy"]
-    assert found["difference"] == pytest.approx(wanted)
-    assert found["low"] < found["difference"] < found["high"]
-    assert len(found["mcnemar"]) == 2
+    found = row.test("test.accuracy")
+    assert found.difference == pytest.approx(wanted)
+    assert found.low < found.difference < found.high
+    assert len(found.mcnemar or ()) == 2
     right, theirs = other.right["test.accuracy"], baseline.right["test.accuracy"]
     disagree = statistics.mean(float((right[seed] != theirs[seed]).mean()) for seed in (1, 3))
-    assert found["disagreement"] == pytest.approx(disagree)
-    assert 0 < found["detectable"] < 0.2
+    assert found.disagreement == pytest.approx(disagree)
+    assert 0 < (found.detectable or 0) < 0.2
 
 
 def test_every_decoder_is_a_row_even_another_one_of_the_baseline() -> None:
     baseline, costs = entry("baseline", [0, 1], 0.7), entry("baseline", [0, 1], 0.65, "crm.word2vec")
     rows = compare([baseline, costs, entry("other", [0, 1], 0.7)], 200)
-    assert [(row["model"], row["decoder"]) for row in rows] == [
+    assert [(row.model, row.decoder) for row in rows] == [
         ("baseline", "argmax"), ("baseline", "crm.word2vec"), ("other", "argmax"),
     ]  # fmt: skip
-    found = rows[1]["test.accuracy"]
+    found = rows[1].test("test.accuracy")
     right, theirs = costs.right["test.accuracy"], baseline.right["test.accuracy"]
-    assert found["mcnemar"] == [mcnemar(right[seed], theirs[seed]) for seed in (0, 1)]
-    assert found["difference"] == pytest.approx(
+    assert found.mcnemar == [mcnemar(right[seed], theirs[seed]) for seed in (0, 1)]
+    assert found.difference == pytest.approx(
         statistics.mean(float(right[seed].mean() - theirs[seed].mean()) for seed in (0, 1))
     )
 
@@ -86,20 +90,19 @@ def test_a_metric_of_fewer_images_is_compared_on_those() -> None:
         for e in (first, second)
     ]
     row = compare(halved, 200)[1]
+    found = row.test("test_clean.accuracy")
     ours, theirs = (e.right["test_clean.accuracy"][0] for e in (halved[1], halved[0]))
-    assert row["test_clean.accuracy"]["difference"] == pytest.approx(ours.mean() - theirs.mean())
-    assert row["test_clean.accuracy"]["detectable"] == pytest.approx(
-        minimum_detectable_difference(
-            Difference(*(row["test_clean.accuracy"][k] for k in ("difference", "low", "high", "p")))
-        )
+    assert row.test("test_clean.accuracy").difference == pytest.approx(ours.mean() - theirs.mean())
+    assert row.test("test_clean.accuracy").detectable == pytest.approx(
+        minimum_detectable_difference(Difference(found.difference, found.low, found.high, found.p))
     )
 
 
 def test_every_row_counts_in_holms_correction() -> None:
     others = [entry(f"other{n}", [0, 1], 0.7) for n in range(4)]
     rows = compare([entry("baseline", [0, 1], 0.7), *others], 200)
-    raw = [row["test.accuracy"]["p"] for row in rows[1:]]
-    corrected = [row["test.accuracy"]["p_holm"] for row in rows[1:]]
+    raw = [row.test().p for row in rows[1:]]
+    corrected = [row.test().p_holm for row in rows[1:]]
     assert min(corrected) == pytest.approx(min(1, 4 * min(raw)))
     assert all(c >= p for c, p in zip(corrected, raw, strict=True))
 
@@ -136,10 +139,17 @@ def test_severity_is_compared_seed_by_seed() -> None:
         ],
         200,
     )
-    found = [row["test.severity.human.all"] for row in rows]
-    assert found[1]["difference"] == pytest.approx(0.055)
-    assert found[1]["p"] == pytest.approx(paired_t([0.25, 0.27], [0.20, 0.21]).p)
-    assert found[1]["p_holm"] == pytest.approx(2 * found[1]["p"])  # of two: one seed has no test
-    assert "difference" not in found[0]
-    assert "difference" not in found[2]
-    assert found[3]["p"] == 1
+    found = [row["test.severity.human.all"].test for row in rows]
+    assert found[0] is None
+    assert found[2] is None
+    assert found[1] is not None
+    assert found[1].difference == pytest.approx(0.055)
+    assert found[1].p == pytest.approx(paired_t([0.25, 0.27], [0.20, 0.21]).p)
+    assert found[1].p_holm == pytest.approx(2 * found[1].p)  # of two: one seed has no test
+    assert rows[3].test("test.severity.human.all").p == 1
+
+
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
+    rows = compare([entry("baseline", [0, 1], 0.7), entry("other", [1, 0], 0.6)], 200)
+    write_rows(tmp_path / "rows.json", rows)
+    assert read_rows(tmp_path / "rows.json") == [replace(row, paired_seeds=row.paired_seeds) for row in rows]

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 
 from pipeline.comparison.records import RunRecord, entries
-from pipeline.data.duplicates import COLUMNS
 from pipeline.data.fer import LABELS
-from pipeline.data.votes import VOTE_COLUMNS
 from pipeline.errors import UserError
 from pipeline.files import write_csv, write_json
-from pipeline.workspace import PREPARED, RunKey
+from pipeline.workspace import RunKey
 
-CELL = RunKey("w2v", 3)
+RUN_KEY = RunKey("w2v", 3)
 ACTUAL = ["angry", "sad", "happy", "neutral"]
 OWN = ["angry", "sad", "fear", "fear"]
+MAJORITY = ["happy", "", "happy", "happy"]
 OTHER = ["fear", "sad", "happy", "fear"]
 
 
@@ -28,7 +27,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One image of PublicTest and three of PrivateTest, the last but one with a twin in Training."""
     monkeypatch.chdir(tmp_path)
     write_json(
-        CELL.metrics,
+        RUN_KEY.metrics,
         {
             "settings_digest": "0123456789ab",
             "decoder": "argmax",
@@ -36,32 +35,34 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "test": {"accuracy": 1 / 3},
         },
     )
-    write_json(CELL.models / "model.json", {"settings_digest": "0123456789ab"})
-    write_csv(CELL.history, ["epoch", "val_accuracy"], [[0, 0.5], [1, 0.75]])
+    write_json(RUN_KEY.models / "model.json", {"settings_digest": "0123456789ab"})
+    write_csv(RUN_KEY.history, ["epoch", "val_accuracy"], [[0, 0.5], [1, 0.75]])
     header = [
-        "index", "split", "actual", "predicted", "predicted.crm.human", "predicted_flip", "predicted_flip.crm.human",
+        "index", "split", "actual", "near_duplicate", "majority", "predicted", "predicted.crm.human",
+        "predicted_flip", "predicted_flip.crm.human",
     ]  # fmt: skip
     probabilities = [f"{k / 21:.6f}" for k in range(7)]
     rows = [
-        [5 + n, "test" if n else "val", ACTUAL[n], OWN[n], OTHER[n], OTHER[n], OWN[n], *probabilities]
+        [
+            5 + n,
+            "test" if n else "val",
+            ACTUAL[n],
+            int(n == 2),
+            MAJORITY[n],
+            OWN[n],
+            OTHER[n],
+            OTHER[n],
+            OWN[n],
+            *probabilities,
+        ]
         for n in range(4)
     ]
-    write_csv(CELL.predictions, [*header, *LABELS], rows)
-    write_json(PREPARED / "checks.json", {"rows": 10})
-    votes = np.zeros((10, len(VOTE_COLUMNS)), np.uint8)
-    votes[:, VOTE_COLUMNS.index("happiness")] = 10
-    votes[6] = 1  # no majority
-    np.save(PREPARED / "votes.npy", votes)
-    write_csv(
-        PREPARED / "duplicates.csv",
-        COLUMNS,
-        [[0, "near", 1, "train", "happy", 0, 1], [0, "near", 7, "test", "happy", 0, 1]],
-    )
+    write_csv(RUN_KEY.predictions, [*header, *LABELS], rows)
     return tmp_path
 
 
 def test_the_workspace_says_what_was_right_under_each_decoder(workspace: Path) -> None:
-    run = RunRecord.of_workspace(CELL)
+    run = RunRecord.of_workspace(RUN_KEY)
     assert run.decoders == ["argmax", "crm.human"]
     assert run.metrics["history"] == [{"epoch": 0, "val_accuracy": 0.5}, {"epoch": 1, "val_accuracy": 0.75}]
     assert run.index.tolist() == [5, 6, 7, 8]
@@ -78,10 +79,10 @@ def test_the_workspace_says_what_was_right_under_each_decoder(workspace: Path) -
 
 
 def test_what_is_kept_comes_back_and_is_the_same_bytes_every_time(workspace: Path) -> None:
-    run = RunRecord.of_workspace(CELL)
-    run.keep(workspace / "kept", CELL.key)
-    first = (workspace / f"kept/{CELL.key}.npz").read_bytes()
-    back = RunRecord.kept(workspace / "kept", CELL.key)
+    run = RunRecord.of_workspace(RUN_KEY)
+    run.keep(workspace / "kept", RUN_KEY.name)
+    first = (workspace / f"kept/{RUN_KEY.name}.npz").read_bytes()
+    back = RunRecord.kept(workspace / "kept", RUN_KEY.name)
     for field in dataclasses.fields(RunRecord):
         before, after = getattr(run, field.name), getattr(back, field.name)
         if isinstance(before, np.ndarray):
@@ -93,34 +94,34 @@ def test_what_is_kept_comes_back_and_is_the_same_bytes_every_time(workspace: Pat
             assert list(before) == list(after)
             for name in before:
                 np.testing.assert_array_equal(before[name], after[name])
-    back.keep(workspace / "again", CELL.key)
-    assert (workspace / f"again/{CELL.key}.npz").read_bytes() == first
+    back.keep(workspace / "again", RUN_KEY.name)
+    assert (workspace / f"again/{RUN_KEY.name}.npz").read_bytes() == first
 
 
 def test_no_label_of_the_data_is_kept(workspace: Path) -> None:
-    RunRecord.of_workspace(CELL).keep(workspace / "kept", CELL.key)
-    with np.load(workspace / f"kept/{CELL.key}.npz") as archive:
+    RunRecord.of_workspace(RUN_KEY).keep(workspace / "kept", RUN_KEY.name)
+    with np.load(workspace / f"kept/{RUN_KEY.name}.npz") as archive:
         names = set(archive)
     assert names == {
         "index", "test", "clean", "voted", "probabilities",
         *("predicted.argmax", "right.argmax", "right_flip.argmax", "right_votes.argmax"),
         *("predicted.crm.human", "right.crm.human", "right_flip.crm.human", "right_votes.crm.human"),
     }  # fmt: skip
-    assert json.loads((workspace / f"kept/{CELL.key}.json").read_text())["decoder"] == "argmax"
+    assert json.loads((workspace / f"kept/{RUN_KEY.name}.json").read_text())["decoder"] == "argmax"
 
 
 def test_a_run_that_is_not_evaluated_says_what_to_do(workspace: Path) -> None:
-    CELL.predictions.unlink()
+    RUN_KEY.predictions.unlink()
     with pytest.raises(
         UserError, match=r"outputs/predictions/w2v-3.csv is missing: run `dvc repro` to evaluate w2v-3"
     ):
-        RunRecord.of_workspace(CELL)
+        RunRecord.of_workspace(RUN_KEY)
 
 
 def test_metrics_of_an_earlier_training_are_refused(workspace: Path) -> None:
-    write_json(CELL.models / "model.json", {"settings_digest": "ba9876543210"})
+    write_json(RUN_KEY.models / "model.json", {"settings_digest": "ba9876543210"})
     with pytest.raises(UserError, match=r"outputs/metrics/w2v-3.json was measured before w2v-3 was trained"):
-        RunRecord.of_workspace(CELL)
+        RunRecord.of_workspace(RUN_KEY)
 
 
 def made_up(model: str, seed: int, right: list[bool], decoders: tuple[str, ...] = ("argmax",)) -> RunRecord:

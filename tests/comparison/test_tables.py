@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from pipeline.comparison.findings import Contrast, Prediction, row_name
+from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Difference, Interval
 from pipeline.comparison.tables import (
     contrast_table,
@@ -19,15 +20,15 @@ from pipeline.comparison.tables import (
 
 
 def row(
-    model: str, accuracy: float, std: float | None, decoder: str = "argmax", **against: float
-) -> dict[str, Any]:
-    return {
-        "model": model,
-        "decoder": decoder,
-        "seeds": [0] if std is None else [0, 1],
-        "test.accuracy": {"mean": accuracy, "std": std, "ci95": None, **against},
-        "test.severity.human.all": {"mean": 0.25, "std": None, "ci95": None},
+    model: str, accuracy: float, std: float | None, decoder: str = "argmax", test: PairedTest | None = None,
+    severity: PairedTest | None = None, seeds: Sequence[int] | None = None,
+) -> ComparisonRow:  # fmt: skip
+    metrics = {
+        "test.accuracy": MetricSummary(accuracy, std, test=test),
+        "test.severity.human.all": MetricSummary(0.25, test=severity),
     }
+    seeds = seeds or ([0] if std is None else [0, 1])
+    return ComparisonRow(model, decoder, seeds, metrics, seeds if test else ())
 
 
 def test_a_row_is_named_after_a_decoder_that_is_not_the_models_own() -> None:
@@ -36,7 +37,7 @@ def test_a_row_is_named_after_a_decoder_that_is_not_the_models_own() -> None:
 
 
 def test_table_gives_per_cent_points_and_the_verdict() -> None:
-    variant = row("w2v", 0.64, None, difference=-0.02, low=-0.03, high=-0.01, p=0.0002, p_holm=0.0004)
+    variant = row("w2v", 0.64, None, test=PairedTest(-0.02, -0.03, -0.01, 0.0002, p_holm=0.0004))
     text = markdown([row("baseline", 0.66, None), variant], "fer2013", 3589, "baseline")
     assert "2 models, 1 seed" in text
     assert "| baseline | 66.00 | 0.250 |  |  |" in text
@@ -53,8 +54,10 @@ def test_table_of_drawn_faces_says_so_and_seeds_have_deviations() -> None:
 
 
 def test_every_test_has_its_difference_interval_and_p() -> None:
-    variant = row("w2v", 0.64, 0.01, difference=-0.02, low=-0.03, high=-0.01, p_holm=0.0004)
-    variant["test.severity.human.all"] |= {"difference": 0.0123, "low": -0.001, "high": 0.02, "p_holm": 0.07}
+    variant = row(
+        "w2v", 0.64, 0.01, test=PairedTest(-0.02, -0.03, -0.01, 0.0001, p_holm=0.0004),
+        severity=PairedTest(0.0123, -0.001, 0.02, 0.03, p_holm=0.07),
+    )  # fmt: skip
     assert difference_table([row("baseline", 0.66, 0.01), variant, row("other", 0.6, None)]).splitlines() == [
         "| model | accuracy | p | severity, human | p |",
         "|---|--:|--:|--:|--:|",
@@ -65,9 +68,7 @@ def test_every_test_has_its_difference_interval_and_p() -> None:
 
 
 def test_a_contrast_names_both_models() -> None:
-    verdict = row("w2v", 0.64, None, difference=-0.02, low=-0.03, high=-0.01, p_holm=0.004) | {
-        "paired_seeds": [0, 1]
-    }
+    verdict = row("w2v", 0.64, 0.01, test=PairedTest(-0.02, -0.03, -0.01, 0.001, p_holm=0.004))
     assert contrast_table([Contrast("w2v", "one_hot", verdict)]).splitlines()[-1] == (
         "| w2v | one_hot | 2 | -2.00 [-3.00, -1.00] | 0.004 |"
     )
@@ -95,14 +96,9 @@ def test_a_correlation_has_its_sign_and_p() -> None:
 
 
 def test_a_repetition_stands_beside_what_it_repeats() -> None:
-    def compared(difference: float, seeds: list[int]) -> dict[str, Any]:
-        found = {
-            "difference": difference,
-            "low": difference - 0.01,
-            "high": difference + 0.01,
-            "p_holm": 0.02,
-        }
-        return {"model": "w2v_cosine", "decoder": "argmax", "paired_seeds": seeds, "test.accuracy": found}
+    def compared(difference: float, seeds: list[int]) -> ComparisonRow:
+        test = PairedTest(difference, difference - 0.01, difference + 0.01, 0.01, p_holm=0.02)
+        return row("w2v_cosine", 0.6, None, test=test, seeds=seeds)
 
     first, second = compared(-0.02, [0, 1, 2, 3, 4]), compared(-0.03, [0])
     assert replication_table([(first, second)], [first]).splitlines()[2] == (

@@ -17,6 +17,8 @@ def test_what_is_written_comes_back_under_every_decoder(tmp_path: Path) -> None:
         index=np.array([7, 3, 12]),
         split=np.array([1, 2, 2], np.uint8),
         actual=np.array([0, 6, 3]),
+        near_duplicate=np.array([False, True, False]),
+        majority=np.array([3, -1, 0]),
         probabilities=generator.dirichlet(np.ones(len(LABELS)), 3),
         predicted={name: generator.integers(7, size=3) for name in decoders},
         predicted_flip={name: generator.integers(7, size=3) for name in decoders},
@@ -25,12 +27,12 @@ def test_what_is_written_comes_back_under_every_decoder(tmp_path: Path) -> None:
     some.write(path)
     header, first, *_ = path.read_text().splitlines()
     assert header == (
-        "index,split,actual,predicted,predicted.nearest,predicted.crm.word2vec,predicted_flip,"
+        "index,split,actual,near_duplicate,majority,predicted,predicted.nearest,predicted.crm.word2vec,predicted_flip,"
         f"predicted_flip.nearest,predicted_flip.crm.word2vec,{','.join(LABELS)}"
     )
-    assert first.startswith(f"7,val,angry,{LABELS[some.predicted['argmax'][0]]},")
+    assert first.startswith(f"7,val,angry,0,happy,{LABELS[some.predicted['argmax'][0]]},")
     again = Predictions.read(path, decoders)
-    for name in ("index", "split", "actual"):
+    for name in ("index", "split", "actual", "near_duplicate", "majority"):
         assert getattr(again, name).tolist() == getattr(some, name).tolist()
     np.testing.assert_allclose(again.probabilities, some.probabilities, atol=5e-7)
     for name in decoders:

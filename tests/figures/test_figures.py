@@ -6,6 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pipeline.comparison.rows import PairedTest
 from pipeline.data.fer import LABELS, FerData
 from pipeline.figures import data, model, study
 
@@ -27,6 +28,11 @@ ACCURACIES = [
     study.ModelAccuracy("baseline", 0.7, 0.69, 0.01, 0.012),
     study.ModelAccuracy("cosine", 0.68, 0.67),
 ]
+TESTS = {
+    "cosine": PairedTest(-0.02, -0.03, -0.01, 0.001, p_holm=0.01),
+    "softmax": PairedTest(-0.003, -0.012, 0.005, 0.5),
+    "original_second": PairedTest(-0.52, -0.54, -0.5, 0.001, p_holm=0.01),
+}
 SEVERITIES = [
     study.ModelSeverity("baseline", 0.7, 0.31, 0.01, 0.005),
     study.ModelSeverity("cosine", 0.68, 0.3),
@@ -55,6 +61,7 @@ DRAW = {
     "class_mean_heat_maps": lambda path: model.class_mean_heat_maps(IMAGES[:7] / 1.0, MAPS, LABELS, path),
     "gram": lambda path: data.gram(np.corrcoef(COUNTS), LABELS, path, "Similarity of the label words"),
     "validation_curves": lambda path: study.validation_curves(CURVES, path),
+    "difference_forest": lambda path: study.difference_forest(TESTS, "baseline", path),
     "model_bars": lambda path: study.model_bars(ACCURACIES, path),
     "severity_scatter": lambda path: study.severity_scatter(SEVERITIES, "affective", path),
     "speed_curves": lambda path: study.speed_curves({"fast": [[(40, 0.5), (90, 0.6)], [(60, 0.55)]]}, path),

@@ -11,19 +11,18 @@ from typing import Any
 import pytest
 
 from pipeline.comparison import tables
+from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.tracking import client, runs
 
-MEASURED = {"mean": 0.6, "std": 0.01, "ci95": 0.02}
-ROWS: list[dict[str, Any]] = [
-    {"model": "baseline", "decoder": "argmax", "seeds": [0, 1], "test.accuracy": MEASURED},
-    {
-        "model": "baseline",
-        "decoder": "crm.word2vec",
-        "seeds": [0, 1],
-        "paired_seeds": [0, 1],
-        "test.accuracy": MEASURED
-        | {"mean": 0.7, "difference": 0.1, "low": 0.05, "high": 0.15, "p": 0.01, "p_holm": 0.02},
-    },
+ROWS = [
+    ComparisonRow("baseline", "argmax", [0, 1], {"test.accuracy": MetricSummary(0.6, 0.01, 0.02)}),
+    ComparisonRow(
+        "baseline",
+        "crm.word2vec",
+        [0, 1],
+        {"test.accuracy": MetricSummary(0.7, 0.01, 0.02, PairedTest(0.1, 0.05, 0.15, 0.01, p_holm=0.02))},
+        [0, 1],
+    ),
 ]
 
 

@@ -12,10 +12,11 @@ import pytest
 
 from pipeline import config
 from pipeline.comparison.records import RunRecord
+from pipeline.comparison.rows import read_rows
 from pipeline.errors import UserError
 from pipeline.study import report
 from pipeline.study.report import fill, require_one_study
-from tests.comparison.test_findings import study
+from tests.factories import study
 
 ROOT = Path(__file__).parents[2]
 STUDY = Path("results/fer2013")
@@ -98,7 +99,7 @@ def test_the_committed_pages_are_what_the_committed_runs_give(
     ((folder, models, rows),) = logged  # for MLflow
     assert folder == report.STUDY
     assert sum(len(runs) for runs in models.values()) == len(list((folder / "runs").glob("*.json")))
-    assert rows == json.loads((report.STUDY / "ablation.json").read_text())
+    assert rows == read_rows(report.STUDY / "ablation.json")
     for file in written:
         assert (tmp_path / file).read_text() == (ROOT / file).read_text(), f"{file}: run `make report`"
 

@@ -20,6 +20,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from pipeline.comparison.records import RunRecord
+from pipeline.comparison.rows import read_rows
 from pipeline.files import read_json
 from pipeline.tracking import client, store
 from pipeline.tracking.study import log_study
@@ -152,7 +153,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     runs = {seed: RunRecord.kept(STUDY / "runs", f"w2v_cosine-{seed}") for seed in (0, 1)}
     with pytest.MonkeyPatch.context() as monkeypatch:
         enter(folder, monkeypatch)
-        log_study(STUDY, {"w2v_cosine": runs}, read_json(STUDY / "ablation.json"))
+        log_study(STUDY, {"w2v_cosine": runs}, read_rows(STUDY / "ablation.json"))
     forget()
     with serving("ui", "--backend-store-uri", "sqlite:///mlflow.db", cwd=folder) as address:
         yield address

@@ -9,6 +9,7 @@ import mlflow
 import pytest
 
 from pipeline.comparison.records import RunRecord
+from pipeline.comparison.rows import read_rows
 from pipeline.files import read_json
 from pipeline.tracking import study
 from tests.mlflow_store import enter, forget
@@ -27,7 +28,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def log() -> None:
-    study.log_study(STUDY, MODELS, read_json(STUDY / "ablation.json"))
+    study.log_study(STUDY, MODELS, read_rows(STUDY / "ablation.json"))
 
 
 def test_every_kept_run_is_in_mlflow_once_with_all_that_a_training_would_log(store: str) -> None:
