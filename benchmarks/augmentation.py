@@ -24,7 +24,8 @@ from torch import Tensor
 from benchmarks.machine import header
 from benchmarks.timing import Case, Rounds, alternate, table
 from pipeline import cli, config
-from pipeline.training.augment import DRAWS, GREY, Augment, augment
+from pipeline.training.augment import DRAWS, GREY, augment
+from pipeline.training.recipe import Augment
 
 SIDE = 48
 

@@ -27,7 +27,7 @@ from pipeline import cli, config
 from pipeline.cli import Argument
 from pipeline.config import ModelParams
 from pipeline.study.trial import Trial, keep, kept, trial
-from pipeline.training.loop import Recipe
+from pipeline.training.recipe import Recipe
 from pipeline.workspace import dataset_name
 
 VARIANTS: dict[str, dict[str, Any]] = {

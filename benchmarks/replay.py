@@ -23,9 +23,10 @@ from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.training import hardware, loop
 from pipeline.training.hardware import Hardware
-from pipeline.training.loop import Images, Recipe, train
+from pipeline.training.loop import Images, train
 from pipeline.training.losses import make_loss
 from pipeline.training.model import FerNet
+from pipeline.training.recipe import Recipe
 
 
 def main(*, rounds: Rounds = 3) -> None:

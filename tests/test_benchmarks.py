@@ -33,11 +33,12 @@ from benchmarks.timing import alternate, table
 from benchmarks.views import accuracies, moved
 from benchmarks.workload import Workload, random_images
 from pipeline import config
-from pipeline.training.augment import DRAWS, Augment, augment
+from pipeline.training.augment import DRAWS, augment
 from pipeline.training.hardware import Hardware
 from pipeline.training.loop import Epoch
 from pipeline.training.losses import LOSSES, make_loss
 from pipeline.training.model import FerNet
+from pipeline.training.recipe import Augment
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +54,14 @@ def test_inputs_are_settings_targets_data_and_code(workspace: Path) -> None:
     np.save(PREPARED / "labels.npy", np.arange(4))
     changed.append(inputs())
     assert len({before, *changed}) == 6
+
+
+def test_the_digests_of_the_committed_settings_stay(workspace: Path) -> None:
+    """Kept results and runs are found by them: code that reads params.yaml otherwise must not move them."""
+    inputs = fingerprint.training_inputs(CELL, PARAMS, TARGETS)
+    assert fingerprint.settings_digest(inputs) == "6ce080f28a80"
+    shown = json.dumps(fingerprint.settings(CELL, PARAMS))  # in the order of the keys
+    assert hashlib.sha256(shown.encode()).hexdigest()[:12] == "d1b9123c857b"
 
 
 def test_neither_votes_nor_other_models_are_inputs(workspace: Path) -> None:

@@ -164,6 +164,12 @@ def uses_seed(name: str) -> bool:
     return any(part is not None and part.uses_seed for part in parts)
 
 
+def uses_votes(name: str) -> bool:
+    """Whether the targets of that name, or those that a decoder of that name weighs by, are made of votes."""
+    sources = [SOURCES[part] for part in name.split(".") if part in SOURCES]
+    return any(source.uses_votes for source in sources)
+
+
 def has_similarities_of_words(name: str) -> bool:
     """Whether the targets of that name are label words, as similar as those are or as a transform leaves them."""
     source, _, transform = name.partition(".")

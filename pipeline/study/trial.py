@@ -18,9 +18,10 @@ from pipeline.files import read_json, write_json
 from pipeline.labels.targets import load_targets
 from pipeline.training import autotune
 from pipeline.training.hardware import set_up
-from pipeline.training.loop import DivergenceError, Epoch, Images, Recipe, epoch_flop, train
+from pipeline.training.loop import DivergenceError, Epoch, Images, epoch_flop, train
 from pipeline.training.losses import make_loss
 from pipeline.training.model import FerNet
+from pipeline.training.recipe import Recipe
 from pipeline.workspace import PREPARED
 
 Trial = dict[str, Any]

@@ -8,32 +8,16 @@ share a batch all know its numbers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.training.recipe import Augment
+
 GREY = 127.5
 DRAWS = 8
 """Random numbers per image, uniform from 0 to below 1: rotation, zoom, two shifts, two for light, two for cut-out."""
-
-
-@dataclass(frozen=True)
-class Augment:
-    """How far an image may be moved: each value is the end of a symmetric range.
-
-    rotation: degrees; zoom: natural logarithm of the scale; shift: share of the image's width;
-    brightness: grey levels; contrast: natural logarithm of the factor; cutout: side of the blanked
-    square as a share of the image's width (0: none). Flips are not drawn here: see `flips`.
-    """
-
-    rotation: float
-    zoom: float
-    shift: float
-    brightness: float
-    contrast: float
-    cutout: float
 
 
 def flips(count: int, epoch: int, generator: torch.Generator) -> Tensor:

@@ -11,19 +11,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Annotated, Literal, get_args
 
 import torch
 from filelock import FileLock
+from pydantic import Field
 from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.files import repository, write_json
+from pipeline.schema import must_be
 from pipeline.training.hardware import Hardware, has_bf16, has_gpu, instructions, processor
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("auto", "fp32", "bf16")
-MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
+Precision = Literal["auto", "fp32", "bf16"]
+MemoryFormat = Literal["auto", "channels_last", "contiguous"]
+Threads = Annotated[Literal["auto"] | Annotated[int, Field(ge=1)], must_be("auto or a whole number from 1")]
 MARGIN = 1.1
 """How many times as fast a setting must be to be chosen before one that is listed earlier."""
 ROUNDS = 6
@@ -39,9 +43,9 @@ HOPELESS = 3
 class MachineParams:
     """What params.yaml says of the machine; "auto" is measured."""
 
-    precision: str
-    memory_format: str
-    threads: str | int
+    precision: Precision
+    memory_format: MemoryFormat
+    threads: Threads
     compile: bool
 
 
@@ -83,8 +87,8 @@ def choose(requested: MachineParams, cache: Path | None = None) -> Hardware:
         Hardware("cpu", precision, layout, threads, compiled)
         for threads, layout, precision in product(
             [requested.threads] if isinstance(requested.threads, int) else _thread_counts(most),
-            MEMORY_FORMATS[1:] if requested.memory_format == "auto" else [requested.memory_format],
-            ["fp32"] if not bf16 else PRECISIONS[1:] if requested.precision == "auto" else ["bf16"],
+            get_args(MemoryFormat)[1:] if requested.memory_format == "auto" else [requested.memory_format],
+            ["fp32"] if not bf16 else get_args(Precision)[1:] if requested.precision == "auto" else ["bf16"],
         )
     ]
     if len(candidates) == 1:

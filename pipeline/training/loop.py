@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -18,13 +18,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
-from pipeline.training.augment import DRAWS, Augment, augment, flips
+from pipeline.training.augment import DRAWS, augment, flips
 from pipeline.training.checkpoint import Checkpoint, Groups
 from pipeline.training.cuda_graph import CudaGraphStep
 from pipeline.training.distributed import Group, require_equal_shares
 from pipeline.training.hardware import Hardware
 from pipeline.training.losses import Loss
 from pipeline.training.model import FerNet
+from pipeline.training.recipe import Augment, Recipe, learning_rate_at
 from pipeline.training.saved_model import predict
 
 MEMORY = 0.5
@@ -37,46 +38,6 @@ SINGLE = Group()
 
 class DivergenceError(UserError):
     """The loss of a training stopped being a number."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained, whatever the loss. Sizes in pixels; warmup as a share of all steps.
-
-    self_distillation: the weight that the network's own earlier predictions have reached in the last epoch,
-    beside the labels (Kim et al. 2021, with the averages of Laine & Aila 2017); 0: none.
-    """
-
-    widths: tuple[int, ...]
-    epochs: int
-    batch_size: int
-    sizes: tuple[int, ...]
-    momentum: float
-    weight_decay: float
-    warmup: float
-    ema_decay: float
-    self_distillation: float
-    augment: Augment
-
-    def rules(self) -> Iterator[tuple[str, bool, str]]:
-        """What makes a recipe possible: (field, whether it holds, the rule in words)."""
-        yield "widths", len(self.widths) > 1 and min(self.widths) > 0, "a list of two or more channel counts"
-        yield "epochs", self.epochs >= 1, "1 or more"
-        yield "batch_size", self.batch_size >= 2, "2 or more: batch normalisation needs it"
-        even = all(size % 2 == 0 and size >= 8 for size in self.sizes)
-        yield "sizes", bool(self.sizes) and even, "a list of even numbers from 8"
-        yield "momentum", 0 < self.momentum < 1, "between 0 and 1"
-        yield "weight_decay", self.weight_decay >= 0, "0 or more"
-        yield "warmup", 0 <= self.warmup < 1, "from 0 to below 1"
-        yield "ema_decay", 0 <= self.ema_decay < 1, "from 0 to below 1"
-        yield "self_distillation", 0 <= self.self_distillation < 1, "from 0 to below 1"
-        for name in ("rotation", "zoom", "shift", "brightness", "contrast"):
-            yield f"augment.{name}", getattr(self.augment, name) >= 0, "0 or more"
-        yield "augment.cutout", 0 <= self.augment.cutout < 1, "from 0 to below 1"
-
-    def size_in(self, epoch: int) -> int:
-        """The side of the training images in one epoch: each size for an equal share of the epochs."""
-        return self.sizes[epoch * len(self.sizes) // self.epochs]
 
 
 @dataclass(frozen=True)
@@ -142,14 +103,6 @@ class Progress:
             "epoch_seconds": self.seconds,
             "epoch_flop": flop,
         }
-
-
-def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
-    """A straight rise to `peak` over the first `warmup` share of the steps, then half a cosine to zero."""
-    rise = warmup * steps
-    if step < rise:
-        return peak * (step + 1) / (rise + 1)
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
 
 
 @dataclass(frozen=True)

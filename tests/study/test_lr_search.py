@@ -20,7 +20,7 @@ from pipeline.labels.targets import RANDOM_DIMENSIONS, SOURCES, Training, transf
 from pipeline.study import lr_search, sweep
 from pipeline.study.lr_search import best, finalists, following, kind, rate_at, representatives, table
 from pipeline.study.trial import kept
-from pipeline.training.loop import Recipe
+from pipeline.training.recipe import Recipe
 from pipeline.workspace import RunKey
 
 FIVE = SearchParams(start=0.15, factor=3.0, trials=5, epochs=3, finalists=2, seed=0)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from pipeline.training.augment import DRAWS, GREY, Augment, augment, cutout, flips
+from pipeline.training.augment import DRAWS, GREY, augment, cutout, flips
+from pipeline.training.recipe import Augment
 
 NONE = Augment(rotation=0, zoom=0, shift=0, brightness=0, contrast=0, cutout=0)
 ALL = Augment(rotation=15, zoom=0.1, shift=0.1, brightness=10, contrast=0.2, cutout=0.2)

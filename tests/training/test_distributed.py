@@ -22,13 +22,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.training.augment import Augment
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.distributed import Group, SyncBatchNorm, group, require_equal_shares
 from pipeline.training.hardware import Hardware
-from pipeline.training.loop import Epoch, Images, Recipe, Trainer, train, validate
+from pipeline.training.loop import Epoch, Images, Trainer, train, validate
 from pipeline.training.losses import LOSSES, CrossEntropy, LogitLoss, Loss
 from pipeline.training.model import FerNet
+from pipeline.training.recipe import Augment, Recipe
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 2

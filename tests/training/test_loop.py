@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline import config
 from pipeline.errors import UserError
 from pipeline.training import hardware, loop
-from pipeline.training.augment import Augment, augment, flips
+from pipeline.training.augment import augment, flips
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.cuda_graph import WARM_UP
 from pipeline.training.distributed import Group
@@ -25,12 +25,10 @@ from pipeline.training.hardware import Hardware
 from pipeline.training.loop import (
     Epoch,
     Images,
-    Recipe,
     SoftTargets,
     Trainer,
     decay_groups,
     epoch_flop,
-    learning_rate_at,
     records_steps,
     train,
     update_ema,
@@ -46,6 +44,7 @@ from pipeline.training.losses import (
     make_loss,
 )
 from pipeline.training.model import FerNet
+from pipeline.training.recipe import Augment, Recipe, learning_rate_at
 from pipeline.training.saved_model import predict
 from pipeline.trouble import in_one_sentence
 

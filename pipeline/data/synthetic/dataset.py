@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from pipeline.data.fer import IMAGE_SIZE, LABELS, USAGES, VOTE_COLUMNS, VOTES_OF_LABELS, FerData
 from pipeline.data.synthetic.face import ACTION_UNITS, Identity, Image, View, draw_face
@@ -39,15 +41,18 @@ SHARES = {"angry": 3, "disgust": 2, "fear": 3, "happy": 4, "sad": 3, "surprise":
 hold every class once, so that each can be scored even in a tiny split."""
 
 
+Count = Annotated[int, Field(ge=len(LABELS), le=1_000_000)]
+
+
 @dataclass(frozen=True)
 class Synthetic:
     """What to draw: images per split, and `ambiguity` from 0 (posed and certain) to 1 (anyone's guess)."""
 
-    seed: int
-    train: int
-    val: int
-    test: int
-    ambiguity: float
+    seed: Annotated[int, Field(ge=0)]
+    train: Count
+    val: Count
+    test: Count
+    ambiguity: Annotated[float, Field(ge=0, le=1)]
 
 
 def draw(spec: Synthetic) -> FerData:

@@ -1,0 +1,238 @@
+"""YAML as frozen dataclasses, checked by pydantic; what is wrong with a file is one sentence that names the key.
+
+Limits stand beside the field: `Annotated[float, Field(gt=0, lt=1)]`. They hold for what a user wrote; an object that
+our own code makes is not checked.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache, partial, reduce
+from typing import Any, TypeVar, cast
+
+import yaml
+from pydantic import TypeAdapter, ValidationError, WrapValidator
+from pydantic_core import PydanticCustomError, SchemaValidator, core_schema
+
+from pipeline.errors import UserError
+
+T = TypeVar("T")
+Place = tuple[str | int, ...]
+
+STRICT = core_schema.CoreConfig(strict=True, allow_inf_nan=False)
+"""No "1" for 1, no infinity."""
+MOST_VALUES = 100_000
+"""What a file may hold with all its aliases written out; ours has some hundreds."""
+MOST_DIGITS = 300
+"""Digits of a number: nearly as many as the largest float has, and few enough to be shown."""
+LONGEST = 200
+"""Characters of a key or a value in a sentence; a list of names has three times as many."""
+
+RULES = {
+    "bool_type": "be true or false",
+    "dataclass_type": "be a mapping of keys to values",
+    "dict_type": "be a mapping of keys to values",
+    "finite_number": "be a finite number",
+    "float_type": "be a number",
+    "int_type": "be a whole number",
+    "literal_error": "be {expected}",
+    "multiple_of": "be a multiple of {multiple_of}",
+    "rule": "be {rule}",
+    "string_type": "be text",
+    "too_short": "have {min_length} or more entries",
+}
+"""What a value must do, by pydantic's name of the error."""
+RANGES = {
+    ("gt", "lt"): "between {gt} and {lt}",
+    ("ge", "lt"): "from {ge} to below {lt}",
+    ("ge", "le"): "from {ge} to {le:,}",
+    ("gt",): "above {gt}",
+    ("ge",): "{ge} or more",
+}
+"""Both ends are named, whichever of them a value is beyond."""
+
+
+def parse(kind: type[T], text: str, where: str) -> T:
+    """The text of the file `where` as `kind`: mappings become dataclasses, lists tuples and whole numbers floats.
+
+    Raises UserError naming the file and the key that is wrong.
+    """
+    try:
+        return cast(T, _validator(cast(Any, kind)).validate_python(yaml.load(text, _Strict)))
+    except ValidationError as error:
+        place, sentence = _explained(error)
+        what = f": {sentence.replace('{key}', _key(place), 1)}."
+    except UserError as error:
+        what = f": {error}"
+    except yaml.YAMLError as error:
+        what = f" is not valid YAML: {' '.join(str(error).split())}."
+    except RecursionError:
+        what = " is nested too deeply: write it as in the repository."
+    raise UserError(f"{where}{what}")
+
+
+def require(kind: Any, value: Any, *at: str | int) -> None:
+    """In a validator: refuse the value at this place, below the validator's own, unless it is of this kind."""
+    try:
+        _validator(kind).validate_python(value)
+    except ValidationError as error:
+        raise problem(_explained(error)[1], *at) from None
+
+
+def require_one_of(value: str, names: Collection[str], *at: str | int) -> None:
+    """In a validator: refuse the value at this place unless it is one of the names."""
+    if value not in names:
+        raise wrong(f"one of {listed(names)}", *at)
+
+
+def wrong(rule: str, *at: str | int) -> PydanticCustomError:
+    """What a validator raises if the value at this place, below its own, must be something else."""
+    return PydanticCustomError("rule", "{rule}", {"rule": rule, "at": at})
+
+
+def problem(sentence: str, *at: str | int) -> PydanticCustomError:
+    """The same with a sentence of its own, in which {key} stands for the key."""
+    return PydanticCustomError("problem", "{sentence}", {"sentence": sentence, "at": at})
+
+
+def must_be(rule: str) -> WrapValidator:
+    """One rule in words for all that a value of the annotated type must be."""
+
+    def check(value: Any, inner: Callable[[Any], Any]) -> Any:
+        try:
+            return inner(value)
+        except ValidationError:
+            raise wrong(rule) from None
+
+    return WrapValidator(check)
+
+
+def listed(names: Iterable[str]) -> str:
+    return _shortened(", ".join(names), 3 * LONGEST)
+
+
+def quoted(value: Any) -> str:
+    return _shortened(repr(value), LONGEST)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most * 2 // 3]} [...] {text[-most // 4 :]}"
+
+
+def _key(place: Place) -> str:
+    """`'a.b[0]'` of ("a", "b", 0)."""
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return f"'{_shortened(key.removeprefix('.'), LONGEST)}'" if place else "the whole file"
+
+
+def _explained(error: ValidationError) -> tuple[Place, str]:
+    """The place of what is wrong first, and the sentence about it, in which {key} stands for the key."""
+    entry = error.errors(include_url=False)[0]
+    name, context, value = entry["type"], entry.get("ctx", {}), entry["input"]
+    at = context.get("at", ())
+    place = (*entry["loc"], *at)
+    if name == "missing":
+        return place, "{key} is missing"
+    if name == "problem":
+        return place, context["sentence"]
+    rule = RULES[name].format(**context)
+    if place[-1:] == ("[key]",):
+        return place[:-1], f"{{key}} must {rule}"
+    if name == "float_type" and isinstance(value, str):
+        rule += " (YAML reads numbers such as 1e-4 as text: write 1.0e-4)"
+    return place, f"{{key}} is {quoted(reduce(lambda whole, part: whole[part], at, value))}, but must {rule}"
+
+
+@cache
+def _validator(kind: Any) -> SchemaValidator:
+    return SchemaValidator(_of_yaml(TypeAdapter(kind).core_schema), STRICT)
+
+
+def _of_yaml(schema: Any) -> Any:
+    """pydantic's schema, changed to what YAML has, and to errors that say what there could be.
+
+    Strict as it is, pydantic would take no mapping for a dataclass and no list for a tuple.
+    """
+    if isinstance(schema, list):
+        return [_of_yaml(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {name: _of_yaml(part) for name, part in schema.items()}
+    limits = {name: schema.pop(name) for name in ("gt", "ge", "lt", "le") if name in schema}
+    if limits:
+        return core_schema.no_info_after_validator_function(partial(_within, limits), schema)
+    if schema.get("type") == "dataclass":
+        schema |= {
+            "strict": False,
+            "config": schema.get("config", {}) | STRICT,
+        }  # which is that of its fields
+        first, reference = partial(_without_unknown, schema["fields"]), schema.pop("ref", None)
+        return core_schema.no_info_before_validator_function(first, schema, ref=reference)
+    if schema.get("type") == "tuple":
+        return core_schema.no_info_before_validator_function(_list, schema | {"strict": False})
+    return schema
+
+
+def _within(limits: Mapping[str, float], value: float) -> float:
+    if not all(getattr(operator, name)(value, limit) for name, limit in limits.items()):
+        raise wrong(RANGES[tuple(limits)].format(**limits))
+    return value
+
+
+def _without_unknown(fields: Collection[str], value: Any) -> Any:
+    for name in value if isinstance(value, dict) else ():
+        if name not in fields:
+            raise problem(f"Unknown key {{key}}. Valid keys: {listed(fields)}", name)
+    return value
+
+
+def _list(value: Any) -> Any:
+    if not isinstance(value, list):
+        raise wrong("a list")
+    return value
+
+
+class _Strict(yaml.SafeLoader):
+    """YAML for settings: a key once, plain keys, nothing that grows when its aliases are written out.
+
+    YAML itself keeps the last of two equal keys in silence, and a few lines of aliases can stand for more values
+    than memory holds.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        root = super().get_single_node()
+        count, waiting = 0, [root] if root else []
+        while waiting:
+            node, count = waiting.pop(), count + 1
+            if isinstance(node, yaml.CollectionNode):
+                for part in node.value:
+                    waiting += part if isinstance(part, tuple) else (part,)
+            if count + len(waiting) > MOST_VALUES:
+                raise _refused(f"aliases that stand for more than {MOST_VALUES:,} values", node)
+        return root
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _refused("a key must be a word, not a list or a mapping", key)
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise UserError(f"line {line}: the key {_key((key.value,))} is there twice: keep one.")
+            seen.add(key.value)
+        return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        kind = node.tag.rpartition(":")[2]
+        if isinstance(node, yaml.ScalarNode) and kind in ("int", "float") and len(node.value) > MOST_DIGITS:
+            raise _refused("a number of too many digits", node)
+        try:
+            return super().construct_object(node, deep)
+        # What its constructors let through for a date, a number or a tag that is none.
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            raise _refused(f"{str(node.value)[:40]!r} is no {kind} ({error})", node) from None
+
+
+def _refused(why: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, why, node.start_mark)

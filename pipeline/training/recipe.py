@@ -1,0 +1,66 @@
+"""How a network is trained, whatever the loss: what a recipe of params.yaml sets, and what follows from it alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.schema import must_be
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Range = Annotated[float, Field(ge=0)]
+Channels = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=8, multiple_of=2)]
+Batch = Annotated[int, Field(ge=2), must_be("a whole number from 2: batch normalisation needs it")]
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How far an image may be moved: each value is the end of a symmetric range.
+
+    rotation: degrees; zoom: natural logarithm of the scale; shift: share of the image's width;
+    brightness: grey levels; contrast: natural logarithm of the factor; cutout: side of the blanked
+    square as a share of the image's width (0: none). Flips are not drawn here: see `augment.flips`.
+    """
+
+    rotation: Range
+    zoom: Range
+    shift: Range
+    brightness: Range
+    contrast: Range
+    cutout: Share
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Sizes in pixels; warmup as a share of all steps.
+
+    self_distillation: the weight that the network's own earlier predictions have reached in the last epoch,
+    beside the labels (Kim et al. 2021, with the averages of Laine & Aila 2017); 0: none.
+    """
+
+    widths: Annotated[tuple[Channels, ...], Field(min_length=2)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Batch
+    sizes: Annotated[tuple[Side, ...], Field(min_length=1)]
+    momentum: Annotated[float, Field(gt=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup: Share
+    ema_decay: Share
+    self_distillation: Share
+    augment: Augment
+
+    def size_in(self, epoch: int) -> int:
+        """The side of the training images in one epoch: each size for an equal share of the epochs."""
+        return self.sizes[epoch * len(self.sizes) // self.epochs]
+
+
+def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
+    """A straight rise to `peak` over the first `warmup` share of the steps, then half a cosine to zero."""
+    rise = warmup * steps
+    if step < rise:
+        return peak * (step + 1) / (rise + 1)
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
