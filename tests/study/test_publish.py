@@ -11,6 +11,7 @@ import yaml
 from dvc.utils.serialize import dumps_yaml
 
 from pipeline import cli
+from pipeline.__main__ import fer
 from pipeline.study import publish
 from pipeline.study.publish import without_folders
 from pipeline.workspace import PREPARED, RunKey
@@ -55,10 +56,10 @@ def test_a_name_that_is_none_publishes_nothing(tmp_path: Path, monkeypatch: pyte
     for name in [*wrong, "runs", "figures", "README.md"]:
         for arguments in ([name], ["--", name]):
             with pytest.raises(SystemExit):
-                cli.run(publish.main, arguments=arguments)
+                cli.run(fer, ["publish", *arguments])
             assert kept == [], arguments
-    cli.run(publish.main, arguments=["other processor"])
-    cli.run(publish.main, arguments=[])
+    cli.run(fer, ["publish", "other processor"])
+    cli.run(fer, ["publish"])
     assert kept == [Path("results/drawn/other processor"), Path("results/drawn")]
 
 

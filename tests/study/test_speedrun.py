@@ -65,7 +65,7 @@ def test_a_threshold_is_passed_at_the_end_of_the_first_epoch_above_it() -> None:
 def test_experiments_of_several_data_sets_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speedrun, "reader", lambda name: lambda path: json.dumps({"dataset": name}))
     with pytest.raises(UserError, match=r"several data sets \(fer2013, synthetic\)"):
-        speedrun.main("synthetic", "fer2013")
+        speedrun.speedrun(["synthetic", "fer2013"])
 
 
 def test_metrics_of_another_training_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
