@@ -201,7 +201,7 @@ def figure(runs: Path, to: Path) -> None:
     per_flop.show(runs, to)
 
 
-@peers.command(epilog=f"Example: {NAME} package --python fer-env/bin/python outputs/models/baseline-0")
+@peers.command(epilog=f"\b\nExample: {NAME} package --python fer-env/bin/python outputs/models/baseline-0")
 @click.argument("models", type=FOLDER, nargs=-1, help="Folders of trained models.")
 @click.option("--python", required=True, help="A Python that has fer.")
 @click.option("--data", type=click.Path(path_type=Path), default=PREPARED, help="What prepare wrote.")

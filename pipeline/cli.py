@@ -76,7 +76,7 @@ def script(body: Callable[..., None], *params: Parameter, example: str = "") -> 
     """Run the main function of a module that is started as `python -m MODULE`; help shows the module's docstring."""
     module = sys.modules[body.__module__]
     name = f"python -m {module.__spec__.name if module.__spec__ else module.__name__}"
-    epilog = f"Example: {name} {example}"
+    epilog = f"\b\nExample: {name} {example}"  # \b: on one line, however long
     run(click.Command(name, callback=body, params=[*params], help=module.__doc__, epilog=epilog))
 
 
