@@ -40,7 +40,7 @@ speedrun-fast speedrun-full: speedrun-%: install
 	@test -e "$$ARCHIVE" || { echo 'error: say where your copy of FER-2013 is: make $@ ARCHIVE=path/to/fer2013.tar.gz' >&2; exit 1; }
 	-@dvc exp remove --quiet $@ 2>/dev/null
 	$(SPEEDRUN) --name $@ -S recipe=$* -S 'grid.seeds=[$(SEEDS)]'
-	python -m pipeline.study.speedrun $@
+	fer speedrun $@
 
 test: install lint ## lint, types and every test
 	pytest -n 2 --dist loadgroup
@@ -64,14 +64,14 @@ ui: install ## open the MLflow dashboard on port 5000, or another: make ui PORT=
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(PORT)
 
 report: install ## write the study from the runs in results/fer2013
-	python -m pipeline.study.report
+	fer report
 
 backfill: install ## restore MLflow runs that are missing
-	python -m pipeline.tracking.backfill
+	fer backfill
 
 lock: install ## write the versions in .venv to constraints.txt
 	@{ echo '# Exact versions of what `make` installs, direct and indirect, with PyTorch for the CPU; refreshed by `make lock`.'; \
 	   pip freeze --exclude-editable | sed -E 's/ @ file.*//; s/\+cpu$$//'; } > constraints.txt
 
 clean: install ## remove outputs, checkpoints and .machine; nothing that the pipeline did not write
-	python -m pipeline.clean
+	fer clean

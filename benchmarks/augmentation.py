@@ -22,7 +22,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from benchmarks.machine import header
-from benchmarks.timing import Case, Rounds, alternate, table
+from benchmarks.timing import Case, alternate, rounds_option, table
 from pipeline import cli, config
 from pipeline.training.augment import DRAWS, GREY, augment
 from pipeline.training.recipe import Augment
@@ -82,7 +82,7 @@ def cases(size: int, batch: int, spec: Augment) -> dict[str, Case]:
     }
 
 
-def main(*, rounds: Rounds = 5) -> None:
+def main(rounds: int) -> None:
     recipe, threads = config.load().chosen_recipe, torch.get_num_threads()
 
     rows = []
@@ -99,4 +99,4 @@ def main(*, rounds: Rounds = 5) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, rounds_option(5), example="--rounds 3")

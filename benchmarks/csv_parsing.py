@@ -13,16 +13,16 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
+import click
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from benchmarks.machine import header
-from benchmarks.timing import Rounds
+from benchmarks.timing import rounds_option
 from pipeline import cli
-from pipeline.cli import Argument
+from pipeline.cli import FILE, Number
 from pipeline.data import fer_csv
 from pipeline.data.fer import USAGES
 
@@ -67,11 +67,11 @@ def synthesise(rows: int) -> bytes:
     return ("emotion,pixels,Usage\n" + "".join(lines)).encode()
 
 
-Csv = Annotated[Path | None, Argument("a fer2013.csv; without it random rows are made up", there="file")]
-Rows = Annotated[int, Argument("how many rows to make up", "5000")]
+CSV = click.Option(["--csv"], type=FILE, help="A fer2013.csv; without it random rows are made up.")
+ROWS = click.Option(["--rows"], type=Number(), default=5000, help="How many rows to make up.")
 
 
-def main(*, csv: Csv = None, rows: Rows = 5000, repeats: Rounds = 3) -> None:
+def main(csv: Path | None, rows: int, repeats: int) -> None:
     data = csv.read_bytes() if csv else synthesise(rows)
 
     seconds = dict.fromkeys(READERS, float("inf"))
@@ -96,4 +96,4 @@ def main(*, csv: Csv = None, rows: Rows = 5000, repeats: Rounds = 3) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, CSV, ROWS, rounds_option(3, "repeats"), example="--rows 5000")

@@ -14,17 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated
 
+import click
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from benchmarks.machine import header
-from benchmarks.timing import Case, Rounds, alternate, table
+from benchmarks.timing import Case, alternate, rounds_option, table
 from pipeline import cli, config
-from pipeline.cli import Argument
+from pipeline.cli import Number
 from pipeline.data.fer import LABELS
 from pipeline.files import repository
 from pipeline.labels.vectors import embed
@@ -102,10 +102,10 @@ def forward_backward(loss: Loss, output: Tensor, labels: Tensor) -> None:
     loss(output, labels).backward()
 
 
-Batch = Annotated[int, Argument("samples at a time", "256")]
+BATCH = click.Option(["--batch"], type=Number(), default=256, help="Samples at a time.")
 
 
-def main(*, batch: Batch = 256, rounds: Rounds = 5) -> None:
+def main(batch: int, rounds: int) -> None:
     torch.set_num_threads(1)
     settings = config.load().labels["word2vec"]
     targets = embed(repository() / settings.vectors, settings.words).of(LABELS)
@@ -140,4 +140,4 @@ def main(*, batch: Batch = 256, rounds: Rounds = 5) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, BATCH, rounds_option(5), example="--batch 256")

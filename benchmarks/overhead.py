@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.machine import header
-from benchmarks.timing import Rounds, alternate, table
+from benchmarks.timing import alternate, rounds_option, table
 from pipeline import cli
 from tests.clone import ROOT, SMALL, Clone
 
@@ -33,7 +33,7 @@ def finished_clone(folder: Path) -> Clone:
     return clone
 
 
-def main(*, rounds: Rounds = 3) -> None:
+def main(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         clone = finished_clone(Path(folder))
         # Before the stages below, which write other times into their outputs and so make work for DVC.
@@ -60,4 +60,4 @@ def main(*, rounds: Rounds = 3) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, rounds_option(3), example="--rounds 3")

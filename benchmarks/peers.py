@@ -1,8 +1,6 @@
 """This project against what others publish for FER-2013: cost of training, accuracy per operation, a package.
 
-    python -m benchmarks.peers steps [--rounds 3] [--batch 8]
-    python -m benchmarks.peers figure
-    python -m benchmarks.peers package --python PYTHON_WITH_FER [MODEL_FOLDER ...]
+    python -m benchmarks.peers {steps,figure,package} [--help]
 
 steps times whole training steps: the peers' published recipes that start from nothing (benchmarks.published)
 against ours, each in fp32 as the peers' code computes on a processor (their mixed precision is for GPUs
@@ -12,11 +10,12 @@ the training (benchmarks.per_flop). package is described in benchmarks.package.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
+import click
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,16 +24,20 @@ from benchmarks import package as fer
 from benchmarks import per_flop
 from benchmarks.machine import header
 from benchmarks.published import CLASSES, SYSTEMS, Training
-from benchmarks.timing import Case, Rounds, alternate, table, waiting
+from benchmarks.timing import Case, alternate, table, waiting
 from benchmarks.workload import TRAINING, Workload
 from pipeline import cli, config
-from pipeline.cli import Argument
+from pipeline.cli import FILE, FOLDER, NewFile, Number
 from pipeline.data.fer import IMAGE_SIZE
 from pipeline.training import autotune, hardware
 from pipeline.training.hardware import Hardware
 from pipeline.workspace import PREPARED
 
+NAME = "python -m benchmarks.peers"
 RESULTS = Path("results/fer2013")
+ROUNDS = click.option("--rounds", type=Number(), default=3, help="How many turns each case has.")
+
+peers = click.Group(NAME, no_args_is_help=False, help=__doc__)
 
 
 def crops(images: Tensor, size: int, count: int) -> Tensor:
@@ -135,10 +138,10 @@ def under(hardware: Hardware, step: Case, deterministic: bool = False) -> Case:
     return case
 
 
-Batch = Annotated[int | None, Argument("images per batch of the peers, instead of their own", "8")]
-
-
-def steps(*, rounds: Rounds = 3, batch: Batch = None) -> None:
+@peers.command(epilog=f"Example: {NAME} steps --batch 8")
+@ROUNDS
+@click.option("--batch", type=Number(), help="Images per batch of the peers, instead of their own.")
+def steps(rounds: int, batch: int | None) -> None:
     """Print images per second, and what follows from it for whole trainings, of the peers and our recipes."""
     params = config.load()
     threads = torch.get_num_threads()  # before ours are set, which may be fewer
@@ -186,29 +189,28 @@ def steps(*, rounds: Rounds = 3, batch: Batch = None) -> None:
     print("\nHours are extrapolated: seconds per epoch times epochs, steps alone.")
 
 
-Runs = Annotated[Path, Argument("our runs, as pipeline.study.speedrun keeps them", there="file")]
-Picture = Annotated[Path, Argument("where the picture goes", suffix=".png")]
-
-
-def figure(
-    *, runs: Runs = RESULTS / "speedrun.json", to: Picture = RESULTS / "accuracy_per_flop.png"
-) -> None:
+@peers.command(epilog=f"Example: {NAME} figure")
+@click.option(
+    "--runs", type=FILE, default=RESULTS / "speedrun.json", help="Our runs, as `fer speedrun` keeps them."
+)
+@click.option(
+    "--to", type=NewFile(".png"), default=RESULTS / "accuracy_per_flop.png", help="Where the picture goes."
+)
+def figure(runs: Path, to: Path) -> None:
     """Show accuracy against FLOP, as a table and a PNG."""
     per_flop.show(runs, to)
 
 
-Folder = Annotated[Path, Argument("of a trained model", "outputs/models/baseline-0", there="folder")]
-Python = Annotated[str, Argument("a Python that has fer", "fer-env/bin/python", free=True)]
-Data = Annotated[Path, Argument("what prepare wrote", there="folder")]
-Limit = Annotated[int | None, Argument("images of each split, for a quick try")]
-
-
-def package(
-    *models: Folder, python: Python, data: Data = PREPARED, rounds: Rounds = 3, limit: Limit = None
-) -> None:
+@peers.command(epilog=f"\b\nExample: {NAME} package --python fer-env/bin/python outputs/models/baseline-0")
+@click.argument("models", type=FOLDER, nargs=-1, help="Folders of trained models.")
+@click.option("--python", required=True, help="A Python that has fer.")
+@click.option("--data", type=click.Path(path_type=Path), default=PREPARED, help="What prepare wrote.")
+@ROUNDS
+@click.option("--limit", type=Number(), help="Images of each split, for a quick try.")
+def package(models: Sequence[Path], python: str, data: Path, rounds: int, limit: int | None) -> None:
     """Compare the package fer with trained models."""
     fer.compare(python, models, data, rounds, limit)
 
 
 if __name__ == "__main__":
-    cli.run(steps, figure, package)
+    cli.run(peers)

@@ -21,7 +21,7 @@ from pipeline.figures.canvas import COLOURS, canvas
 from pipeline.files import read_json
 
 Run = Mapping[str, Any]
-"""One entry of results/<data set>/speedrun.json (pipeline.study.speedrun)."""
+"""One entry of results/<data set>/speedrun.json (`fer speedrun`)."""
 
 HEADINGS = (
     "system", "PrivateTest", "flipped", "FLOP", "MFLOP/image", "crops x px", "epochs", "chosen on", "starts from",

@@ -10,8 +10,7 @@ by itself and after Holm's correction for 24 rows. Some minutes.
 
 from __future__ import annotations
 
-from typing import Annotated
-
+import click
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from benchmarks.machine import header
 from benchmarks.timing import table
 from pipeline import cli
-from pipeline.cli import Argument
+from pipeline.cli import Number
 from pipeline.comparison.statistics import ALPHA, minimum_detectable_difference, paired_bootstrap
 
 Bools = npt.NDArray[np.bool_]
@@ -79,10 +78,12 @@ def simulate(seeds: int, seed_points: float, simulations: int) -> list[float]:
     return [*rates, size, float(np.mean(found_at_size))]
 
 
-Simulations = Annotated[int, Argument("how many a line of the table has", "400")]
+SIMULATIONS = click.Option(
+    ["--simulations"], type=Number(), default=400, help="How many a line of the table has."
+)
 
 
-def main(*, simulations: Simulations = 400) -> None:
+def main(simulations: int) -> None:
     lines = []
     cases = [(seeds, points) for seeds in SEEDS for points in SEED_POINTS]
     for seeds, points in tqdm(cases):
@@ -99,4 +100,4 @@ def main(*, simulations: Simulations = 400) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, SIMULATIONS, example="--simulations 400")

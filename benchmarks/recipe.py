@@ -1,6 +1,6 @@
 """What each choice of a recipe is worth: PublicTest accuracy with one setting changed at a time.
 
-    python -m benchmarks.recipe [--recipe fast] [--epochs 8] [--seeds 0 1] [--only NAME ...]
+    python -m benchmarks.recipe [--recipe fast] [--epochs 8] [--seed 0 --seed 1] [--only NAME]
 
 Trains the baseline on outputs/prepared (run `dvc repro targets` first) once per variant and seed and keeps
 every run in results/<data set>/recipe.json, so it can be interrupted, continued and extended; what is there
@@ -19,12 +19,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
+
+import click
 
 from benchmarks.machine import header
 from benchmarks.timing import table
 from pipeline import cli, config
-from pipeline.cli import Argument
+from pipeline.cli import Name, Number
 from pipeline.config import ModelParams
 from pipeline.study.trial import Trial, keep, kept, trial
 from pipeline.training.recipe import Recipe
@@ -57,18 +59,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """Changes by name. widths, epochs and learning_rate are factors, everything else is the new value."""
 
 
-RecipeName = Annotated[str, Argument("a name under `recipes:` in params.yaml", "fast")]
-Epochs = Annotated[int | None, Argument("instead of the recipe's", "8")]
-Seeds = Annotated[Sequence[int], Argument("one training from each", "0 1", least=0)]
-Only = Annotated[Sequence[str] | None, Argument("train these variants, not all", "'batch 32'")]
+OPTIONS = (
+    click.Option(["--recipe"], type=Name(), default="fast", help="A name under `recipes:` in params.yaml."),
+    click.Option(["--epochs"], type=Number(), help="Instead of the recipe's."),
+    click.Option(
+        ["--seed", "seeds"], type=Number(0), multiple=True, default=(0, 1), help="One training; repeatable."
+    ),
+    click.Option(["--only"], type=Name(), multiple=True, help="Train this variant, not all; repeatable."),
+)
 
 
-def main(
-    *, recipe: RecipeName = "fast", epochs: Epochs = None, seeds: Seeds = (0, 1), only: Only = None
-) -> None:
+def main(recipe: str, epochs: int | None, seeds: Sequence[int], only: Sequence[str]) -> None:
     params = config.load()
     cli.known([recipe], params.recipes, "recipe")
-    cli.known(only or (), VARIANTS, "variant")
+    cli.known(only, VARIANTS, "variant")
     file = Path("results") / dataset_name() / "recipe.json"
     base = params.recipes[recipe]
     base = replace(base, epochs=epochs or base.epochs)
@@ -144,4 +148,4 @@ def percent(accuracy: float | None) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, *OPTIONS, example="--epochs 8 --seed 0 --only 'batch 32'")

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import header
-from benchmarks.timing import Rounds, table
+from benchmarks.timing import rounds_option, table
 from benchmarks.workload import TRAINING, VALIDATION, random_images
 from pipeline import cli, config
 from pipeline.data.fer import LABELS
@@ -29,7 +29,7 @@ from pipeline.training.model import FerNet
 from pipeline.training.recipe import Recipe
 
 
-def main(*, rounds: Rounds = 3) -> None:
+def main(rounds: int) -> None:
     if not torch.cuda.is_available():
         raise UserError("There is no CUDA GPU here, and on a processor nothing is recorded.")
     hardware.set_up(Hardware("cuda", "bf16"), 0)
@@ -64,4 +64,4 @@ def epoch(recipe: Recipe, images: Images, validation: Images, recorded: bool) ->
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, rounds_option(3), example="--rounds 3")

@@ -21,8 +21,9 @@ from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Any
 
+import click
 import torch
 
 from benchmarks.machine import header
@@ -39,10 +40,10 @@ from benchmarks.operators import (
     spent,
 )
 from benchmarks.peaks import DTYPES, measure, peaks_table
-from benchmarks.timing import Case, Rounds, alternate, table, waiting
+from benchmarks.timing import Case, alternate, rounds_option, table, waiting
 from benchmarks.workload import VALIDATION, Workload, an_epoch, random_images
 from pipeline import cli, config
-from pipeline.cli import Argument
+from pipeline.cli import Name, Number
 from pipeline.tracking import client
 from pipeline.training import autotune
 from pipeline.training.hardware import Hardware, set_up
@@ -266,14 +267,15 @@ def fill_new_memory(on: bool) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = on  # type: ignore[attr-defined]
 
 
-RecipeName = Annotated[str | None, Argument("a name under `recipes:` in params.yaml, instead of all", "fast")]
-Side = Annotated[int, Argument("of the matrices; a large GPU needs 8192")]
-Compile = Annotated[bool, Argument("also torch.compile, which takes minutes")]
+OPTIONS = (
+    click.Option(["--recipe"], type=Name(), help="A name under `recipes:` in params.yaml, instead of all."),
+    rounds_option(5),
+    click.Option(["--side"], type=Number(), default=4096, help="Of the matrices; a large GPU needs 8192."),
+    click.Option(["--compile"], is_flag=True, help="Also torch.compile, which takes minutes."),
+)
 
 
-def main(
-    *, recipe: RecipeName = None, rounds: Rounds = 5, side: Side = 4096, compile: Compile = False
-) -> None:
+def main(recipe: str | None, rounds: int, side: int, compile: bool) -> None:
     params = config.load()
     names = [recipe] if recipe else list(params.recipes)
     cli.known(names, params.recipes, "recipe")
@@ -293,4 +295,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, *OPTIONS, example="--recipe fast")

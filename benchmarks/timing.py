@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import timeit
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
+import click
 import torch
 
-from pipeline.cli import Argument
+from pipeline.cli import Number
 
 Case = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
-Rounds = Annotated[int, Argument("how many turns each case has", "3")]
-"""An option of most benchmarks."""
+
+
+def rounds_option(default: int, name: str = "rounds") -> click.Option:
+    """An option of most benchmarks."""
+    return click.Option([f"--{name}"], type=Number(), default=default, help="How many turns each case has.")
 
 
 def alternate(cases: Mapping[Name, Case], rounds: int, turn: float = 0.05) -> dict[Name, float]:

@@ -16,14 +16,14 @@ from typing import Literal
 import torch
 
 from benchmarks.machine import header
-from benchmarks.timing import Case, Rounds, alternate, table, waiting
+from benchmarks.timing import Case, alternate, rounds_option, table, waiting
 from benchmarks.workload import TRAINING, Workload
 from pipeline import cli, config
 from pipeline.training import hardware
 from pipeline.training.hardware import Hardware
 
 
-def main(*, rounds: Rounds = 5) -> None:
+def main(rounds: int) -> None:
     params = config.load()
     recipe = params.chosen_recipe
     device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
@@ -68,4 +68,4 @@ def main(*, rounds: Rounds = 5) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, rounds_option(5), example="--rounds 3")

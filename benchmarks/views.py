@@ -9,10 +9,10 @@ towards the four corners, by one pixel or two, each with its mirror image. Proba
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
 
+import click
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.machine import header
 from benchmarks.timing import table
 from pipeline import cli
-from pipeline.cli import Argument
+from pipeline.cli import FOLDER
 from pipeline.data.fer import FerData
 from pipeline.training.hardware import EVALUATION
 from pipeline.training.loop import Images
@@ -61,11 +61,11 @@ def accuracies(network: FerNet, loss: Loss, images: Tensor, labels: Tensor) -> d
     return {name: float((total.argmax(1) == labels).double().mean()) for name, total in sums.items()}
 
 
-Folder = Annotated[Path, Argument("of a trained model, instead of the first baseline", there="folder")]
-Data = Annotated[Path, Argument("what prepare wrote", there="folder")]
+MODELS = click.Argument(["models"], type=FOLDER, nargs=-1, help="Trained; none: the first baseline.")
+DATA = click.Option(["--data"], type=click.Path(path_type=Path), default=PREPARED, help="What prepare wrote.")
 
 
-def main(*models: Folder, data: Data = PREPARED) -> None:
+def main(models: Sequence[Path], data: Path) -> None:
     prepared = FerData.load(data)
     rows = []
     for folder in models or (RunKey("baseline", 0).models,):
@@ -81,4 +81,4 @@ def main(*models: Folder, data: Data = PREPARED) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, MODELS, DATA, example="outputs/models/baseline-0")

@@ -5,7 +5,7 @@ outputs before its stage starts (`persist` in dvc.yaml; the others are outputs f
 wrote themselves, by the names below, and leave everything else alone. DVC does not see anything else: `.dvcignore`
 admits these names and no others.
 
-`make clean` removes what the pipeline wrote, and nothing else.
+`fer clean` removes what the pipeline wrote, and nothing else.
 """
 
 from __future__ import annotations

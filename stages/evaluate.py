@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import cli, config, workspace
-from pipeline.cli import Model, Seed
 from pipeline.data.duplicates import read_near_duplicates
 from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.evaluation.decoders import make_decoder
@@ -24,7 +23,7 @@ from pipeline.workspace import PREPARED, RunKey, dataset_name
 Floats = npt.NDArray[np.float64]
 
 
-def main(model: Model, seed: Seed) -> None:
+def main(model: str, seed: int) -> None:
     params, run_key = config.load(), RunKey(model, seed)
     wanted = params.model(model).decoders
     network, loss = load_trained(run_key.models)
@@ -81,4 +80,4 @@ def made(run_key: RunKey) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, cli.MODEL, cli.SEED, example="baseline 0")

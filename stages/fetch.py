@@ -55,4 +55,4 @@ def bring(data: config.DataParams) -> tuple[Provenance, Provenance | None]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main)

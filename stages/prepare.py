@@ -64,4 +64,4 @@ def refuse_unusable(data: FerData, twins: npt.NDArray[np.bool_]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main)

@@ -12,7 +12,6 @@ from filelock import FileLock
 from torch import Tensor
 
 from pipeline import cli, config, fingerprint, workspace
-from pipeline.cli import Model, Seed
 from pipeline.console import EpochTable, resume_note
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
@@ -29,7 +28,7 @@ from pipeline.training.saved_model import save_trained
 from pipeline.workspace import PREPARED, RunKey, dataset_name
 
 
-def main(model: Model, seed: Seed) -> None:
+def main(model: str, seed: int) -> None:
     with distributed.group() as group:
         train_cell(RunKey(model, seed), group)
 
@@ -118,4 +117,4 @@ def read_targets(run_key: RunKey) -> npt.NDArray[np.float64]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.script(main, cli.MODEL, cli.SEED, example="baseline 0")

@@ -74,12 +74,8 @@ class Clone:
     def fer(
         self, *arguments: str, expect: int | None = 0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """A command around the stages."""
-        name, *rest = arguments
-        package = "tracking" if name == "backfill" else "study"
-        return self.run(
-            sys.executable, "-m", f"pipeline.{package}.{name}", *rest, expect=expect, **environment
-        )
+        """A command around the stages, whether this environment has the script `fer` or not."""
+        return self.run(sys.executable, "-m", "pipeline", *arguments, expect=expect, **environment)
 
     def env(self, **environment: str) -> dict[str, str]:
         inherited = {

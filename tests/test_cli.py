@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
 
+import click
 import pytest
 
 from pipeline import cli
-from pipeline.cli import Argument
+from pipeline.__main__ import fer
 from pipeline.errors import UserError
 from pipeline.workspace import PREPARED, RunKey
 from tests.clone import ROOT
 
-MODULES = sorted(
+SCRIPTS = sorted(
     ".".join(file.relative_to(ROOT).with_suffix("").parts)
     for folder in ("pipeline", "stages", "benchmarks", "resources")
     for file in (ROOT / folder).rglob("*.py")
-    if 'if __name__ == "__main__":' in file.read_text(encoding="utf-8")
+    if file.stem != "__main__" and 'if __name__ == "__main__":' in file.read_text(encoding="utf-8")
 )
-"""Whatever can be run as `python -m MODULE`."""
-PARTS = {"benchmarks.peers": ("steps", "figure", "package")}
-COMMANDS = [[module] for module in MODULES]
+"""Whatever can be run as `python -m MODULE`, but for `fer`, which is `python -m pipeline`."""
+PARTS = {"pipeline": tuple(fer.commands), "benchmarks.peers": ("steps", "figure", "package")}
+COMMANDS = [[module] for module in ("pipeline", *SCRIPTS)]
 COMMANDS += [[module, part] for module, parts in PARTS.items() for part in parts]
 EACH = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
@@ -84,20 +86,27 @@ def typed(command: Sequence[str], *arguments: str) -> int:
     module, *parts = command
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [module, *parts, *arguments])
-        with pytest.raises(SystemExit) as exit_:
+        try:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
-    assert isinstance(exit_.value.code, int), exit_.value.code
-    return exit_.value.code
+        except SystemExit as exit_:
+            return int(exit_.code or 0)
+    return 0
 
 
 def test_every_command_of_the_pipeline_is_among_them() -> None:
-    assert {
-        "stages.fetch",
-        "pipeline.study.publish",
-        "pipeline.clean",
-        "benchmarks.peers",
-        "resources.extract_words",
-    } <= set(MODULES)
+    assert {"stages.fetch", "benchmarks.peers", "resources.extract_words"} <= set(SCRIPTS)
+    assert not [script for script in SCRIPTS if script.startswith("pipeline.")]
+    assert set(fer.commands) == {"sweep", "search", "report", "publish", "speedrun", "backfill", "clean"}
+
+
+def test_help_of_fer_waits_for_no_library() -> None:
+    heavy = "{'torch', 'mlflow', 'dvc', 'numpy', 'matplotlib'}"
+    code = (
+        f"import sys; from pipeline.__main__ import main; main(); sys.exit(len({heavy} & sys.modules.keys()))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code, "sweep", "--help"], cwd=ROOT, check=False).returncode == 0
+    )
 
 
 @EACH
@@ -108,7 +117,7 @@ def test_help_is_printed_and_nothing_starts(
     for ask in ("--help", "-h"):
         assert typed(command, ask) == 0
         told = capsys.readouterr()
-        assert told.out.startswith("usage: ")
+        assert told.out.lower().startswith("usage: ")
         assert told.err == ""
     assert files(workspace) == before
 
@@ -117,15 +126,16 @@ def test_help_is_printed_and_nothing_starts(
     "line",
     [
         "stages.train baseline 0 -h",
-        "pipeline.study.publish full --help",
-        "pipeline.study.lr_search --help baseline",
+        "pipeline publish full --help",
+        "pipeline search --help baseline",
+        "stages.train ../a --help",
     ],
 )
 def test_help_may_stand_beside_other_arguments(
     line: str, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert typed([(words := line.split())[0]], *words[1:]) == 0
-    assert capsys.readouterr().out.startswith("usage: ")
+    assert capsys.readouterr().out.startswith("Usage: ")
 
 
 @EACH
@@ -133,21 +143,19 @@ def test_help_says_what_it_does_and_explains_every_argument(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     typed(command, "--help")
-    first, *rest = capsys.readouterr().out.split("\n\n", 1)
-    (body,) = rest
-    if len(command) == 1:
-        module = sys.modules[command[0]].__doc__ if command[0] in sys.modules else None
-        assert module is None or body.startswith(module.strip().splitlines()[0])
-    lines = [line.split(maxsplit=1) for line in body.splitlines() if line.startswith("  ")]
-    explained = {words[0].strip(",") for words in lines if len(words) == 2}
-    usage = first.replace("[", " ").replace("]", " ").split()
-    asked = {word for word in usage if word.startswith("--") or (word.isupper() and word.isalpha())}
-    values = {"N", "PATH", "NAME", "COMMAND"}  # of options, and the list of commands
-    assert asked - values <= explained | {"--help"}
+    usage, body = capsys.readouterr().out.split("\n\n", 1)
+    # An argument's line begins with its name; what is said of it stands beside it, or below a long name.
+    rows = re.split(r"\n  (?=[-\[{\w])", body)
+    said = {row.split()[0].strip(",").strip("[]."): row for row in rows[1:]}
+    for word in re.findall(r"\b[A-Z]{2,}\b", usage):
+        assert word in {"OPTIONS", "COMMAND", "ARGS"} or len(said[word].split()) > 2, word
+    for name in (row for row in said if row.startswith("-")):
+        assert len(said[name].split()) > 3, f"{name} is not explained"
     if command[0] != "benchmarks.fer_worker":  # which has nothing of ours, pipeline.cli least of all
-        assert f"python -m {command[0]}" in first
-        if command[0] not in PARTS or len(command) == 2:
-            assert f"example: python -m {' '.join(command)}" in body
+        name = " ".join(["fer" if command[0] == "pipeline" else f"python -m {command[0]}", *command[1:]])
+        assert usage.startswith(f"Usage: {name} ")
+        if command != ["benchmarks.peers"]:
+            assert f"  Example: {name}" in body
 
 
 @EACH
@@ -168,11 +176,11 @@ def test_a_wrong_argument_is_named_in_a_sentence_and_nothing_starts(
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        ("stages.train", "MODEL, SEED"),
+        ("stages.train", "MODEL"),
         ("stages.train baseline", "SEED"),
         ("stages.train NOPE 0", "NOPE"),
         ("stages.train baseline x", "'x'"),
-        ("stages.train baseline -1", "'-1'"),
+        ("stages.train baseline -1", "-1"),
         ("stages.train baseline 1.0", "'1.0'"),
         ("stages.train baseline ٣", "'٣'"),
         ("stages.train baseline 2147483648", "'2147483648'"),
@@ -180,19 +188,24 @@ def test_a_wrong_argument_is_named_in_a_sentence_and_nothing_starts(
         ("stages.train baseline 0 1", "1"),
         ("stages.evaluate NOPE 0", "NOPE"),
         ("stages.fetch data.csv", "data.csv"),
-        ("pipeline.study.publish runs", "'runs'"),
-        ("pipeline.study.publish figures", "'figures'"),
-        ("pipeline.study.publish full extra", "extra"),
-        ("pipeline.study.lr_search baseline NOPE", "NOPE"),
-        ("pipeline.study.speedrun NOPE", "NOPE"),
-        ("pipeline.study.sweep --models NOPE", "NOPE"),
-        ("pipeline.study.sweep --seeds 77", "77"),
-        ("pipeline.study.sweep --workers 0", "--workers"),
-        ("pipeline.study.sweep --workers 100000", "--workers"),
-        ("pipeline.study.sweep --work 1", "--work"),
+        ("pipeline publish runs", "'runs'"),
+        ("pipeline publish figures", "'figures'"),
+        ("pipeline publish full extra", "extra"),
+        ("pipeline search baseline NOPE", "NOPE"),
+        ("pipeline speedrun NOPE", "NOPE"),
+        ("pipeline", "command"),
+        ("pipeline NOPE", "NOPE"),
+        ("pipeline sweep --model NOPE", "NOPE"),
+        ("pipeline sweep --model a/b", "a/b"),
+        ("pipeline sweep --seed 77", "77"),
+        ("pipeline sweep --seed 0 1", "(1)"),
+        ("pipeline sweep --seed", "--seed"),
+        ("pipeline sweep --workers 0", "--workers"),
+        ("pipeline sweep --workers 100000", "--workers"),
+        ("pipeline sweep --work 1", "--work"),
         ("benchmarks.recipe --recipe NOPE", "NOPE"),
         ("benchmarks.recipe --only NOPE", "NOPE"),
-        ("benchmarks.recipe --seeds", "--seeds"),
+        ("benchmarks.recipe --seed", "--seed"),
         ("benchmarks.roofline --recipe NOPE", "NOPE"),
         ("benchmarks.losses --rounds 0", "--rounds"),
         ("benchmarks.power --simulations many", "many"),
@@ -221,38 +234,42 @@ def test_what_is_wrong_is_named(
     assert files(workspace) == before
 
 
-def everything(
-    model: Annotated[str, Argument("a model", "baseline")],
-    seed: Annotated[int, Argument("a seed", "0", least=0)] = 7,
-    *rest: Annotated[Path, Argument("more")],
-    rounds: Annotated[int, Argument("100 % of them")] = 3,
-    way: Annotated[Literal["up", "down"], Argument("where to")] = "up",
-    names: Annotated[Sequence[str] | None, Argument("some")] = None,
-    quick_try: Annotated[bool, Argument("less")] = False,
-) -> None:
-    raise UserError(f"{model} {seed} {[*map(str, rest)]} {rounds} {way} {names} {quick_try}")
+@click.command("everything")
+@click.argument("model", type=cli.Name(), help="A model.")
+@click.argument("rest", nargs=-1, type=cli.Number(0), help="More.")
+@click.option("--rounds", type=cli.Number(), default=3, help="100 % of them.")
+@click.option("--only", multiple=True, type=cli.Name(), help="Some.")
+def everything(model: str, rest: tuple[int, ...], rounds: int, only: tuple[str, ...]) -> None:
+    raise UserError(f"{model} {rest} {rounds} {only}")
 
 
 @pytest.mark.parametrize(
     ("line", "received"),
     [
-        ("baseline", "baseline 7 [] 3 up None False"),
-        ("a 0 b/c .. --rounds 5", "a 0 ['b/c', '..'] 5 up None False"),
-        ("a --names x y --way down --quick-try", "a 7 [] 3 down ['x', 'y'] True"),
+        ("baseline", "baseline () 3 ()"),
+        ("a 0 2147483647 --rounds 5", "a (0, 2147483647) 5 ()"),
+        ("--only x a --only y", "a () 3 ('x', 'y')"),
     ],
 )
-def test_parameters_are_arguments(line: str, received: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_gets_its_arguments(line: str, received: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        cli.run(everything, arguments=line.split())
+        cli.run(everything, line.split())
     assert exit_.value.code == 1
     assert capsys.readouterr().err == f"error: {received}\n"
 
 
-def test_help_has_defaults_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        cli.run(everything, arguments=["-h"])
-    assert exit_.value.code == 0
+def test_help_has_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run(everything, ["-h"])
     told = capsys.readouterr().out
-    assert "100 % of them (default: 3)" in told
-    assert told.count("default") == 3  # of the arguments that have one
-    assert told.rstrip().endswith("baseline 0")
+    assert "100 % of them.  [default: 3]" in told
+    assert told.count("default") == 1
+
+
+@pytest.mark.parametrize("line", [["--help"], ["张"], ["模型", "x"]])
+def test_names_in_other_scripts_end_no_command(line: list[str]) -> None:
+    """Neither in what is printed nor in a sentence, in whatever encoding the terminal has."""
+    program = [sys.executable, "-m", "stages.train", *line]
+    environment = {"PATH": "", "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert done.returncode == (line[0] != "--help")
+    assert b"Traceback" not in done.stderr

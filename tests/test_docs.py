@@ -18,6 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from pipeline.__main__ import fer
 from pipeline.data.fer import LABELS
 from pipeline.evaluation.decoders import DECODERS
 from pipeline.labels.targets import SOURCES, TRANSFORMS
@@ -97,6 +98,11 @@ def test_make_targets_exist(page: Path) -> None:
 def test_modules_exist(page: Path) -> None:
     modules = set(re.findall(r"python -m ((?:stages|benchmarks|resources)\.\w+)", code(page)))
     assert [module for module in modules if find_spec(module) is None] == []
+
+
+@EACH
+def test_commands_exist(page: Path) -> None:
+    assert set(re.findall(r"(?<![.\w])fer ([a-z]+)", code(page))) <= set(fer.commands)
 
 
 def test_pages_that_the_code_names_exist() -> None:

@@ -1,13 +1,12 @@
-"""Choose the learning rates on PublicTest: `python -m pipeline.study.lr_search [MODEL ...]` (not a DVC stage).
+"""Choose the learning rates on PublicTest: `fer search`.
 
 Every model that is searched has the same budget. First `search.trials` short trainings of `search.epochs` epochs: the
 first rate is `search.start`; then neighbours of the best rate so far, `search.factor` times smaller and larger, until
 both are worse or the budget is spent. Short trainings do not always rank rates as whole ones do, so the
 `search.finalists` best rates are then trained at full length, and so are neighbours of the best of them until both are
 worse or that budget, `search.trials` again, is spent. The most accurate wins. Models that train
-`ALIKE` share a rate, and the first of them under `models:` is searched (or the models named). Every trial is kept in
-results/<data set>/learning_rates.json, so a search that was interrupted goes on, and two may run side by side with
-different models. The winners are written into params.yaml by hand; a test compares the two.
+`ALIKE` share a rate, and the first of them under `models:` is searched (or the models named). A test compares the
+winners with the rates in params.yaml.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from pipeline import cli, config
-from pipeline.cli import Model
+from pipeline import config
 from pipeline.comparison.tables import markdown_table
 from pipeline.files import read_json, write_text
 from pipeline.study import sweep
@@ -33,7 +31,8 @@ STEPS = 20
 """How far from the start, in steps, a rate may be: further than any budget leads."""
 
 
-def main(*models: Model) -> None:
+def search(models: Sequence[str] = ()) -> None:
+    """Search for the rates of these models; of none named, of the first of each kind."""
     params = config.load()
     for name in models:
         params.model(name)  # before the first of them is trained for hours
@@ -192,7 +191,3 @@ def shown(accuracy: float | None, chosen: bool) -> str:
         return ""
     text = "diverged" if accuracy == WORST else f"{100 * accuracy:.2f}"
     return f"**{text}**" if chosen else text
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,9 +1,9 @@
-"""Keep finished runs in git: `python -m pipeline.study.publish [NAME]` fills results/<data set>/[NAME/].
+"""Keep finished runs in git: `fer publish [NAME]` fills results/<data set>/[NAME/].
 
 Every cell of the grid that is evaluated is kept as `pipeline.comparison.records` describes, with the figures of seed 0
 that show no single person, and with params.yaml and dvc.lock, in which a path to the data is left out but for the
 file's name. A study that takes days can be kept run by run:
-runs from an earlier grid stay, and `make report` makes one table of all that are there.
+runs from an earlier grid stay, and `fer report` makes one table of all that are there.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
 
-from pipeline import cli, config
-from pipeline.cli import Argument
+from pipeline import config
 from pipeline.comparison.records import RunRecord
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_text
@@ -38,12 +37,8 @@ TAKEN = ("runs", "figures")
 """What is in every folder of kept runs."""
 
 
-Name = Annotated[
-    str | None, Argument("a folder in results/<data set>, for runs that are not those of the study there")
-]
-
-
-def main(name: Name = None) -> None:
+def publish(name: str | None = None) -> None:
+    """Keep every cell of the grid that is evaluated. Raises UserError for one made with other settings."""
     if name in TAKEN:
         raise UserError(f"'{name}' is a folder of the study itself: keep the runs under another name.")
     params = config.load()
@@ -115,7 +110,3 @@ def _scalars(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
     elif isinstance(node, yaml.MappingNode):
         for _, value in node.value:
             yield from _scalars(value)
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,4 +1,4 @@
-"""Write the study from the runs kept in git: `make report` (not a DVC stage).
+"""Write the study from the runs kept in git: `fer report`.
 
 Reads results/fer2013/ alone, so it needs neither the data nor a training. Every number in the text comes from
 there: pages hold blocks between `<!-- begin NAME -->` and `<!-- end NAME -->`, which are filled again; a test fails
@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline import cli, config
+from pipeline import config
 from pipeline.comparison import findings
 from pipeline.comparison.findings import Models, Prediction
 from pipeline.comparison.paired import compare
@@ -40,11 +40,12 @@ from pipeline.tracking.study import log_study
 
 STUDY = Path("results/fer2013")
 AGAIN = STUDY / "processor"
-"""Runs of the same settings, trained on another machine, as `python -m pipeline.study.publish processor` keeps them."""
+"""Runs of the same settings, trained on another machine, as `fer publish processor` keeps them."""
 PAGES = (STUDY / "README.md", Path("docs/study.md"), Path("docs/recipe.md"), Path("README.md"))
 
 
-def main() -> None:
+def report() -> None:
+    """Write the tables, the figures and the blocks of the pages, and log them."""
     params = config.load(STUDY / "params.yaml")
     baseline = params.compare.baseline
     models = study_in(STUDY, params)
@@ -163,7 +164,7 @@ def require_one_study(models: Models, params: config.Params, folder: Path) -> No
             if run.metrics["settings"] != wanted:
                 raise UserError(
                     f"{folder}/runs/{name}-{seed}.json was trained with other settings than {STUDY}/params.yaml has: "
-                    "train it again with `python -m pipeline.study.sweep`, or remove it."
+                    "train it again with `fer sweep`, or remove it."
                 )
 
 
@@ -181,7 +182,3 @@ def write_predictions(path: Path, rows: Sequence[Prediction]) -> None:
         counted = (row.differing, row.with_costs, row.with_posterior)
         lines.append([row.model, row.seeds, *counted, *(f"{value:.6f}" for value in values)])
     write_csv(path, ["model", "seeds", *counts, *numbers], lines)
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,4 +1,4 @@
-"""Accuracy against time: `python -m pipeline.study.speedrun [EXPERIMENT ...]` (not a DVC stage; see `make speedrun`).
+"""Accuracy against time: `fer speedrun [EXPERIMENT ...]` (see `make speedrun`).
 
 Reads the baseline's finished trainings from the workspace, or from DVC experiments by their names, and keeps
 in results/<data set>/speedrun.json when PublicTest first passed each threshold: a list of runs, one per
@@ -11,17 +11,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import dvc.api
 from dvc.exceptions import DvcException
 from scmrepo.exceptions import SCMError
 
-from pipeline import cli, config
-from pipeline.cli import Argument
+from pipeline import config
 from pipeline.comparison.records import require_one_training
 from pipeline.comparison.tables import markdown_table
 from pipeline.errors import UserError
@@ -34,10 +33,8 @@ THRESHOLDS = (0.60, 0.65, 0.68, 0.70, 0.72)
 """Accuracies on PublicTest that are timed; 65 % is what people reach."""
 
 
-Experiment = Annotated[str, Argument("a DVC experiment's name; none: the workspace", "speedrun-fast")]
-
-
-def main(*experiments: Experiment) -> None:
+def speedrun(experiments: Sequence[str] = ()) -> None:
+    """Keep the baseline's runs of these DVC experiments; of none named, those of the workspace."""
     readers = [reader(experiment) for experiment in experiments] or [reader(None)]
     datasets = {json.loads(read((PREPARED / "checks.json").as_posix()))["dataset"] for read in readers}
     if len(datasets) > 1:
@@ -137,7 +134,3 @@ def table(runs: list[dict[str, Any]]) -> str:
             ]
         )
     return markdown_table([*headings, *(f"{float(name):.0%}: min, epochs, FLOP" for name in names)], lines)
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,14 +1,9 @@
-"""Train, evaluate and keep the cells of the grid, several at a time: `python -m pipeline.study.sweep`.
+"""Train, evaluate and keep the cells of the grid, several at a time: `fer sweep`.
 
-    python -m pipeline.study.sweep [--workers 2] [--models NAME ...] [--seeds N ...]
-
-What `dvc repro` does one by one, for a study that takes hours: seed by seed, so that there soon is a table of all
-models; each cell with its share of the threads, because two small networks on one core each are done sooner than
-one after the other on both. A finished cell is kept in results/<data set>/runs/ at once; one that is there with the
-same settings, data, words and decoders is not run again, so a study may be stopped at any time and continued, on
-another machine of the same kind with as many threads for each worker: `make report` refuses a mixture. That the code
-has changed since does not count: after a change of what a training computes, remove the runs. Run `dvc repro targets`
-first, and `make report` afterwards. The log of each cell is in .study/.
+For a study that takes hours: seed by seed, so that there soon is a table of all models; each cell with its share of the
+threads, because two small networks on one core each are done sooner than one after the other on both. A study that was
+stopped may be continued on another machine of the same kind with as many threads for each worker: `fer report` refuses
+a mixture.
 """
 
 from __future__ import annotations
@@ -22,40 +17,24 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
-from typing import Annotated
 
 import torch
 
 from pipeline import cli, config
-from pipeline.cli import Argument
 from pipeline.errors import UserError
 from pipeline.files import read_json
 from pipeline.study import publish
 from pipeline.workspace import RunKey, dataset_name
 
 LOGS = Path(".study")
-CORES = os.cpu_count() or 1
-USUAL = min(2, CORES)
 
 
-Workers = Annotated[int, Argument("how many cells at a time, at most one on each core", "2")]
-Models = Annotated[
-    Sequence[str] | None, Argument("of grid.models in params.yaml, instead of all", "baseline")
-]
-Seeds = Annotated[Sequence[int] | None, Argument("of grid.seeds, instead of all", "0", least=0)]
-
-
-def main(*, workers: Workers = USUAL, models: Models = None, seeds: Seeds = None) -> None:
+def sweep(workers: int, models: Sequence[str] = (), seeds: Sequence[int] = ()) -> None:
+    """Train and keep the cells that are missing, of these models and seeds; of none named, of all of the grid."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # to wait here for trainings that run could take hours
     params = config.load()
-    if workers > CORES:
-        raise UserError(
-            f"--workers is {workers}, more than there are cores, {CORES}: ask for no more than that."
-        )
-    cli.known(models or (), params.grid.models, "entry of grid.models")
-    cli.known(
-        [str(seed) for seed in seeds or ()], [str(seed) for seed in params.grid.seeds], "entry of grid.seeds"
-    )
+    cli.known(models, params.grid.models, "entry of grid.models")
+    cli.known([*map(str, seeds)], [*map(str, params.grid.seeds)], "entry of grid.seeds")
 
     folder = Path("results") / dataset_name()
     wanted = [
@@ -105,7 +84,3 @@ def reproduce(run_key: RunKey, threads: int) -> str | None:
     if done.returncode == 0:
         return None
     return (log.read_text(encoding="utf-8").strip() or "no output").splitlines()[-1]
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,4 +1,4 @@
-"""Bring MLflow up to date with what DVC has: `python -m pipeline.tracking.backfill` (not a DVC stage).
+"""Bring MLflow up to date with what DVC has: `fer backfill`.
 
 A stage that DVC skips or restores from its cache logs nothing, and a database can be lost. This rebuilds
 every run that is missing from the outputs; what is complete is left alone, so running it twice changes nothing.
@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from pipeline import cli, config
+from pipeline import config
 from pipeline.errors import UserError
 from pipeline.tracking import client, runs
 from pipeline.tracking.runs import DATA_EXPERIMENT
 from pipeline.workspace import RunKey
 
 
-def main() -> None:
+def backfill() -> None:
+    """Log every run that is missing. Raises UserError if MLflow did not take one."""
     if not client.is_on():
         raise UserError("FER_TRACKING is off: unset it to bring MLflow up to date.")
     params = config.load()
@@ -45,7 +46,3 @@ def main() -> None:
         where.experiment for where, _ in ready if where.experiment != DATA_EXPERIMENT
     ):
         print(f"in MLflow: {client.page(experiment)}")
-
-
-if __name__ == "__main__":
-    cli.run(main)

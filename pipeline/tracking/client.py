@@ -31,7 +31,7 @@ COMPLETE = "fer.complete"
 """The tag of a run to which everything was logged: a digest of what that was."""
 
 
-BACKFILL = "python -m pipeline.tracking.backfill"
+BACKFILL = "fer backfill"
 
 
 class Where(NamedTuple):

@@ -15,7 +15,7 @@ from pipeline.files import sha256
 from pipeline.tracking import client
 from pipeline.tracking.runs import log_rows
 
-COMMAND = "python -m pipeline.study.report"
+COMMAND = "fer report"
 """What logs these runs again; backfill knows only those of the workspace."""
 
 

@@ -15,7 +15,6 @@ import lzma
 import random
 import stat
 import struct
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -518,4 +517,4 @@ def same(one: FerData, other: FerData) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(command("archives", run))
+    command("archives", run)()

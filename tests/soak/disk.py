@@ -7,7 +7,6 @@ that had room all the time.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shutil
@@ -16,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import click
 import numpy as np
 
 from pipeline.files import read_json
@@ -78,19 +78,20 @@ def half_written(clone: Clone) -> list[str]:
     return broken
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak.disk")
-    parser.add_argument("--cases", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fer-soak-disk")
-    options = parser.parse_args(arguments)
-    workplace(options.folder)
-    reason = can_mount(options.folder / "mounted")
+@click.command(context_settings={"show_default": True})
+@click.option("--cases", default=12)
+@click.option("--seed", default=0)
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir(), "fer-soak-disk")
+)
+def main(cases: int, seed: int, folder: Path) -> None:
+    workplace(folder)
+    reason = can_mount(folder / "mounted")
     if reason:
         print(f"disk: skipped, as {reason}")
-        return 0
-    fresh = make(options.folder / "fresh")
-    undisturbed = make(options.folder / "undisturbed")
+        return
+    fresh = make(folder / "fresh")
+    undisturbed = make(folder / "undisturbed")
     undisturbed.dvc("repro")
     right = outputs(undisturbed)
     used = sum(path.stat().st_size for path in undisturbed.path.rglob("*") if path.is_file())
@@ -98,11 +99,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     wrong: list[str] = []
     stopped = locks = 0
-    for case in range(options.cases):
-        rng = random.Random(f"disk {options.seed} {case}")
-        disk = SmallDisk(options.folder / "mounted")
+    for case in range(cases):
+        rng = random.Random(f"disk {seed} {case}")
+        disk = SmallDisk(folder / "mounted")
         try:
-            clone = fresh.copy(options.folder / "mounted" / "fer")
+            clone = fresh.copy(folder / "mounted" / "fer")
             found, full, broken = fill(clone, disk, rng, used)
             found += [f"other bytes: {name}" for name in differences(right, outputs(clone))]
             found += wrong_runs(clone, expected_runs(["baseline"]), failures=True)
@@ -113,10 +114,10 @@ def main(arguments: list[str] | None = None) -> int:
         wrong += [f"case {case}: {problem}" for problem in found]
         print(f"  case {case}: {full} times full; {found or 'all right'}", flush=True)
     print(
-        f"disk: {options.cases} pipelines, {stopped} times stopped by a full disk, {locks} times with half of DVC's "
+        f"disk: {cases} pipelines, {stopped} times stopped by a full disk, {locks} times with half of DVC's "
         f"dvc.lock, {len(wrong)} things wrong"
     )
-    return 1 if wrong else 0
+    sys.exit(1 if wrong else 0)
 
 
 def fill(clone: Clone, disk: SmallDisk, rng: random.Random, used: int) -> tuple[list[str], int, int]:
@@ -152,4 +153,4 @@ def fill(clone: Clone, disk: SmallDisk, rng: random.Random, used: int) -> tuple[
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

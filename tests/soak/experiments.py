@@ -5,7 +5,6 @@ Each of them must succeed, be in DVC with the result of its own parameters, and 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -13,6 +12,8 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+
+import click
 
 from tests.clone import Clone
 from tests.soak.clones import make, wait, workplace
@@ -72,28 +73,27 @@ def _reference(clone: Clone, name: str) -> str:
     return next((ref.removeprefix("refs/exps/") for ref in listed if ref.endswith(f"/{name}")), "none")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak.experiments")
-    parser.add_argument("--cases", type=int, default=8)
-    parser.add_argument("--jobs", type=int, default=4)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fer-soak-experiments")
-    options = parser.parse_args(arguments)
-    workplace(options.folder)
-    rates = [round(0.01 * (number + 1), 2) for number in range(options.cases)]
-    clone = make(options.folder / "fer")
-    queue(clone, rates, options.jobs)
+@click.command(context_settings={"show_default": True})
+@click.option("--cases", default=8)
+@click.option("--jobs", default=4)
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir(), "fer-soak-experiments")
+)
+def main(cases: int, jobs: int, folder: Path) -> None:
+    workplace(folder)
+    rates = [round(0.01 * (number + 1), 2) for number in range(cases)]
+    clone = make(folder / "fer")
+    queue(clone, rates, jobs)
     wait(lambda: not {"Running", "Queued"} & finished(clone).keys(), HOURS, 5)
     states = finished(clone)
-    wrong = [] if states["Success"] == options.cases else [f"in the queue: {dict(states)}"]
+    wrong = [] if states["Success"] == cases else [f"in the queue: {dict(states)}"]
     wrong += wrong_with(clone, rates)
-    lost = options.cases - states["Success"]
-    print(
-        f"experiments: {options.cases} queued, {options.jobs} at once, {lost} lost, {len(wrong)} things wrong"
-    )
+    lost = cases - states["Success"]
+    print(f"experiments: {cases} queued, {jobs} at once, {lost} lost, {len(wrong)} things wrong")
     if wrong:
         print(json.dumps(wrong, indent=2))
-    return 1 if wrong else 0
+    sys.exit(1 if wrong else 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,6 @@ or the stage alone.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -26,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import click
 import psutil
 
 from tests.clone import TIMEOUT, Clone
@@ -209,24 +209,25 @@ def known(file: Path) -> Iterator[Life]:
             yield Life(**{**entry, "kills": [Kill(**kill) for kill in entry["kills"]]})
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak.kills")
-    parser.add_argument("--cases", type=int, default=100, help="how many kills, all lives together")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--again", action="store_true", help="forget what an earlier call has done")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fer-soak-kills")
-    options = parser.parse_args(arguments)
-    workplace(options.folder)
-    file = WORK / f"kills-{options.seed}.jsonl"
+@click.command(context_settings={"show_default": True})
+@click.option("--cases", default=100, help="How many kills, all lives together.")
+@click.option("--seed", default=0)
+@click.option("--again", is_flag=True, help="Forget what an earlier call has done.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir(), "fer-soak-kills")
+)
+def main(cases: int, seed: int, again: bool, folder: Path) -> None:
+    workplace(folder)
+    file = WORK / f"kills-{seed}.jsonl"
     file.parent.mkdir(exist_ok=True)
-    if options.again:
+    if again:
         file.unlink(missing_ok=True)
     lives = list(known(file))
 
-    fresh = make(options.folder / "fresh")
+    fresh = make(folder / "fresh")
     models = ["baseline"]
-    shutil.rmtree(options.folder / "undisturbed", ignore_errors=True)
-    undisturbed = fresh.copy(options.folder / "undisturbed")
+    shutil.rmtree(folder / "undisturbed", ignore_errors=True)
+    undisturbed = fresh.copy(folder / "undisturbed")
     lengths = durations(undisturbed)
     right, expected = outputs(undisturbed), expected_runs(models)
     wrong = wrong_runs(undisturbed, expected)
@@ -236,12 +237,12 @@ def main(arguments: list[str] | None = None) -> int:
         "undisturbed:", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in lengths.items()), flush=True
     )
 
-    while sum(len(life.kills) for life in lives) < options.cases:
+    while sum(len(life.kills) for life in lives) < cases:
         number = len(lives)
-        rng = random.Random(f"kills {options.seed} {number}")
-        missing = options.cases - sum(len(life.kills) for life in lives)
-        shutil.rmtree(options.folder / f"life-{number}", ignore_errors=True)
-        clone = fresh.copy(options.folder / f"life-{number}")
+        rng = random.Random(f"kills {seed} {number}")
+        missing = cases - sum(len(life.kills) for life in lives)
+        shutil.rmtree(folder / f"life-{number}", ignore_errors=True)
+        clone = fresh.copy(folder / f"life-{number}")
         life = live(clone, plan(rng, lengths, missing), number)
         judge(life, clone, right, expected)
         lives.append(life)
@@ -253,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if not life.wrong:
             shutil.rmtree(clone.path)
-    return report(lives)
+    sys.exit(report(lives))
 
 
 def report(lives: list[Life]) -> int:
@@ -271,4 +272,4 @@ def report(lives: list[Life]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

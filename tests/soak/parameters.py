@@ -12,11 +12,11 @@ import functools
 import io
 import os
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 
 from pipeline import cli, config
@@ -460,7 +460,7 @@ def run_as_command(stage: Callable[[], None]) -> None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            cli.run(stage, arguments=())
+            cli.run(click.Command(stage.__module__, callback=stage), [])
     except SystemExit as error:
         *_, sentence = said.getvalue().rpartition("error: ")
         if error.code != 1 or not said.getvalue().startswith(("error: ", "warning: ")):
@@ -518,4 +518,4 @@ def inside(folder: Path) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(command("parameters", run))
+    command("parameters", run)()

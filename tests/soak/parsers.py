@@ -6,12 +6,11 @@ must give the same arrays, or both refuse.
 
 from __future__ import annotations
 
-import argparse
 import random
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import click
 import hypothesis
 import numpy as np
 import numpy.typing as npt
@@ -294,18 +293,14 @@ def search(name: str, cases: int, seed: int) -> int:
     return read
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak.parsers")
-    parser.add_argument("--cases", type=int, default=5000, help="files for each parser")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+@click.command(context_settings={"show_default": True})
+@click.option("--cases", default=5000, help="Files for each parser.")
+@click.option("--seed", default=0)
+def main(cases: int, seed: int) -> None:
     for name in PROPERTIES:
-        read = search(name, options.cases, options.seed)
-        print(
-            f"parsers, {name}: {options.cases:,} files, {read:,} read by both and the others refused by both"
-        )
-    return 0
+        read = search(name, cases, seed)
+        print(f"parsers, {name}: {cases:,} files, {read:,} read by both and the others refused by both")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -20,6 +19,8 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import click
 
 from pipeline.errors import UserError
 
@@ -114,22 +115,23 @@ def search(name: str, run: Case, cases: int, seed: int, jobs: int, again: bool =
     return [done[case] for case in range(cases)]
 
 
-def command(name: str, run: Case, arguments: list[str] | None = None) -> int:
-    """The command line of a search. The exit code is 1 if there was a fault."""
-    parser = argparse.ArgumentParser(prog=f"python -m tests.soak.{name}")
-    parser.add_argument("--cases", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--again", action="store_true", help="forget what an earlier call has done")
-    parser.add_argument("--only", type=int, help="run this one case in this process and show what it raises")
-    options = parser.parse_args(arguments)
-    if options.only is not None:
+def command(name: str, run: Case) -> click.Command:
+    """The command of a search. The exit code is 1 if there was a fault."""
+
+    @click.command(context_settings={"show_default": True})
+    @click.option("--cases", default=10_000)
+    @click.option("--seed", default=0)
+    @click.option("--jobs", default=1)
+    @click.option("--again", is_flag=True, help="Forget what an earlier call has done.")
+    @click.option("--only", type=int, help="Run this one case in this process and show what it raises.")
+    def main(cases: int, seed: int, jobs: int, again: bool, only: int | None) -> None:
+        if only is None:
+            sys.exit(report(name, search(name, run, cases, seed, jobs, again)))
         folder = Path(tempfile.mkdtemp(prefix="fer-soak-"))
         print(f"in {folder}")
-        print(run(options.seed, options.only, folder))
-        return 0
-    outcomes = search(name, run, options.cases, options.seed, options.jobs, options.again)
-    return report(name, outcomes)
+        print(run(seed, only, folder))
+
+    return main
 
 
 def report(name: str, outcomes: Iterable[Outcome]) -> int:

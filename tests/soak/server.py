@@ -6,7 +6,6 @@ again. No stage may fail and no output may differ; afterwards backfill must brin
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import signal
@@ -20,6 +19,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import click
 import mlflow
 import yaml
 
@@ -64,39 +64,40 @@ class Server:
         self.process.wait()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak.server")
-    parser.add_argument("--cases", type=int, default=8, help="how many cells log at once")
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fer-soak-server")
-    options = parser.parse_args(arguments)
-    workplace(options.folder)
-    rng = random.Random(f"server {options.seed}")
-    clone = make(options.folder / "fer", {"grid.seeds": list(range(options.cases))})
-    subprocess.run(["rm", "-rf", str(options.folder / "server")], check=True)
+@click.command(context_settings={"show_default": True})
+@click.option("--cases", default=8, help="How many cells log at once.")
+@click.option("--kills", default=10)
+@click.option("--seed", default=0)
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir(), "fer-soak-server")
+)
+def main(cases: int, kills: int, seed: int, folder: Path) -> None:
+    workplace(folder)
+    rng = random.Random(f"server {seed}")
+    clone = make(folder / "fer", {"grid.seeds": list(range(cases))})
+    subprocess.run(["rm", "-rf", str(folder / "server")], check=True)
     clone.dvc("repro", FER_TRACKING="off")
     right = outputs(clone)
 
-    server = Server(options.folder / "server")
+    server = Server(folder / "server")
     try:
-        wrong = under_load(clone, server, options.cases, options.kills, rng)
+        wrong = under_load(clone, server, cases, kills, rng)
         wrong += [f"other bytes: {name}" for name in differences(right, outputs(clone))]
         restored = clone.fer("backfill", MLFLOW_TRACKING_URI=server.uri, expect=None)
         wrong += [] if restored.returncode == 0 else [f"backfill: {restored.stderr[-600:]}"]
-        wrong += wrong_with(clone, server, options.cases)
+        wrong += wrong_with(clone, server, cases)
         again = clone.fer("backfill", MLFLOW_TRACKING_URI=server.uri, expect=None)
         wrong += [] if again.stdout.startswith("0 runs restored") else [f"a second backfill: {again.stdout}"]
     finally:
         server.kill()
     brought = restored.stdout.splitlines()[-1] if restored.stdout else "backfill failed"
     print(
-        f"server: {options.cases} cells logged side by side, the server killed and restarted {options.kills} times;"
+        f"server: {cases} cells logged side by side, the server killed and restarted {kills} times;"
         f" {brought}; {len(wrong)} things wrong"
     )
     for line in wrong:
         print(f"  {line}")
-    return 1 if wrong else 0
+    sys.exit(1 if wrong else 0)
 
 
 def under_load(clone: Clone, server: Server, trainings: int, kills: int, rng: random.Random) -> list[str]:
@@ -160,4 +161,4 @@ def wrong_with(clone: Clone, server: Server, trainings: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -69,7 +69,7 @@ def test_no_command_removes_a_file_of_the_user(clone: Clone) -> None:
     assert lost(clone, everything) == []
     assert "up to date" in clone.dvc("status", "train@baseline-0", "evaluate@baseline-0")
 
-    clone.run("python", "-m", "pipeline.clean")
+    clone.fer("clean")
     assert lost(clone, everything) == []
     left = [path for path in (clone.path / "outputs").rglob("*") if path.is_file()]
     names = {path.relative_to(clone.path).as_posix() for path in left}

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import mlflow
 import numpy as np
 import pytest
@@ -221,7 +222,7 @@ def fails(stage: Callable[..., None], capsys: pytest.CaptureFixture[str], *words
     """The stage exits with 1 after one sentence that holds all the words."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as exit_:
-        cli.run(stage, arguments=[])
+        cli.run(click.Command("stage", callback=stage), [])
     assert exit_.value.code == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ")

@@ -147,14 +147,14 @@ def test_a_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: 
     done: list[tuple[float, int]] = []
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            lr_search.main("baseline")
+            lr_search.search(["baseline"])
         file = Path("results/drawn/learning_rates.json")
         done += made
         assert [
             (one["learning_rate"], one["recipe"]["epochs"]) for one in json.loads(file.read_text())
         ] == done
         made.clear()
-    lr_search.main("baseline")
+    lr_search.search(["baseline"])
     done += made
     full = config.load().chosen_recipe.epochs
     assert sorted(done) == [(0.033, 3), (0.1, 3), (0.1, full), (0.3, 3), (0.3, full), (0.9, full)]

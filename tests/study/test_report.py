@@ -95,7 +95,7 @@ def test_the_committed_pages_are_what_the_committed_runs_give(
     monkeypatch.chdir(tmp_path)
     logged: list[tuple[Any, ...]] = []
     monkeypatch.setattr(report, "log_study", lambda *arguments: logged.append(arguments))
-    report.main()
+    report.report()
     ((folder, models, rows),) = logged  # for MLflow
     assert folder == report.STUDY
     assert sum(len(runs) for runs in models.values()) == len(list((folder / "runs").glob("*.json")))
@@ -111,7 +111,7 @@ def test_without_the_baseline_there_is_nothing_to_compare_with(
     shutil.copyfile(ROOT / "params.yaml", tmp_path / report.STUDY / "params.yaml")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="has no run of baseline"):
-        report.main()
+        report.report()
 
 
 def test_the_settings_of_the_committed_study_are_those_of_the_repository() -> None:

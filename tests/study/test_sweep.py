@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clones")]
 def test_a_study_keeps_every_cell_and_goes_on_where_it_was_stopped(finished: Clone, tmp_path: Path) -> None:
     clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     clone.set({"grid.seeds": [0, 1]})
-    first = clone.fer("sweep", "--seeds", "0").stdout
+    first = clone.fer("sweep", "--seed", "0").stdout
     assert "0 of 2 cells are kept in results/synthetic; 2 at a time" in first
     assert "Running stage" not in (clone.path / ".study/baseline-0.log").read_text(), "DVC had it already"
     runs = clone.path / "results/synthetic/runs"
@@ -25,13 +25,13 @@ def test_a_study_keeps_every_cell_and_goes_on_where_it_was_stopped(finished: Clo
     kept = (runs / "baseline-0.npz").read_bytes()
 
     clone.set({"models.w2v_cosine.learning_rate": 0.123})
-    again = clone.fer("sweep", "--seeds", "0", "--workers", "1").stdout
+    again = clone.fer("sweep", "--seed", "0", "--workers", "1").stdout
     assert "1 of 2 cells are kept" in again
     assert "w2v_cosine-0: kept after" in again
     assert "train@w2v_cosine-0" in (clone.path / ".study/w2v_cosine-0.log").read_text()
     assert (runs / "baseline-0.npz").read_bytes() == kept
 
-    assert "2 of 2 cells are kept" in clone.fer("sweep", "--seeds", "0").stdout
+    assert "2 of 2 cells are kept" in clone.fer("sweep", "--seed", "0").stdout
 
 
 def test_a_cell_that_fails_is_named_and_the_others_are_kept(finished: Clone, tmp_path: Path) -> None:
@@ -49,5 +49,5 @@ def test_a_cell_that_fails_is_named_and_the_others_are_kept(finished: Clone, tmp
 
 
 def test_a_model_that_is_not_in_the_grid_is_refused(finished: Clone) -> None:
-    result = finished.fer("sweep", "--models", "w2v_abs", expect=1)
+    result = finished.fer("sweep", "--model", "w2v_abs", expect=1)
     assert "There is no entry of grid.models 'w2v_abs'" in result.stderr

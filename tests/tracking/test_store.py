@@ -385,18 +385,16 @@ def test_the_advice_is_a_command_that_can_follow_it(
 ) -> None:
     """Backfill reads the workspace: a queued experiment is applied first, kept runs have a command of their own."""
     client.warn(RuntimeError("no"))
-    assert "`python -m pipeline.tracking.backfill`" in capsys.readouterr().err
-    with client.run_of(
-        client.Where("x", "study", "key", "content", "python -m pipeline.study.report"), {}
-    ) as run:
+    assert "`fer backfill`" in capsys.readouterr().err
+    with client.run_of(client.Where("x", "study", "key", "content", "fer report"), {}) as run:
         run.artifacts(Path("no such file"))
     shown = capsys.readouterr().err
-    assert "`python -m pipeline.study.report`" in shown
+    assert "`fer report`" in shown
     assert "backfill" not in shown
     monkeypatch.setenv("DVC_EXP_NAME", "dusty-hare")
     enter(repository.parent, monkeypatch, root=repository)
     client.warn(RuntimeError("no"))
-    assert "`dvc exp apply dusty-hare && python -m pipeline.tracking.backfill`" in capsys.readouterr().err
+    assert "`dvc exp apply dusty-hare && fer backfill`" in capsys.readouterr().err
 
 
 # --- artifacts -----------------------------------------------------------------------------------------------
