@@ -9,7 +9,7 @@ export DVC_GLOBAL_CONFIG_DIR := $(CURDIR)/.dvc/without_git
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro speedrun speedrun-fast speedrun-full test soak lint ui report backfill lock clean
+.PHONY: help install repro speedrun speedrun-fast speedrun-full check test soak lint ui report backfill lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ speedrun-fast speedrun-full: speedrun-%: install
 	-@dvc exp remove --quiet $@ 2>/dev/null
 	$(SPEEDRUN) --name $@ -S recipe=$* -S 'grid.seeds=[$(SEEDS)]'
 	fer speedrun $@
+
+check: install lint ## lint, types and the fast tests: before every commit
+	pytest -n 2 --dist loadgroup -m 'not slow and not medium' -q
 
 test: install lint ## lint, types and every test
 	pytest -n 2 --dist loadgroup

@@ -2,50 +2,87 @@
 
     python -m benchmarks.overhead [--rounds 3]
 
-Works in a temporary clone of the last commit, with the tests' small configuration and one model, so the
+Works in a temporary clone of the last commit, with a small configuration and one model, so the
 stages themselves take next to nothing. Takes some minutes.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from benchmarks.machine import header
 from benchmarks.timing import alternate, rounds_option, table
 from pipeline import cli
-from tests.clone import ROOT, SMALL, Clone
 
 MODEL = "baseline"
+DVC = (sys.executable, "-m", "dvc")
 STAGES = (("fetch",), ("prepare",), ("embed",), ("train", MODEL, "0"), ("evaluate", MODEL, "0"), ("compare",))
 
 
-def finished_clone(folder: Path) -> Clone:
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "data": {"synthetic": {"train": 140, "val": 35, "test": 42}},
+    "grid": {"models": [MODEL]},
+    "recipes": {"fast": {"widths": [8, 16], "epochs": 3, "batch_size": 20, "sizes": [16, 24]}},
+    "machine": {"precision": "fp32", "memory_format": "channels_last", "threads": 1},
+    "evaluate": {"class_mean_faces": 8},
+    "compare": {"resamples": 200},
+}
+"""The real configuration with smaller numbers."""
+
+
+def command(folder: Path, *words: str, **environment: str) -> None:
+    """Run a command in a folder, on one thread. Raises CalledProcessError if it fails."""
+    subprocess.run(
+        words,
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        check=True,
+    )
+
+
+def merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with nested changes."""
+    return values | {
+        key: merged(values[key], change) if isinstance(change, Mapping) else change
+        for key, change in changes.items()
+    }
+
+
+def finished_clone(folder: Path) -> None:
     """This repository's last commit after its first `dvc repro`."""
-    clone = Clone(folder)
-    clone.run("git", "clone", "--quiet", str(ROOT), ".")
-    clone.run("git", "config", "user.name", "Benchmark")
-    clone.run("git", "config", "user.email", "benchmark@example.com")
-    clone.set(SMALL | {"grid.models": [MODEL], "compare.baseline": MODEL})
-    clone.commit("A small study")
-    clone.dvc("repro")
-    return clone
+    command(folder, "git", "clone", "--quiet", str(ROOT), ".")
+    command(folder, "git", "config", "user.name", "Benchmark")
+    command(folder, "git", "config", "user.email", "benchmark@example.com")
+    params = folder / "params.yaml"
+    params.write_text(yaml.safe_dump(merged(yaml.safe_load(params.read_text()), SMALL), sort_keys=False))
+    command(folder, "git", "commit", "--quiet", "--all", "--message", "A small study")
+    command(folder, *DVC, "repro")
 
 
 def main(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        clone = finished_clone(Path(folder))
+        clone = Path(folder)
+        finished_clone(clone)
         # Before the stages below, which write other times into their outputs and so make work for DVC.
         idle = {"dvc --version": ["--version"], "dvc repro, nothing to do": ["repro"]}
-        commands = {name: partial(clone.dvc, *arguments) for name, arguments in idle.items()}
+        commands = {name: partial(command, clone, *DVC, *arguments) for name, arguments in idle.items()}
         no_op = alternate(commands, rounds, turn=0)
-        stages = {
-            " ".join(stage): alternate(
-                {way: partial(clone.stage, *stage, FER_TRACKING=way) for way in ("off", "on")}, rounds, turn=0
-            )
-            for stage in STAGES
-        }
+        stages = {}
+        for stage, *arguments in STAGES:
+            words = (sys.executable, "-m", f"stages.{stage}", *arguments)
+            ways = {way: partial(command, clone, *words, FER_TRACKING=way) for way in ("off", "on")}
+            stages[" ".join([stage, *arguments])] = alternate(ways, rounds, turn=0)
 
     print(header("dvc", "mlflow"))
     print(f"Best of {rounds}, one thread\n")

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors", "trouble", "files"),
-    ("workspace", "cli"),
+    ("workspace", "schema", "cli"),
     ("data",),
     ("labels",),
     ("training",),
