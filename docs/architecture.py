@@ -1,7 +1,8 @@
 """Draw the house from its imports: `python docs/architecture.py` writes docs/architecture.png.
 
-A box is a package, or a module that is none, with its modules and lines of code; an arrow is an import. Every arrow
-points down: `LAYERS` is the order from the ground up, and tests/test_architecture.py holds the code to it.
+A box is a package, or a module that is none, with its modules and lines of code. An arrow is an import; it is left out
+where other arrows lead the same way. Every arrow points down: `LAYERS` is the order from the ground up, and
+tests/test_architecture.py holds the code to it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from matplotlib.axes import Axes
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (
-    ("errors", "trouble", "files"),
-    ("workspace", "schema", "cli"),
-    ("data",),
+    ("errors",),
+    ("trouble",),
+    ("schema", "files", "cli"),
+    ("workspace", "data"),
     ("labels",),
     ("training",),
-    ("evaluation", "console"),
+    ("console", "evaluation"),
     ("config",),
     ("fingerprint", "comparison"),
     ("figures",),
@@ -28,7 +30,7 @@ LAYERS = (
     ("stages", "study"),
     ("benchmarks",),
 )
-"""Packages from the ground up; one may import those to its left and those below."""
+"""Packages from the ground up; one imports those below and none beside it."""
 
 Graph = Mapping[str, set[str]]
 
@@ -68,6 +70,18 @@ def packages() -> Graph:
     return {package: found - {package} for package, found in graph.items()}
 
 
+def reduced(graph: Graph) -> Graph:
+    """The graph without the edges that a longer path stands for."""
+
+    def below(name: str) -> set[str]:
+        return graph[name].union(*(below(other) for other in graph[name]))
+
+    return {
+        name: {other for other in found if not any(other in below(third) for third in found - {other})}
+        for name, found in graph.items()
+    }
+
+
 def places() -> dict[str, tuple[float, float]]:
     """Where the middle of each package's box stands: the layers from bottom to top."""
     return {
@@ -92,17 +106,15 @@ def main() -> None:
     from pipeline.figures.canvas import canvas
 
     at = places()
-    with canvas(ROOT / "docs/architecture.png", 10, 13) as figure:
+    with canvas(ROOT / "docs/architecture.png", 9, 10) as figure:
         axis = figure.subplots()
         axis.set(xlim=(0, 1), ylim=(-0.6, len(LAYERS) - 0.4))
         axis.axis("off")
-        for name, below in packages().items():
+        for name, below in reduced(packages()).items():
             for other in below:
-                axis.annotate(
-                    "", at[other], at[name], zorder=1,
-                    arrowprops={"arrowstyle": "->", "color": "#bbbbbb", "shrinkA": 14, "shrinkB": 18, "lw": 0.7,
-                                "connectionstyle": "arc3,rad=0.15"},
-                )  # fmt: skip
+                (x, y), (left, top) = at[name], at[other]
+                arrow = {"arrowstyle": "-|>", "color": "#888888", "shrinkA": 0, "shrinkB": 0}
+                axis.annotate("", (left, top + 0.3), (x, y - 0.2), zorder=1, arrowprops=arrow)
         for name, place in at.items():
             draw_box(axis, name, place)
 
