@@ -20,8 +20,9 @@ from pipeline import schema
 from pipeline.data.fer import LABELS
 from pipeline.data.synthetic.dataset import Synthetic
 from pipeline.errors import UserError
-from pipeline.evaluation.decoders import DECODERS
+from pipeline.evaluation.decoders import DECODERS, DecoderSpec
 from pipeline.labels import targets as label_targets
+from pipeline.labels.targets import TargetSpec
 from pipeline.schema import listed, must_be, problem, quoted, require_one_of, wrong
 from pipeline.training.autotune import MachineParams
 from pipeline.training.losses import LOSSES, EmbeddingLoss
@@ -231,8 +232,9 @@ class Params:
             for index, decoder in enumerate(model.decoders):
                 _require_decoder(decoder, model.loss, targets, "models", name, "decoders", index)
             # Without votes such a model would fail after its training, in evaluate.
-            for choice in (model.targets, *model.decoders):
-                if not has_votes and name in self.grid.models and label_targets.uses_votes(choice):
+            weights = {choice: DecoderSpec.parse(choice).weights for choice in model.decoders}
+            for choice, spec in {model.targets: TargetSpec.parse(model.targets), **weights}.items():
+                if not has_votes and name in self.grid.models and spec and spec.uses_votes:
                     what = f"{choice}, which is made of FER+ votes, but 'data.votes' is empty"
                     mend = "set it or take the model out of grid.models"
                     raise problem(f"{{key}} names {what}: {mend}", "models", name)
@@ -241,12 +243,12 @@ class Params:
 
 def _require_decoder(decoder: str, loss: str, targets: Sequence[str], *at: str | int) -> None:
     """A decoder must be able to work with what the loss's network answers."""
-    rule, dot, weights = decoder.partition(".")
-    require_one_of(rule, DECODERS, *at)
+    spec = DecoderSpec.parse(decoder)
+    require_one_of(rule := spec.rule, DECODERS, *at)
     kind = DECODERS[rule]
-    if kind.weighs and weights not in targets:
+    if kind.weighs and decoder.removeprefix(f"{rule}.") not in targets:
         raise wrong(f"followed by a dot and targets, as {rule}.{targets[0]}", *at)
-    if dot and not kind.weighs:
+    if spec.weights and not kind.weighs:
         raise wrong(f"{rule} with nothing behind it", *at)
     if kind.needs_probabilities and not LOSSES[loss].probabilistic:
         what = f"needs probabilities, but the loss {loss} trains none: choose another decoder or another loss"

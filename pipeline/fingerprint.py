@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy.typing as npt
 
 import pipeline
 from pipeline import config, files
+from pipeline.config import ModelParams
 from pipeline.errors import UserError
+from pipeline.training.recipe import Recipe
 from pipeline.workspace import LABELS_FOLDER, OUTPUTS, PREPARED, RunKey
 
 SOURCES = Path(pipeline.__file__).parents[1]
@@ -31,23 +34,66 @@ def code_digests() -> dict[str, str]:
     return {path.relative_to(SOURCES).as_posix(): files.sha256(path) for path in sorted(found)}
 
 
-def training_inputs(
-    run_key: RunKey, params: config.Params, targets: npt.NDArray[np.float64]
-) -> dict[str, Any]:
-    """Everything the training of a cell depends on: its settings, and digests of its data and its code."""
+@dataclass(frozen=True)
+class RunSettings:
+    """What one training is asked for, whatever computes it: two runs are of one kind if these are equal."""
+
+    run_key: RunKey
+    model: ModelParams
+    recipe_name: str
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, params: config.Params, run_key: RunKey) -> RunSettings:
+        """Those of params.yaml. Raises UserError if it has no such model."""
+        return cls(run_key, params.model(run_key.model), params.recipe, params.chosen_recipe)
+
+    def inputs(self, targets: npt.NDArray[np.float64]) -> dict[str, Any]:
+        """The part that decides what is trained, with the targets [K, D]; a digest is made of it."""
+        model = self.model
+        return {
+            "seed": self.run_key.seed,
+            "model": {"loss": model.loss, "options": model.options, "learning_rate": model.learning_rate},
+            "targets": targets.round(6).tolist(),
+            "recipe": asdict(self.recipe),
+        }
+
+    @property
+    def loss(self) -> dict[str, Any]:
+        """The loss as model.json and the metrics file describe it."""
+        return {"name": self.model.loss, "options": self.model.options, "targets": self.model.targets}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the metrics file keeps them, ready for JSON."""
+        recipe = {"name": self.recipe_name, **asdict(self.recipe)}
+        return _as_read({"loss": self.loss, "learning_rate": self.model.learning_rate, "recipe": recipe})
+
+    def mlflow_params(self) -> dict[str, Any]:
+        """As MLflow shows them."""
+        return mlflow_params(self.run_key, self.to_dict(), self.model.decoders)
+
+
+def mlflow_params(run_key: RunKey, settings: Mapping[str, Any], decoders: Sequence[str]) -> dict[str, Any]:
+    """What MLflow shows of the settings in a metrics file (`RunSettings.to_dict`)."""
+    loss = settings["loss"]
+    return {
+        "seed": run_key.seed,
+        "model": {
+            "name": run_key.model, "loss": loss["name"], "options": loss["options"], "targets": loss["targets"],
+            "decoders": list(decoders), "learning_rate": settings["learning_rate"],
+        },
+        "recipe": settings["recipe"],
+    }  # fmt: skip
+
+
+def training_inputs(settings: RunSettings, targets: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Everything a training depends on: its settings, and digests of its data and its code."""
     read = [PREPARED / f"{name}.npy" for name in ("images", "labels", "split")]
     missing = next((path for path in read if not path.exists()), None)
     if missing is not None:
         raise UserError(f"{missing} is missing: run `dvc repro targets` first.")
-    model = params.model(run_key.model)
-    return {
-        "seed": run_key.seed,
-        "model": {"loss": model.loss, "options": model.options, "learning_rate": model.learning_rate},
-        "targets": targets.round(6).tolist(),
-        "recipe": dataclasses.asdict(params.chosen_recipe),
-        "data": {path.name: files.sha256(path) for path in read},
-        "code": code_digests(),
-    }
+    data = {path.name: files.sha256(path) for path in read}
+    return settings.inputs(targets) | {"data": data, "code": code_digests()}
 
 
 def digest(inputs: dict[str, Any]) -> str:
@@ -61,7 +107,7 @@ def settings_digest(inputs: dict[str, Any]) -> str:
 
 
 def evaluation_digest() -> str:
-    """Twelve digits that change with what evaluation reads beside the model: votes, twins and words."""
+    """Twelve digits that change with what evaluation reads beside the model: votes, duplicates and words."""
     read = [PREPARED / name for name in ("checks.json", "duplicates.csv", "votes.npy")]
     read += sorted(LABELS_FOLDER.glob("*/label_vectors.npz"))
     # The kept runs have digests from when these folders were in data/.
@@ -70,18 +116,20 @@ def evaluation_digest() -> str:
 
 
 def mlflow_key(run_key: RunKey, inputs_digest: str) -> str:
-    """The name by which train, evaluate and backfill find the one MLflow run of these inputs and this arithmetic."""
+    """The name by which train, evaluate and backfill find the one MLflow run of these inputs."""
     return f"{run_key.name}-{inputs_digest}"
 
 
-def settings(run_key: RunKey, params: config.Params) -> dict[str, Any]:
-    """The parameters that MLflow shows of a cell. Training keeps them with the model."""
+def shown_settings(settings: RunSettings, params: config.Params) -> dict[str, Any]:
+    """The parameters that MLflow shows of a training, with those of machine and data. Training keeps them."""
     shown = {
-        "seed": run_key.seed,
-        "model": {"name": run_key.model, **dataclasses.asdict(params.model(run_key.model))},
-        "recipe": {"name": params.recipe, **dataclasses.asdict(params.chosen_recipe)},
-        "machine": dataclasses.asdict(params.machine),
-        "data": dataclasses.asdict(params.data),
-        "labels": {name: dataclasses.asdict(words) for name, words in params.labels.items()},
+        "machine": asdict(params.machine),
+        "data": asdict(params.data),
+        "labels": {name: asdict(words) for name, words in params.labels.items()},
     }
-    return dict(json.loads(json.dumps(shown)))  # tuples as lists: the same as when read from model.json
+    return settings.mlflow_params() | _as_read(shown)
+
+
+def _as_read(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as JSON gives them back: tuples as lists."""
+    return dict(json.loads(json.dumps(values)))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pipeline import cli, config, workspace
 from pipeline.data.duplicates import read_near_duplicates
 from pipeline.data.fer import LABELS, SPLITS, FerData
-from pipeline.evaluation.decoders import make_decoder
+from pipeline.evaluation.decoders import DecoderSpec
 from pipeline.evaluation.measure import decide, measure, pixels_of, reference_distances
 from pipeline.figures.model import draw
 from pipeline.files import write_csv, write_json
@@ -28,7 +28,7 @@ def main(model: str, seed: int) -> None:
     wanted = params.model(model).decoders
     network, loss = load_trained(run_key.models)
     data = FerData.load(PREPARED)
-    decoders = {name: make_decoder(name, run_key.seed) for name in wanted}
+    decoders = {name: DecoderSpec.parse(name).make(run_key.seed) for name in wanted}
 
     near_duplicate = read_near_duplicates(PREPARED / "duplicates.csv", len(data.labels))
     found = decide(network, loss, data, near_duplicate, decoders)

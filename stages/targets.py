@@ -7,9 +7,9 @@ models that use them, and DVC trains no other.
 from __future__ import annotations
 
 from pipeline import cli, config, workspace
-from pipeline.evaluation.decoders import make_decoder
+from pipeline.evaluation.decoders import DecoderSpec
 from pipeline.files import write_npy
-from pipeline.labels.targets import load_targets
+from pipeline.labels.targets import TargetSpec
 from pipeline.workspace import TARGETS, RunKey
 
 
@@ -18,8 +18,10 @@ def main() -> None:
     for run_key in (RunKey(*pair) for pair in params.grid.pairs()):
         model = params.model(run_key.model)
         for name in model.decoders:
-            make_decoder(name, run_key.seed)  # what cannot be made is said now, not after the training
-        made[run_key.targets] = load_targets(model.targets, run_key.seed)
+            DecoderSpec.parse(name).make(
+                run_key.seed
+            )  # what cannot be made is said now, not after the training
+        made[run_key.targets] = TargetSpec.parse(model.targets).load(run_key.seed)
     workspace.clear(TARGETS)
     for file, vectors in made.items():
         write_npy(file, vectors)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,55 +15,43 @@ from pipeline.console import EpochTable, resume_note
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
 from pipeline.files import repository, write_csv
+from pipeline.fingerprint import RunSettings, shown_settings
 from pipeline.tracking import client, runs
 from pipeline.training import autotune, distributed
+from pipeline.training.build import build_run
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.distributed import Group
-from pipeline.training.hardware import environment, numerics_key, set_up
-from pipeline.training.loop import Epoch, Images, Progress, epoch_flop, images_per_epoch, train
-from pipeline.training.losses import make_loss
-from pipeline.training.model import FerNet
+from pipeline.training.hardware import environment, numerics_key
+from pipeline.training.loop import Epoch, Progress
 from pipeline.training.saved_model import save_trained
 from pipeline.workspace import PREPARED, RunKey, dataset_name
 
 
 def main(model: str, seed: int) -> None:
     with distributed.group() as group:
-        train_cell(RunKey(model, seed), group)
+        train_one(RunKey(model, seed), group)
 
 
-def train_cell(run_key: RunKey, group: Group) -> None:
+def train_one(run_key: RunKey, group: Group) -> None:
     params = config.load()
-    settings, recipe = params.model(run_key.model), params.chosen_recipe
+    settings = RunSettings.of(params, run_key)
+    model, recipe = settings.model, settings.recipe
     targets = read_targets(run_key)
-    inputs = fingerprint.training_inputs(run_key, params, targets)
+    inputs = fingerprint.training_inputs(settings, targets)
     dataset, data = dataset_name(), FerData.load(PREPARED)
-    training, validation = Images.of(data, "train"), Images.of(data, "val")
     hardware = group.broadcast(lambda: autotune.choose(params.machine))
-    way = numerics_key(hardware, group.world_size)
-    # With the arithmetic, or a training that starts anew elsewhere would go on with another's curve in MLflow.
-    digest = fingerprint.digest(inputs | {"arithmetic": way})
+    numerics = numerics_key(hardware, group.world_size)
+    # With the numerics, or a training that starts again elsewhere would continue another's curve in MLflow.
+    digest = fingerprint.digest(inputs | {"arithmetic": numerics})
     key = fingerprint.mlflow_key(run_key, digest)
-    checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{way}.safetensors")
-
-    set_up(hardware, run_key.seed)
-    loss = make_loss(settings.loss, settings.options, targets, hardware.device)
-    mean, std = training.grey_levels()
-    description: dict[str, Any] = {
-        "widths": list(recipe.widths),
-        "output_dim": loss.output_dim,
-        "mean": mean,
-        "std": std,
-    }
-    network = FerNet(**description)
-    flop = epoch_flop(network, recipe, len(training.labels))
+    checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{numerics}.safetensors")
+    training = build_run(
+        data, model.loss, model.options, targets, recipe, model.learning_rate, run_key.seed, hardware
+    )
 
     def fit(on_epoch: Callable[[Epoch], None]) -> tuple[dict[str, Tensor], Progress]:
         group.barrier()  # until the first process has the lock, and so a checkpoint that no one else writes
-        return train(
-            network, loss, training, validation, recipe, settings.learning_rate, run_key.seed,
-            hardware, checkpoint, on_epoch, group,
-        )  # fmt: skip
+        return training.train(checkpoint, on_epoch, group)
 
     if not group.is_main:
         fit(lambda row: None)
@@ -76,10 +63,12 @@ def train_cell(run_key: RunKey, group: Group) -> None:
         FileLock(checkpoint.path.with_suffix(".lock")),
         client.run(dataset, run_key.name, key, runs.tags(run_key, "train"), only_unfinished=True) as run,
     ):
-        runs.log_inputs(run, fingerprint.settings(run_key, params))
-        runs.log_machine(run, environment(hardware, group.world_size))
+        shown, machine = shown_settings(settings, params), environment(hardware, group.world_size)
+        runs.log_inputs(run, shown)
+        runs.log_machine(run, machine)
+        flop = training.flop
         print(
-            f"{run_key.name}, {params.recipe} recipe: {sum(flop):.2e} FLOP on {hardware} x {group.world_size}"
+            f"{run_key.name}, {settings.recipe_name} recipe: {sum(flop):.2e} FLOP on {hardware} x {group.world_size}"
         )
         print(resume_note(checkpoint.path, run_key.name), end="", flush=True)
         with client.system_metrics(run), EpochTable(recipe.epochs) as table:
@@ -98,11 +87,11 @@ def train_cell(run_key: RunKey, group: Group) -> None:
             "seed": run_key.seed,
             "inputs_digest": digest,
             "settings_digest": fingerprint.settings_digest(inputs),
-            "settings": fingerprint.settings(run_key, params),
-            "network": description,
-            "loss": {"name": settings.loss, "options": settings.options, "targets": settings.targets},
-            **progress.summary(flop, images_per_epoch(recipe, len(training.labels)), hardware),
-            "machine": environment(hardware, group.world_size),
+            "settings": shown,
+            "network": training.network_arguments,
+            "loss": settings.loss,
+            **progress.summary(flop, training.images_per_epoch, hardware),
+            "machine": machine,
         }
         save_trained(run_key.models, best, targets, facts)
         runs.log_training(run, run_key)
@@ -110,7 +99,7 @@ def train_cell(run_key: RunKey, group: Group) -> None:
 
 
 def read_targets(run_key: RunKey) -> npt.NDArray[np.float64]:
-    """What the stage targets wrote for this cell. Raises UserError if it has not."""
+    """What the stage targets wrote for this run. Raises UserError if it has not."""
     if not run_key.targets.exists():
         raise UserError(f"{run_key.targets} is missing: run `dvc repro targets` first.")
     return np.array(np.load(run_key.targets, allow_pickle=False))

@@ -13,10 +13,11 @@ import pytest
 
 from pipeline import config, fingerprint
 from pipeline.errors import UserError
+from pipeline.fingerprint import RunSettings
 from pipeline.workspace import LABELS_FOLDER, PREPARED, RunKey
 
 PARAMS = config.load(Path(__file__).parents[1] / "params.yaml")
-CELL = RunKey("w2v_cosine", 1)
+RUN_KEY = RunKey("w2v_cosine", 1)
 TARGETS = np.eye(7)
 
 
@@ -33,11 +34,11 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def inputs(
-    run_key: RunKey = CELL,
+    run_key: RunKey = RUN_KEY,
     params: config.Params = PARAMS,
     targets: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = TARGETS,
 ) -> str:
-    return fingerprint.digest(fingerprint.training_inputs(run_key, params, targets))
+    return fingerprint.digest(fingerprint.training_inputs(RunSettings.of(params, run_key), targets))
 
 
 def test_inputs_are_settings_targets_data_and_code(workspace: Path) -> None:
@@ -49,7 +50,7 @@ def test_inputs_are_settings_targets_data_and_code(workspace: Path) -> None:
         inputs(targets=TARGETS[::-1]),
         inputs(params=replace(PARAMS, recipe="full")),
     ]
-    rates = {**PARAMS.models, CELL.model: replace(PARAMS.models[CELL.model], learning_rate=0.77)}
+    rates = {**PARAMS.models, RUN_KEY.model: replace(PARAMS.models[RUN_KEY.model], learning_rate=0.77)}
     changed.append(inputs(params=replace(PARAMS, models=rates)))
     np.save(PREPARED / "labels.npy", np.arange(4))
     changed.append(inputs())
@@ -58,9 +59,11 @@ def test_inputs_are_settings_targets_data_and_code(workspace: Path) -> None:
 
 def test_the_digests_of_the_committed_settings_stay(workspace: Path) -> None:
     """Kept results and runs are found by them: code that reads params.yaml otherwise must not move them."""
-    inputs = fingerprint.training_inputs(CELL, PARAMS, TARGETS)
+    inputs = fingerprint.training_inputs(RunSettings.of(PARAMS, RUN_KEY), TARGETS)
     assert fingerprint.settings_digest(inputs) == "6ce080f28a80"
-    shown = json.dumps(fingerprint.settings(CELL, PARAMS))  # in the order of the keys
+    shown = json.dumps(
+        fingerprint.shown_settings(RunSettings.of(PARAMS, RUN_KEY), PARAMS)
+    )  # in the order of the keys
     assert hashlib.sha256(shown.encode()).hexdigest()[:12] == "d1b9123c857b"
 
 
@@ -72,9 +75,9 @@ def test_neither_votes_nor_other_models_are_inputs(workspace: Path) -> None:
 
 
 def test_the_digest_of_settings_leaves_the_code_out(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = fingerprint.training_inputs(CELL, PARAMS, TARGETS)
+    before = fingerprint.training_inputs(RunSettings.of(PARAMS, RUN_KEY), TARGETS)
     monkeypatch.setattr(fingerprint, "CODE", fingerprint.CODE[1:])
-    after = fingerprint.training_inputs(CELL, PARAMS, TARGETS)
+    after = fingerprint.training_inputs(RunSettings.of(PARAMS, RUN_KEY), TARGETS)
     assert fingerprint.digest(before) != fingerprint.digest(after)
     assert fingerprint.settings_digest(before) == fingerprint.settings_digest(after)
 

@@ -17,7 +17,7 @@ from pipeline.comparison.statistics import Difference, Interval, holm, interval9
 from pipeline.comparison.theory import agreement, confusion_correlation, shares, spread
 from pipeline.data.fer import LABELS
 from pipeline.evaluation.decoders import CostSensitive, ModelOutput
-from pipeline.labels.targets import has_similarities_of_words, uses_seed
+from pipeline.labels.targets import TargetSpec
 
 Models = Mapping[str, Mapping[int, RunRecord]]
 """Every run by model and seed."""
@@ -33,16 +33,27 @@ IDEA = "w2v_cosine"
 TWIN = "w2v_whitened"
 """Its twin with the similarities taken out of the vectors."""
 
+
+class RowId(NamedTuple):
+    """A row of the table: a model under a decoder, the model's own if empty."""
+
+    model: str
+    decoder: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.model} + {self.decoder}" if self.decoder else self.model
+
+
 CONTRASTS = (
-    (IDEA, "cross_entropy"),
-    (IDEA, "cross_entropy + crm.word2vec"),
-    ("cosine_one_hot", "cross_entropy"),
-    (IDEA, "cosine_one_hot"),
-    (IDEA, "cosine_random"),
-    (IDEA, "w2v_permuted"),
-    ("w2v_softmax", "softmax_one_hot"),
-    (IDEA, TWIN),
-    (TWIN, "cosine_one_hot"),
+    (RowId(IDEA), RowId("cross_entropy")),
+    (RowId(IDEA), RowId("cross_entropy", "crm.word2vec")),
+    (RowId("cosine_one_hot"), RowId("cross_entropy")),
+    (RowId(IDEA), RowId("cosine_one_hot")),
+    (RowId(IDEA), RowId("cosine_random")),
+    (RowId(IDEA), RowId("w2v_permuted")),
+    (RowId("w2v_softmax"), RowId("softmax_one_hot")),
+    (RowId(IDEA), RowId(TWIN)),
+    (RowId(TWIN), RowId("cosine_one_hot")),
 )
 """The idea against plain cross-entropy, and against what it should amount to (docs/losses.md); the loss without words;
 what the words add to a loss; and whether their meaning matters. The last two, what the similarities add to vectors of
@@ -52,8 +63,8 @@ words, and whether equal cosines are the same in 300 dimensions as in 7, were ad
 class Contrast(NamedTuple):
     """One pair of `CONTRASTS` with its own test: the row of `model` against the other, p_holm over all pairs."""
 
-    model: str
-    against: str
+    model: RowId
+    against: RowId
     row: ComparisonRow
 
 
@@ -102,14 +113,16 @@ def is_word_loss(row: ComparisonRow, models: Models) -> bool:
     metrics = first(models[row.model])
     targets = metrics["targets"]
     return bool(
-        is_own(row, models) and has_similarities_of_words(targets) and metrics["loss"] != "original_second"
+        is_own(row, models)
+        and TargetSpec.parse(targets).has_similarities_of_words
+        and metrics["loss"] != "original_second"
     )
 
 
 def row_name(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
     """The model, and the decoder where it is not the model's own."""
     own = next(other.decoder for other in rows if other.model == row.model)
-    return row.model if row.decoder == own else f"{row.model} + {row.decoder}"
+    return str(RowId(row.model, "" if row.decoder == own else row.decoder))
 
 
 def contrasts(models: Models, resamples: int) -> list[Contrast]:
@@ -126,14 +139,13 @@ def contrasts(models: Models, resamples: int) -> list[Contrast]:
     ]
 
 
-def row_entry(models: Models, row: str) -> Entry | None:
-    """The measurements behind a row of the table, named as there (`row_name`); None if it has not been run."""
-    model, _, decoder = row.partition(" + ")
-    if model not in models:
+def row_entry(models: Models, row: RowId) -> Entry | None:
+    """The measurements behind a row of the table; None if it has not been run."""
+    if row.model not in models:
         return None
-    known = next(iter(models[model].values())).decoders
-    decoder = decoder or known[0]
-    return entry(model, decoder, models[model]) if decoder in known else None
+    known = next(iter(models[row.model].values())).decoders
+    decoder = row.decoder or known[0]
+    return entry(row.model, decoder, models[row.model]) if decoder in known else None
 
 
 def posterior_of(models: Models, baseline: str) -> str:
@@ -201,7 +213,11 @@ def correlations(models: Models, baseline: str) -> list[tuple[str, float, float]
     """
     confusion = np.sum([run.metrics["confusion"] for run in models[baseline].values()], axis=0)
     grams = {first(runs)["targets"]: np.array(first(runs)["gram"]) for runs in models.values()}
-    grams = {name: gram for name, gram in grams.items() if spread(gram) > 1e-3 and not uses_seed(name)}
+    grams = {
+        name: gram
+        for name, gram in grams.items()
+        if spread(gram) > 1e-3 and not TargetSpec.parse(name).uses_seed
+    }
     if not grams or not confusion.sum(axis=1).all():
         return []
     found = {name: confusion_correlation(gram, confusion) for name, gram in grams.items()}

@@ -108,7 +108,7 @@ def contrast_table(contrasts: Sequence[Contrast]) -> str:
         return "Too little has been run yet."
     return markdown_table(
         ["model", "against", "seeds", *AGAINST],
-        ([model, against, *seeds_and_difference(row)] for model, against, row in contrasts),
+        ([str(model), str(against), *seeds_and_difference(row)] for model, against, row in contrasts),
         text_columns=2,
     )
 

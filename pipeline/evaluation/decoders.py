@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from pipeline.labels.targets import load_targets
+from pipeline.labels.targets import TargetSpec
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -111,11 +111,23 @@ DECODERS: dict[str, type[Decoder]] = {
 a dot and the targets whose cosines it weighs them by: `crm.word2vec`."""
 
 
-def make_decoder(name: str, seed: int) -> Decoder:
-    """The decoder of that name, with the cosines of the targets it is to weigh mistakes by."""
-    rule, _, weights = name.partition(".")
-    make: Callable[..., Decoder] = DECODERS[rule]
-    if not weights:
-        return make()
-    vectors = load_targets(weights, seed)
-    return make(vectors @ vectors.T)
+@dataclass(frozen=True)
+class DecoderSpec:
+    """What an entry of `models.<name>.decoders` says: a rule of `DECODERS`, and targets if it weighs mistakes."""
+
+    rule: str
+    weights: TargetSpec | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> DecoderSpec:
+        """`crm.word2vec` -> DecoderSpec("crm", TargetSpec("word2vec"))"""
+        rule, dot, weights = name.partition(".")
+        return cls(rule, TargetSpec.parse(weights) if dot else None)
+
+    def make(self, seed: int) -> Decoder:
+        """The decoder, with the cosines of the targets it is to weigh mistakes by."""
+        make: Callable[..., Decoder] = DECODERS[self.rule]
+        if self.weights is None:
+            return make()
+        vectors = self.weights.load(seed)
+        return make(vectors @ vectors.T)

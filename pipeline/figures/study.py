@@ -18,7 +18,7 @@ from pipeline.comparison.findings import Models
 from pipeline.comparison.rows import ComparisonRow, PairedTest
 from pipeline.data.fer import LABELS
 from pipeline.figures.canvas import COLOURS, LINES, MARKERS, annotated_matrix, canvas
-from pipeline.labels.targets import uses_seed
+from pipeline.labels.targets import TargetSpec
 
 Measured = tuple[float, float | None]
 """A mean and half the width of its 95 % interval (None: one seed only)."""
@@ -68,7 +68,7 @@ def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: P
     matrices = {}
     for seed, run in (next(iter(runs.items())) for runs in models.values()):
         targets = run.metrics["targets"]
-        title = f"{targets}, seed {seed}" if uses_seed(targets) else targets
+        title = f"{targets}, seed {seed}" if TargetSpec.parse(targets).uses_seed else targets
         matrices[title] = np.array(run.metrics["gram"])
     grams(matrices, LABELS, folder / "grams.png")
 

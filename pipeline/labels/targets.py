@@ -152,67 +152,70 @@ TRANSFORMS: dict[str, Transform] = {
 """What may stand behind the dot of `models.<name>.targets`."""
 
 
-def source_of(name: str) -> str:
-    """`word2vec` of `word2vec.centred`."""
-    return name.partition(".")[0]
+@dataclass(frozen=True)
+class TargetSpec:
+    """What `models.<name>.targets` says: a set of words or one of `SOURCES`, and one of `TRANSFORMS` or ""."""
 
+    source: str
+    transform: str = ""
 
-def uses_seed(name: str) -> bool:
-    """Whether the targets of that name are others for every seed of the run."""
-    source, _, transform = name.partition(".")
-    parts = (SOURCES.get(source), TRANSFORMS.get(transform))
-    return any(part is not None and part.uses_seed for part in parts)
+    @classmethod
+    def parse(cls, name: str) -> TargetSpec:
+        """`word2vec.centred` -> TargetSpec("word2vec", "centred")"""
+        return cls(*name.partition(".")[::2])
 
+    def __str__(self) -> str:
+        return f"{self.source}.{self.transform}" if self.transform else self.source
 
-def uses_votes(name: str) -> bool:
-    """Whether the targets of that name, or those that a decoder of that name weighs by, are made of votes."""
-    sources = [SOURCES[part] for part in name.split(".") if part in SOURCES]
-    return any(source.uses_votes for source in sources)
+    @property
+    def uses_seed(self) -> bool:
+        """Whether the targets are others for every seed of the run."""
+        parts = (SOURCES.get(self.source), TRANSFORMS.get(self.transform))
+        return any(part is not None and part.uses_seed for part in parts)
 
+    @property
+    def uses_votes(self) -> bool:
+        return self.source in SOURCES and SOURCES[self.source].uses_votes
 
-def has_similarities_of_words(name: str) -> bool:
-    """Whether the targets of that name are label words, as similar as those are or as a transform leaves them."""
-    source, _, transform = name.partition(".")
-    return source not in SOURCES and not (transform and TRANSFORMS[transform].is_control)
+    @property
+    def has_similarities_of_words(self) -> bool:
+        """Whether they are label words, as similar as those are or as a transform leaves them."""
+        control = bool(self.transform) and TRANSFORMS[self.transform].is_control
+        return self.source not in SOURCES and not control
 
+    def load(self, seed: int) -> Floats:
+        """The targets [K, D] in the order of `LABELS`: from embed's output or from `SOURCES`.
 
-def load_targets(name: str, seed: int) -> npt.NDArray[np.float64]:
-    """The targets [K, D] of that name in the order of `LABELS`: from embed's output or from `SOURCES`."""
-    source = source_of(name)
-    if source in SOURCES:
+        Raises UserError if they cannot be made, or if two labels have the same.
+        """
+        if self.source not in SOURCES:
+            vectors = LabelVectors.load(label_vectors(self.source)).of(LABELS)
+            return self.of(vectors.astype(np.float64), seed)
         data = FerData.load(PREPARED)
         rows = data.rows("train")
         votes = None if data.votes is None else data.votes[rows]
-        vectors = SOURCES[source](Training(data.labels[rows], votes, seed))
-    else:
-        vectors = LabelVectors.load(label_vectors(source)).of(LABELS).astype(np.float64)
-    return transformed(name, vectors, seed)
+        return self.of(SOURCES[self.source](Training(data.labels[rows], votes, seed)), seed)
 
-
-def transformed(name: str, vectors: Floats, seed: int) -> Floats:
-    """The targets of that name from the vectors of its source.
-
-    Raises UserError if they cannot be made, or if two labels have the same.
-    """
-    transform = name.partition(".")[2]
-    try:
-        targets = TRANSFORMS[transform](vectors, seed) if transform else vectors
-    except UserError as error:
-        raise UserError(f"The targets '{name}' cannot be made. {error}") from None
-    equal = np.argwhere(np.triu(targets @ targets.T, 1) > 1 - SMALLEST)
-    if len(equal):
-        one, other = (LABELS[k] for k in equal[0])
-        raise UserError(
-            f"The targets '{name}' of '{one}' and '{other}' are equal, so nothing could tell the two apart: "
-            "choose another word for one of them."
-        )
-    return targets
+    def of(self, vectors: Floats, seed: int) -> Floats:
+        """The targets made of the source's vectors. Raises UserError as `load`."""
+        try:
+            targets = TRANSFORMS[self.transform](vectors, seed) if self.transform else vectors
+        except UserError as error:
+            raise UserError(f"The targets '{self}' cannot be made. {error}") from None
+        equal = np.argwhere(np.triu(targets @ targets.T, 1) > 1 - SMALLEST)
+        if len(equal):
+            one, other = (LABELS[k] for k in equal[0])
+            raise UserError(
+                f"The targets '{self}' of '{one}' and '{other}' are equal, so nothing could tell the two apart: "
+                "choose another word for one of them."
+            )
+        return targets
 
 
 def names(words: Iterable[str]) -> list[str]:
     """Every name a target can have, where there are these sets of words."""
     sources = [*words, *SOURCES]
-    return [*sources, *(f"{source}.{transform}" for source in sources for transform in TRANSFORMS)]
+    return [*sources, *(str(TargetSpec(source, transform)) for source in sources for transform in TRANSFORMS)]
 
 
 def unit(vectors: Floats, name: str) -> Floats:

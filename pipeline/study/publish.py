@@ -21,8 +21,8 @@ from pipeline import config
 from pipeline.comparison.records import RunRecord
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_text
-from pipeline.fingerprint import evaluation_digest, settings_digest, training_inputs
-from pipeline.labels.targets import load_targets
+from pipeline.fingerprint import RunSettings, evaluation_digest, settings_digest, training_inputs
+from pipeline.labels.targets import TargetSpec
 from pipeline.workspace import RunKey, dataset_name
 
 SHOWABLE = (
@@ -64,7 +64,8 @@ def publish(name: str | None = None) -> None:
 def as_configured(metrics: Mapping[str, Any], run_key: RunKey, params: config.Params) -> bool:
     """Whether a run has the settings, data, words, votes and decoders that are asked for now."""
     model = params.model(run_key.model)
-    wanted = settings_digest(training_inputs(run_key, params, load_targets(model.targets, run_key.seed)))
+    targets = TargetSpec.parse(model.targets).load(run_key.seed)
+    wanted = settings_digest(training_inputs(RunSettings.of(params, run_key), targets))
     return (
         metrics.get("settings_digest") == wanted
         and metrics.get("evaluation_digest") == evaluation_digest()

@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pipeline import config
 from pipeline.comparison import findings
@@ -34,9 +32,11 @@ from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.figures import study as figures
 from pipeline.files import write_csv, write_text
+from pipeline.fingerprint import RunSettings
 from pipeline.study import lr_search, prose, speedrun
 from pipeline.study.trial import kept
 from pipeline.tracking.study import log_study
+from pipeline.workspace import RunKey
 
 STUDY = Path("results/fer2013")
 AGAIN = STUDY / "processor"
@@ -143,7 +143,6 @@ def require_one_study(models: Models, params: config.Params, folder: Path) -> No
 
     Runs are kept one by one, over days perhaps: a table of trainings that differ in more than they say is none.
     """
-    recipe = json.loads(json.dumps({"name": params.recipe, **asdict(params.chosen_recipe)}))
     machines = {
         json.dumps(run.metrics["machine"], sort_keys=True): f"{name}-{seed}"
         for name, runs in models.items()
@@ -155,13 +154,9 @@ def require_one_study(models: Models, params: config.Params, folder: Path) -> No
             "`machine` in their files): use one processor, number of threads, format and PyTorch for all."
         )
     for name, runs in models.items():
-        model = params.models.get(name)
-        wanted: dict[str, Any] = {} if model is None else {
-            "loss": {"name": model.loss, "options": model.options, "targets": model.targets},
-            "learning_rate": model.learning_rate, "recipe": recipe,
-        }  # fmt: skip
         for seed, run in runs.items():
-            if run.metrics["settings"] != wanted:
+            known = name in params.models
+            if not known or run.metrics["settings"] != RunSettings.of(params, RunKey(name, seed)).to_dict():
                 raise UserError(
                     f"{folder}/runs/{name}-{seed}.json was trained with other settings than {STUDY}/params.yaml has: "
                     "train it again with `fer sweep`, or remove it."

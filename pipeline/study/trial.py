@@ -15,12 +15,10 @@ from filelock import FileLock
 from pipeline.config import ModelParams
 from pipeline.data.fer import FerData
 from pipeline.files import read_json, write_json
-from pipeline.labels.targets import load_targets
+from pipeline.labels.targets import TargetSpec
 from pipeline.training import autotune
-from pipeline.training.hardware import set_up
-from pipeline.training.loop import DivergenceError, Epoch, Images, epoch_flop, train
-from pipeline.training.losses import make_loss
-from pipeline.training.model import FerNet
+from pipeline.training.build import build_run
+from pipeline.training.loop import DivergenceError, Epoch
 from pipeline.training.recipe import Recipe
 from pipeline.workspace import PREPARED
 
@@ -33,28 +31,24 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, requested: autotune.Mac
 
     The accuracy is None if the loss stopped being a number.
     """
-    data = FerData.load(PREPARED)
-    training, validation = Images.of(data, "train"), Images.of(data, "val")
     threads = torch.get_num_threads()
-    hardware = autotune.choose(requested)
-    set_up(hardware, seed)
-    vectors = load_targets(model.targets, seed)
-    loss = make_loss(model.loss, model.options, vectors, hardware.device)
-    network = FerNet(recipe.widths, loss.output_dim, *training.grey_levels())
+    targets = TargetSpec.parse(model.targets).load(seed)
+    run = build_run(
+        FerData.load(PREPARED), model.loss, model.options, targets, recipe, model.learning_rate, seed,
+        autotune.choose(requested),
+    )  # fmt: skip
     outcome: dict[str, Any] = {
         "val_accuracy": None,
         "seconds": None,
-        "flop": sum(epoch_flop(network, recipe, len(training.labels))),
-        "hardware": str(hardware),
+        "flop": sum(run.flop),
+        "hardware": str(run.hardware),
     }
 
     def show(row: Epoch) -> None:
         print(f"  epoch {row.epoch}: {row.val_accuracy:.4f}", flush=True)
 
     try:
-        _, progress = train(
-            network, loss, training, validation, recipe, model.learning_rate, seed, hardware, None, show
-        )
+        _, progress = run.train(None, show)
     except DivergenceError as error:
         print(f"  {error}")
         return outcome

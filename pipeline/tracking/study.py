@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.comparison.findings import Models
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import ComparisonRow
 from pipeline.errors import UserError
 from pipeline.files import sha256
+from pipeline.fingerprint import mlflow_params
 from pipeline.tracking import client
 from pipeline.tracking.runs import log_rows
+from pipeline.workspace import RunKey
 
 COMMAND = "fer report"
 """What logs these runs again; backfill knows only those of the workspace."""
@@ -49,24 +50,11 @@ def log_run(experiment: str, folder: Path, key: str, run: RunRecord) -> None:
     facts = run.metrics
     tags = {"kind": "model", "model": facts["model"], "seed": str(facts["seed"])}
     with client.run_of(where, tags | client.context_tags("report")) as logged:
-        logged.params(settings(run))
+        run_key = RunKey(facts["model"], facts["seed"])
+        logged.params(mlflow_params(run_key, facts["settings"], run.decoders))
         logged.curve(facts["history"], "epoch")
         logged.metrics({name: facts[name] for name in ("val", "test", "test_clean", "training")})
         logged.tags({name: str(value) for name, value in facts["machine"].items()})
         logged.artifacts(file, "evaluation")
         if (folder / "figures" / key).exists():  # of the first seed
             logged.artifacts(folder / "figures" / key, "figures")
-
-
-def settings(run: RunRecord) -> dict[str, Any]:
-    """The parameters under the names of `pipeline.fingerprint.settings`."""
-    facts = run.metrics
-    loss, rate = facts["settings"]["loss"], facts["settings"]["learning_rate"]
-    return {
-        "seed": facts["seed"],
-        "model": {
-            "name": facts["model"], "loss": loss["name"], "options": loss["options"],
-            "targets": loss["targets"], "decoders": run.decoders, "learning_rate": rate,
-        },
-        "recipe": facts["settings"]["recipe"],
-    }  # fmt: skip

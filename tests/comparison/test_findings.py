@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from pipeline import config
 from pipeline.comparison import findings
+from pipeline.comparison.findings import RowId
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import PairedTest
 from pipeline.comparison.statistics import holm
@@ -91,20 +93,19 @@ def test_where_the_two_rules_differ_the_sides_are_counted() -> None:
     assert row.plain.sum() == pytest.approx(1)
 
 
-def test_a_row_is_found_by_its_name_in_the_table() -> None:
+def test_a_row_is_found_by_model_and_decoder() -> None:
     models = study()
-    found = findings.row_entry(models, "w2v_cosine")
+    found = findings.row_entry(models, RowId("w2v_cosine"))
     assert found is not None
     assert (found.model, found.decoder, found.seeds) == ("w2v_cosine", "argmax", [1, 2, 5])
-    assert findings.row_entry(models, "w2v_cosine + crm.word2vec") is None  # not evaluated
-    assert findings.row_entry(models, "unheard_of") is None
+    assert findings.row_entry(models, RowId("w2v_cosine", "crm.word2vec")) is None  # not evaluated
+    assert findings.row_entry(models, RowId("unheard_of")) is None
 
 
 def test_models_that_findings_name_are_in_params() -> None:
     params = config.load(Path(__file__).parents[2] / "params.yaml")
     assert findings.POSTERIOR in params.models
-    for name in (name for pair in findings.CONTRASTS for name in pair):
-        model, _, decoder = name.partition(" + ")
+    for model, decoder in chain.from_iterable(findings.CONTRASTS):
         assert not decoder or decoder in params.model(model).decoders
 
 
@@ -165,7 +166,7 @@ def test_nothing_correlates_with_the_confusion_of_a_class_without_images() -> No
 def test_the_contrasts_have_a_test_of_their_own() -> None:
     models = study()
     found = findings.contrasts(models, 300)
-    assert [(one.model, one.against) for one in found] == [
+    assert [(str(one.model), str(one.against)) for one in found] == [
         ("w2v_cosine", "cross_entropy"), ("cosine_one_hot", "cross_entropy"),
         ("w2v_cosine", "cosine_one_hot"), ("w2v_cosine", "w2v_permuted"),
     ]  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.comparison.findings import Contrast, Prediction, row_name
+from pipeline.comparison.findings import Contrast, Prediction, RowId, row_name
 from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Difference, Interval
 from pipeline.comparison.tables import (
@@ -69,7 +69,7 @@ def test_every_test_has_its_difference_interval_and_p() -> None:
 
 def test_a_contrast_names_both_models() -> None:
     verdict = row("w2v", 0.64, 0.01, test=PairedTest(-0.02, -0.03, -0.01, 0.001, p_holm=0.004))
-    assert contrast_table([Contrast("w2v", "one_hot", verdict)]).splitlines()[-1] == (
+    assert contrast_table([Contrast(RowId("w2v"), RowId("one_hot"), verdict)]).splitlines()[-1] == (
         "| w2v | one_hot | 2 | -2.00 [-3.00, -1.00] | 0.004 |"
     )
     assert contrast_table([]) == "Too little has been run yet."

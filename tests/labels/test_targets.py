@@ -15,12 +15,10 @@ from pipeline.labels.distances import AFFECT
 from pipeline.labels.targets import (
     SOURCES,
     TRANSFORMS,
+    TargetSpec,
     Training,
     names,
-    source_of,
-    transformed,
     unit,
-    uses_seed,
     vectors_of_gram,
 )
 
@@ -54,7 +52,7 @@ def test_sources_depend_on_what_they_say_they_do(name: str) -> None:
     assert data.votes is not None
     others = replace(data, votes=data.votes[::-1].copy())
     again = source(replace(data, seed=1))
-    assert source.uses_seed == uses_seed(name)
+    assert source.uses_seed == TargetSpec.parse(name).uses_seed
     assert np.array_equal(source(data), again) != source.uses_seed
     assert np.array_equal(source(data), source(others)) != source.uses_votes
     if not source.uses_votes:
@@ -62,8 +60,8 @@ def test_sources_depend_on_what_they_say_they_do(name: str) -> None:
 
 
 def test_permuted_targets_use_the_seed() -> None:
-    assert uses_seed("word2vec.permuted")
-    assert not uses_seed("word2vec.centred")
+    assert TargetSpec.parse("word2vec.permuted").uses_seed
+    assert not TargetSpec.parse("word2vec.centred").uses_seed
 
 
 def test_every_name_is_a_source_or_a_change_of_one() -> None:
@@ -78,21 +76,22 @@ def test_every_name_is_a_source_or_a_change_of_one() -> None:
 @pytest.mark.parametrize("name", names(["word2vec"]))
 def test_a_name_says_of_what_and_how_targets_are_made(name: str) -> None:
     source, _, transform = name.partition(".")
-    assert source_of(name) == source
+    assert TargetSpec.parse(name) == TargetSpec(source, transform)
+    assert str(TargetSpec.parse(name)) == name
     vectors = words()
-    found = transformed(name, vectors, 5)
+    found = TargetSpec.parse(name).of(vectors, 5)
     expected = TRANSFORMS[transform](vectors, 5) if transform else vectors
     np.testing.assert_array_equal(found, expected)
 
 
 def test_targets_that_are_not_changed_are_those_of_their_source() -> None:
     vectors = words()
-    assert transformed("word2vec", vectors, 5) is vectors
+    assert TargetSpec.parse("word2vec").of(vectors, 5) is vectors
 
 
 @pytest.mark.parametrize("name", names([]))
 def test_what_is_made_of_no_words_can_be_changed_in_every_way(name: str) -> None:
-    found = transformed(name, SOURCES[source_of(name)](training()), 2)
+    found = TargetSpec.parse(name).of(SOURCES[TargetSpec.parse(name).source](training()), 2)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.ones(K))
 
 
@@ -213,7 +212,7 @@ def test_dependent_vectors_cannot_be_whitened(make: Callable[[], np.ndarray]) ->
 
 def test_two_equal_targets_are_refused() -> None:
     with pytest.raises(UserError) as error:
-        transformed("nouns", equal_words(), 0)
+        TargetSpec.parse("nouns").of(equal_words(), 0)
     one, other = LABELS[3], LABELS[5]
     assert str(error.value) == (
         f"The targets 'nouns' of '{one}' and '{other}' are equal, so nothing could tell the two apart: "

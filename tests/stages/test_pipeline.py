@@ -70,10 +70,11 @@ def test_human_targets_read_training_alone(finished: Clone, tmp_path: Path) -> N
     script = (
         "import numpy as np\n"
         "from pipeline.workspace import PREPARED\n"
-        "from pipeline.labels.targets import load_targets\n"
+        "from pipeline.labels.targets import TargetSpec\n"
         "from pipeline.evaluation.measure import reference_distances\n"
         "from pipeline.data.fer import FerData\n"
-        "print(load_targets('human', 0).tolist(), reference_distances(FerData.load(PREPARED), [])['human'].tolist())\n"
+        "distances = reference_distances(FerData.load(PREPARED), [])\n"
+        "print(TargetSpec('human').load(0).tolist(), distances['human'].tolist())\n"
     )
     before = clone.run("python", "-c", script).stdout
     prepared = clone.path / "outputs/prepared"

@@ -16,7 +16,7 @@ from pipeline import config
 from pipeline.config import SearchParams
 from pipeline.data.fer import LABELS
 from pipeline.files import write_json
-from pipeline.labels.targets import RANDOM_DIMENSIONS, SOURCES, Training, transformed
+from pipeline.labels.targets import RANDOM_DIMENSIONS, SOURCES, TargetSpec, Training
 from pipeline.study import lr_search, sweep
 from pipeline.study.lr_search import best, finalists, following, kind, rate_at, representatives, table
 from pipeline.study.trial import kept
@@ -109,7 +109,8 @@ def test_targets_that_are_alike_have_the_same_length_and_cosines() -> None:
     words = np.random.default_rng(0).normal(size=(len(LABELS), RANDOM_DIMENSIONS)) + 1.0
     words /= np.linalg.norm(words, axis=1, keepdims=True)
     found = {
-        name: transformed(name, words, 0) for name in ("word2vec", "word2vec.permuted", "word2vec.whitened")
+        name: TargetSpec.parse(name).of(words, 0)
+        for name in ("word2vec", "word2vec.permuted", "word2vec.whitened")
     }
     found["random"] = SOURCES["random"](Training(np.arange(len(LABELS)), None, 0))
     for one, other in lr_search.ALIKE.items():

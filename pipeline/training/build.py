@@ -1,0 +1,76 @@
+"""Everything of one training, put together in one way for the stage, for trials and for benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from pipeline.data.fer import FerData
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.distributed import Group
+from pipeline.training.hardware import Hardware, set_up
+from pipeline.training.loop import SINGLE, Epoch, Images, Progress, epoch_flop, images_per_epoch, train
+from pipeline.training.losses import Loss, make_loss
+from pipeline.training.model import FerNet
+from pipeline.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A network with random weights and what it is trained with. network_arguments: those of `FerNet`."""
+
+    network: FerNet
+    network_arguments: Mapping[str, Any]
+    loss: Loss
+    training: Images
+    validation: Images
+    recipe: Recipe
+    learning_rate: float
+    seed: int
+    hardware: Hardware
+
+    @property
+    def flop(self) -> list[int]:
+        """Floating point operations of each epoch."""
+        return epoch_flop(self.network, self.recipe, len(self.training.labels))
+
+    @property
+    def images_per_epoch(self) -> int:
+        return images_per_epoch(self.recipe, len(self.training.labels))
+
+    def train(
+        self,
+        checkpoint: Checkpoint | None,
+        on_epoch: Callable[[Epoch], None],
+        group: Group = SINGLE,
+    ) -> tuple[dict[str, Tensor], Progress]:
+        """Run `loop.train`."""
+        return train(
+            self.network, self.loss, self.training, self.validation, self.recipe, self.learning_rate, self.seed,
+            self.hardware, checkpoint, on_epoch, group,
+        )  # fmt: skip
+
+
+def build_run(
+    data: FerData,
+    loss: str,
+    options: Mapping[str, Any],
+    targets: npt.NDArray[np.floating],
+    recipe: Recipe,
+    learning_rate: float,
+    seed: int,
+    hardware: Hardware,
+) -> TrainingRun:
+    """Set PyTorch up for this hardware and seed, and make loss and network. The seed decides the first weights."""
+    training, validation = Images.of(data, "train"), Images.of(data, "val")
+    set_up(hardware, seed)
+    made = make_loss(loss, options, targets, hardware.device)
+    mean, std = training.grey_levels()
+    arguments = {"widths": list(recipe.widths), "output_dim": made.output_dim, "mean": mean, "std": std}
+    network = FerNet(list(recipe.widths), made.output_dim, mean, std)
+    return TrainingRun(network, arguments, made, training, validation, recipe, learning_rate, seed, hardware)
