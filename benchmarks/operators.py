@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.timing import Case
@@ -71,13 +71,15 @@ class Convolution:
         return self.flop / (numbers * self.images.element_size())
 
     def forward(self) -> Tensor:
-        return torch.ops.aten.convolution(self.images, self.weight, None, *self.settings)
+        found: Tensor = torch.ops.aten.convolution(self.images, self.weight, None, *self.settings)
+        return found
 
     def backward(self, *mask: bool) -> tuple[Tensor | None, ...]:
         """Gradients of images, weight and bias, of those that `mask` asks for."""
-        return torch.ops.aten.convolution_backward(
+        found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
             self.gradient, self.images, self.weight, None, *self.settings, mask
         )
+        return found
 
     def cases(self) -> dict[str, Case]:
         """The three directions; the first layer's images need no gradient."""

@@ -150,7 +150,8 @@ class Descent(nn.Module):
         self.merge = Residual(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.merge(torch.cat([self.up(self.inside(self.down(x))), x], dim=1))
+        merged: Tensor = self.merge(torch.cat([self.up(self.inside(self.down(x))), x], dim=1))
+        return merged
 
 
 class Mask(nn.Module):
@@ -162,7 +163,8 @@ class Mask(nn.Module):
         self.mask = nn.Sequential(Residual(width, 2 * width), *inside, Residual(2 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * (1 + self.mask(x).softmax(dim=1))
+        masked: Tensor = x * (1 + self.mask(x).softmax(dim=1))
+        return masked
 
 
 def residual_masking() -> nn.Module:
@@ -187,7 +189,8 @@ class ConvNeXtBlock(nn.Module):
         self.body = nn.Sequential(spatial, nn.GroupNorm(1, width), wide, nn.GELU(), narrow)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        added: Tensor = x + self.body(x)
+        return added
 
 
 def convnext(depths: Sequence[int], widths: Sequence[int]) -> nn.Module:

@@ -261,7 +261,7 @@ def in_both(
 def hits(run: RunRecord, k: int) -> npt.NDArray[np.bool_]:
     """Which images of PrivateTest are of class k and were called so."""
     own = run.decoders[0]
-    return (run.right[own] & (run.predicted[own] == k))[run.test]
+    return np.asarray((run.right[own] & (run.predicted[own] == k))[run.test])
 
 
 def best_of(rows: Sequence[ComparisonRow]) -> ComparisonRow:

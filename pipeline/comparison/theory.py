@@ -60,4 +60,4 @@ def _standardised(values: Floats) -> Floats:
     length = np.linalg.norm(centred)
     if length == 0:
         raise ValueError("values that are all equal correlate with nothing")
-    return centred / length
+    return np.asarray(centred / length)

@@ -104,7 +104,7 @@ def near_duplicates_of_training(groups: Groups, splits: Bytes) -> npt.NDArray[np
     """Mark, as bool [N], the validation and test images that share a group with a training image."""
     is_train = splits == SPLITS.index("train")
     with_train = np.unique(groups[is_train & (groups >= 0)])
-    return np.isin(groups, with_train) & ~is_train
+    return np.asarray(np.isin(groups, with_train) & ~is_train)
 
 
 def table(duplicates: Duplicates, data: FerData) -> Iterator[tuple[int, str, int, str, str, int, int]]:
@@ -243,4 +243,4 @@ def _cosine(a: Floats, b: Floats) -> Floats:
     """
     dot, square_a, square_b = (np.einsum("nij,nij->n", x, y) for x, y in ((a, b), (a, a), (b, b)))
     norm = np.sqrt(square_a * square_b)
-    return np.divide(dot, norm, out=np.zeros_like(dot), where=norm > 0)
+    return np.asarray(np.divide(dot, norm, out=np.zeros_like(dot), where=norm > 0))

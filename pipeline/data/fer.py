@@ -86,7 +86,8 @@ class FerData:
             path = folder / f"{name}.npy"
             if not path.exists():
                 raise UserError(f"{path} is missing: run `dvc repro prepare` first.")
-            return np.load(path, mmap_mode=mode, allow_pickle=False)
+            array: npt.NDArray[np.uint8] = np.load(path, mmap_mode=mode, allow_pickle=False)
+            return array
 
         votes = read("votes") if (folder / "votes.npy").exists() else None
         return cls(read("images", "r"), read("labels"), read("split"), votes)

@@ -67,7 +67,7 @@ class ArgMax:
     weighs: ClassVar[bool] = False
 
     def __call__(self, output: ModelOutput) -> Ints:
-        return output.scores.argmax(axis=1).astype(np.int64)
+        return np.asarray(output.scores.argmax(axis=1), np.int64)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Nearest:
     def __call__(self, output: ModelOutput) -> Ints:
         if output.cosines is None:
             raise ValueError("the model's output is no vector")
-        return output.cosines.argmax(axis=1).astype(np.int64)
+        return np.asarray(output.cosines.argmax(axis=1), np.int64)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class CostSensitive:
     weighs: ClassVar[bool] = True
 
     def __call__(self, output: ModelOutput) -> Ints:
-        return (output.probabilities @ (1 - self.gram).T).argmin(axis=1).astype(np.int64)
+        return np.asarray((output.probabilities @ (1 - self.gram).T).argmin(axis=1), np.int64)
 
 
 DECODERS: dict[str, type[Decoder]] = {

@@ -178,7 +178,7 @@ def expected_calibration_error(
 
 def apply_temperature(probabilities: npt.NDArray[np.float64], temperature: float) -> npt.NDArray[np.float64]:
     """p^(1/T), made to add up to one again: softmax(z / T) where p = softmax(z). T > 1 lowers confidence."""
-    return softmax(_log(probabilities) / temperature, axis=1)
+    return np.asarray(softmax(_log(probabilities) / temperature, axis=1))
 
 
 def fit_temperature(labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.float64]) -> float:

@@ -153,7 +153,7 @@ def validation_curves(curves: Mapping[str, Sequence[Sequence[tuple[float, float]
 def mean_curve(runs: Sequence[Sequence[tuple[float, float]]]) -> npt.NDArray[np.float64]:
     """The mean of several curves, as far as the shortest goes: [epochs, 2]."""
     shortest = min(len(run) for run in runs)
-    return np.mean([np.asarray(run[:shortest], dtype=np.float64) for run in runs], axis=0)
+    return np.asarray(np.mean([np.asarray(run[:shortest], dtype=np.float64) for run in runs], axis=0))
 
 
 def beside_the_scale(figure: Figure, models: Sequence[str]) -> None:

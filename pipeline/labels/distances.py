@@ -64,4 +64,4 @@ def cosine_distance(gram: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _scaled(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     distance = (distance + distance.T) / 2
     np.fill_diagonal(distance, 0.0)
-    return distance / distance.max()
+    return np.asarray(distance / distance.max())

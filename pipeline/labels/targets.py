@@ -117,7 +117,7 @@ def whitened(vectors: Floats, seed: int) -> Floats:
             "The label vectors are linearly dependent (two of them may be equal), so they cannot be whitened: "
             "choose other words or another transform."
         )
-    return (basis / np.sqrt(values)) @ basis.T @ vectors
+    return np.asarray((basis / np.sqrt(values)) @ basis.T @ vectors)
 
 
 def permuted(vectors: Floats, seed: int) -> Floats:
@@ -226,7 +226,7 @@ def unit(vectors: Floats, name: str) -> Floats:
         raise UserError(
             f"The {name} vector of '{label}' is zero, so it has no direction: choose another word."
         )
-    return vectors / lengths
+    return np.asarray(vectors / lengths)
 
 
 def vectors_of_gram(gram: Floats) -> Floats:

@@ -150,7 +150,7 @@ def best(trials: Sequence[Trial], model: str) -> float:
     The model must be among the trials.
     """
     ranked = [(length(run), accuracy(run), -run["learning_rate"]) for run in trials if run["model"] == model]
-    return -max(ranked)[-1]
+    return float(-max(ranked)[-1])
 
 
 def gaps(trials: Sequence[Trial], model: str, baseline: str) -> dict[int, float]:

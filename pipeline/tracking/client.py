@@ -48,7 +48,7 @@ def _safe(method: Callable[Concatenate[MlflowRun, P], None]) -> Callable[Concate
     """Run a method while MLflow works; on its first failure warn once and stop logging."""
 
     @functools.wraps(method)
-    def call(self: MlflowRun, *args: P.args, **kwargs: P.kwargs) -> None:
+    def call(self: MlflowRun, /, *args: P.args, **kwargs: P.kwargs) -> None:
         if self.run_id is None or not self.working:
             return
         try:

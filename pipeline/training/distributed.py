@@ -140,7 +140,7 @@ class _Sum(torch.autograd.Function):
 
 
 def _total(tensor: Tensor) -> Tensor:
-    return cast(Tensor, _Sum.apply(tensor))
+    return cast(Tensor, _Sum.apply(tensor))  # type: ignore[no-untyped-call]
 
 
 class SyncBatchNorm(nn.BatchNorm2d):

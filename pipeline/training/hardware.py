@@ -134,7 +134,7 @@ def has_bf16(cuda: bool) -> bool:
     oneDNN's own answer does not tell: it says yes to any processor with AVX-512, also where it emulates.
     """
     if cuda:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     known = torch.cpu.get_capabilities()
     return torch.backends.mkldnn.is_available() and any(known.get(name) for name in BF16_INSTRUCTIONS)
 

@@ -62,7 +62,8 @@ class FerNet(nn.Module):
         features = self.blocks(self.stem((images - self.mean) / self.std))
         # The head runs in fp32 even under autocast: a few outputs are not worth bf16's 8 bits.
         with torch.autocast(device_type=images.device.type, enabled=False):
-            return self.head(HEAD_SCALE * features.float().amax(dim=(2, 3)))
+            output: Tensor = self.head(HEAD_SCALE * features.float().amax(dim=(2, 3)))
+        return output
 
 
 class Classifier(nn.Module):
