@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
             raise UserError(line) from None
 
 
-def known(names: Sequence[str], among: Sequence[str] | Mapping[str, Any], what: str) -> None:
+def known(names: Sequence[str], among: Collection[str], what: str) -> None:
     """Raise UserError at the first name that is not among those there are; `what` says of what kind they are."""
     for name in names:
         if name not in among:

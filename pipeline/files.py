@@ -20,6 +20,9 @@ import numpy.typing as npt
 from pipeline.errors import UserError
 from pipeline.trouble import refused, subject
 
+JsonDict = dict[str, Any]
+"""A JSON object, as it is read and written."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -71,7 +74,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write JSON that is stable byte for byte and readable in a diff. NaN is refused."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -80,7 +83,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
+def write_npy(path: Path, array: npt.NDArray[np.generic]) -> None:
     """Write one array as `.npy`, atomically."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
@@ -102,7 +105,7 @@ def write_npz(path: Path, arrays: Mapping[str, npt.ArrayLike], compressed: bool 
             archive.writestr(entry, content.getvalue())
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV table with Unix line ends, atomically."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -121,9 +124,9 @@ def repository() -> Path:
     return Path(os.environ.get("DVC_ROOT") or ".").resolve()
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, object], prefix: str = "") -> JsonDict:
     """{"a": {"b": 1}} -> {"a.b": 1}: nested keys as dotted names."""
-    flat: dict[str, Any] = {}
+    flat: JsonDict = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
         flat |= flatten(value, f"{key}.") if isinstance(value, Mapping) else {key: value}

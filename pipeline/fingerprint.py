@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ import pipeline
 from pipeline import config, files
 from pipeline.config import ModelParams
 from pipeline.errors import UserError
+from pipeline.files import JsonDict
 from pipeline.training.recipe import Recipe
 from pipeline.workspace import LABELS_FOLDER, OUTPUTS, PREPARED, RunKey
 
@@ -48,7 +48,7 @@ class RunSettings:
         """Those of params.yaml. Raises UserError if it has no such model."""
         return cls(run_key, params.model(run_key.model), params.recipe, params.chosen_recipe)
 
-    def inputs(self, targets: npt.NDArray[np.float64]) -> dict[str, Any]:
+    def inputs(self, targets: npt.NDArray[np.float64]) -> JsonDict:
         """The part that decides what is trained, with the targets [K, D]; a digest is made of it."""
         model = self.model
         return {
@@ -59,21 +59,21 @@ class RunSettings:
         }
 
     @property
-    def loss(self) -> dict[str, Any]:
+    def loss(self) -> JsonDict:
         """The loss as model.json and the metrics file describe it."""
         return {"name": self.model.loss, "options": self.model.options, "targets": self.model.targets}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As the metrics file keeps them, ready for JSON."""
         recipe = {"name": self.recipe_name, **asdict(self.recipe)}
         return _as_read({"loss": self.loss, "learning_rate": self.model.learning_rate, "recipe": recipe})
 
-    def mlflow_params(self) -> dict[str, Any]:
+    def mlflow_params(self) -> JsonDict:
         """As MLflow shows them."""
         return mlflow_params(self.run_key, self.to_dict(), self.model.decoders)
 
 
-def mlflow_params(run_key: RunKey, settings: Mapping[str, Any], decoders: Sequence[str]) -> dict[str, Any]:
+def mlflow_params(run_key: RunKey, settings: JsonDict, decoders: Sequence[str]) -> JsonDict:
     """What MLflow shows of the settings in a metrics file (`RunSettings.to_dict`)."""
     loss = settings["loss"]
     return {
@@ -86,7 +86,7 @@ def mlflow_params(run_key: RunKey, settings: Mapping[str, Any], decoders: Sequen
     }  # fmt: skip
 
 
-def training_inputs(settings: RunSettings, targets: npt.NDArray[np.float64]) -> dict[str, Any]:
+def training_inputs(settings: RunSettings, targets: npt.NDArray[np.float64]) -> JsonDict:
     """Everything a training depends on: its settings, and digests of its data and its code."""
     read = [PREPARED / f"{name}.npy" for name in ("images", "labels", "split")]
     missing = next((path for path in read if not path.exists()), None)
@@ -96,12 +96,12 @@ def training_inputs(settings: RunSettings, targets: npt.NDArray[np.float64]) -> 
     return settings.inputs(targets) | {"data": data, "code": code_digests()}
 
 
-def digest(inputs: dict[str, Any]) -> str:
+def digest(inputs: JsonDict) -> str:
     """Twelve hexadecimal digits that change with any of the inputs."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def settings_digest(inputs: dict[str, Any]) -> str:
+def settings_digest(inputs: JsonDict) -> str:
     """The same without the code: what was asked for, by whatever version it was computed."""
     return digest({name: value for name, value in inputs.items() if name != "code"})
 
@@ -120,7 +120,7 @@ def mlflow_key(run_key: RunKey, inputs_digest: str) -> str:
     return f"{run_key.name}-{inputs_digest}"
 
 
-def shown_settings(settings: RunSettings, params: config.Params) -> dict[str, Any]:
+def shown_settings(settings: RunSettings, params: config.Params) -> JsonDict:
     """The parameters that MLflow shows of a training, with those of machine and data. Training keeps them."""
     shown = {
         "machine": asdict(params.machine),
@@ -130,6 +130,6 @@ def shown_settings(settings: RunSettings, params: config.Params) -> dict[str, An
     return settings.mlflow_params() | _as_read(shown)
 
 
-def _as_read(values: Mapping[str, Any]) -> dict[str, Any]:
+def _as_read(values: JsonDict) -> JsonDict:
     """The values as JSON gives them back: tuples as lists."""
     return dict(json.loads(json.dumps(values)))

@@ -16,13 +16,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import yaml
 
 from pipeline import files
 from pipeline.errors import UserError
-from pipeline.files import repository
+from pipeline.files import JsonDict, repository
 
 OUTPUTS = Path("outputs")
 RAW = OUTPUTS / "raw"
@@ -72,7 +71,7 @@ class RunKey:
     def figures(self) -> Path:
         return OUTPUTS / "figures" / self.name
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonDict:
         """What training wrote beside the weights."""
         return dict(files.read_json(self.models / "model.json"))
 
@@ -86,7 +85,7 @@ def label_vectors(words: str) -> Path:
     return LABELS_FOLDER / words / "label_vectors.npz"
 
 
-def checks() -> dict[str, Any]:
+def checks() -> JsonDict:
     """What prepare found out about the data. Raises UserError before it has run."""
     if not CHECKS.exists():
         raise UserError(f"{PREPARED} is missing: run `dvc repro targets` first.")

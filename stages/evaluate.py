@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -13,7 +11,7 @@ from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.evaluation.decoders import DecoderSpec
 from pipeline.evaluation.measure import decide, measure, pixels_of, reference_distances
 from pipeline.figures.model import draw
-from pipeline.files import write_csv, write_json
+from pipeline.files import JsonDict, write_csv, write_json
 from pipeline.fingerprint import evaluation_digest
 from pipeline.tracking.runs import log_model_run
 from pipeline.training.losses import Loss
@@ -53,7 +51,7 @@ def main(model: str, seed: int) -> None:
     log_model_run(run_key, stage="evaluate")
 
 
-def described(run_key: RunKey, loss: Loss) -> dict[str, Any]:
+def described(run_key: RunKey, loss: Loss) -> JsonDict:
     """Which model this is, and what it was trained towards."""
     facts = run_key.facts()
     return {
@@ -71,7 +69,7 @@ def described(run_key: RunKey, loss: Loss) -> dict[str, Any]:
     }
 
 
-def made(run_key: RunKey) -> dict[str, Any]:
+def made(run_key: RunKey) -> JsonDict:
     """What the training took, where it ran, and of what."""
     facts = run_key.facts()
     return {name: facts[name] for name in ("training", "machine", "settings_digest")} | {

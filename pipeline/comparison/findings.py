@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from pipeline.comparison.statistics import Difference, Interval, holm, interval9
 from pipeline.comparison.theory import agreement, confusion_correlation, shares, spread
 from pipeline.data.fer import LABELS
 from pipeline.evaluation.decoders import CostSensitive, ModelOutput
+from pipeline.files import JsonDict
 from pipeline.labels.targets import TargetSpec
 
 Models = Mapping[str, Mapping[int, RunRecord]]
@@ -94,7 +95,7 @@ class Prediction:
     accuracy: Interval
 
 
-def first(runs: Mapping[int, RunRecord]) -> Mapping[str, Any]:
+def first(runs: Mapping[int, RunRecord]) -> JsonDict:
     """The metrics of a model's first seed, for what does not depend on the seed."""
     return next(iter(runs.values())).metrics
 

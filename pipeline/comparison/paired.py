@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ from pipeline.comparison.statistics import (
     paired_t,
 )
 from pipeline.errors import UserError
-from pipeline.files import flatten
+from pipeline.files import JsonDict, flatten
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Entry:
 
     model: str
     decoder: str
-    metrics: Mapping[int, Mapping[str, Any]]
+    metrics: Mapping[int, JsonDict]
     index: npt.NDArray[np.integer]
     right: Mapping[str, Mapping[int, npt.NDArray[np.bool_]]]
 

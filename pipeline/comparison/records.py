@@ -19,7 +19,7 @@ from pipeline.comparison.paired import Entry
 from pipeline.data.fer import SPLITS
 from pipeline.errors import UserError
 from pipeline.evaluation.predictions import Predictions
-from pipeline.files import read_json, write_json, write_npz
+from pipeline.files import JsonDict, read_json, write_json, write_npz
 from pipeline.workspace import RunKey
 
 Bools = npt.NDArray[np.bool_]
@@ -39,7 +39,7 @@ class RunRecord:
     majority says.
     """
 
-    metrics: Mapping[str, Any]
+    metrics: JsonDict
     index: npt.NDArray[np.integer]
     test: Bools
     clean: Bools
@@ -55,7 +55,7 @@ class RunRecord:
         """The model's own first."""
         return [self.metrics["decoder"], *self.metrics["decoders"]]
 
-    def of(self, decoder: str) -> Mapping[str, Any]:
+    def of(self, decoder: str) -> JsonDict:
         """The metrics under one decoder."""
         own = decoder == self.metrics["decoder"]
         return self.metrics if own else self.metrics["decoders"][decoder]
@@ -116,7 +116,7 @@ class RunRecord:
             )  # fmt: skip
 
 
-def require_one_training(run_key: RunKey, model: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+def require_one_training(run_key: RunKey, model: JsonDict, metrics: JsonDict) -> None:
     """Raise UserError if the model was trained anew, with other settings, since the metrics were measured."""
     if metrics["settings_digest"] != model["settings_digest"]:
         raise UserError(

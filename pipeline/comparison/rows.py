@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.comparison.statistics import ALPHA
-from pipeline.files import read_json, write_text
+from pipeline.files import JsonDict, read_json, write_text
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,14 @@ class MetricSummary:
     ci95: float | None = None
     test: PairedTest | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         test = asdict(self.test) if self.test else {}
         return {"mean": self.mean, "std": self.std, "ci95": self.ci95} | {
             name: value for name, value in test.items() if value is not None
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MetricSummary:
+    def from_dict(cls, values: JsonDict) -> MetricSummary:
         rest = {name: value for name, value in values.items() if name not in ("mean", "std", "ci95")}
         return cls(values["mean"], values["std"], values["ci95"], PairedTest(**rest) if rest else None)
 
@@ -89,14 +88,14 @@ class ComparisonRow:
         test = replace(self.test(metric), p_holm=p_holm)
         return replace(self, metrics={**self.metrics, metric: replace(self.metrics[metric], test=test)})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As in ablation.json."""
-        row: dict[str, Any] = {"model": self.model, "decoder": self.decoder, "seeds": list(self.seeds)}
+        row: JsonDict = {"model": self.model, "decoder": self.decoder, "seeds": list(self.seeds)}
         row |= {name: summary.to_dict() for name, summary in self.metrics.items()}
         return row | ({"paired_seeds": list(self.paired_seeds)} if self.paired_seeds else {})
 
     @classmethod
-    def from_dict(cls, row: Mapping[str, Any]) -> ComparisonRow:
+    def from_dict(cls, row: JsonDict) -> ComparisonRow:
         metrics = {
             name: MetricSummary.from_dict(value) for name, value in row.items() if isinstance(value, dict)
         }

@@ -6,7 +6,6 @@ Rows are numbered from 0, as in `images.npy`; row r is line r + 2 of a CSV file 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +14,14 @@ from pipeline.data.duplicates import Duplicates, summary
 from pipeline.data.fer import EXPECTATIONS, LABELS, PUBLISHED_COUNTS, SPLITS, FerData
 from pipeline.data.votes import ANNOTATORS, majority
 from pipeline.errors import UserError
+from pipeline.files import JsonDict
 
 SHOWN_ROWS = 10
 ORDERED_AGREEMENT = 0.4
 """FER+ agrees with FER-2013's label on most images, and on about one in five when rows are mismatched."""
 
 
-def check(data: FerData, duplicates: Duplicates, expect: str = "any") -> dict[str, Any]:
+def check(data: FerData, duplicates: Duplicates, expect: str = "any") -> JsonDict:
     """The contents of `checks.json`.
 
     With expect="fer2013" the counts must be the published ones, or UserError names the first that is

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from pipeline.data.votes import majority
 from pipeline.evaluation.decoders import Decoder, ModelOutput, softmax
 from pipeline.evaluation.metrics import CLASSES, fit_temperature, split_metrics
 from pipeline.evaluation.predictions import Predictions
+from pipeline.files import JsonDict
 from pipeline.labels.distances import affective_distance, cosine_distance, human_distance
 from pipeline.labels.vectors import LabelVectors
 from pipeline.training.hardware import EVALUATION
@@ -66,7 +66,7 @@ def model_output(loss: Loss, output: Tensor) -> ModelOutput:
     return ModelOutput(scores, softmax(scores), cosines)
 
 
-def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) -> dict[str, Any]:
+def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) -> JsonDict:
     """Every metric on PublicTest, PrivateTest and PrivateTest without twins, of each decoder."""
     val, test = (found.split == SPLITS.index(name) for name in ("val", "test"))
     temperature = fit_temperature(found.actual[val], found.probabilities[val])

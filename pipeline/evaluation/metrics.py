@@ -8,7 +8,7 @@ Everything here is a fraction or in nats, never per cent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from sklearn.metrics import (
 
 from pipeline.data.fer import LABELS
 from pipeline.data.votes import distribution, majority
+from pipeline.files import JsonDict
 
 CLASSES = range(len(LABELS))
 CALIBRATION_BINS = 15
@@ -48,7 +49,7 @@ def split_metrics(
     temperature: float,
     distances: Mapping[str, npt.NDArray[np.float64]],
     votes: npt.NDArray[np.uint8] | None = None,
-) -> dict[str, Any]:
+) -> JsonDict:
     """Every metric of one split, with the same keys whatever the data holds (`votes` alone may be absent).
 
     - `accuracy` is that of `predicted`, `accuracy_flip` that of `predicted_flip`; all other scores of
@@ -73,7 +74,7 @@ def split_metrics(
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=CLASSES, zero_division=0
     )
-    metrics: dict[str, Any] = {
+    metrics: JsonDict = {
         "images": len(labels),
         "accuracy": float(accuracy_score(labels, predicted)),
         "accuracy_flip": float(accuracy_score(labels, predicted_flip)),

@@ -24,6 +24,7 @@ from pipeline.evaluation.metrics import (
     reliability_bins,
 )
 from pipeline.figures.canvas import COLOURS, annotated_matrix, canvas, face, faces
+from pipeline.files import JsonDict
 from pipeline.training.losses import Loss
 from pipeline.training.model import FerNet
 
@@ -33,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 
 def draw(
     folder: Path, title: str, network: FerNet, loss: Loss, pixels: Tensor, actual: Ints, predicted: Ints,
-    probabilities: Floats, metrics: Mapping[str, Any], settings: config.EvaluateParams,
+    probabilities: Floats, metrics: JsonDict, settings: config.EvaluateParams,
 ) -> None:  # fmt: skip
     """All figures of one model, from the test split."""
     counts = confusion_matrix(actual, predicted, labels=CLASSES)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 from pipeline.comparison import findings
 from pipeline.comparison.findings import ENOUGH, Models, row_name
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import ComparisonRow
 from pipeline.comparison.tables import p_value, points
+from pipeline.files import JsonDict
 
 
 def judged(rows: Sequence[ComparisonRow], models: Models) -> list[ComparisonRow]:
@@ -113,7 +113,7 @@ def near_duplicates(runs: Mapping[int, RunRecord]) -> str:
     )
 
 
-def full(timed: Sequence[Mapping[str, Any]]) -> str:
+def full(timed: Sequence[JsonDict]) -> str:
     """What the full recipe adds to the fast one."""
     by_recipe = {name: [run for run in timed if run["recipe"] == name] for name in ("fast", "full")}
     if not all(by_recipe.values()):

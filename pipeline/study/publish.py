@@ -11,16 +11,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
-from typing import Any
 
 import yaml
 
 from pipeline import config
 from pipeline.comparison.records import RunRecord
 from pipeline.errors import UserError
-from pipeline.files import read_json, write_text
+from pipeline.files import JsonDict, read_json, write_text
 from pipeline.fingerprint import RunSettings, evaluation_digest, settings_digest, training_inputs
 from pipeline.labels.targets import TargetSpec
 from pipeline.workspace import RunKey, dataset_name
@@ -61,7 +60,7 @@ def publish(name: str | None = None) -> None:
     print(f"{len(finished)} of {len(params.grid.pairs())} runs kept in {folder}")
 
 
-def as_configured(metrics: Mapping[str, Any], run_key: RunKey, params: config.Params) -> bool:
+def as_configured(metrics: JsonDict, run_key: RunKey, params: config.Params) -> bool:
     """Whether a run has the settings, data, words, votes and decoders that are asked for now."""
     model = params.model(run_key.model)
     targets = TargetSpec.parse(model.targets).load(run_key.seed)

@@ -14,7 +14,6 @@ import json
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import dvc.api
 from dvc.exceptions import DvcException
@@ -25,7 +24,7 @@ from pipeline.comparison.records import require_one_training
 from pipeline.comparison.tables import markdown_table
 from pipeline.errors import UserError
 from pipeline.figures.study import speed_curves
-from pipeline.files import write_json
+from pipeline.files import JsonDict, write_json
 from pipeline.study.trial import kept
 from pipeline.workspace import PREPARED, RunKey
 
@@ -73,13 +72,13 @@ def reader(experiment: str | None) -> Callable[[str], str]:
     return read
 
 
-def outdated(old: dict[str, Any], new: dict[str, Any]) -> bool:
+def outdated(old: JsonDict, new: JsonDict) -> bool:
     """Whether a run was trained with what its recipe no longer is, or on another machine, or in another way there."""
     changed = old["recipe"] == new["recipe"] and old["settings"] != new["settings"]
     return bool(changed or old["machine"] != new["machine"])
 
 
-def describe(run_key: RunKey, read: Callable[[str], str]) -> dict[str, Any]:
+def describe(run_key: RunKey, read: Callable[[str], str]) -> JsonDict:
     """One run: what it reached, what it cost, and both when it first passed each threshold."""
     model = json.loads(read((run_key.models / "model.json").as_posix()))
     metrics = json.loads(read(run_key.metrics.as_posix()))
@@ -113,7 +112,7 @@ def describe(run_key: RunKey, read: Callable[[str], str]) -> dict[str, Any]:
     }
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+def table(runs: list[JsonDict]) -> str:
     """Accuracies in per cent; each threshold as minutes, epochs and FLOP."""
     names = [f"{threshold:.2f}" for threshold in THRESHOLDS]
     headings = ["recipe", "seed", "PublicTest", "PrivateTest", "flipped", "minutes", "epochs", "FLOP"]

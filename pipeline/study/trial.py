@@ -5,16 +5,14 @@ Trials are kept in a JSON list, which others may be adding to at the same time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock
 
 from pipeline.config import ModelParams
 from pipeline.data.fer import FerData
-from pipeline.files import read_json, write_json
+from pipeline.files import JsonDict, read_json, write_json
 from pipeline.labels.targets import TargetSpec
 from pipeline.training import autotune
 from pipeline.training.build import build_run
@@ -22,11 +20,11 @@ from pipeline.training.loop import DivergenceError, Epoch
 from pipeline.training.recipe import Recipe
 from pipeline.workspace import PREPARED
 
-Trial = dict[str, Any]
+Trial = JsonDict
 """Settings and outcome, ready for JSON."""
 
 
-def trial(model: ModelParams, recipe: Recipe, seed: int, requested: autotune.MachineParams) -> dict[str, Any]:
+def trial(model: ModelParams, recipe: Recipe, seed: int, requested: autotune.MachineParams) -> JsonDict:
     """Train as stages.train does; return the best accuracy on PublicTest, seconds, FLOP and the hardware.
 
     The accuracy is None if the loss stopped being a number.
@@ -37,7 +35,7 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, requested: autotune.Mac
         FerData.load(PREPARED), model.loss, model.options, targets, recipe, model.learning_rate, seed,
         autotune.choose(requested),
     )  # fmt: skip
-    outcome: dict[str, Any] = {
+    outcome: JsonDict = {
         "val_accuracy": None,
         "seconds": None,
         "flop": sum(run.flop),
@@ -63,7 +61,7 @@ def kept(file: Path) -> list[Trial]:
     return list(read_json(file)) if file.exists() else []
 
 
-def keep(file: Path, run: Mapping[str, Any]) -> None:
+def keep(file: Path, run: JsonDict) -> None:
     """Add one trial to those in the file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):

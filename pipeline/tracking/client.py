@@ -16,11 +16,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Concatenate, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec
 
 from pipeline.errors import UserError
-from pipeline.files import flatten, repository
+from pipeline.files import JsonDict, flatten, repository
 from pipeline.tracking import git, store
+
+if TYPE_CHECKING:  # MLflow takes seconds to import
+    import numpy as np
+    import numpy.typing as npt
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param, Run
+    from mlflow.models import Model
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+    from torch.nn import Module
 
 P = ParamSpec("P")
 
@@ -67,45 +76,51 @@ class MlflowRun:
         self.run_id, self.command = run_id, command
         self.working = run_id is not None
 
+    @property
+    def id(self) -> str:
+        """The run's id, where there is one: methods that are `_safe` are not called without."""
+        assert self.run_id is not None
+        return self.run_id
+
     @_safe
-    def params(self, params: Mapping[str, Any]) -> None:
+    def params(self, params: JsonDict) -> None:
         """Log nested parameters under dotted names; those already there stay, as MLflow refuses changes.
 
         They can differ only where it does not matter to the run, such as the path of an equal archive.
         """
-        logged = _client().get_run(self.run_id).data.params
+        logged = _client().get_run(self.id).data.params
         fresh = {name: value for name, value in flatten(params).items() if name not in logged}
-        _client().log_batch(self.run_id, params=_params(fresh))
+        _client().log_batch(self.id, params=_params(fresh))
 
     @_safe
-    def metrics(self, metrics: Mapping[str, Any], step: int = 0) -> None:
+    def metrics(self, metrics: JsonDict, step: int = 0) -> None:
         """Log nested numbers under dotted names; entries that are None are left out."""
-        _client().log_batch(self.run_id, metrics=_metrics(metrics, step))
+        _client().log_batch(self.id, metrics=_metrics(metrics, step))
 
     @_safe
     def curve(self, rows: Sequence[Mapping[str, float]], step: str) -> None:
         """Log one row per step, skipping steps that are there already (a resumed or restored run)."""
         some = next(name for name in rows[0] if name != step)
-        logged = {metric.step for metric in _client().get_metric_history(self.run_id, some)}
+        logged = {metric.step for metric in _client().get_metric_history(self.id, some)}
         fresh = [row for row in rows if row[step] not in logged]
         metrics = [entry for row in fresh for entry in _metrics(row, int(row[step]))]
         for start in range(0, len(metrics), 1000):  # the most that one request may carry
-            _client().log_batch(self.run_id, metrics=metrics[start : start + 1000])
+            _client().log_batch(self.id, metrics=metrics[start : start + 1000])
 
     @_safe
     def tags(self, tags: Mapping[str, str]) -> None:
         for name, value in tags.items():
-            _client().set_tag(self.run_id, name, value)
+            _client().set_tag(self.id, name, value)
 
     @_safe
     def artifacts(self, path: Path, folder: str | None = None) -> None:
         """Log a file, or a folder with all it holds."""
-        store.prepare_artifacts(str(self.run_id))
+        store.prepare_artifacts(self.id)
         log = _client().log_artifacts if path.is_dir() else _client().log_artifact
-        log(self.run_id, str(path), folder)
+        log(self.id, str(path), folder)
 
     @_safe
-    def dataset(self, name: str, digest: str, profile: Mapping[str, Any], source: Mapping[str, Any]) -> None:
+    def dataset(self, name: str, digest: str, profile: JsonDict, source: JsonDict) -> None:
         """Say which data the run is about, under a digest of at most 36 characters."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -116,19 +131,17 @@ class MlflowRun:
             source=json.dumps(source),
             profile=json.dumps(profile),
         )
-        _client().log_inputs(
-            self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
-        )
+        _client().log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
     @_safe
-    def model(self, module: Any, example: Any) -> None:
+    def model(self, module: Module, example: npt.NDArray[np.generic]) -> None:
         """Log a PyTorch module in the pickle-free `pt2` format. example: array [2 or more, ...]."""
         import mlflow
         import torch
         from mlflow.models import Model
 
-        store.prepare_artifacts(str(self.run_id))
-        with mlflow.start_run(run_id=self.run_id):
+        store.prepare_artifacts(self.id)
+        with mlflow.start_run(run_id=self.id):
             Model.log(
                 artifact_path=None,
                 name="model",
@@ -141,7 +154,7 @@ class MlflowRun:
             )
 
 
-def _save_on_processor(path: str, mlflow_model: Any, **settings: Any) -> None:
+def _save_on_processor(path: str, mlflow_model: Model, **settings: Any) -> None:
     """MLflow's own for PyTorch, of a model that loads wherever it is used.
 
     A model exported on the processor stays there, but MLflow wants it on a GPU wherever it sees one, unless the model
@@ -280,7 +293,7 @@ def _close(current: MlflowRun, status: str) -> None:
             warn(error, current.command)
 
 
-def _start_monitor(run: MlflowRun, seconds: float) -> Any:
+def _start_monitor(run: MlflowRun, seconds: float) -> SystemMetricsMonitor | None:
     if run.run_id is None:
         return None
     try:
@@ -300,7 +313,7 @@ def _start_monitor(run: MlflowRun, seconds: float) -> Any:
     return monitor
 
 
-def _search(experiment: str, key: str) -> list[Any]:
+def _search(experiment: str, key: str) -> list[Run]:
     """Runs with this key, the newest first."""
     return list(
         _client().search_runs(
@@ -311,17 +324,17 @@ def _search(experiment: str, key: str) -> list[Any]:
     )
 
 
-def _client() -> Any:
+def _client() -> MlflowClient:
     return store.client()
 
 
-def _params(flat: Mapping[str, Any]) -> list[Any]:
+def _params(flat: JsonDict) -> list[Param]:
     from mlflow.entities import Param
 
     return [Param(name, str(value)[:6000]) for name, value in flat.items()]
 
 
-def _metrics(values: Mapping[str, Any], step: int) -> list[Any]:
+def _metrics(values: Mapping[str, object], step: int) -> list[Metric]:
     import time
 
     from mlflow.entities import Metric

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -20,6 +19,7 @@ from pipeline.comparison.findings import row_name
 from pipeline.comparison.rows import ComparisonRow, read_rows
 from pipeline.data.fer import LABELS, FerData
 from pipeline.figures import data as figures
+from pipeline.files import JsonDict
 from pipeline.fingerprint import mlflow_key
 from pipeline.labels.vectors import LabelVectors
 from pipeline.tracking import client
@@ -126,7 +126,7 @@ def tags(run_key: RunKey, stage: str) -> dict[str, str]:
     }
 
 
-def log_inputs(run: MlflowRun, settings: dict[str, Any]) -> None:
+def log_inputs(run: MlflowRun, settings: JsonDict) -> None:
     """What the training read: settings and data set."""
     run.params(settings)
     facts = checks()
@@ -138,7 +138,7 @@ def log_inputs(run: MlflowRun, settings: dict[str, Any]) -> None:
     )
 
 
-def log_machine(run: MlflowRun, machine: Mapping[str, Any]) -> None:
+def log_machine(run: MlflowRun, machine: JsonDict) -> None:
     """How the training computes, from its start: a run that fails shows it too."""
     run.tags({name: str(value) for name, value in machine.items()})
 

@@ -17,7 +17,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
@@ -25,6 +25,10 @@ from filelock import FileLock
 from pipeline.errors import UserError
 from pipeline.files import repository
 from pipeline.tracking.secrets import Redacting, redact
+
+if TYPE_CHECKING:  # MLflow takes seconds to import
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 
@@ -85,7 +89,7 @@ def store() -> Store:
 
 
 @functools.cache
-def client() -> Any:
+def client() -> MlflowClient:
     """The one client of this process. Imported here: MLflow takes seconds, and `FER_TRACKING=off` none."""
     # Without these a server that is down would hold a stage up for many minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -281,7 +285,7 @@ def _from_repository(path: Path) -> Path:
     return Path(os.path.abspath(repository() / path))
 
 
-def _create(name: str) -> Any:
+def _create(name: str) -> Experiment:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -290,10 +294,12 @@ def _create(name: str) -> Any:
         # Another machine's first run on the same server was faster.
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    return client().get_experiment_by_name(name)
+    if (found := client().get_experiment_by_name(name)) is None:
+        raise LookupError(f"the experiment {name} was removed as soon as it was made")
+    return found
 
 
-def _restore(experiment: Any) -> None:
+def _restore(experiment: Experiment) -> None:
     """Take an experiment, with its runs, out of MLflow's trash: nothing can be logged under its name until then."""
     try:
         client().restore_experiment(experiment.experiment_id)
@@ -306,7 +312,7 @@ def _restore(experiment: Any) -> None:
     print(f"MLflow: the experiment {experiment.name} had been deleted; it is restored, with its runs.")
 
 
-def _present(experiment: Any) -> None:
+def _present(experiment: Experiment) -> None:
     """Let MLflow show the experiment as runs in a table. A description that someone wrote stays."""
     view = {
         "searchFilter": 'tags.kind = "model"',
@@ -337,7 +343,7 @@ def _address(number: str) -> str:
     return f"#/experiments/{number}/runs?workflowType=machine_learning"
 
 
-def _follow(experiment: Any) -> None:
+def _follow(experiment: Experiment) -> None:
     """Correct the artifact paths in the database after its folder was moved, copied or mounted elsewhere.
 
     MLflow writes absolute paths and has no call to change one. A path is changed only to where the file is now, or

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from pipeline.data.fer import FerData
+from pipeline.files import JsonDict
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.distributed import Group
 from pipeline.training.hardware import Hardware, set_up
@@ -25,7 +25,7 @@ class TrainingRun:
     """A network with random weights and what it is trained with. network_arguments: those of `FerNet`."""
 
     network: FerNet
-    network_arguments: Mapping[str, Any]
+    network_arguments: JsonDict
     loss: Loss
     training: Images
     validation: Images
@@ -59,7 +59,7 @@ class TrainingRun:
 def build_run(
     data: FerData,
     loss: str,
-    options: Mapping[str, Any],
+    options: JsonDict,
     targets: npt.NDArray[np.floating],
     recipe: Recipe,
     learning_rate: float,

@@ -6,14 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.files import replacing
+from pipeline.files import JsonDict, replacing
 
 Groups = Mapping[str, Mapping[str, Tensor]]
 """Tensors by group ("network", "average", ...) and name."""
@@ -25,7 +24,7 @@ class Checkpoint:
 
     path: Path
 
-    def save(self, groups: Groups, facts: Mapping[str, Any]) -> None:
+    def save(self, groups: Groups, facts: JsonDict) -> None:
         tensors = {
             f"{group}/{name}": tensor.detach().cpu().contiguous()
             for group, named in groups.items()
@@ -34,7 +33,7 @@ class Checkpoint:
         with replacing(self.path) as temporary:
             save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
 
-    def load(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+    def load(self) -> tuple[dict[str, dict[str, Tensor]], JsonDict] | None:
         """What `save` wrote last, or None if there is nothing. Raises UserError if it is damaged."""
         if not self.path.exists():
             return None

@@ -12,11 +12,12 @@ import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from pipeline.errors import UserError
+from pipeline.files import JsonDict
 from pipeline.trouble import NO_KERNEL, explain
 
 logger = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ def numerics_key(hardware: Hardware, processes: int) -> str:
     return re.sub(r"[^\w.+-]", "", text.replace(", ", "-"))
 
 
-def environment(hardware: Hardware, processes: int) -> dict[str, Any]:
+def environment(hardware: Hardware, processes: int) -> JsonDict:
     """With what it was trained, for the table's readers; processors of one name may still have other instructions."""
     facts = {
         "processor": chip(hardware.device),

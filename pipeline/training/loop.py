@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
+from pipeline.files import JsonDict
 from pipeline.training.augment import DRAWS, augment, flips
 from pipeline.training.checkpoint import Checkpoint, Groups
 from pipeline.training.cuda_graph import CudaGraphStep
@@ -87,7 +87,7 @@ class Progress:
     seconds: list[float] = field(default_factory=list)
     best_epoch: int = -1
 
-    def summary(self, flop: Sequence[int], images: int, hardware: Hardware) -> dict[str, Any]:
+    def summary(self, flop: Sequence[int], images: int, hardware: Hardware) -> JsonDict:
         """What the training took, as a whole and by epoch, from the FLOP of each epoch and the images in one."""
         seconds, epochs = sum(self.seconds), len(self.history)
         return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.files import read_json, replacing, write_json
+from pipeline.files import JsonDict, read_json, replacing, write_json
 from pipeline.training.hardware import Hardware
 from pipeline.training.losses import Loss, make_loss
 from pipeline.training.model import FerNet
@@ -27,7 +26,7 @@ def save_trained(
     folder: Path,
     weights: Mapping[str, Tensor],
     targets: npt.NDArray[np.float64],
-    description: Mapping[str, Any],
+    description: JsonDict,
 ) -> None:
     """Write `model.safetensors`, then `model.json`.
 
