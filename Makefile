@@ -9,7 +9,7 @@ export DVC_GLOBAL_CONFIG_DIR := $(CURDIR)/.dvc/without_git
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro speedrun speedrun-fast speedrun-full check test soak lint ui report backfill lock clean
+.PHONY: help install repro speedrun speedrun-fast speedrun-full check test soak lint wheel ui report backfill lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,10 +55,19 @@ soak: install ## look for faults at scale: an hour or two
 	  echo "== python -m tests.soak.$$search"; python -m tests.soak.$$search || failed="$$failed $${search%% *}"; \
 	done; if [ "$$failed" ]; then echo "faults:$$failed" >&2; exit 1; else echo 'no faults'; fi
 
-lint: install ## ruff and mypy
+lint: install ## ruff, mypy and codespell
 	ruff check .
 	ruff format --check .
 	mypy
+	codespell
+
+wheel: install ## build the wheel, install it into an environment of its own, import every module
+	rm -rf .wheel
+	python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir .wheel .
+	$(PYTHON) -m venv .wheel/env
+	.wheel/env/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt .wheel/*.whl
+	.wheel/env/bin/python -I tests/wheel.py
+	.wheel/env/bin/fer --help >/dev/null
 
 PORT ?= 5000
 ui: install ## open the MLflow dashboard on port 5000, or another: make ui PORT=5001
