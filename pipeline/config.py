@@ -1,7 +1,7 @@
-"""`params.yaml` as frozen dataclasses: strict, so that a typing error never becomes a silent default.
+"""Read `params.yaml` into frozen dataclasses, strictly, so that a typing error never becomes a silent default.
 
-The settings of each part are defined beside the code they steer (`Augment`, `Recipe`, ...); this module puts them
-together, with the rules between them. Every problem is one sentence that names the key (see `pipeline.schema`).
+The settings of each part are defined next to the code that they control (`Augment`, `Recipe`, ...); this module
+combines them and adds the rules between them. Every problem is one sentence that names the key (see `pipeline.schema`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.workspace import resolve
 
 
 def _user_path(path: str) -> str:
-    """It may name nothing, or what cannot be read, but must be something that the system takes for a path."""
+    """Accept any string that the system takes for a path, even if it names nothing or cannot be read."""
     try:
         resolve(path).stat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -90,7 +90,7 @@ class DataParams:
 
 @dataclass(frozen=True)
 class WordSet:
-    """Which words stand for the labels, and the word2vec file that has their vectors."""
+    """The words that stand for the labels, and the word2vec file that holds their vectors."""
 
     vectors: UserPath
     words: dict[str, Words]
@@ -111,14 +111,15 @@ class Grid:
     seeds: Annotated[tuple[Seed, ...], Filled, Distinct]
 
     def pairs(self) -> list[tuple[str, int]]:
+        """Return every combination of model and seed, seeds innermost."""
         return [(model, seed) for model in self.models for seed in self.seeds]
 
 
 @dataclass(frozen=True)
 class ModelParams:
-    """One row of the study: loss, targets and decoders, chosen independently, and the loss's learning rate.
+    """One row of the study: loss, targets and decoders, chosen independently, and the learning rate of that loss.
 
-    The first decoder is the model's own; each further one is a row of the table without another training.
+    The first decoder is the model's own; each further one adds a row to the table without another training.
     """
 
     loss: str
@@ -129,7 +130,7 @@ class ModelParams:
 
     @model_validator(mode="after")
     def _suits_its_loss(self) -> ModelParams:
-        """Options are the fields of the loss's class beyond `targets`, with its types and its own rules."""
+        """Check the options against the fields of the loss's class beyond `targets`, with their types and rules."""
         require_one_of(self.loss, LOSSES, "loss")
         if self.targets != "one_hot" and not LOSSES[self.loss].uses_targets:
             raise wrong(f"one_hot, as the loss {self.loss} uses none", "targets")
@@ -152,7 +153,7 @@ class ModelParams:
 
 @dataclass(frozen=True)
 class SearchParams:
-    """The budget that every model has in the search for its learning rate."""
+    """The budget of the learning-rate search, the same for every model."""
 
     start: Rate
     factor: Annotated[float, Field(ge=1.5)]
@@ -194,7 +195,7 @@ class Params:
     compare: CompareParams
 
     def model(self, name: str) -> ModelParams:
-        """The entry of one model. Raises UserError if there is none."""
+        """Return the settings of one model. Raises UserError if there is none with that name."""
         if name not in self.models:
             raise UserError(
                 f"There is no model '{name}' under `models:` in params.yaml; there are {listed(self.models)}."
@@ -202,12 +203,13 @@ class Params:
         return self.models[name]
 
     def paths(self) -> dict[str, str]:
-        """Every setting that names a file of the user, by its key."""
+        """Return every setting that names one of the user's files, by its key."""
         vectors = {f"labels.{name}.vectors": words.vectors for name, words in self.labels.items()}
         return {"data.path": self.data.path, "data.votes": self.data.votes, **vectors}
 
     @property
     def chosen_recipe(self) -> Recipe:
+        """The recipe that `recipe` names."""
         return self.recipes[self.recipe]
 
     @model_validator(mode="after")
@@ -242,7 +244,7 @@ class Params:
 
 
 def _require_decoder(decoder: str, loss: str, targets: Sequence[str], *at: str | int) -> None:
-    """A decoder must be able to work with what the loss's network answers."""
+    """Raise unless the decoder can work with the output of the loss's network."""
     spec = DecoderSpec.parse(decoder)
     require_one_of(rule := spec.rule, DECODERS, *at)
     kind = DECODERS[rule]
@@ -272,5 +274,5 @@ def load(path: Path = Path("params.yaml")) -> Params:
 
 
 def parse(text: str, where: str = "params.yaml") -> Params:
-    """The same from the file's text. Errors begin with `where` it comes from."""
+    """Check the text of a `params.yaml`. Errors begin with its origin, `where`."""
     return schema.parse(Params, text, where)

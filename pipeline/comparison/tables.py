@@ -104,7 +104,7 @@ def difference_table(rows: Sequence[ComparisonRow]) -> str:
 
 
 def contrast_table(contrasts: Sequence[Contrast]) -> str:
-    """Return a table of pairs of models: what the words add, whether their meaning matters, what the loss itself does."""
+    """Return a table of pairs of models: what words add, whether their meaning matters, what the loss itself does."""
     if not contrasts:
         return "Too little has been run yet."
     return markdown_table(
@@ -117,7 +117,7 @@ def contrast_table(contrasts: Sequence[Contrast]) -> str:
 def replication_table(
     pairs: Sequence[tuple[ComparisonRow, ComparisonRow]], rows: Sequence[ComparisonRow]
 ) -> str:
-    """Return a table of each row's difference from the baseline, in the study and in its repetition on other hardware."""
+    """Return a table of each row's difference from the baseline, in the study and in its repetition elsewhere."""
     if not pairs:
         return "Nothing has been repeated on other hardware yet."
     return markdown_table(
@@ -130,12 +130,13 @@ def replication_table(
 
 
 def prediction_table(rows: Sequence[Prediction], posterior: str, between_seeds: Interval | None) -> str:
-    """Return a table of the test of the prediction: agreement, spread and accuracy of every cosine model."""
+    """Return a table that tests the prediction: agreement, spread and accuracy of every cosine model."""
     if not rows:
         return "No model with the cosine loss has been run yet."
     headings = (
         "model", "seeds", "as arg-max p", "as arg-max S p", *AGAINST, "where they differ",
-        "with S p", "with p", "spread of cosines", "accuracy", *(f"{label}: observed, by S p, by p" for label in SHARES),
+        "with S p", "with p", "spread of cosines", "accuracy",
+        *(f"{label}: observed, by S p, by p" for label in SHARES),
     )  # fmt: skip
     p_values = corrected(rows)
     lines = []
@@ -157,12 +158,13 @@ def prediction_table(rows: Sequence[Prediction], posterior: str, between_seeds: 
     if between_seeds is None:
         return found
     return (
-        f"Two seeds of `{posterior}` make the same decision on {per_cent(between_seeds)} % of PrivateTest.\n\n{found}"
+        f"Two seeds of `{posterior}` make the same decision on {per_cent(between_seeds)} % of PrivateTest."
+        f"\n\n{found}"
     )
 
 
 def correlation_table(rows: Sequence[tuple[str, float, float]]) -> str:
-    """Return a table of targets, the correlation of their cosines with the baseline's confusion, and its p value."""
+    """Return a table of targets, the correlation of their cosines with the baseline's confusion, and p."""
     if not rows:
         return "Too little has been run yet."
     return markdown_table(

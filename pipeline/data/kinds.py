@@ -1,4 +1,4 @@
-"""What a foreign file is, by its first bytes: so that a refusal names it, and nobody has to open it to find out.
+"""Name a foreign file by its first bytes, so that a rejection says what the file is.
 
 Nothing here opens a file: pickles, among others, run code when they are loaded.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 HEAD = 4096
-"""Bytes that are enough to know every kind here."""
+"""Number of first bytes that identify every kind here."""
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
@@ -82,7 +82,7 @@ _XML = (b"<?xml", b"<error>", b"<svg")
 
 
 def describe(head: bytes) -> str | None:
-    """What a file with these first bytes is, as the end of a sentence, or None if it may be text or is unknown."""
+    """Return the kind of a file with these first bytes, as the end of a sentence; None if unknown or text."""
     for offset, magic, kind in _MAGIC:
         if head.startswith(magic, offset):
             return kind
@@ -111,7 +111,7 @@ def _of_text(head: bytes) -> str | None:
 
 
 def describe_zip(members: Iterable[str]) -> str | None:
-    """What a zip with these members is, if it is another program's file rather than somebody's archive."""
+    """Return the kind of a zip with these members if it is another program's file, else None."""
     names = set(members)
     if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
         return "a PyTorch file (it holds a pickle, which is never loaded)"

@@ -68,9 +68,9 @@ def severity(rows: Sequence[ComparisonRow], distance: str) -> str:
     if not whole:
         return ""
     return (
-        f"By the {distance} distance between emotions, severity over all images is significantly lower in {whole.count(-1)} of "
-        f"{len(whole)} and higher in {whole.count(1)}; over mistakes alone it is lower in {mistakes.count(-1)} and "
-        f"higher in {mistakes.count(1)}."
+        f"By the {distance} distance between emotions, severity over all images is significantly lower in "
+        f"{whole.count(-1)} of {len(whole)} and higher in {whole.count(1)}; over mistakes alone it is lower in "
+        f"{mistakes.count(-1)} and higher in {mistakes.count(1)}."
     )
 
 
