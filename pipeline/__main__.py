@@ -20,9 +20,15 @@ fer.help = "What there is to do around `dvc repro`: search, train, keep and repo
 
 
 @fer.command(epilog="Example: fer sweep --workers 2 --model baseline --seed 0 --seed 1")
-@click.option("--workers", type=Number(1, CORES), default=min(2, CORES), help="Cells at a time, one a core.")
-@click.option("--model", "models", type=Name(), multiple=True, help="Of grid.models, not all; repeatable.")
-@click.option("--seed", "seeds", type=Number(0), multiple=True, help="Of grid.seeds, not all; repeatable.")
+@click.option(
+    "--workers", type=Number(1, CORES), default=min(2, CORES), help="Runs at a time, at most one per core."
+)
+@click.option(
+    "--model", "models", type=Name(), multiple=True, help="Only this entry of grid.models; repeatable."
+)
+@click.option(
+    "--seed", "seeds", type=Number(0), multiple=True, help="Only this entry of grid.seeds; repeatable."
+)
 def sweep(workers: int, models: Sequence[str], seeds: Sequence[int]) -> None:
     """Train, evaluate and keep the runs of the grid.
 
@@ -37,7 +43,9 @@ def sweep(workers: int, models: Sequence[str], seeds: Sequence[int]) -> None:
 
 
 @fer.command(epilog="Example: fer search baseline")
-@click.argument("models", type=Name(), nargs=-1, help="Under `models:`; none: the first of each kind.")
+@click.argument(
+    "models", type=Name(), nargs=-1, help="Names under `models:`; by default the first of each kind."
+)
 def search(models: Sequence[str]) -> None:
     """Choose learning rates on PublicTest.
 
@@ -62,7 +70,7 @@ def report() -> None:
 
 @fer.command(epilog="Example: fer publish")
 @click.argument(
-    "name", type=Name(), required=False, help="A folder there, for runs that are not the study's."
+    "name", type=Name(), required=False, help="A subfolder for runs that are not part of the study."
 )
 def publish(name: str | None) -> None:
     """Keep finished runs in results/<data set>, for git.
@@ -75,7 +83,9 @@ def publish(name: str | None) -> None:
 
 
 @fer.command(epilog="Example: fer speedrun speedrun-fast")
-@click.argument("experiments", type=Name(), nargs=-1, help="Names of DVC experiments; none: the workspace.")
+@click.argument(
+    "experiments", type=Name(), nargs=-1, help="Names of DVC experiments; by default the workspace."
+)
 def speedrun(experiments: Sequence[str]) -> None:
     """Record when the baseline passed which accuracy.
 
@@ -108,7 +118,9 @@ def clean() -> None:
 
     grid = config.load().grid
     for path in workspace.clean(f"{model}-{seed}" for model, seed in grid.pairs()):
-        print(f"{path} stays: the pipeline did not write it, or not for a model that it knows")
+        print(
+            f"{path} stays: the pipeline did not write it, or wrote it for a model that is no longer configured"
+        )
 
 
 def main() -> None:

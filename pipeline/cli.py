@@ -69,7 +69,7 @@ class NewFile(click.Path):
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 MODEL = click.Argument(["model"], type=Name(), help="A name under `models:` in params.yaml.")
-SEED = click.Argument(["seed"], type=Number(0), help="What its weights and its data order start from.")
+SEED = click.Argument(["seed"], type=Number(0), help="Seeds the initial weights and the order of the data.")
 
 
 def script(body: Callable[..., None], *params: Parameter, example: str = "") -> None:

@@ -35,10 +35,10 @@ def _user_path(path: str) -> str:
     try:
         resolve(path).stat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # who opens it says so
+        pass  # reported when it is opened
     except UserError as error:
         raise problem(f"{{key}} cannot be used: {str(error).rstrip('.')}") from None
-    except OSError as error:  # links that lead in a circle
+    except OSError as error:  # a loop of links
         raise wrong(f"a path that leads somewhere ({error.strerror})") from None
     return path
 
@@ -82,7 +82,7 @@ class DataParams:
         if self.source == "kaggle" and self.votes:
             raise wrong("empty for the folder set, which has lost the order that votes follow", "votes")
         if self.source == "synthetic" and self.votes:
-            raise wrong("empty for drawn faces, which bring their own", "votes")
+            raise wrong("empty for drawn faces, which have their own votes", "votes")
         if self.source == "synthetic" and self.sha256:
             raise wrong("empty for drawn faces, whose bytes are fixed", "sha256")
         return self
@@ -133,7 +133,7 @@ class ModelParams:
         """Check the options against the fields of the loss's class beyond `targets`, with their types and rules."""
         require_one_of(self.loss, LOSSES, "loss")
         if self.targets != "one_hot" and not LOSSES[self.loss].uses_targets:
-            raise wrong(f"one_hot, as the loss {self.loss} uses none", "targets")
+            raise wrong(f"one_hot, because the loss {self.loss} uses no targets", "targets")
         kind: Any = LOSSES[self.loss]
         known = [field.name for field in dataclasses.fields(kind) if field.name != "targets"]
         hints = typing.get_type_hints(kind)
@@ -141,13 +141,13 @@ class ModelParams:
             if option not in known:
                 knows = listed(known) or "no options"
                 raise problem(
-                    f"{{key}} is no option of the loss {self.loss}, which knows {knows}", "options", option
+                    f"{{key}} is not an option of the loss {self.loss}, which has {knows}", "options", option
                 )
             schema.require(hints[option], value, "options", option)
         try:
             kind(torch.eye(len(LABELS)), **self.options)
         except (TypeError, ValueError) as error:
-            raise problem(f"{{key}} do not suit the loss: {error}", "options") from None
+            raise problem(f"{{key}} do not fit the loss: {error}", "options") from None
         return self
 
 
@@ -217,7 +217,7 @@ class Params:
         for name in self.labels:
             if name in label_targets.SOURCES:
                 taken = listed(label_targets.SOURCES)
-                raise problem(f"{{key}} must be named otherwise ({taken} are taken)", "labels", name)
+                raise problem(f"{{key}} must have another name ({taken} are reserved)", "labels", name)
         for index, name in enumerate(self.grid.models):
             require_one_of(name, self.models, "grid", "models", index)
         require_one_of(self.recipe, self.recipes, "recipe")
@@ -249,9 +249,9 @@ def _require_decoder(decoder: str, loss: str, targets: Sequence[str], *at: str |
     require_one_of(rule := spec.rule, DECODERS, *at)
     kind = DECODERS[rule]
     if kind.weighs and decoder.removeprefix(f"{rule}.") not in targets:
-        raise wrong(f"followed by a dot and targets, as {rule}.{targets[0]}", *at)
+        raise wrong(f"followed by a dot and targets, such as {rule}.{targets[0]}", *at)
     if spec.weights and not kind.weighs:
-        raise wrong(f"{rule} with nothing behind it", *at)
+        raise wrong(f"{rule} with nothing after it", *at)
     if kind.needs_probabilities and not LOSSES[loss].probabilistic:
         what = f"needs probabilities, but the loss {loss} trains none: choose another decoder or another loss"
         raise problem(f"{{key}} is {decoder}, which {what}", *at)

@@ -36,7 +36,7 @@ class EpochTable:
 def resume_note(checkpoint: Path, key: str) -> str:
     """Return a line on the checkpoint that an interrupted training of this model and seed left, or "" without one."""
     if checkpoint.exists():
-        return f"goes on from {checkpoint.name}\n"
+        return f"resumes from {checkpoint.name}\n"
     others = sorted(path.name for path in checkpoint.parent.glob(f"{key}-*.safetensors"))
     reason = "is of other settings, data, code or hardware and is not used here"
     return "".join(f"{name} in {checkpoint.parent.name}/ {reason}\n" for name in others)

@@ -222,19 +222,19 @@ class _Strict(yaml.SafeLoader):
                 raise _refused("a key must be a word, not a list or a mapping", key)
             if key.value in seen:
                 line = key.start_mark.line + 1
-                raise UserError(f"line {line}: the key {_key((key.value,))} is there twice: keep one.")
+                raise UserError(f"line {line}: the key {_key((key.value,))} occurs twice: keep one.")
             seen.add(key.value)
         return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         kind = node.tag.rpartition(":")[2]
         if isinstance(node, yaml.ScalarNode) and kind in ("int", "float") and len(node.value) > MOST_DIGITS:
-            raise _refused("a number of too many digits", node)
+            raise _refused("a number with too many digits", node)
         try:
             return super().construct_object(node, deep)
         # What its constructors let through for a date, a number or a tag that is none.
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-            raise _refused(f"{str(node.value)[:40]!r} is no {kind} ({error})", node) from None
+            raise _refused(f"{str(node.value)[:40]!r} is not a valid {kind} ({error})", node) from None
 
 
 def _refused(why: str, node: yaml.Node) -> yaml.YAMLError:

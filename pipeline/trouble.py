@@ -17,12 +17,12 @@ from typing import NoReturn
 
 from pipeline.errors import UserError
 
-AGAIN = "run the same command again (a training goes on from its last whole epoch)"
+AGAIN = "run the same command again (a training resumes after its last complete epoch)"
 ON_THE_PROCESSOR = "set CUDA_VISIBLE_DEVICES= (empty) to compute on the processor"
 
 NO_SPACE = "Free some space"
-NO_RIGHT = "Give yourself the right to it, or work in a folder of your own"
-IN_THE_WAY = "Move what is in its place away"
+NO_RIGHT = "Change its permissions, or work in a folder of your own"
+IN_THE_WAY = "Move away what is in its place"
 DISK = {
     errno.ENOSPC: ("the disk is full", NO_SPACE),
     errno.EDQUOT: ("your disk quota is used up", NO_SPACE),
@@ -82,7 +82,7 @@ def in_one_sentence() -> Iterator[None]:
     _turn_signals_into_exceptions()
     try:
         yield
-        sys.stdout.flush()  # here, or a full disk behind `> log` would be seen after the last line only
+        sys.stdout.flush()  # here: a full disk behind `> log` would otherwise show only after the last line
     except KeyboardInterrupt as stop:
         _leave(128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT))
     except BrokenPipeError:
@@ -144,11 +144,12 @@ def _of_pytorch(error: RuntimeError) -> str | None:
     text, name, first = str(error), type(error).__name__, _first_line(error)
     if NO_KERNEL.search(text):
         return (
-            f"This PyTorch was not built for this GPU ({first}): {ON_THE_PROCESSOR}, or install one that was."
+            f"This PyTorch was not built for this GPU ({first}): {ON_THE_PROCESSOR}, or install one that "
+            "supports it."
         )
     if name == "OutOfMemoryError" or GPU_FULL.search(text):
         return (
-            f"The GPU's memory is full ({first}). End what else uses it and {AGAIN}, or lower "
+            f"The GPU's memory is full ({first}). End other programs that use it and {AGAIN}, or lower "
             f"recipes.<name>.batch_size or recipes.<name>.widths, or {ON_THE_PROCESSOR}."
         )
     if MEMORY_FULL.search(text):
@@ -189,7 +190,7 @@ def _turn_signals_into_exceptions() -> None:
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+    signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
     raise Terminated(number)
 
 
@@ -200,7 +201,7 @@ def _leave(code: int, sentence: str = "") -> NoReturn:
     except OSError:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or Python complains once more at its end
+        )  # or Python reports the error again at exit
     if sentence:
         print(sentence, file=sys.stderr)
     sys.exit(code)

@@ -152,7 +152,7 @@ def refuse_paths_in_outputs(settings: Mapping[str, str]) -> None:
         if above & ours or any(_same(folder, mine) for folder in above for mine in ours):
             raise UserError(
                 f"{key}: {path} is in {OUTPUTS}/, where the pipeline removes files before it writes its own:"
-                f" move it to another folder and set {key} to its new place."
+                f" move it to another folder and set {key} to its new path."
             )
 
 
@@ -168,12 +168,14 @@ def resolve(path: str) -> Path:
     try:
         place = repository() / Path(path).expanduser()
         os.lstat(place)
-    except RuntimeError as error:  # ~name, and nobody has that name
+    except RuntimeError as error:  # ~name without such a user
         raise UserError(f"{path} names a home folder that does not exist ({error}).") from error
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return place  # who opens it says so
+        return place  # reported when it is opened
     except (OSError, ValueError) as error:  # a name that is too long, for one
-        raise UserError(f"{path[:60]!r} cannot be a path ({getattr(error, 'strerror', error)}).") from error
+        raise UserError(
+            f"{path[:60]!r} is not a valid path ({getattr(error, 'strerror', error)})."
+        ) from error
     return place
 
 
@@ -188,7 +190,9 @@ def clear(folder: Path) -> None:
     Raises UserError, with nothing removed, if the folder is a link or a file is in its place.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UserError(f"{folder} is no folder of its own: move it elsewhere, the pipeline writes there.")
+        raise UserError(
+            f"{folder} is a link or a file, but the pipeline needs a folder there: move it elsewhere."
+        )
     for path in _files(folder):
         if _is_ours(path):
             path.unlink()

@@ -60,7 +60,10 @@ def refuse_unusable(data: FerData, twins: npt.NDArray[np.bool_]) -> None:
                 f"The split '{split}' of the data set has no images: all of {', '.join(SPLITS)} are needed."
             )
     if twins[data.rows("test")].all():
-        raise UserError("Every test image has a twin in Training: nothing is left to measure without leaks.")
+        raise UserError(
+            "Every test image has a near duplicate in Training, so no accuracy without leakage can be"
+            " measured: use other data."
+        )
 
 
 if __name__ == "__main__":

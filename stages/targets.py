@@ -20,7 +20,7 @@ def main() -> None:
         for name in model.decoders:
             DecoderSpec.parse(name).make(
                 run_key.seed
-            )  # what cannot be made is said now, not after the training
+            )  # targets that cannot be made are reported now, not after the training
         made[run_key.targets] = TargetSpec.parse(model.targets).load(run_key.seed)
     workspace.clear(TARGETS)
     for file, vectors in made.items():

@@ -57,7 +57,7 @@ def compare(entries: Sequence[Entry], resamples: int) -> list[ComparisonRow]:
     rows = [_summary(baseline)]
     rows += [_against(entry, baseline, paired_by("images", by_image), resamples) for entry in entries[1:]]
     for metric in rows[0].metrics:
-        # Every variant is one more chance to be lucky: Holm's correction over all of them.
+        # Every variant is another chance of a false positive: Holm's correction covers all of them.
         tested = [k for k, row in enumerate(rows) if metric in row and row[metric].test]
         corrected = holm([rows[k].test(metric).p for k in tested])
         for k, p in zip(tested, corrected, strict=True):

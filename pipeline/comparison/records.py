@@ -120,8 +120,8 @@ def require_one_training(run_key: RunKey, model: Mapping[str, Any], metrics: Map
     """Raise UserError if the model was retrained with other settings after the metrics were measured."""
     if metrics["settings_digest"] != model["settings_digest"]:
         raise UserError(
-            f"{run_key.metrics} was measured before {run_key.name} was trained with other settings: run `dvc repro` to "
-            "evaluate it again."
+            f"{run_key.metrics} was measured before {run_key.name} was retrained with other settings: run "
+            "`dvc repro` to evaluate it again."
         )
 
 

@@ -188,7 +188,7 @@ def write_csv_table(path: Path, rows: Sequence[ComparisonRow]) -> None:
     )
 
 
-# --- the cells
+# --- table entries
 
 
 def number(metric: Metric, value: MetricSummary) -> str:

@@ -87,7 +87,7 @@ class Budget:
         if self._nested > MAX_NESTED:
             raise UserError(
                 f"{name} is one of more than {MAX_NESTED} archives inside others:"
-                " unpack them and name the file that is meant."
+                " unpack them and name the file to use."
             )
 
 
@@ -141,7 +141,7 @@ class Bundle:
         self._looks += 1
         if self._looks > MAX_LOOKS:
             raise UserError(
-                f"{self.name} has more than {MAX_LOOKS} files that may be tables: name the file that is meant."
+                f"{self.name} has more than {MAX_LOOKS} files that may be tables: name the file to use."
             )
         return True
 
@@ -198,7 +198,7 @@ class ZipBundle(Bundle):
         method = _ZIP_METHODS.get(entry.key.compress_type, "")
         if method == "":
             raise UserError(
-                f"{name} is packed by zip's method {entry.key.compress_type}, which Python cannot read"
+                f"{name} is compressed with zip method {entry.key.compress_type}, which Python cannot read"
                 " (9 is Deflate64, 93 Zstandard): unpack it, and pack it again as an ordinary zip."
             )
         if method:
@@ -220,14 +220,14 @@ class TarBundle(Bundle):
         for member in self.archive:
             budget.list(1, name)
             _check_member(member.name, member.issym() or member.islnk() or member.isdev(), name)
-            # Anything else, such as a volume label or a list of a folder's files, is no content.
+            # Anything else, such as a volume label or a list of a folder's files, is not content.
             if member.isfile():
                 self._add(_normal(member.name), member, member.size)
 
     def open(self, entry: Entry) -> io.BufferedReader:
         member = self.archive.extractfile(entry.key)
         assert member is not None  # only files become entries
-        # What the tar itself decompresses to is counted already.
+        # The tar's own decompressed bytes are already counted.
         return guarded(member, f"{shown(entry.path)} of {self.name}", Budget(), entry.size)
 
 
@@ -320,11 +320,11 @@ class Search:
             best = self._best(tables, bundle)
             if best.file.lower() not in self.wanted.names and first:
                 raise UserError(
-                    f"{bundle.name} holds {shown(best.path)} and {shown(first[0].path)}, and either may be meant: set"
-                    f" {self.wanted.key} to the one that is."
+                    f"{bundle.name} holds {shown(best.path)} and {shown(first[0].path)}, which are both candidates:"
+                    f" set {self.wanted.key} to one of them."
                 )
             return self._table(best, bundle, choice)
-        if tables:  # the file of the right name is wrong, and says how
+        if tables:  # the file of the right name is wrong; its error says how
             return self._table(named[0], bundle, False)
         if is_image_set:
             return Found("", bundle, bundle.name)
@@ -334,7 +334,7 @@ class Search:
             nested, others = self._nested([entry for entry in packed if entry not in first], bundle, depth)
         if nested:
             return dataclasses.replace(nested, choice=choice or nested.choice)
-        # There is none. The file that should be it says best what is wrong with it.
+        # No match. The file that should be the match gives the best explanation.
         if len(named) == 1:
             return self._table(named[0], bundle, False)
         if named_faults:
@@ -359,8 +359,9 @@ class Search:
         best = [entry for entry in entries if rank(entry) == min(map(rank, entries))]
         if len(best) > 1:
             raise UserError(
-                f"{bundle.name} holds {len(best)} CSV files ({', '.join(shown(entry.path) for entry in best[:4])})"
-                f" that may be meant: set {self.wanted.key} to the one that is, unpacked."
+                f"{bundle.name} holds {len(best)} candidate CSV files"
+                f" ({', '.join(shown(entry.path) for entry in best[:4])}): set {self.wanted.key} to one of"
+                " them, unpacked."
             )
         return best[0]
 
@@ -382,8 +383,8 @@ class Search:
                 faults.append(fault)
         if len(found) > 1:
             raise UserError(
-                f"{bundle.name} holds {len(found)} archives that may be meant"
-                f" ({', '.join(each.name for each in found[:4])}): set {self.wanted.key} to the one that is."
+                f"{bundle.name} holds {len(found)} candidate archives"
+                f" ({', '.join(each.name for each in found[:4])}): set {self.wanted.key} to one of them."
             )
         return (found[0] if found else None), faults
 
@@ -392,12 +393,12 @@ class Search:
     ) -> tuple[str, io.BufferedReader | Bundle]:
         """Return the format of a file as a suffix, and its content."""
         if depth > MAX_DEPTH:
-            raise UserError(f"{name} is packed more than {MAX_DEPTH} times over: unpack it.")
+            raise UserError(f"{name} is packed in more than {MAX_DEPTH} layers: unpack it.")
         head = file.peek(HEAD)[:HEAD]
         if not head:
             raise UserError(f"{name} is empty: fetch it again.")
         if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-            # A zip is read back and forth, which a compressed stream can only do by starting again and again.
+            # A zip is read back and forth; a compressed stream would have to restart each time.
             source = self._spooled(file, name) if depth else file
             return ".zip", ZipBundle(source, name, self.budget, self._stack)
         if _is_tar(head):
@@ -425,7 +426,8 @@ class Search:
             except OSError as error:
                 folder = tempfile.gettempdir()
                 raise UserError(
-                    f"{name} cannot be read through {folder} ({error.strerror}): make room there, or unpack it."
+                    f"{name} cannot be unpacked to {folder} ({error.strerror}): free space there,"
+                    " or unpack it yourself."
                 ) from error
         copy.seek(0)
         return copy
@@ -508,15 +510,15 @@ def explained(name: str) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise UserError(f"{name} may not be read ({error.strerror}): change its permissions.") from error
+        raise UserError(f"{name} cannot be read ({error.strerror}): change its permissions.") from error
     except MemoryError as error:  # a few bytes of an xz file can ask for a dictionary of gigabytes
         raise UserError(
-            f"{name} needs more memory to be unpacked than there is, which FER-2013 does not: fetch it again."
+            f"{name} needs more memory to unpack than is available, unlike FER-2013: fetch it again."
         ) from error
     except _signs_of_damage() as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(
-            f"{name} cannot be read, it may be cut short or damaged ({reason}): fetch it again."
+            f"{name} cannot be read and may be truncated or damaged ({reason}): fetch it again."
         ) from error
 
 
@@ -526,7 +528,7 @@ def _signs_of_damage() -> tuple[type[Exception], ...]:
         OSError,
         ValueError,
         NotImplementedError,
-        RecursionError,  # tar headers upon tar headers
+        RecursionError,  # nested tar headers
         ArithmeticError,
         LookupError,
         struct.error,
@@ -564,7 +566,7 @@ def _check_directory(file: IO[bytes], name: str) -> None:
     file.seek(0)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
-        return  # `zipfile` says what is wrong
+        return  # `zipfile` reports what is wrong
     members, size = struct.unpack_from("<HL", tail, at + 10)
     if at >= 20 and tail.startswith(b"PK\x06\x07", at - 20):  # zip64
         file.seek(min(struct.unpack_from("<Q", tail, at - 12)[0], end))

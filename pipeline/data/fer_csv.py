@@ -115,7 +115,7 @@ def _encoding(start: bytes) -> str | None:
     if b"\x00" not in start:
         return None
     if not start.strip(b"\x00"):
-        return "zeros, as in an archive without members or a download that is not complete"
+        return "zeros, as in an empty archive or an incomplete download"
     alternate = not start[::2].strip(b"\x00") or not start[1::2].strip(b"\x00")
     return "UTF-16" if alternate else "binary data"
 
@@ -125,11 +125,11 @@ def _fault(text: str, names: list[str]) -> str:
     twice = [column for column in COLUMNS if names.count(column.casefold()) > 1]
     missing = [column for column in COLUMNS if column.casefold() not in names]
     if "\r" in text.rstrip("\r\n"):
-        return "its lines end in CR alone, save it with line ends of Unix or Windows"
+        return "its lines end in CR alone; save it with Unix or Windows line ends"
     if len(missing) == len(COLUMNS) and text[:1].isdigit() and any(name.count(" ") > 99 for name in names):
-        return "that is a row already, put the header before it"
+        return "this is already a row of data; put the header above it"
     if twice:
-        return f"column {twice[0]} is there twice"
+        return f"column {twice[0]} occurs twice"
     if missing == ["Usage"]:
         return (
             "column Usage is missing (the competition's train.csv and test.csv have no splits;"
@@ -223,7 +223,7 @@ class _PixelReader:
         times the one before that, up to the first byte that is not a digit. Then the bytes that do end a number are
         selected.
         """
-        # Three blanks in front let every byte look three back; the line end behind closes the last number.
+        # Three spaces in front let every byte look three back; the line end at the end closes the last number.
         text = np.frombuffer(b"   " + b"\n".join(fields) + b"\n", np.uint8)
         size = len(text)
         if size > len(self._digit):
@@ -232,7 +232,7 @@ class _PixelReader:
         is_digit = np.less(digit, 10, out=self._is_digit[:size])
         digit *= is_digit
 
-        # [0] is the bytes themselves, [1] to [3] those one to three places before them.
+        # [0] holds the bytes themselves, [1] to [3] those one to three places before them.
         digits = [digit[3 - back : size - 1 - back] for back in range(4)]
         are_digits = [is_digit[3 - back : size - 1 - back] for back in range(4)]
         flag = self._flag[: size - 4]
@@ -248,7 +248,7 @@ class _PixelReader:
         blanks = np.count_nonzero(np.equal(text[3:-1], ord(" "), out=flag))
         others = size - 4 - np.count_nonzero(is_digit) - blanks - (len(fields) - 1)
         last_of_field = np.cumsum([len(field) + 1 for field in fields]) - 2
-        # The text closes with a field, so if every 2304th number does too there is no number to spare.
+        # The text ends with a field, so if every 2304th number ends one too, no number is left over.
         if has_four_digits or others or not np.array_equal(ends[PIXELS - 1 :: PIXELS], last_of_field):
             return None
         numbers = value.take(ends).astype(np.uint16)
@@ -264,19 +264,19 @@ def _complain(rows: dict[int, list[bytes]], layout: Layout, name: str) -> NoRetu
         emotion, pixels, usage = (row[position] for position in layout.places)
         if emotion not in _LABEL_OF:
             raise UserError(
-                f"{name}, line {line}, column emotion: {_quoted(emotion)} is not a class number;"
-                f" 0 to {len(LABELS) - 1} are ({', '.join(LABELS)})."
+                f"{name}, line {line}, column emotion: {_quoted(emotion)} is not a class number"
+                f" from 0 to {len(LABELS) - 1} ({', '.join(LABELS)})."
             )
         if usage not in _SPLIT_OF:
             raise UserError(
-                f"{name}, line {line}, column Usage: {_quoted(usage)} is not a split; {', '.join(USAGES)} are."
+                f"{name}, line {line}, column Usage: {_quoted(usage)} is not one of {', '.join(USAGES)}."
             )
         numbers = [number for number in pixels.split(b" ") if number]
         for position, number in enumerate(numbers, start=1):
             if not (number.isdigit() and len(number) <= 3 and int(number) <= 255):
                 raise UserError(
                     f"{name}, line {line}, column pixels: number {position} is {_quoted(number)},"
-                    " not a whole number of 0 to 255."
+                    " not a whole number from 0 to 255."
                 )
         if len(numbers) != PIXELS:
             raise UserError(

@@ -57,7 +57,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x7fELF", "a program"),
     (0, b"MZ", "a Windows program"),
     (0, b"bplist00", "a property list of macOS"),
-    (0, b"\x00\x05\x16\x07", "a `._` file of macOS, which is beside the real one"),
+    (0, b"\x00\x05\x16\x07", "a `._` file of macOS, which accompanies the real one"),
     (0, b"[InternetShortcut]", "a shortcut, not what it points to"),
     (0, b"[Desktop Entry]", "a shortcut, not what it points to"),
     (0, b"L\x00\x00\x00\x01\x14\x02\x00", "a shortcut of Windows, not what it points to"),
@@ -100,11 +100,11 @@ def _of_text(head: bytes) -> str | None:
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<script", b"<!--")) or (
         text.startswith(_XML) and b"<html" in text
     ):
-        return "a web page (a download without the login that it needs ends like this)"
+        return "a web page (often the result of a download without the required login)"
     if text.startswith(_XML):
         return "an XML document"
     if text.startswith((b'{"', b"[{", b"{\n", b"{\r\n", b"{}")):
-        return "JSON (a download that failed may end like this)"
+        return "JSON (often the result of a failed download)"
     if text.startswith(b"outs:"):
         return "a .dvc pointer, not the file (`dvc pull` gets it)"
     return None

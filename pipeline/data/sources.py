@@ -105,7 +105,7 @@ def fetch_kaggle(folder: Path, expected_sha256: str | None = None) -> Provenance
         raise UserError(f"kagglehub cannot be imported ({error}): install it, or {_OTHER_WAYS}.") from error
     try:
         downloaded = Path(kagglehub.dataset_download(KAGGLE_SET))
-    # What it raises for no network, no credential or no such set has no common base class.
+    # Its exceptions for no network, no credential or no such set have no common base class.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(
@@ -184,7 +184,7 @@ def _missing(path: Path, key: str, what: str) -> UserError:
     address = re.search(r"(https?|s3|gs):/", str(path))
     if address:
         return UserError(
-            f"{key} is an address ({str(path)[address.start() :]}): download it, and name the file."
+            f"{key} is an address ({str(path)[address.start() :]}): download it, and set {key} to the file."
         )
     return UserError(f"{path} is neither a file nor a folder: set {key} to {what}.")
 
@@ -223,7 +223,7 @@ def _keep(
         if expected_sha256 and digest != expected_sha256.lower():
             raise UserError(
                 f"{label or name} has the SHA-256 digest {digest}, but {expected_sha256} is expected:"
-                " use the file that belongs to that digest, or change data.sha256."
+                " use the file with that digest, or change data.sha256."
             )
         found = _read_to_end(copy, label or name)
         final = folder / f"sha256-{digest[:16]}{found.suffix}"
@@ -260,7 +260,7 @@ def _pack(folder: FolderBundle, target: Path) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for entry in images:
             info = zipfile.ZipInfo(entry.path, date_time=(1980, 1, 1, 0, 0, 0))
-            info.create_system, info.external_attr = 3, 0o644 << 16  # alike on every system
+            info.create_system, info.external_attr = 3, 0o644 << 16  # identical on every system
             archive.writestr(info, _image_bytes(folder, entry))
 
 
@@ -280,7 +280,7 @@ def _read_to_end(path: Path, name: str) -> Found:
     return found
 
 
-# --- what is looked for
+# --- searches
 
 
 def _header_of_faces(head: bytes, name: str) -> None:
@@ -391,7 +391,7 @@ def _place(member: str, name: str) -> tuple[int, int, int]:
     match = _IMAGE_NAME.fullmatch(file)
     if match is None:
         raise UserError(
-            f"{name}: the name of {member!r} does not tell its split; images are named {_LAYOUT}."
+            f"{name}: the name of {member!r} does not give its split; images must be named {_LAYOUT}."
         )
     usage, number = match.groups()
     expected_top = "train" if usage == "Training" else "test"
@@ -446,13 +446,13 @@ def _decode(data: bytes, member: str, name: str) -> npt.NDArray[np.uint8]:
             pixels = np.asarray(image) if fits else None
     # PNG's reader raises SyntaxError for a broken file.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow names the object in memory that it reads from.
-        reason = "it is no JPEG or PNG file" if isinstance(error, UnidentifiedImageError) else error
+        # Pillow's message contains the address of the object that it reads from.
+        reason = "it is not a JPEG or PNG file" if isinstance(error, UnidentifiedImageError) else error
         raise UserError(
             f"{name}: image {member!r} cannot be read ({reason}): fetch the set again."
         ) from error
     if pixels is None:
         raise UserError(
-            f"{name}: image {member!r} has {found}; {IMAGE_SIZE} x {IMAGE_SIZE} in grey (L) are needed."
+            f"{name}: image {member!r} has {found}, but must have {IMAGE_SIZE} x {IMAGE_SIZE} in grey (L)."
         )
     return pixels

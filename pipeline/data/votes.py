@@ -50,7 +50,8 @@ def read_votes(
     rows = list(_rows(source, name, splits))
     if len(rows) != len(splits):
         raise UserError(
-            f"{name} has {len(rows)} rows for {len(splits)} images: it belongs to another data set."
+            f"{name} has {len(rows)} rows for {len(splits)} images: it belongs to another data set;"
+            " set data.votes to the file for this one."
         )
     return np.array(rows, np.uint8).reshape(-1, len(VOTE_COLUMNS))
 
@@ -66,7 +67,7 @@ def check_start(head: bytes, name: str) -> None:
             usage = row[pick[0]].strip()
             if usage not in USAGES:
                 raise UserError(
-                    f"{name}, line {number}, column Usage: {usage[:20]!r} is not a split; {', '.join(USAGES)} are."
+                    f"{name}, line {number}, column Usage: {usage[:20]!r} is not one of {', '.join(USAGES)}."
                 )
             return
 
@@ -84,8 +85,8 @@ def _header(head: bytes, name: str) -> tuple[Pick, str]:
     must = f"{name}, line 1: the header must be {','.join(HEADER)}"
     if _LABEL_CSV.match(head):
         raise UserError(
-            f"{name} is a label.csv of FER+, which has one split and lacks the images that FER+ removed,"
-            " so that its rows cannot be matched to images: use fer2013new.csv of the same repository."
+            f"{name} is a label.csv of FER+, which covers one split and lacks the images that FER+ removed,"
+            " so its rows cannot be matched to images: use fer2013new.csv from the same repository."
         )
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{must}, as UTF-8 text and not UTF-16: save it as CSV in UTF-8.")
@@ -120,7 +121,7 @@ def _rows(source: bytes, name: str, splits: npt.NDArray[np.uint8]) -> Iterator[l
             if index < len(usages) and usage != usages[index]:
                 raise UserError(
                     f"{name}, line {line}, column Usage: {usage[:20]!r}, but image {index} is {usages[index]}:"
-                    " votes and images are not in the same order."
+                    " votes and images are not in the same order; use FER+'s fer2013new.csv as published."
                 )
             yield votes
     except csv.Error as error:
@@ -178,8 +179,8 @@ def check_order(
         limit = mean + CHANCE_DEVIATIONS * variance**0.5
         if hits <= limit < (mean + best) / 2:
             raise UserError(
-                f"{name}: the majority of the votes is the label of {hits} of {count} images ({where}), no more"
-                f" than a random order may give ({mean:.0f} on average): its rows are not in the order of the"
+                f"{name}: the majority vote matches the label of {hits} of {count} images ({where}), no more"
+                f" than rows in random order may ({mean:.0f} on average): its rows are not in the order of the"
                 " images; use FER+'s fer2013new.csv as published."
             )
 

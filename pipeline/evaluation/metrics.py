@@ -67,7 +67,7 @@ def split_metrics(
     """
     if len(labels) == 0:
         raise ValueError("there are no images to score")
-    # A softmax in single precision, or a rounded CSV file, misses one by more than scikit-learn forgives.
+    # A softmax in single precision, or a rounded CSV file, misses one by more than scikit-learn accepts.
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     calibrated = apply_temperature(probabilities, temperature)
     precision, recall, f1, support = precision_recall_fscore_support(

@@ -111,7 +111,7 @@ def confusion(
     counts: npt.NDArray[np.integer], labels: Sequence[str], path: Path, normalised: bool, title: str
 ) -> None:
     """Draw the confusion matrix [K, K]: rows are labels, columns decisions; as counts or as per cent of each row."""
-    # Colour shows the share of the row either way: by count, the largest class would outshine all others.
+    # Colour shows the share of the row in both cases: by count, the largest class would outshine all others.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with canvas(path, 6.4, 5.6) as figure:
         axis = figure.subplots()

@@ -197,7 +197,7 @@ def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
         series = (
             ("all of PrivateTest", COLOURS[0], "o", -0.14, [(r.full, r.full_half_width) for _, r in places]),
             (
-                "without twins in Training",
+                "without near duplicates",
                 COLOURS[1],
                 "s",
                 0.14,
@@ -220,7 +220,7 @@ def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
                 )
         for place, row in enumerate(rows):
             if row.model in left_out:
-                at_the_left_edge(axis, place, f"{row.full:.1%}, without twins {row.clean:.1%}")
+                at_the_left_edge(axis, place, f"{row.full:.1%}, without near duplicates {row.clean:.1%}")
         axis.set_yticks(range(len(rows)), [row.model for row in rows])
         axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy (line: 95% interval over seeds)")
         axis.set_title("Accuracy on PrivateTest")
@@ -236,7 +236,7 @@ def difference_forest(tests: Mapping[str, PairedTest], baseline: str, path: Path
     Filled if the corrected test finds a difference. Values below the scale are written at the left edge.
     """
     ordered = sorted(tests.items(), key=lambda item: -item[1].difference)
-    # Most rows lie within a few points: one that is far from all others would make them one spot.
+    # Most rows lie within a few points: one far from all others would compress them.
     lowest = 4 * min(test.difference for _, test in ordered[: (len(ordered) + 1) // 2])
     with canvas(path, 8.0, 0.3 * len(ordered) + 1.4) as figure:
         axis = figure.subplots()

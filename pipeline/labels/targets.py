@@ -205,7 +205,7 @@ class TargetSpec:
         if len(equal):
             one, other = (LABELS[k] for k in equal[0])
             raise UserError(
-                f"The targets '{self}' of '{one}' and '{other}' are equal, so nothing could tell the two apart: "
+                f"The targets '{self}' of '{one}' and '{other}' are equal, so the two classes could not be told apart: "
                 "choose another word for one of them."
             )
         return targets

@@ -204,7 +204,7 @@ def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:
         with path.open("rb") as plain:
             magic = plain.read(2)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): is it the file that is meant?") from None
+        raise UserError(f"{path} cannot be read ({error.strerror}): is it the right file?") from None
     with cast(BinaryIO, gzip.open(path, "rb") if magic == b"\x1f\x8b" else path.open("rb")) as file:
         try:
             header = file.readline(100).split()
@@ -218,7 +218,7 @@ def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:
             rest = _binary_rows if binary else _text_rows
             yield from rest(file, first, count, dimensions, path)
         except (EOFError, OSError, zlib.error) as error:
-            raise UserError(f"{path} is damaged or cut short ({error}): get it again.") from None
+            raise UserError(f"{path} is damaged or truncated ({error}): fetch it again.") from None
 
 
 def _is_text_row(line: bytes, dimensions: int) -> bool:
@@ -237,7 +237,8 @@ def _text_rows(
         where = f"{path}, line {number + 1},"
         if line.rstrip().count(b" ") != dimensions:
             raise UserError(
-                f"{where} does not hold a word and {dimensions} numbers: the file is damaged or cut short."
+                f"{where} does not hold a word and {dimensions} numbers: the file is damaged or"
+                " truncated: fetch it again."
             )
         word, numbers = line.split(b" ", 1)
         yield word.decode("utf-8", errors="replace"), _Entry(numbers, False, where)
@@ -251,7 +252,9 @@ def _binary_rows(
         while (space := buffer.find(b" ", position)) < 0 or len(buffer) < space + 1 + width:
             more = file.read(1 << 20)
             if not more:
-                raise UserError(f"{path} ends within word {number} of {count:,}: the file is cut short.")
+                raise UserError(
+                    f"{path} ends within word {number} of {count:,}: the file is truncated: fetch it again."
+                )
             buffer, position = buffer[position:] + more, 0
         word = buffer[position:space].lstrip(b"\n")  # the original tool ends each row with a line end
         position = space + 1 + width

@@ -51,7 +51,7 @@ def publish(name: str | None = None) -> None:
     ]
     if stale:
         raise UserError(
-            f"{', '.join(stale)}: not made with what params.yaml says now; run `dvc repro` first."
+            f"{', '.join(stale)}: made with other settings than params.yaml has now: run `dvc repro` first."
         )
     folder = Path("results") / dataset_name() / (name or "")
     if folder.exists() and not folder.is_dir():

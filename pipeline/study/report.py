@@ -119,7 +119,10 @@ def comparable(models: Models, baseline: str, folder: Path) -> Models:
     The others are reported and left out: a study may be half done.
     """
     if baseline not in models:
-        raise UserError(f"{folder}/runs has no run of {baseline}, with which all others are compared.")
+        raise UserError(
+            f"{folder}/runs has no run of {baseline}, with which all others are compared:"
+            " train it with `fer sweep`."
+        )
     for model in models:
         if not set(models[model]) & set(models[baseline]):
             print(f"{model} is left out: it has no seed in common with {baseline} yet.")
@@ -154,8 +157,9 @@ def require_one_study(models: Models, params: config.Params, folder: Path) -> No
     }
     if len(machines) > 1:
         raise UserError(
-            f"{folder}/runs were trained in several ways, such as {' and '.join(sorted(machines.values()))} (see "
-            "`machine` in their files): use one processor, number of threads, format and PyTorch for all."
+            f"{folder}/runs were trained with different numerics, such as {' and '.join(sorted(machines.values()))} "
+            "(see `machine` in their files): use one processor, number of threads, precision and "
+            "PyTorch version for all."
         )
     for name, runs in models.items():
         for seed, run in runs.items():

@@ -31,7 +31,7 @@ LOGS = Path(".study")
 
 def sweep(workers: int, models: Sequence[str] = (), seeds: Sequence[int] = ()) -> None:
     """Train and keep the missing runs of these models and seeds, or by default of the whole grid."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # to wait here for trainings that run could take hours
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # waiting here for running trainings could take hours
     params = config.load()
     cli.known(models, params.grid.models, "entry of grid.models")
     cli.known([*map(str, seeds)], [*map(str, params.grid.seeds)], "entry of grid.seeds")
@@ -41,7 +41,7 @@ def sweep(workers: int, models: Sequence[str] = (), seeds: Sequence[int] = ()) -
         RunKey(model, seed) for seed in seeds or params.grid.seeds for model in models or params.grid.models
     ]
     missing = [run_key for run_key in wanted if not is_kept(folder, run_key, params)]
-    print(f"{len(wanted) - len(missing)} of {len(wanted)} cells are kept in {folder}; {workers} at a time")
+    print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are kept in {folder}; {workers} at a time")
     threads = max(1, torch.get_num_threads() // workers)
     keeping = Lock()
 
@@ -62,8 +62,8 @@ def sweep(workers: int, models: Sequence[str] = (), seeds: Sequence[int] = ()) -
             run_key.name for run_key, error in zip(missing, pool.map(finish, missing), strict=True) if error
         ]
     if failed:
-        cells_failed = "1 cell" if len(failed) == 1 else f"{len(failed)} cells"
-        raise UserError(f"{cells_failed} failed ({', '.join(failed)}): see {LOGS}/<cell>.log.")
+        cells_failed = "1 run" if len(failed) == 1 else f"{len(failed)} runs"
+        raise UserError(f"{cells_failed} failed ({', '.join(failed)}): see {LOGS}/<run>.log.")
 
 
 def is_kept(folder: Path, run_key: RunKey, params: config.Params) -> bool:

@@ -55,7 +55,7 @@ def _safe(method: Callable[Concatenate[MlflowRun, P], None]) -> Callable[Concate
             return
         try:
             method(self, *args, **kwargs)
-        except Exception as error:  # whatever MLflow raises, the stage's outputs come first
+        except Exception as error:  # whatever MLflow raises: the stage's outputs come first
             self.working = False
             warn(error, self.command)
 
@@ -91,7 +91,7 @@ class MlflowRun:
         logged = {metric.step for metric in _client().get_metric_history(self.run_id, some)}
         fresh = [row for row in rows if row[step] not in logged]
         metrics = [entry for row in fresh for entry in _metrics(row, int(row[step]))]
-        for start in range(0, len(metrics), 1000):  # the most that one request may carry
+        for start in range(0, len(metrics), 1000):  # the maximum per request
             _client().log_batch(self.run_id, metrics=metrics[start : start + 1000])
 
     @_safe
@@ -138,7 +138,7 @@ class MlflowRun:
                 flavor=SimpleNamespace(__name__="mlflow.pytorch", save_model=_save_on_processor),
                 pytorch_model=module,
                 input_example=example,
-                # Given, or MLflow spends minutes guessing.
+                # Given explicitly, because MLflow spends minutes guessing.
                 pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
                 serialization_format="pt2",
             )
@@ -245,7 +245,7 @@ def warn(error: Exception, command: str = BACKFILL) -> None:
         command = f"dvc exp apply {os.environ.get('DVC_EXP_NAME') or 'EXPERIMENT'} && {command}"
     print(
         f"warning: MLflow is not logging this run: {store.explain(error)} The stage's outputs are not "
-        f"affected: once the pipeline is through and this is mended, `{command}` restores the run from them.",
+        f"affected: once the pipeline has finished and this is fixed, `{command}` restores the run from them.",
         file=sys.stderr,
     )
 

@@ -55,7 +55,7 @@ def _git(*arguments: str, **environment: str) -> str | None:
     if distrusted := DISTRUST.search(result.stderr):
         print(
             f"warning: git does not read {distrusted[1]}, which belongs to another user, so MLflow does not show the "
-            f"commit: `git config --global --add safe.directory {shlex.quote(distrusted[1])}` makes it.",
+            f"commit: to allow it, run `git config --global --add safe.directory {shlex.quote(distrusted[1])}`.",
             file=sys.stderr,
         )
     return result.stdout.strip() if result.returncode == 0 else None

@@ -90,7 +90,7 @@ def client() -> Any:
 
     Imported here because MLflow takes seconds to import and `FER_TRACKING=off` needs none.
     """
-    # Without these a server that is down would hold a stage up for many minutes.
+    # Without these, a server that is down would delay a stage by many minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_DISABLE_AUTH_WARNING", "true")
@@ -101,7 +101,7 @@ def client() -> Any:
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    # It logs the traceback of every error that it also raises, which is told in a sentence then.
+    # It logs the traceback of every error that it also raises, which then becomes one sentence.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     for handler in (*logging.getLogger("mlflow").handlers, logging.lastResort):
         if handler is not None:
@@ -176,7 +176,7 @@ def explain(error: Exception) -> str:
         return f"{reason}. Name a database instead, such as MLFLOW_TRACKING_URI=sqlite:///mlflow.db."
     where = store()
     if where.database is not None:
-        return f"{reason}. Check that {where.database} and {ARTIFACTS} beside it can be written."
+        return f"{reason}. Check that {where.database} and {ARTIFACTS} next to it can be written."
     return f"{reason}. Check that MLflow runs at {redact(where.uri)}, and MLFLOW_TRACKING_URI."
 
 
@@ -189,11 +189,11 @@ def _of_another_version(revision: str) -> str:
 
     if _is_known(revision):
         return (
-            f"an older MLflow than the {VERSION} that is installed here made this database: keep a copy of it and run "
+            f"this database was made by an older MLflow than the installed {VERSION}: keep a copy of it and run "
             f"`mlflow db upgrade {_argument()}` in the repository."
         )
     return (
-        f"a newer MLflow than the {VERSION} that is installed here made this database: use that one, or name another "
+        f"this database was made by a newer MLflow than the installed {VERSION}: use that version, or name another "
         "database in MLFLOW_TRACKING_URI."
     )
 
@@ -259,7 +259,8 @@ def _sqlite(uri: str) -> Store:
         url = make_url(uri)
     except (ArgumentError, ValueError):
         raise StoreError(
-            f"MLFLOW_TRACKING_URI={redact(uri)} is no address of a database: write sqlite:/// and the file's path, "
+            f"MLFLOW_TRACKING_URI={redact(uri)} is not the address of a database: write sqlite:/// and the "
+            "file's path, "
             "such as sqlite:///mlflow.db."
         ) from None
     name = url.database or ""

@@ -60,7 +60,7 @@ def choose(requested: MachineParams, cache: Path | None = None) -> Hardware:
     requested. Raises UserError if more threads are requested than PyTorch may use, or if a GPU fails.
     """
     cache = cache or repository() / ".machine" / "speed.json"
-    torch.set_flush_denormal(True)  # before any other thread runs: those that do would not hear of it
+    torch.set_flush_denormal(True)  # before any other thread runs: running threads would not notice
     compiled = requested.compile and _can_compile()
     most = torch.get_num_threads()
     if isinstance(requested.threads, int) and requested.threads > most:
@@ -142,7 +142,7 @@ def _remembered(cache: Path) -> dict[str, dict[str, float]]:
             for machine, seconds in facts.items()
         }
     except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # nothing remembered, or by a version that wrote otherwise: measure again
+        return {}  # nothing kept, or kept by a version with another format: measure again
 
 
 def _measure(candidates: Sequence[Hardware]) -> tuple[dict[str, float], bool]:

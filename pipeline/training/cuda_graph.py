@@ -54,5 +54,5 @@ class CudaGraphStep:
             cause = str(error.__context__ or error).splitlines()[0]  # the end of the recording fails, too
             raise UserError(
                 f"The training step cannot be recorded for the GPU ({cause}), most often because the loss reads values "
-                "back: it may not (.item(), float(), an `if` on a tensor)."
+                "back: remove .item(), float() and any `if` on a tensor."
             ) from error

@@ -20,8 +20,8 @@ def test_a_loss_that_the_test_does_not_confirm_is_not_called_better() -> None:
         "PublicTest), differs from `cross_entropy` (cross-entropy) by +1.20 points on PrivateTest (95 % interval +0.20 "
         "to +2.20, Holm-corrected p 0.060, 3 seeds).** "
         "Of the 2, 0 are more accurate than it and 0 are less accurate by that test. "
-        "By the human distance between emotions, severity over all images is significantly lower in 0 of 2 and higher in 0; "
-        "over mistakes alone it is lower in 0 and higher in 0. "
+        "By the human distance between emotions, severity over all images is significantly lower in 0 of 2 and higher "
+        "in 0; over mistakes alone it is lower in 0 and higher in 0. "
         "Severity is tested over seeds alone, so with 3 of them only large differences can be confirmed."
     )
 
