@@ -1,6 +1,6 @@
-"""The commands around the stages: `fer COMMAND`, or `python -m pipeline COMMAND`.
+"""Provide the commands around the stages: `fer COMMAND`, or `python -m pipeline COMMAND`.
 
-Each imports what it needs when it starts, so that help takes no seconds.
+Each command imports what it needs when it starts, so that help is instant.
 """
 
 from __future__ import annotations
@@ -20,16 +20,22 @@ fer.help = "What there is to do around `dvc repro`: search, train, keep and repo
 
 
 @fer.command(epilog="Example: fer sweep --workers 2 --model baseline --seed 0 --seed 1")
-@click.option("--workers", type=Number(1, CORES), default=min(2, CORES), help="Cells at a time, one a core.")
-@click.option("--model", "models", type=Name(), multiple=True, help="Of grid.models, not all; repeatable.")
-@click.option("--seed", "seeds", type=Number(0), multiple=True, help="Of grid.seeds, not all; repeatable.")
+@click.option(
+    "--workers", type=Number(1, CORES), default=min(2, CORES), help="Runs at a time, at most one per core."
+)
+@click.option(
+    "--model", "models", type=Name(), multiple=True, help="Only this entry of grid.models; repeatable."
+)
+@click.option(
+    "--seed", "seeds", type=Number(0), multiple=True, help="Only this entry of grid.seeds; repeatable."
+)
 def sweep(workers: int, models: Sequence[str], seeds: Sequence[int]) -> None:
-    """Train, evaluate and keep the cells of the grid.
+    """Train, evaluate and keep the runs of the grid.
 
-    What `dvc repro` does one by one, several at a time. Each finished cell is kept in results/<data set>/runs/; one
-    that is there with the same settings, data, words and decoders is not run again, so a study may be stopped at any
-    time and continued. That the code has changed does not count: after a change of what a training computes, remove
-    the runs. Run `dvc repro targets` first, and `fer report` afterwards. The log of each cell is in .study/.
+    Does what `dvc repro` does one by one, several at a time. Each finished run is kept in results/<data set>/runs/. A
+    run that is already there with the same settings, data, words and decoders is not repeated, so a study may be
+    stopped at any time and continued. Changed code does not count: after a change of what a training computes, remove
+    the runs. Run `dvc repro targets` first and `fer report` afterwards. The log of each run is in .study/.
     """
     from pipeline.study import sweep
 
@@ -37,12 +43,14 @@ def sweep(workers: int, models: Sequence[str], seeds: Sequence[int]) -> None:
 
 
 @fer.command(epilog="Example: fer search baseline")
-@click.argument("models", type=Name(), nargs=-1, help="Under `models:`; none: the first of each kind.")
+@click.argument(
+    "models", type=Name(), nargs=-1, help="Names under `models:`; by default the first of each kind."
+)
 def search(models: Sequence[str]) -> None:
     """Choose learning rates on PublicTest.
 
-    Every trial is kept in results/<data set>/learning_rates.json, so a search that was interrupted goes on, and two may
-    run side by side with different models. The winners are written into params.yaml by hand.
+    Every trial is kept in results/<data set>/learning_rates.json, so an interrupted search can be continued, and two
+    searches may run side by side with different models. Write the best rates into params.yaml by hand.
     """
     from pipeline.study import lr_search
 
@@ -53,7 +61,7 @@ def search(models: Sequence[str]) -> None:
 def report() -> None:
     """Write the study from the runs in results/fer2013.
 
-    It needs neither the data nor a training. MLflow gets the runs and the comparison, as `fer2013-study`.
+    Needs neither the data nor a training. Logs the runs and the comparison to MLflow as `fer2013-study`.
     """
     from pipeline.study import report
 
@@ -62,12 +70,12 @@ def report() -> None:
 
 @fer.command(epilog="Example: fer publish")
 @click.argument(
-    "name", type=Name(), required=False, help="A folder there, for runs that are not the study's."
+    "name", type=Name(), required=False, help="A subfolder for runs that are not part of the study."
 )
 def publish(name: str | None) -> None:
     """Keep finished runs in results/<data set>, for git.
 
-    All evaluated cells of the grid; those of an earlier grid stay.
+    Keeps all evaluated runs of the grid; runs of an earlier grid stay.
     """
     from pipeline.study import publish
 
@@ -75,11 +83,13 @@ def publish(name: str | None) -> None:
 
 
 @fer.command(epilog="Example: fer speedrun speedrun-fast")
-@click.argument("experiments", type=Name(), nargs=-1, help="Names of DVC experiments; none: the workspace.")
+@click.argument(
+    "experiments", type=Name(), nargs=-1, help="Names of DVC experiments; by default the workspace."
+)
 def speedrun(experiments: Sequence[str]) -> None:
-    """Keep when the baseline passed which accuracy.
+    """Record when the baseline passed which accuracy.
 
-    In results/<data set>/speedrun.json, with a figure beside it. `make speedrun` runs the experiments first.
+    Writes results/<data set>/speedrun.json and a figure. `make speedrun` runs the experiments first.
     """
     from pipeline.study import speedrun
 
@@ -88,9 +98,9 @@ def speedrun(experiments: Sequence[str]) -> None:
 
 @fer.command(epilog="Example: fer backfill")
 def backfill() -> None:
-    """Restore MLflow runs that are missing.
+    """Restore missing MLflow runs from the outputs.
 
-    They are made of the outputs; what is complete is left alone, so running it twice changes nothing.
+    Complete runs are left alone, so a second call changes nothing.
     """
     from pipeline.tracking import backfill
 
@@ -101,18 +111,20 @@ def backfill() -> None:
 def clean() -> None:
     """Remove what the pipeline wrote.
 
-    Its outputs, its checkpoints and its measurement of the machine. Files of yours stay, in outputs/ too; what stays
-    there is named. DVC's cache, MLflow's store and .venv stay as well.
+    Removes its outputs, its checkpoints and its measurement of the machine. Your own files stay, also in outputs/, and
+    are listed. DVC's cache, MLflow's store and .venv stay as well.
     """
     from pipeline import config, workspace
 
     grid = config.load().grid
     for path in workspace.clean(f"{model}-{seed}" for model, seed in grid.pairs()):
-        print(f"{path} stays: the pipeline did not write it, or not for a model that it knows")
+        print(
+            f"{path} stays: the pipeline did not write it, or wrote it for a model that is no longer configured"
+        )
 
 
 def main() -> None:
-    """Run what is typed after `fer`."""
+    """Run the command that follows `fer`."""
     cli.run(fer)
 
 

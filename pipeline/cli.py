@@ -1,6 +1,6 @@
-"""How a command runs: its arguments are checked before it starts, and what the user can mend is one sentence.
+"""Run commands: check arguments before anything starts, and report what the user can fix in one sentence.
 
-click reads the arguments; here are the kinds of them that it lacks, and this project's way to end a command.
+click parses the arguments; this module adds the argument types that it lacks and this project's exit codes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pipeline.errors import UserError
 from pipeline.trouble import in_one_sentence
 
 MOST = 2**31 - 1
-"""The largest whole number: that of the seeds in params.yaml."""
+"""The largest whole number: the largest seed that params.yaml accepts."""
 LONGEST = 200
-"""Bytes of a name in UTF-8: file systems take 255, and the names of files have more at their end."""
+"""Maximum bytes of a name in UTF-8: file systems accept 255, and file names add a suffix to the name."""
 
 
 class Name(click.ParamType[str, str]):
-    """Names become parts of paths: one that leads to another folder, or looks like an option, is a mistake."""
+    """A name that becomes part of a path: one that leads to another folder, or looks like an option, is rejected."""
 
     name = "name"
 
@@ -54,7 +54,7 @@ class Number(click.ParamType[int, str | int]):
 
 
 class NewFile(click.Path):
-    """A file to be written; nothing whose name ends in another way is written over."""
+    """A file to be written, with a required suffix, so that nothing else is overwritten."""
 
     def __init__(self, suffix: str) -> None:
         super().__init__(dir_okay=False, path_type=Path)
@@ -69,11 +69,11 @@ class NewFile(click.Path):
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 MODEL = click.Argument(["model"], type=Name(), help="A name under `models:` in params.yaml.")
-SEED = click.Argument(["seed"], type=Number(0), help="What its weights and its data order start from.")
+SEED = click.Argument(["seed"], type=Number(0), help="Seeds the initial weights and the order of the data.")
 
 
 def script(body: Callable[..., None], *params: Parameter, example: str = "") -> None:
-    """Run the main function of a module that is started as `python -m MODULE`; help shows the module's docstring."""
+    """Run the main function of a module started as `python -m MODULE`; help shows the module's docstring."""
     module = sys.modules[body.__module__]
     name = f"python -m {module.__spec__.name if module.__spec__ else module.__name__}"
     epilog = f"\b\nExample: {name} {example}"  # \b: on one line, however long
@@ -83,8 +83,9 @@ def script(body: Callable[..., None], *params: Parameter, example: str = "") -> 
 def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
     """Run a command with the arguments of the command line.
 
-    Help ends it with code 0, a wrong argument with a usage line, one sentence and code 1; neither starts anything. An
-    error the user can mend, while the command runs, is one sentence and code 1, not a traceback (`in_one_sentence`).
+    Help exits with code 0; a wrong argument exits with a usage line, one sentence and code 1. Neither starts anything.
+    An error that the user can fix, while the command runs, is one sentence and code 1, not a traceback
+    (`in_one_sentence`).
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -105,7 +106,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
 
 
 def known(names: Sequence[str], among: Collection[str], what: str) -> None:
-    """Raise UserError at the first name that is not among those there are; `what` says of what kind they are."""
+    """Raise UserError at the first name that is not in `among`; `what` is the kind of name."""
     for name in names:
         if name not in among:
             raise UserError(f"There is no {what} '{name}'; there are {', '.join(among)}.")

@@ -1,7 +1,7 @@
-"""`params.yaml` as frozen dataclasses: strict, so that a typing error never becomes a silent default.
+"""Read `params.yaml` into frozen dataclasses, strictly, so that a typing error never becomes a silent default.
 
-The settings of each part are defined beside the code they steer (`Augment`, `Recipe`, ...); this module puts them
-together, with the rules between them. Every problem is one sentence that names the key (see `pipeline.schema`).
+The settings of each part are defined next to the code that they control (`Augment`, `Recipe`, ...); this module
+combines them and adds the rules between them. Every problem is one sentence that names the key (see `pipeline.schema`).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from pipeline.workspace import resolve
 
 
 def _user_path(path: str) -> str:
-    """It may name nothing, or what cannot be read, but must be something that the system takes for a path."""
+    """Accept any string that the system takes for a path, even if it names nothing or cannot be read."""
     try:
         resolve(path).stat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # who opens it says so
+        pass  # reported when it is opened
     except UserError as error:
         raise problem(f"{{key}} cannot be used: {str(error).rstrip('.')}") from None
-    except OSError as error:  # links that lead in a circle
+    except OSError as error:  # a loop of links
         raise wrong(f"a path that leads somewhere ({error.strerror})") from None
     return path
 
@@ -82,7 +82,7 @@ class DataParams:
         if self.source == "kaggle" and self.votes:
             raise wrong("empty for the folder set, which has lost the order that votes follow", "votes")
         if self.source == "synthetic" and self.votes:
-            raise wrong("empty for drawn faces, which bring their own", "votes")
+            raise wrong("empty for drawn faces, which have their own votes", "votes")
         if self.source == "synthetic" and self.sha256:
             raise wrong("empty for drawn faces, whose bytes are fixed", "sha256")
         return self
@@ -90,7 +90,7 @@ class DataParams:
 
 @dataclass(frozen=True)
 class WordSet:
-    """Which words stand for the labels, and the word2vec file that has their vectors."""
+    """The words that stand for the labels, and the word2vec file that holds their vectors."""
 
     vectors: UserPath
     words: dict[str, Words]
@@ -111,14 +111,15 @@ class Grid:
     seeds: Annotated[tuple[Seed, ...], Filled, Distinct]
 
     def pairs(self) -> list[tuple[str, int]]:
+        """Return every combination of model and seed, seeds innermost."""
         return [(model, seed) for model in self.models for seed in self.seeds]
 
 
 @dataclass(frozen=True)
 class ModelParams:
-    """One row of the study: loss, targets and decoders, chosen independently, and the loss's learning rate.
+    """One row of the study: loss, targets and decoders, chosen independently, and the learning rate of that loss.
 
-    The first decoder is the model's own; each further one is a row of the table without another training.
+    The first decoder is the model's own; each further one adds a row to the table without another training.
     """
 
     loss: str
@@ -129,10 +130,10 @@ class ModelParams:
 
     @model_validator(mode="after")
     def _suits_its_loss(self) -> ModelParams:
-        """Options are the fields of the loss's class beyond `targets`, with its types and its own rules."""
+        """Check the options against the fields of the loss's class beyond `targets`, with their types and rules."""
         require_one_of(self.loss, LOSSES, "loss")
         if self.targets != "one_hot" and not LOSSES[self.loss].uses_targets:
-            raise wrong(f"one_hot, as the loss {self.loss} uses none", "targets")
+            raise wrong(f"one_hot, because the loss {self.loss} uses no targets", "targets")
         kind: Any = LOSSES[self.loss]
         known = [field.name for field in dataclasses.fields(kind) if field.name != "targets"]
         hints = typing.get_type_hints(kind)
@@ -140,19 +141,19 @@ class ModelParams:
             if option not in known:
                 knows = listed(known) or "no options"
                 raise problem(
-                    f"{{key}} is no option of the loss {self.loss}, which knows {knows}", "options", option
+                    f"{{key}} is not an option of the loss {self.loss}, which has {knows}", "options", option
                 )
             schema.require(hints[option], value, "options", option)
         try:
             kind(torch.eye(len(LABELS)), **self.options)
         except (TypeError, ValueError) as error:
-            raise problem(f"{{key}} do not suit the loss: {error}", "options") from None
+            raise problem(f"{{key}} do not fit the loss: {error}", "options") from None
         return self
 
 
 @dataclass(frozen=True)
 class SearchParams:
-    """The budget that every model has in the search for its learning rate."""
+    """The budget of the learning-rate search, the same for every model."""
 
     start: Rate
     factor: Annotated[float, Field(ge=1.5)]
@@ -194,7 +195,7 @@ class Params:
     compare: CompareParams
 
     def model(self, name: str) -> ModelParams:
-        """The entry of one model. Raises UserError if there is none."""
+        """Return the settings of one model. Raises UserError if there is none with that name."""
         if name not in self.models:
             raise UserError(
                 f"There is no model '{name}' under `models:` in params.yaml; there are {listed(self.models)}."
@@ -202,12 +203,13 @@ class Params:
         return self.models[name]
 
     def paths(self) -> dict[str, str]:
-        """Every setting that names a file of the user, by its key."""
+        """Return every setting that names one of the user's files, by its key."""
         vectors = {f"labels.{name}.vectors": words.vectors for name, words in self.labels.items()}
         return {"data.path": self.data.path, "data.votes": self.data.votes, **vectors}
 
     @property
     def chosen_recipe(self) -> Recipe:
+        """The recipe that `recipe` names."""
         return self.recipes[self.recipe]
 
     @model_validator(mode="after")
@@ -215,7 +217,7 @@ class Params:
         for name in self.labels:
             if name in label_targets.SOURCES:
                 taken = listed(label_targets.SOURCES)
-                raise problem(f"{{key}} must be named otherwise ({taken} are taken)", "labels", name)
+                raise problem(f"{{key}} must have another name ({taken} are reserved)", "labels", name)
         for index, name in enumerate(self.grid.models):
             require_one_of(name, self.models, "grid", "models", index)
         require_one_of(self.recipe, self.recipes, "recipe")
@@ -242,14 +244,14 @@ class Params:
 
 
 def _require_decoder(decoder: str, loss: str, targets: Sequence[str], *at: str | int) -> None:
-    """A decoder must be able to work with what the loss's network answers."""
+    """Raise unless the decoder can work with the output of the loss's network."""
     spec = DecoderSpec.parse(decoder)
     require_one_of(rule := spec.rule, DECODERS, *at)
     kind = DECODERS[rule]
     if kind.weighs and decoder.removeprefix(f"{rule}.") not in targets:
-        raise wrong(f"followed by a dot and targets, as {rule}.{targets[0]}", *at)
+        raise wrong(f"followed by a dot and targets, such as {rule}.{targets[0]}", *at)
     if spec.weights and not kind.weighs:
-        raise wrong(f"{rule} with nothing behind it", *at)
+        raise wrong(f"{rule} with nothing after it", *at)
     if kind.needs_probabilities and not LOSSES[loss].probabilistic:
         what = f"needs probabilities, but the loss {loss} trains none: choose another decoder or another loss"
         raise problem(f"{{key}} is {decoder}, which {what}", *at)
@@ -272,5 +274,5 @@ def load(path: Path = Path("params.yaml")) -> Params:
 
 
 def parse(text: str, where: str = "params.yaml") -> Params:
-    """The same from the file's text. Errors begin with `where` it comes from."""
+    """Check the text of a `params.yaml`. Errors begin with its origin, `where`."""
     return schema.parse(Params, text, where)

@@ -1,4 +1,4 @@
-"""What a training shows on a terminal and in a log."""
+"""Show the progress of a training on a terminal and in a log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.training.loop import Epoch
 
 
 class EpochTable:
-    """Progress: a bar on a terminal, and one fixed-width line per epoch wherever the output goes."""
+    """Progress: a bar on a terminal, and one fixed-width line per epoch on any output."""
 
     def __init__(self, epochs: int) -> None:
         self.bar = tqdm(total=epochs, unit="epoch", disable=not sys.stderr.isatty(), leave=False)
@@ -23,6 +23,7 @@ class EpochTable:
         return self
 
     def row(self, row: Epoch) -> None:
+        """Print the line of one epoch."""
         losses = f"{row.train_loss:>10.4f} {row.val_loss:>8.4f}"
         self.bar.write(f"{row.epoch:>5} {row.size:>4} {losses} {row.val_accuracy:>7.4f}", file=sys.stdout)
         sys.stdout.flush()
@@ -33,9 +34,9 @@ class EpochTable:
 
 
 def resume_note(checkpoint: Path, key: str) -> str:
-    """A line on what an interrupted training of this model and seed has left, none if there is nothing."""
+    """Return a line on the checkpoint that an interrupted training of this model and seed left, or "" without one."""
     if checkpoint.exists():
-        return f"goes on from {checkpoint.name}\n"
+        return f"resumes from {checkpoint.name}\n"
     others = sorted(path.name for path in checkpoint.parent.glob(f"{key}-*.safetensors"))
     reason = "is of other settings, data, code or hardware and is not used here"
     return "".join(f"{name} in {checkpoint.parent.name}/ {reason}\n" for name in others)

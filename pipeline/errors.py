@@ -1,4 +1,4 @@
-"""The one exception that speaks to the user."""
+"""Define the one exception whose message is written for the user."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LONGEST = 1500
-"""Characters of a message. Names and values of the user can have any length; a sentence cannot."""
+"""Maximum characters of a message. The user's names and values may have any length; a sentence may not."""
 
 
 class UserError(Exception):
-    """Something the user can mend: the message says what is wrong, where, and what to do.
+    """A problem that the user can fix: the message says what is wrong, where, and what to do.
 
-    Commands print the message alone and exit with code 1 (see `pipeline.cli`), as they do for the troubles of the
-    machine that `pipeline.trouble` knows; every other exception is a bug of ours and keeps its traceback.
+    Commands print the message alone and exit with code 1 (see `pipeline.cli`). They do the same for the machine
+    failures that `pipeline.trouble` recognises. Every other exception is a bug and keeps its traceback.
 
-    The message may quote whatever a file or an archive holds. It stays one line that any terminal can show: other
-    characters are written as escapes, and the middle of a message that is too long is left out.
+    The message may quote any content of a file or archive. It stays one line that every terminal can show: other
+    characters are written as escapes, and the middle of an overlong message is left out.
     """
 
     def __init__(self, message: str) -> None:
@@ -25,7 +25,7 @@ class UserError(Exception):
 
 @contextmanager
 def about(key: str) -> Iterator[None]:
-    """Let a UserError name the parameter that it is about, unless it does so already."""
+    """Prefix a UserError with the parameter `key` unless its message already names it."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Files and the names in them: written so that a reader never sees half of one, named by their content."""
+"""Write files so that no reader ever sees half of one, and name them by their content."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ JsonDict = dict[str, Any]
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
+    """Yield a temporary path next to `path`; rename it to `path` if the block succeeds.
 
-    A crash, an exception or a full disk leaves the old file (or none) in place, never half a new
-    one: rename within one folder is atomic on every file system we run on.
-    Raises UserError, which names `path`, if the disk is full or refuses the file.
+    A crash, an exception or a full disk leaves the old file (or none) in place, never half a new one: renaming within
+    one folder is atomic on every supported file system. Raises UserError, which names `path`, if the disk is full or
+    refuses the file.
     """
     temporary = None
     try:
@@ -52,7 +52,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Raise UserError that names `path`, not a temporary file, if the block cannot write it because of the disk."""
+    """Raise UserError that names `path`, not a temporary file, if the disk refuses what the block writes."""
     try:
         yield
     except UserError:
@@ -75,11 +75,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON that is stable byte for byte and readable in a diff. NaN is refused."""
+    """Write JSON that is stable byte for byte and readable in a diff. NaN is rejected."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
+    """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -90,10 +91,10 @@ def write_npy(path: Path, array: npt.NDArray[np.generic]) -> None:
 
 
 def write_npz(path: Path, arrays: Mapping[str, npt.ArrayLike], compressed: bool = False) -> None:
-    """Write what `numpy.load` reads as an `.npz`, atomically.
+    """Write an `.npz` that `numpy.load` reads, atomically.
 
-    Not with numpy.savez, whose archives differ between Python versions: here the same arrays give the same
-    bytes everywhere (compressed ones, where zlib is the same).
+    Unlike numpy.savez, whose archives differ between Python versions, this gives the same bytes for the same arrays
+    everywhere (compressed ones, where zlib is the same).
     """
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
@@ -114,18 +115,18 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 digest of a file, in hexadecimal."""
+    """Return the SHA-256 digest of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def repository() -> Path:
-    """The repository's root: the parent one when DVC runs an experiment in a temporary copy."""
+    """Return the repository's root: that of the original when DVC runs an experiment in a temporary copy."""
     return Path(os.environ.get("DVC_ROOT") or ".").resolve()
 
 
 def flatten(values: Mapping[str, object], prefix: str = "") -> JsonDict:
-    """{"a": {"b": 1}} -> {"a.b": 1}: nested keys as dotted names."""
+    """Flatten nested keys into dotted names: {"a": {"b": 1}} -> {"a.b": 1}."""
     flat: JsonDict = {}
     for name, value in values.items():
         key = f"{prefix}{name}"

@@ -1,4 +1,4 @@
-"""What a result depends on, as digests: whether two runs are of the same settings, data and code."""
+"""Compute digests of what a result depends on: settings, data and code."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from pipeline.workspace import LABELS_FOLDER, OUTPUTS, PREPARED, RunKey
 
 SOURCES = Path(pipeline.__file__).parents[1]
 CODE = ("stages/train.py", "pipeline/training", "pipeline/fingerprint.py", "pipeline/data/fer.py")
-"""The code that decides what a training ends with: that which the stage train depends on in dvc.yaml, as a test holds.
+"""The code that determines the outcome of a training: the code dependencies of the stage train in dvc.yaml, as a test
+checks.
 
-A checkpoint is resumed, and a run in MLflow continued, by this code alone.
+A checkpoint is resumed, and an MLflow run continued, only if this code is unchanged.
 """
 
 
 def code_digests() -> dict[str, str]:
-    """The digest of each file of `CODE` by its path, folders searched for Python files."""
+    """Return the digest of each file of `CODE` by its path; folders are searched for Python files."""
     entries = (SOURCES / entry for entry in CODE)
     found = (path for entry in entries for path in (entry.rglob("*.py") if entry.is_dir() else [entry]))
     return {path.relative_to(SOURCES).as_posix(): files.sha256(path) for path in sorted(found)}
@@ -36,7 +37,7 @@ def code_digests() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What one training is asked for, whatever computes it: two runs are of one kind if these are equal."""
+    """The settings of one training, independent of the hardware: two runs are comparable if these are equal."""
 
     run_key: RunKey
     model: ModelParams
@@ -45,11 +46,11 @@ class RunSettings:
 
     @classmethod
     def of(cls, params: config.Params, run_key: RunKey) -> RunSettings:
-        """Those of params.yaml. Raises UserError if it has no such model."""
+        """Take the settings of a run from params.yaml. Raises UserError if it has no such model."""
         return cls(run_key, params.model(run_key.model), params.recipe, params.chosen_recipe)
 
     def inputs(self, targets: npt.NDArray[np.float64]) -> JsonDict:
-        """The part that decides what is trained, with the targets [K, D]; a digest is made of it."""
+        """Return the part that determines what is trained, with the targets [K, D]; a digest is made of it."""
         model = self.model
         return {
             "seed": self.run_key.seed,
@@ -60,21 +61,21 @@ class RunSettings:
 
     @property
     def loss(self) -> JsonDict:
-        """The loss as model.json and the metrics file describe it."""
+        """Return the loss as model.json and the metrics file describe it."""
         return {"name": self.model.loss, "options": self.model.options, "targets": self.model.targets}
 
     def to_dict(self) -> JsonDict:
-        """As the metrics file keeps them, ready for JSON."""
+        """Return the settings as the metrics file keeps them, ready for JSON."""
         recipe = {"name": self.recipe_name, **asdict(self.recipe)}
         return _as_read({"loss": self.loss, "learning_rate": self.model.learning_rate, "recipe": recipe})
 
     def mlflow_params(self) -> JsonDict:
-        """As MLflow shows them."""
+        """Return the settings as MLflow shows them."""
         return mlflow_params(self.run_key, self.to_dict(), self.model.decoders)
 
 
 def mlflow_params(run_key: RunKey, settings: JsonDict, decoders: Sequence[str]) -> JsonDict:
-    """What MLflow shows of the settings in a metrics file (`RunSettings.to_dict`)."""
+    """Return the MLflow parameters for the settings in a metrics file (`RunSettings.to_dict`)."""
     loss = settings["loss"]
     return {
         "seed": run_key.seed,
@@ -87,7 +88,7 @@ def mlflow_params(run_key: RunKey, settings: JsonDict, decoders: Sequence[str]) 
 
 
 def training_inputs(settings: RunSettings, targets: npt.NDArray[np.float64]) -> JsonDict:
-    """Everything a training depends on: its settings, and digests of its data and its code."""
+    """Return everything that a training depends on: its settings, and digests of its data and its code."""
     read = [PREPARED / f"{name}.npy" for name in ("images", "labels", "split")]
     missing = next((path for path in read if not path.exists()), None)
     if missing is not None:
@@ -97,17 +98,17 @@ def training_inputs(settings: RunSettings, targets: npt.NDArray[np.float64]) -> 
 
 
 def digest(inputs: JsonDict) -> str:
-    """Twelve hexadecimal digits that change with any of the inputs."""
+    """Return twelve hexadecimal digits that change with any of the inputs."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def settings_digest(inputs: JsonDict) -> str:
-    """The same without the code: what was asked for, by whatever version it was computed."""
+    """Return a digest like `digest` without the code: what was requested, whatever version computed it."""
     return digest({name: value for name, value in inputs.items() if name != "code"})
 
 
 def evaluation_digest() -> str:
-    """Twelve digits that change with what evaluation reads beside the model: votes, duplicates and words."""
+    """Return twelve digits that change with the other inputs of evaluation: votes, duplicates and words."""
     read = [PREPARED / name for name in ("checks.json", "duplicates.csv", "votes.npy")]
     read += sorted(LABELS_FOLDER.glob("*/label_vectors.npz"))
     # The kept runs have digests from when these folders were in data/.
@@ -116,12 +117,12 @@ def evaluation_digest() -> str:
 
 
 def mlflow_key(run_key: RunKey, inputs_digest: str) -> str:
-    """The name by which train, evaluate and backfill find the one MLflow run of these inputs."""
+    """Return the name by which train, evaluate and backfill find the one MLflow run of these inputs."""
     return f"{run_key.name}-{inputs_digest}"
 
 
 def shown_settings(settings: RunSettings, params: config.Params) -> JsonDict:
-    """The parameters that MLflow shows of a training, with those of machine and data. Training keeps them."""
+    """Return the parameters that MLflow shows for a training, including machine and data. Training keeps them."""
     shown = {
         "machine": asdict(params.machine),
         "data": asdict(params.data),
@@ -131,5 +132,5 @@ def shown_settings(settings: RunSettings, params: config.Params) -> JsonDict:
 
 
 def _as_read(values: JsonDict) -> JsonDict:
-    """The values as JSON gives them back: tuples as lists."""
+    """Return the values as JSON reads them back: tuples as lists."""
     return dict(json.loads(json.dumps(values)))

@@ -1,7 +1,7 @@
-"""YAML as frozen dataclasses, checked by pydantic; what is wrong with a file is one sentence that names the key.
+"""Read YAML into frozen dataclasses, checked by pydantic; report a problem in one sentence that names the key.
 
-Limits stand beside the field: `Annotated[float, Field(gt=0, lt=1)]`. They hold for what a user wrote; an object that
-our own code makes is not checked.
+Limits are declared with the field: `Annotated[float, Field(gt=0, lt=1)]`. They are checked for what a user wrote, not
+for objects that the code creates.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ T = TypeVar("T")
 Place = tuple[str | int, ...]
 
 STRICT = core_schema.CoreConfig(strict=True, allow_inf_nan=False)
-"""No "1" for 1, no infinity."""
+"""Reject "1" for 1, and infinity."""
 MOST_VALUES = 100_000
-"""What a file may hold with all its aliases written out; ours has some hundreds."""
+"""Maximum number of values with all aliases expanded; the file in the repository has some hundreds."""
 MOST_DIGITS = 300
-"""Digits of a number: nearly as many as the largest float has, and few enough to be shown."""
+"""Maximum digits of a number: nearly as many as the largest float has, and few enough to be shown."""
 LONGEST = 200
-"""Characters of a key or a value in a sentence; a list of names has three times as many."""
+"""Maximum characters of a key or a value in a message; a list of names may have three times as many."""
 
 RULES = {
     "bool_type": "be true or false",
@@ -42,7 +42,7 @@ RULES = {
     "string_type": "be text",
     "too_short": "have {min_length} or more entries",
 }
-"""What a value must do, by pydantic's name of the error."""
+"""What a value must be or have, by pydantic's name of the error."""
 RANGES = {
     ("gt", "lt"): "between {gt} and {lt}",
     ("ge", "lt"): "from {ge} to below {lt}",
@@ -50,13 +50,14 @@ RANGES = {
     ("gt",): "above {gt}",
     ("ge",): "{ge} or more",
 }
-"""Both ends are named, whichever of them a value is beyond."""
+"""Both ends are named, whichever of them the value exceeds."""
 
 
 def parse(kind: type[T], text: str, where: str) -> T:
-    """The text of the file `where` as `kind`: mappings become dataclasses, lists tuples and whole numbers floats.
+    """Parse `text`, the content of the file `where`, as `kind`.
 
-    Raises UserError naming the file and the key that is wrong.
+    Mappings become dataclasses, lists become tuples, and whole numbers become floats where floats are needed. Raises
+    UserError naming the file and the key that is wrong.
     """
     try:
         return cast(T, _validator(cast(Any, kind)).validate_python(yaml.load(text, _Strict)))
@@ -73,7 +74,7 @@ def parse(kind: type[T], text: str, where: str) -> T:
 
 
 def require(kind: Any, value: Any, *at: str | int) -> None:
-    """In a validator: refuse the value at this place, below the validator's own, unless it is of this kind."""
+    """Reject `value` in a validator unless it is of `kind`; `at` is its place below the validator's own."""
     try:
         _validator(kind).validate_python(value)
     except ValidationError as error:
@@ -81,23 +82,23 @@ def require(kind: Any, value: Any, *at: str | int) -> None:
 
 
 def require_one_of(value: str, names: Collection[str], *at: str | int) -> None:
-    """In a validator: refuse the value at this place unless it is one of the names."""
+    """Reject `value` in a validator unless it is one of `names`; `at` is its place below the validator's own."""
     if value not in names:
         raise wrong(f"one of {listed(names)}", *at)
 
 
 def wrong(rule: str, *at: str | int) -> PydanticCustomError:
-    """What a validator raises if the value at this place, below its own, must be something else."""
+    """Return the error for a validator to raise if the value at `at`, below its own place, must be `rule` instead."""
     return PydanticCustomError("rule", "{rule}", {"rule": rule, "at": at})
 
 
 def problem(sentence: str, *at: str | int) -> PydanticCustomError:
-    """The same with a sentence of its own, in which {key} stands for the key."""
+    """Return an error like `wrong` with its own sentence, in which {key} stands for the key."""
     return PydanticCustomError("problem", "{sentence}", {"sentence": sentence, "at": at})
 
 
 def must_be(rule: str) -> WrapValidator:
-    """One rule in words for all that a value of the annotated type must be."""
+    """Return a validator that replaces all messages about the annotated type with one rule."""
 
     def check(value: Any, inner: Callable[[Any], Any]) -> Any:
         try:
@@ -109,10 +110,12 @@ def must_be(rule: str) -> WrapValidator:
 
 
 def listed(names: Iterable[str]) -> str:
+    """Join names with commas, shortened if there are many."""
     return _shortened(", ".join(names), 3 * LONGEST)
 
 
 def quoted(value: Any) -> str:
+    """Return the repr of a value, shortened if it is long."""
     return _shortened(repr(value), LONGEST)
 
 
@@ -121,13 +124,13 @@ def _shortened(text: str, most: int) -> str:
 
 
 def _key(place: Place) -> str:
-    """`'a.b[0]'` of ("a", "b", 0)."""
+    """Format a place as a key: `'a.b[0]'` for ("a", "b", 0)."""
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     return f"'{_shortened(key.removeprefix('.'), LONGEST)}'" if place else "the whole file"
 
 
 def _explained(error: ValidationError) -> tuple[Place, str]:
-    """The place of what is wrong first, and the sentence about it, in which {key} stands for the key."""
+    """Return the place of the first problem and the sentence about it, in which {key} stands for the key."""
     entry = error.errors(include_url=False)[0]
     name, context, value = entry["type"], entry.get("ctx", {}), entry["input"]
     at = context.get("at", ())
@@ -150,9 +153,9 @@ def _validator(kind: Any) -> SchemaValidator:
 
 
 def _of_yaml(schema: Any) -> Any:
-    """pydantic's schema, changed to what YAML has, and to errors that say what there could be.
+    """Adapt pydantic's schema to YAML and to errors that state what is allowed.
 
-    Strict as it is, pydantic would take no mapping for a dataclass and no list for a tuple.
+    Strict pydantic would accept no mapping for a dataclass and no list for a tuple.
     """
     if isinstance(schema, list):
         return [_of_yaml(part) for part in schema]
@@ -194,10 +197,10 @@ def _list(value: Any) -> Any:
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML for settings: a key once, plain keys, nothing that grows when its aliases are written out.
+    """A YAML loader for settings: unique, plain keys, and a limit on expanded aliases.
 
-    YAML itself keeps the last of two equal keys in silence, and a few lines of aliases can stand for more values
-    than memory holds.
+    YAML itself silently keeps the last of two equal keys, and a few lines of aliases can stand for more values than
+    memory holds.
     """
 
     def get_single_node(self) -> yaml.Node | None:
@@ -219,19 +222,19 @@ class _Strict(yaml.SafeLoader):
                 raise _refused("a key must be a word, not a list or a mapping", key)
             if key.value in seen:
                 line = key.start_mark.line + 1
-                raise UserError(f"line {line}: the key {_key((key.value,))} is there twice: keep one.")
+                raise UserError(f"line {line}: the key {_key((key.value,))} occurs twice: keep one.")
             seen.add(key.value)
         return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         kind = node.tag.rpartition(":")[2]
         if isinstance(node, yaml.ScalarNode) and kind in ("int", "float") and len(node.value) > MOST_DIGITS:
-            raise _refused("a number of too many digits", node)
+            raise _refused("a number with too many digits", node)
         try:
             return super().construct_object(node, deep)
         # What its constructors let through for a date, a number or a tag that is none.
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-            raise _refused(f"{str(node.value)[:40]!r} is no {kind} ({error})", node) from None
+            raise _refused(f"{str(node.value)[:40]!r} is not a valid {kind} ({error})", node) from None
 
 
 def _refused(why: str, node: yaml.Node) -> yaml.YAMLError:

@@ -1,6 +1,6 @@
-"""Troubles of the machine, in one sentence: a full disk, full memory, a GPU that fails, a stop from outside.
+"""Explain failures of the machine in one sentence: a full disk, full memory, a failing GPU, a stop from outside.
 
-They are nobody's bug, so a traceback would only hide what to do. Whatever is not recognised here keeps its own.
+They are not bugs, so a traceback would only hide what to do. Any error that is not recognised here keeps its traceback.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import NoReturn
 
 from pipeline.errors import UserError
 
-AGAIN = "run the same command again (a training goes on from its last whole epoch)"
+AGAIN = "run the same command again (a training resumes after its last complete epoch)"
 ON_THE_PROCESSOR = "set CUDA_VISIBLE_DEVICES= (empty) to compute on the processor"
 
 NO_SPACE = "Free some space"
-NO_RIGHT = "Give yourself the right to it, or work in a folder of your own"
-IN_THE_WAY = "Move what is in its place away"
+NO_RIGHT = "Change its permissions, or work in a folder of your own"
+IN_THE_WAY = "Move away what is in its place"
 DISK = {
     errno.ENOSPC: ("the disk is full", NO_SPACE),
     errno.EDQUOT: ("your disk quota is used up", NO_SPACE),
@@ -33,7 +33,7 @@ DISK = {
     errno.EMFILE: ("too many files are open", "Raise the limit (`ulimit -n`)"),
     errno.ENFILE: ("too many files are open on this machine", "End other programs"),
 }
-"""What the system says when it cannot write or read, and what to do about it."""
+"""Reason and remedy for each system error on reading or writing."""
 FILE = DISK | {
     errno.EACCES: ("permission denied", NO_RIGHT),
     errno.EPERM: ("not permitted", NO_RIGHT),
@@ -42,17 +42,17 @@ FILE = DISK | {
     errno.EISDIR: ("a folder is where the file belongs", IN_THE_WAY),
     errno.ENAMETOOLONG: ("the name is too long for this disk", "Work in a folder with a shorter path"),
 }
-"""The same with what it says of many things, which is clear only where it says of which file."""
+"""`DISK` plus errors that are too general to explain unless the file is known."""
 
 SHORT_WRITE = re.compile(
     r"^\d+ requested and \d+ written$|iostream error|PytorchStreamWriter failed|unexpected pos \d+"
 )
-"""How NumPy and PyTorch report that a disk took a part of a file; they lose the system's own reason."""
+"""Messages with which NumPy and PyTorch report a partial write; they drop the system's own reason."""
 RUST = re.compile(r"\(os error (\d+)\)")
-"""How libraries in Rust, such as safetensors, give the system's error number."""
+"""The system's error number in messages from Rust libraries such as safetensors."""
 
 NO_KERNEL = re.compile("no kernel image|invalid device function", re.IGNORECASE)
-"""What CUDA answers if PyTorch was built for other GPUs than this one."""
+"""CUDA's messages if PyTorch was built for GPUs other than this one."""
 GPU_FULL = re.compile("(cuda|hip)( error:)? out of memory|status_alloc_failed", re.IGNORECASE)
 GPU_FAILED = re.compile(
     r"\b(cuda|cudnn|nccl|hip|cufft|cusolver|cusparse|nvrtc)( internal| unhandled)? error|\bcu[a-z]+_status_|\bnccl"
@@ -65,7 +65,7 @@ GROUP_FAILED = re.compile(r"gloo/|connection (closed|reset) by peer", re.IGNOREC
 
 
 class Terminated(KeyboardInterrupt):
-    """The system or another program asked this one to end, by a signal other than Ctrl-C's."""
+    """A request to stop by a signal other than Ctrl-C's, from the system or another program."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -74,15 +74,15 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def in_one_sentence() -> Iterator[None]:
-    """End the program on what its user can mend with a sentence on stderr and exit code 1, not with a traceback.
+    """Report what the user can fix in one sentence on stderr and exit with code 1, without a traceback.
 
-    A stop from outside (Ctrl-C, SIGTERM, a closed terminal) ends it quietly with 128 + the signal's number, after all
-    clean-up; a reader of its output that has gone, as for `| head`, with that of SIGPIPE.
+    A stop from outside (Ctrl-C, SIGTERM, a closed terminal) exits quietly with 128 + the signal's number after all
+    clean-up. If the reader of the output has gone, as with `| head`, the exit code is that of SIGPIPE.
     """
     _turn_signals_into_exceptions()
     try:
         yield
-        sys.stdout.flush()  # here, or a full disk behind `> log` would be seen after the last line only
+        sys.stdout.flush()  # here: a full disk behind `> log` would otherwise show only after the last line
     except KeyboardInterrupt as stop:
         _leave(128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT))
     except BrokenPipeError:
@@ -95,7 +95,7 @@ def in_one_sentence() -> Iterator[None]:
 
 
 def explain(error: BaseException) -> str | None:
-    """What is wrong with the machine and what to do, or None if `error` is of another kind."""
+    """Return what is wrong with the machine and what to do, or None if `error` is of another kind."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return _memory_full()
     if (path := subject(error)) is not None:
@@ -107,7 +107,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def subject(error: BaseException) -> str | None:
-    """The file that an error names, of two the one that was to be written."""
+    """Return the file that an error names, or None; of two files, the one being written."""
     if not isinstance(error, OSError):
         return None
     path = error.filename if error.filename2 is None else error.filename2
@@ -115,7 +115,7 @@ def subject(error: BaseException) -> str | None:
 
 
 def refused(path: str | os.PathLike[str], error: BaseException, what: str = "be written") -> str | None:
-    """The sentence on a file that the system refuses, or None if `error` does not say that it does."""
+    """Return a sentence on a file that the system refuses, or None if `error` does not report a refusal."""
     if (known := _reason(error, FILE)) is None:
         return None
     why, remedy = known
@@ -123,9 +123,9 @@ def refused(path: str | os.PathLike[str], error: BaseException, what: str = "be 
 
 
 def _reason(error: BaseException | None, table: Mapping[int, tuple[str, str]]) -> tuple[str, str] | None:
-    """Why the system refused and what to do about it, from the table, or None if `error` does not say so.
+    """Return the reason for a refusal and its remedy from `table`, or None if `error` does not report one.
 
-    Libraries raise other types than OSError: the error from which they raise it counts as well.
+    Libraries raise types other than OSError, so the errors that caused `error` are searched too.
     """
     while error is not None:
         text = str(error)
@@ -140,15 +140,16 @@ def _reason(error: BaseException | None, table: Mapping[int, tuple[str, str]]) -
 
 
 def _of_pytorch(error: RuntimeError) -> str | None:
-    """The sentence on an error of PyTorch, whose types differ between versions and whose words hardly do."""
+    """Explain an error from PyTorch by its wording, which is more stable between versions than its type."""
     text, name, first = str(error), type(error).__name__, _first_line(error)
     if NO_KERNEL.search(text):
         return (
-            f"This PyTorch was not built for this GPU ({first}): {ON_THE_PROCESSOR}, or install one that was."
+            f"This PyTorch was not built for this GPU ({first}): {ON_THE_PROCESSOR}, or install one that "
+            "supports it."
         )
     if name == "OutOfMemoryError" or GPU_FULL.search(text):
         return (
-            f"The GPU's memory is full ({first}). End what else uses it and {AGAIN}, or lower "
+            f"The GPU's memory is full ({first}). End other programs that use it and {AGAIN}, or lower "
             f"recipes.<name>.batch_size or recipes.<name>.widths, or {ON_THE_PROCESSOR}."
         )
     if MEMORY_FULL.search(text):
@@ -170,16 +171,16 @@ def _memory_full() -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    """Libraries add advice and stacks to their messages; the first line says what happened."""
+    """Return the first line of a message: it says what happened; libraries append advice and stacks."""
     return next(
         (line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), "no reason given"
     )
 
 
 def _turn_signals_into_exceptions() -> None:
-    """Let SIGTERM and SIGHUP run the clean-up that Ctrl-C does.
+    """Make SIGTERM and SIGHUP run the same clean-up as Ctrl-C.
 
-    Not under torchrun: waiting for a process that has gone, Python would not come to hear of them.
+    Not under torchrun: while Python waits for a process that has gone, it would not run the handler.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return
@@ -189,18 +190,18 @@ def _turn_signals_into_exceptions() -> None:
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+    signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
     raise Terminated(number)
 
 
 def _leave(code: int, sentence: str = "") -> NoReturn:
-    """End the program; what it has printed so far may have nowhere to go."""
+    """Exit with `code`, even if stdout no longer has a reader."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or Python complains once more at its end
+        )  # or Python reports the error again at exit
     if sentence:
         print(sentence, file=sys.stderr)
     sys.exit(code)

@@ -1,9 +1,9 @@
-"""Where the pipeline keeps what it writes, and how files of the user stay safe from it.
+"""Define where the pipeline keeps what it writes, and protect the user's files there.
 
 Everything is in one folder, `outputs/`, where nobody keeps files of their own. DVC is told not to empty a folder of
-outputs before its stage starts (`persist` in dvc.yaml; the others are outputs file by file): stages remove what they
-wrote themselves, by the names below, and leave everything else alone. DVC does not see anything else: `.dvcignore`
-admits these names and no others.
+outputs before its stage starts (`persist` in dvc.yaml; the other outputs are single files). Stages remove what they
+wrote themselves, by the names below, and leave everything else alone. DVC sees nothing else: `.dvcignore` admits these
+names and no others.
 
 `fer clean` removes what the pipeline wrote, and nothing else.
 """
@@ -26,10 +26,10 @@ from pipeline.files import JsonDict, repository
 OUTPUTS = Path("outputs")
 RAW = OUTPUTS / "raw"
 SOURCE = RAW / "source.json"
-"""Where fetch says what it brought."""
+"""Written by fetch: the provenance of the data."""
 PREPARED = OUTPUTS / "prepared"
 CHECKS = PREPARED / "checks.json"
-"""Written last by prepare: what it found out about the data."""
+"""Written last by prepare: its findings about the data."""
 LABELS_FOLDER = OUTPUTS / "labels"
 TARGETS = OUTPUTS / "targets"
 REPORTS = OUTPUTS / "reports"
@@ -38,7 +38,7 @@ TABLE = REPORTS / "ablation.json"
 
 @dataclass(frozen=True)
 class RunKey:
-    """A model and a seed. `name` is how DVC, MLflow and every file name call the pair."""
+    """A model and a seed. `name` is what DVC, MLflow and every file name call the pair."""
 
     model: str
     seed: int
@@ -72,28 +72,29 @@ class RunKey:
         return OUTPUTS / "figures" / self.name
 
     def facts(self) -> JsonDict:
-        """What training wrote beside the weights."""
+        """Read the description that training wrote next to the weights."""
         return dict(files.read_json(self.models / "model.json"))
 
     def read_history(self) -> list[dict[str, float]]:
+        """Read the rows of `history.csv`."""
         with self.history.open(encoding="utf-8", newline="") as file:
             return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def label_vectors(words: str) -> Path:
-    """Where embed keeps the vectors of one set of words."""
+    """Return the path of the vectors of one set of words."""
     return LABELS_FOLDER / words / "label_vectors.npz"
 
 
 def checks() -> JsonDict:
-    """What prepare found out about the data. Raises UserError before it has run."""
+    """Read the findings of prepare about the data. Raises UserError if it has not run."""
     if not CHECKS.exists():
         raise UserError(f"{PREPARED} is missing: run `dvc repro targets` first.")
     return dict(files.read_json(CHECKS))
 
 
 def dataset_name() -> str:
-    """What prepare called the data; the MLflow experiment has the same name."""
+    """Return the name that prepare gave the data; the MLflow experiment has the same name."""
     return str(checks()["dataset"])
 
 
@@ -130,15 +131,15 @@ WRITTEN: Mapping[str, tuple[str, ...]] = {
         "validation_curves.png",
     ),
 }
-"""What the stages write, as patterns by folder of `outputs/`. A test holds them against a finished pipeline."""
+"""Patterns of all files that stages write, by folder of `outputs/`. A test compares them with a finished pipeline."""
 
 _CHECKPOINT = ".checkpoints/*-[0-9]*-" + 12 * "[0-9a-f]" + "-*"  # model, seed, digest of the inputs, hardware
 _CACHES = (_CHECKPOINT + ".safetensors", _CHECKPOINT + ".lock", ".machine/speed.json", ".machine/speed.lock")
-"""What trainings leave outside the outputs."""
+"""Files that trainings leave outside the outputs."""
 
 
 def refuse_paths_in_outputs(settings: Mapping[str, str]) -> None:
-    """Raise UserError if a setting (key: path, empty for none) names a file where outputs are removed."""
+    """Raise UserError if a setting (key: path, empty for none) names a file inside `outputs/`."""
     ours = {OUTPUTS.resolve(), (repository() / OUTPUTS).resolve()}
     for key, path in settings.items():
         if not path:
@@ -150,7 +151,7 @@ def refuse_paths_in_outputs(settings: Mapping[str, str]) -> None:
         if above & ours or any(_same(folder, mine) for folder in above for mine in ours):
             raise UserError(
                 f"{key}: {path} is in {OUTPUTS}/, where the pipeline removes files before it writes its own:"
-                f" move it to another folder and set {key} to its new place."
+                f" move it to another folder and set {key} to its new path."
             )
 
 
@@ -162,31 +163,35 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def resolve(path: str) -> Path:
-    """Relative paths start at the repository, also when DVC runs an experiment in a copy of it elsewhere."""
+    """Return the absolute path; relative paths start at the repository, also in DVC's temporary copy of it."""
     try:
         place = repository() / Path(path).expanduser()
         os.lstat(place)
-    except RuntimeError as error:  # ~name, and nobody has that name
+    except RuntimeError as error:  # ~name without such a user
         raise UserError(f"{path} names a home folder that does not exist ({error}).") from error
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return place  # who opens it says so
+        return place  # reported when it is opened
     except (OSError, ValueError) as error:  # a name that is too long, for one
-        raise UserError(f"{path[:60]!r} cannot be a path ({getattr(error, 'strerror', error)}).") from error
+        raise UserError(
+            f"{path[:60]!r} is not a valid path ({getattr(error, 'strerror', error)})."
+        ) from error
     return place
 
 
 def written(folder: Path) -> list[Path]:
-    """The outputs in a folder below `outputs/`, sorted; half-written files and those of the user are left out."""
+    """Return the outputs in a folder below `outputs/`, sorted, without half-written files and files of the user."""
     return [path for path in _files(folder) if _matches_one(path, "{}")]
 
 
 def clear(folder: Path) -> None:
-    """Remove what the pipeline wrote into a folder below `outputs/`, whole or in half, and folders left empty.
+    """Remove what the pipeline wrote into a folder below `outputs/`, complete or half-written, and folders left empty.
 
-    Raises UserError, with nothing removed, if the folder is a link, or a file is in its place.
+    Raises UserError, with nothing removed, if the folder is a link or a file is in its place.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UserError(f"{folder} is no folder of its own: move it elsewhere, the pipeline writes there.")
+        raise UserError(
+            f"{folder} is a link or a file, but the pipeline needs a folder there: move it elsewhere."
+        )
     for path in _files(folder):
         if _is_ours(path):
             path.unlink()
@@ -197,12 +202,12 @@ def clear(folder: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file below a folder, links not followed."""
+    """Return every file below a folder without following links."""
     return sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names)
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a path has the name of an output, finished or half written (`files.replacing`)."""
+    """Return whether a path has the name of an output, finished or half-written (`files.replacing`)."""
     # The temporary folder of a fetch that was killed.
     of_fetch = path.is_relative_to(OUTPUTS / "raw") and path.relative_to(OUTPUTS / "raw").parts[0].startswith(
         ".fetch-"
@@ -211,14 +216,14 @@ def _is_ours(path: Path) -> bool:
 
 
 def _matches_one(path: Path, form: str) -> bool:
-    """Whether a path below `outputs/` is one of `WRITTEN`, its last part in a form such as `.{}.*`."""
+    """Return whether a path below `outputs/` matches `WRITTEN`, with its last part in a form such as `.{}.*`."""
     folder, *parts = path.relative_to(OUTPUTS).parts
     patterns = [PurePosixPath(pattern).parts for pattern in WRITTEN.get(folder, ())]
     return any(_matches(parts, (*above, form.format(last))) for *above, last in patterns)
 
 
 def _matches(parts: Iterable[str], pattern: Iterable[str]) -> bool:
-    """Part by part, so that a star stays within one name."""
+    """Match part by part, so that a star stays within one name."""
     parts, pattern = list(parts), list(pattern)
     return len(parts) == len(pattern) and all(map(fnmatchcase, parts, pattern))
 
@@ -229,9 +234,9 @@ def _remove_empty(folder: Path) -> None:
 
 
 def clean(keys: Iterable[str]) -> list[Path]:
-    """Remove every output, checkpoint and measurement of the machine; return the files that stay in `outputs/`.
+    """Remove every output, checkpoint and machine measurement; return the files that remain in `outputs/`.
 
-    keys: the cells of the grid. Of other cells those are removed that DVC's lock file says it made.
+    keys: the runs of the grid. Other runs are removed if DVC's lock file lists them.
     """
     for name in ("raw", "prepared", "labels", "targets", "reports"):
         clear(OUTPUTS / name)
@@ -250,7 +255,7 @@ def clean(keys: Iterable[str]) -> list[Path]:
 
 
 def _locked_cells() -> set[str]:
-    """The cells whose outputs are in dvc.lock."""
+    """Return the runs whose outputs are in dvc.lock."""
     lock = Path("dvc.lock")
     text = lock.read_text(encoding="utf-8") if lock.exists() else ""
     stages = (yaml.safe_load(text) or {}).get("stages", {})

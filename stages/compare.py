@@ -1,4 +1,4 @@
-"""Stage compare: every model of the grid, under each of its decoders, against the baseline."""
+"""Stage compare: compare every model of the grid, under each of its decoders, with the baseline."""
 
 from __future__ import annotations
 

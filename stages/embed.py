@@ -1,4 +1,4 @@
-"""Stage embed: one vector per label word for every set of words, and how close the words are to each other."""
+"""Stage embed: write one vector per label word for every set of words, and their pairwise cosines."""
 
 from __future__ import annotations
 

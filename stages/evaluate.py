@@ -1,4 +1,4 @@
-"""Stage evaluate: measure one trained model, and show what it gets wrong and where it looks."""
+"""Stage evaluate: measure one trained model, and draw its mistakes and its heat maps."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def main(model: str, seed: int) -> None:
 
 
 def described(run_key: RunKey, loss: Loss) -> JsonDict:
-    """Which model this is, and what it was trained towards."""
+    """Return which model this is and which targets it was trained on."""
     facts = run_key.facts()
     return {
         "model": run_key.model,
@@ -70,7 +70,7 @@ def described(run_key: RunKey, loss: Loss) -> JsonDict:
 
 
 def made(run_key: RunKey) -> JsonDict:
-    """What the training took, where it ran, and of what."""
+    """Return the cost of the training, its machine and its settings."""
     facts = run_key.facts()
     return {name: facts[name] for name in ("training", "machine", "settings_digest")} | {
         "evaluation_digest": evaluation_digest()

@@ -1,4 +1,4 @@
-"""Stage fetch: bring the data set in, as published, under its digest."""
+"""Stage fetch: copy the data set, as published, into the workspace under its digest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def bring(data: config.DataParams) -> tuple[Provenance, Provenance | None]:
-    """The archive and, if there are any, the votes, in outputs/raw."""
+    """Fetch the archive and, if there are any, the votes into outputs/raw."""
     if data.source == "synthetic":
         drawn = dataset.draw(data.synthetic)
         return (

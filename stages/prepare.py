@@ -1,4 +1,4 @@
-"""Stage prepare: parse the archive, check it, find duplicates, keep arrays."""
+"""Stage prepare: parse the archive, check it, find duplicates, write arrays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.tracking.runs import log_prepare
 from pipeline.workspace import CHECKS, PREPARED, RAW, SOURCE
 
 KEYS = {"archive": "data.path", "kaggle": "data.source", "synthetic": "data.synthetic"}
-"""The parameter that names the data, by their source."""
+"""The parameter that names the data, by data source."""
 
 
 def main() -> None:
@@ -53,14 +53,17 @@ def main() -> None:
 
 
 def refuse_unusable(data: FerData, twins: npt.NDArray[np.bool_]) -> None:
-    """Raise UserError now, not after hours of training, if there is nothing to train, choose or measure on."""
+    """Raise UserError now, not after hours of training, if a split is empty or PrivateTest is all near duplicates."""
     for split in SPLITS:
         if not len(data.rows(split)):
             raise UserError(
                 f"The split '{split}' of the data set has no images: all of {', '.join(SPLITS)} are needed."
             )
     if twins[data.rows("test")].all():
-        raise UserError("Every test image has a twin in Training: nothing is left to measure without leaks.")
+        raise UserError(
+            "Every test image has a near duplicate in Training, so no accuracy without leakage can be"
+            " measured: use other data."
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Stage targets: the vectors that each cell of the grid is trained towards, a file each.
+"""Stage targets: write the vectors that each run of the grid is trained towards, one file per run.
 
-A file of its own keeps cells apart: another set of words, or FER+ votes that came later, changes the files of those
-models that use them, and DVC trains no other.
+Separate files keep runs independent: another set of words, or FER+ votes added later, change only the files of the
+models that use them, and DVC retrains no other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main() -> None:
         for name in model.decoders:
             DecoderSpec.parse(name).make(
                 run_key.seed
-            )  # what cannot be made is said now, not after the training
+            )  # targets that cannot be made are reported now, not after the training
         made[run_key.targets] = TargetSpec.parse(model.targets).load(run_key.seed)
     workspace.clear(TARGETS)
     for file, vectors in made.items():

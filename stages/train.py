@@ -1,4 +1,4 @@
-"""Stage train: one model from one seed, `python -m stages.train MODEL SEED`."""
+"""Stage train: train one model from one seed, `python -m stages.train MODEL SEED`."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def train_one(run_key: RunKey, group: Group) -> None:
 
 
 def read_targets(run_key: RunKey) -> npt.NDArray[np.float64]:
-    """What the stage targets wrote for this run. Raises UserError if it has not."""
+    """Read the targets of this run. Raises UserError if the stage targets has not written them."""
     if not run_key.targets.exists():
         raise UserError(f"{run_key.targets} is missing: run `dvc repro targets` first.")
     return np.array(np.load(run_key.targets, allow_pickle=False))

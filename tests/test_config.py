@@ -275,7 +275,7 @@ def test_names_are_fit_for_files_and_keys(tmp_path: Path, section: str, entry: s
 def test_a_set_of_words_is_not_named_like_targets_made_of_no_words(tmp_path: Path, name: str) -> None:
     message = refusal(tmp_path, changed("labels", {**RAW["labels"], name: RAW["labels"]["word2vec"]}))
     assert message == (
-        f"params.yaml: 'labels.{name}' must be named otherwise ({', '.join(SOURCES)} are taken)."
+        f"params.yaml: 'labels.{name}' must have another name ({', '.join(SOURCES)} are reserved)."
     )
 
 
@@ -315,7 +315,7 @@ def test_costs_are_those_of_known_targets(tmp_path: Path, decoder: str) -> None:
     message = refusal(tmp_path, changed("models.baseline.decoders", ["argmax", decoder]))
     assert message == (
         f"params.yaml: 'models.baseline.decoders[1]' is '{decoder}', but must be followed by a dot and targets, "
-        "as crm.word2vec."
+        "such as crm.word2vec."
     )
 
 
@@ -326,7 +326,7 @@ def test_decoders_that_weigh_nothing_stand_alone(tmp_path: Path, decoder: str) -
     message = refusal(tmp_path, changed("models.w2v_cosine.decoders", [decoder]))
     rule = decoder.partition(".")[0]
     assert message == (
-        f"params.yaml: 'models.w2v_cosine.decoders[0]' is '{decoder}', but must be {rule} with nothing behind it."
+        f"params.yaml: 'models.w2v_cosine.decoders[0]' is '{decoder}', but must be {rule} with nothing after it."
     )
 
 
@@ -428,14 +428,14 @@ def test_an_option_has_the_type_that_the_loss_gives_it(
 @pytest.mark.parametrize(
     ("model", "option", "known"),
     [
-        ("baseline", "smoothing", "the loss cross_entropy, which knows label_smoothing"),
-        ("baseline", "targets", "the loss cross_entropy, which knows label_smoothing"),
-        ("w2v_cosine", "scale", "the loss cosine, which knows no options"),
+        ("baseline", "smoothing", "the loss cross_entropy, which has label_smoothing"),
+        ("baseline", "targets", "the loss cross_entropy, which has label_smoothing"),
+        ("w2v_cosine", "scale", "the loss cosine, which has no options"),
     ],
 )
 def test_an_option_that_the_loss_lacks_is_named(tmp_path: Path, model: str, option: str, known: str) -> None:
     message = refusal(tmp_path, changed(f"models.{model}.options", {option: 0.1}))
-    assert message == f"params.yaml: 'models.{model}.options.{option}' is no option of {known}."
+    assert message == f"params.yaml: 'models.{model}.options.{option}' is not an option of {known}."
 
 
 @pytest.mark.parametrize(
@@ -455,14 +455,14 @@ def test_an_option_that_the_loss_refuses_is_named(
 ) -> None:
     message = refusal(tmp_path, changed(f"models.{model}.options", {option: value}))
     reason = f"{option} must be {rule}, not {value}"
-    assert message == f"params.yaml: 'models.{model}.options' do not suit the loss: {reason}."
+    assert message == f"params.yaml: 'models.{model}.options' do not fit the loss: {reason}."
 
 
 def test_targets_that_a_loss_would_ignore_are_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, changed("models.baseline.targets", "word2vec"))
     assert message == (
-        "params.yaml: 'models.baseline.targets' is 'word2vec', but must be one_hot, as the loss cross_entropy uses "
-        "none."
+        "params.yaml: 'models.baseline.targets' is 'word2vec', but must be one_hot, because the loss "
+        "cross_entropy uses no targets."
     )
 
 
@@ -474,7 +474,7 @@ def test_an_option_without_a_default_must_be_given(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setitem(LOSSES, "demanding", Demanding)
     message = refusal(tmp_path, changed("models.w2v_cosine.loss", "demanding"))
-    assert "'models.w2v_cosine.options' do not suit the loss" in message
+    assert "'models.w2v_cosine.options' do not fit the loss" in message
     assert "'strength'" in message
 
 
@@ -527,7 +527,7 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
 
 def test_key_given_twice_is_refused(tmp_path: Path) -> None:
     text = PARAMS.read_text(encoding="utf-8") + "\nrecipe: fast\n"
-    with pytest.raises(UserError, match=r"line \d+: the key 'recipe' is there twice"):
+    with pytest.raises(UserError, match=r"line \d+: the key 'recipe' occurs twice"):
         load(tmp_path, text)
 
 

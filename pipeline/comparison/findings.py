@@ -1,4 +1,4 @@
-"""What the runs of a study say: numbers for the report, from nothing but what is kept of each run."""
+"""Draw conclusions from the kept runs of a study: the numbers behind the report."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Models = Mapping[str, Mapping[int, RunRecord]]
 """Every run by model and seed."""
 
 POSTERIOR = "cross_entropy"
-"""The model whose probabilities stand for the posterior p: label smoothing would bend them."""
+"""The model whose probabilities stand for the posterior p: without label smoothing, which would distort them."""
 
 
 ENOUGH = 3
-"""Seeds from which a row is judged: with fewer the test is about networks, not recipes (docs/benchmarks.md)."""
+"""Minimum seeds to judge a row: with fewer the test is about networks, not recipes (docs/benchmarks.md)."""
 IDEA = "w2v_cosine"
 """The idea as it was meant, without a second term: the cosine loss towards the words' vectors."""
 TWIN = "w2v_whitened"
-"""Its twin with the similarities taken out of the vectors."""
+"""`IDEA` with the similarities removed from the vectors."""
 
 
 class RowId(NamedTuple):
@@ -56,9 +56,10 @@ CONTRASTS = (
     (RowId(IDEA), RowId(TWIN)),
     (RowId(TWIN), RowId("cosine_one_hot")),
 )
-"""The idea against plain cross-entropy, and against what it should amount to (docs/losses.md); the loss without words;
-what the words add to a loss; and whether their meaning matters. The last two, what the similarities add to vectors of
-words, and whether equal cosines are the same in 300 dimensions as in 7, were added when the results were known."""
+"""The idea against plain cross-entropy, and against the decoder that it should be equivalent to (docs/losses.md);
+the loss without words; what the words add to a loss; and whether their meaning matters. The last two pairs (what
+the similarities add to vectors of words, and whether equal cosines in 300 dimensions do the same as in 7) were
+added when the results were known."""
 
 
 class Contrast(NamedTuple):
@@ -71,13 +72,13 @@ class Contrast(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """One model with the cosine loss, beside what cross-entropy and costs would decide: means over shared seeds.
+    """One model with the cosine loss, compared with the decisions of cross-entropy and costs: means over shared seeds.
 
-    as_posterior, as_costs: share of PrivateTest decided as arg-max p and as arg-max S p of the posterior of the
-    same seed; difference: the second minus the first, over images and seeds. differing, with_costs, with_posterior:
-    the images, over all seeds, on which the two differ, and on how many of them the model sides with either.
-    found, predicted, plain: share of each class, [K], among the model's decisions, arg-max S p and arg-max p.
-    spread: standard deviation of the cosines between its targets. accuracy: on PrivateTest.
+    as_posterior, as_costs: share of PrivateTest decided as arg-max p and as arg-max S p of the posterior of the same
+    seed; difference: the second minus the first, over images and seeds. differing: images, over all seeds, on which the
+    two rules differ; with_costs, with_posterior: images among them on which the model decides as either. found,
+    predicted, plain: share of each class, [K], among the decisions of the model, of arg-max S p and of arg-max p.
+    spread: standard deviation of the cosines between the targets. accuracy: on PrivateTest.
     """
 
     model: str
@@ -96,19 +97,19 @@ class Prediction:
 
 
 def first(runs: Mapping[int, RunRecord]) -> JsonDict:
-    """The metrics of a model's first seed, for what does not depend on the seed."""
+    """Return the metrics of a model's first seed, for values that do not depend on the seed."""
     return next(iter(runs.values())).metrics
 
 
 def is_own(row: ComparisonRow, models: Models) -> bool:
-    """Whether a row is under the decoder that is the model's own."""
+    """Return whether a row is under the model's own decoder."""
     return bool(row.decoder == first(models[row.model])["decoder"])
 
 
 def is_word_loss(row: ComparisonRow, models: Models) -> bool:
-    """Whether a row is a training on the similarities of label words, decided as the model does by itself.
+    """Return whether a row is trained on the similarities of label words and decided by the model's own decoder.
 
-    Controls that take the similarities away or give them to other labels are none, nor is the README's second
+    Controls that remove the similarities or assign them to other labels are excluded, and so is the README's second
     loss as written, which never looks at the label.
     """
     metrics = first(models[row.model])
@@ -121,13 +122,13 @@ def is_word_loss(row: ComparisonRow, models: Models) -> bool:
 
 
 def row_name(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
-    """The model, and the decoder where it is not the model's own."""
+    """Return the model's name, followed by the decoder if it is not the model's own."""
     own = next(other.decoder for other in rows if other.model == row.model)
     return str(RowId(row.model, "" if row.decoder == own else row.decoder))
 
 
 def contrasts(models: Models, resamples: int) -> list[Contrast]:
-    """Those of `CONTRASTS` that have been run with a seed in common."""
+    """Return the pairs of `CONTRASTS` that have been run with a shared seed, each tested."""
     found = []
     for model, against in CONTRASTS:
         mine, theirs = row_entry(models, model), row_entry(models, against)
@@ -141,7 +142,7 @@ def contrasts(models: Models, resamples: int) -> list[Contrast]:
 
 
 def row_entry(models: Models, row: RowId) -> Entry | None:
-    """The measurements behind a row of the table; None if it has not been run."""
+    """Return the measurements behind a row of the table; None if it has not been run."""
     if row.model not in models:
         return None
     known = next(iter(models[row.model].values())).decoders
@@ -150,11 +151,12 @@ def row_entry(models: Models, row: RowId) -> Entry | None:
 
 
 def posterior_of(models: Models, baseline: str) -> str:
+    """Return `POSTERIOR` if it has been run, else the baseline."""
     return POSTERIOR if POSTERIOR in models else baseline
 
 
 def predictions(models: Models, posterior: str, resamples: int) -> list[Prediction]:
-    """The prediction of docs/losses.md for every model with the cosine loss that shares a seed with the posterior."""
+    """Test the prediction of docs/losses.md for every cosine model that shares a seed with the posterior."""
     rows = []
     for model, runs in models.items():
         shared = [seed for seed in runs if seed in models[posterior]]
@@ -191,7 +193,7 @@ def predictions(models: Models, posterior: str, resamples: int) -> list[Predicti
 
 
 def corrected(rows: Sequence[Prediction]) -> dict[str, float]:
-    """By model, the p value of its difference (Holm): of those where the two rules differ, with seeds enough."""
+    """Return the Holm-corrected p of each model's difference, where the rules differ and there are enough seeds."""
     tested = [row for row in rows if row.differing and row.seeds >= ENOUGH]
     if not tested:
         return {}
@@ -200,17 +202,17 @@ def corrected(rows: Sequence[Prediction]) -> dict[str, float]:
 
 
 def between_seeds(models: Models, model: str) -> Interval | None:
-    """How often two trainings of one model decide alike, over all pairs of seeds; None with a single seed."""
+    """Return how often two trainings of one model decide alike, over all pairs of seeds; None with a single seed."""
     decisions = [run.predicted[run.decoders[0]][run.test] for run in models[model].values()]
     pairs = [agreement(a, b) for a, b in combinations(decisions, 2)]
     return interval95(pairs) if pairs else None
 
 
 def correlations(models: Models, baseline: str) -> list[tuple[str, float, float]]:
-    """Spearman's correlation of every set of targets with the baseline's confusion, and Mantel's p (Holm).
+    """Correlate every set of targets with the baseline's confusion: Spearman's rho and Mantel's p (Holm).
 
-    Without those that are drawn anew for every seed, and those with equal cosines, which correlate with nothing;
-    none where a class has no images.
+    Leaves out targets drawn for each seed, and equal cosines, for which no correlation is defined. Empty if a class has
+    no images.
     """
     confusion = np.sum([run.metrics["confusion"] for run in models[baseline].values()], axis=0)
     grams = {first(runs)["targets"]: np.array(first(runs)["gram"]) for runs in models.values()}
@@ -229,7 +231,7 @@ def correlations(models: Models, baseline: str) -> list[tuple[str, float, float]
 def recall_differences(
     models: Models, baseline: str, resamples: int
 ) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """Recall minus the baseline's by model and class, with its 95 % interval (bootstrap over images and seeds)."""
+    """Return recall minus the baseline's by model and class, with its 95 % bootstrap interval over images and seeds."""
     images = np.sum(first(models[baseline])["confusion"], axis=1)
     found: dict[str, dict[str, tuple[float, float, float]]] = {}
     for model, runs in models.items():
@@ -254,17 +256,17 @@ def recall_differences(
 def in_both(
     rows: Sequence[ComparisonRow], others: Sequence[ComparisonRow]
 ) -> list[tuple[ComparisonRow, ComparisonRow]]:
-    """The rows of two comparisons that are of the same model and decoder, without the baseline's own."""
+    """Return the pairs of rows of two comparisons with the same model and decoder, without the baseline's own."""
     found = {(row.model, row.decoder): row for row in others}
     return [(row, found[key]) for row in rows[1:] if (key := (row.model, row.decoder)) in found]
 
 
 def hits(run: RunRecord, k: int) -> npt.NDArray[np.bool_]:
-    """Which images of PrivateTest are of class k and were called so."""
+    """Return which images of PrivateTest are of class k and decided as k."""
     own = run.decoders[0]
     return np.asarray((run.right[own] & (run.predicted[own] == k))[run.test])
 
 
 def best_of(rows: Sequence[ComparisonRow]) -> ComparisonRow:
-    """The row that PublicTest likes best: PrivateTest must not choose whom it is asked about."""
+    """Return the row with the best accuracy on PublicTest: PrivateTest must not choose the row that it then judges."""
     return max(rows, key=lambda row: row["val.accuracy"].mean)

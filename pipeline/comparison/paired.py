@@ -1,4 +1,4 @@
-"""Rows of the table: every model under every decoder against the baseline, on the same images and seeds."""
+"""Compare every model under every decoder with the baseline, on the same images and seeds."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from pipeline.files import JsonDict, flatten
 
 @dataclass(frozen=True)
 class Entry:
-    """One model under one decoder, measured with some seeds.
+    """One model under one decoder, measured with one or more seeds.
 
-    metrics: per seed, `val`, `test` and `test_clean` (and `training`) as evaluate wrote them. index: rows of
-    the images of PrivateTest, [N]. right: per metric that is paired by image, and per seed, whether each image
-    was right: [N], or fewer without the near duplicates of Training, or without a majority of FER+.
+    metrics: per seed, `val`, `test` and `test_clean` (and `training`) as evaluate wrote them. index: rows of the
+    PrivateTest images in the data set, [N]. right: per metric that is paired by image, and per seed, whether each image
+    was right: [N], or fewer without the near duplicates of Training or without a FER+ majority.
     """
 
     model: str
@@ -39,23 +39,24 @@ class Entry:
 
     @property
     def seeds(self) -> list[int]:
+        """The seeds, ascending."""
         return sorted(self.metrics)
 
 
 def compare(entries: Sequence[Entry], resamples: int) -> list[ComparisonRow]:
-    """One row per entry, the first of which is the baseline that all others are compared with.
+    """Return one row per entry; the first entry is the baseline.
 
-    Each metric is summarised over the entry's seeds. Those that `METRICS` pairs by image are compared with the
-    baseline by a paired bootstrap over images and the seeds that both have, those paired by seed by a t test where at
-    least two are shared, each corrected for all rows (Holm).
-    Raises UserError if entries are about different images or share no seed with the baseline.
+    Each metric is summarised over the entry's seeds. Metrics that `METRICS` pairs by image are compared with the
+    baseline by a paired bootstrap over images and shared seeds; those paired by seed by a t test if at least two seeds
+    are shared. Each is corrected for all rows (Holm). Raises UserError if entries are about different images or share
+    no seed with the baseline.
     """
     baseline = entries[0]
     by_image = [name for name in baseline.right if all(name in entry.right for entry in entries)]
     rows = [_summary(baseline)]
     rows += [_against(entry, baseline, paired_by("images", by_image), resamples) for entry in entries[1:]]
     for metric in rows[0].metrics:
-        # Every variant is one more chance to be lucky: Holm's correction over all of them.
+        # Every variant is another chance of a false positive: Holm's correction covers all of them.
         tested = [k for k, row in enumerate(rows) if metric in row and row[metric].test]
         corrected = holm([rows[k].test(metric).p for k in tested])
         for k, p in zip(tested, corrected, strict=True):
@@ -64,7 +65,7 @@ def compare(entries: Sequence[Entry], resamples: int) -> list[ComparisonRow]:
 
 
 def _summary(entry: Entry) -> ComparisonRow:
-    """Every number that all seeds have, over the seeds."""
+    """Summarise every number that all seeds have over the seeds."""
     flat = [flatten(entry.metrics[seed]) for seed in entry.seeds]
     metrics = {
         name: MetricSummary(*interval95([seed[name] for seed in flat]))

@@ -1,8 +1,8 @@
-"""One trained and evaluated cell as comparisons read it: from the workspace's outputs, or as kept in git.
+"""Read one trained and evaluated run for comparisons, from the workspace's outputs or as kept in git.
 
-In git (`results/<data set>/runs/`) a run is its metrics file and a small archive of what it decided for each
-image; there the labels are replaced by whether the decision was right. No pixels are kept, nor the label of an image
-that no run gets right; that of any other can be read off.
+In git (`results/<data set>/runs/`) a run is its metrics file and a small archive of its decisions for each image, in
+which labels are replaced by whether the decision was right. No pixels are kept, nor the label of an image that no run
+gets right; the label of any other image can be inferred.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from pipeline.workspace import RunKey
 Bools = npt.NDArray[np.bool_]
 
 SAME_IMAGES = ("index", "test", "clean", "voted")
-"""What runs must have in common to be compared image by image."""
+"""Fields that runs must share to be compared image by image."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """metrics: the metrics file, with `history`, the rows of the training's.
+    """A finished run: its metrics and its output for each image of both test splits.
 
-    Of each of N images: index, its row in the data set; test, whether it is of PrivateTest (else of PublicTest);
-    clean, whether it has no twin in Training; probabilities, float16 [N, K]; voted, whether FER+ has a majority
-    for one of our classes. By decoder: the class decided for, uint8
-    [N]; and, bool [N], whether that was right, was right when averaged with the mirror image, and was what the
-    majority says.
+    metrics: the metrics file, with the training's `history`. For N images: index, row in the data set; test, whether it
+    is of PrivateTest (else PublicTest); clean, whether it has no near duplicate in Training; probabilities, float16 [N,
+    K]; voted, whether FER+ has a majority for one of the seven classes. By decoder: the decided class, uint8 [N]; and,
+    bool [N], whether it is right, whether it is right when averaged with the mirror image, and whether it is the FER+
+    majority.
     """
 
     metrics: JsonDict
@@ -52,17 +52,17 @@ class RunRecord:
 
     @property
     def decoders(self) -> list[str]:
-        """The model's own first."""
+        """The decoders, the model's own first."""
         return [self.metrics["decoder"], *self.metrics["decoders"]]
 
     def of(self, decoder: str) -> JsonDict:
-        """The metrics under one decoder."""
+        """Return the metrics under one decoder."""
         own = decoder == self.metrics["decoder"]
         return self.metrics if own else self.metrics["decoders"][decoder]
 
     @classmethod
     def of_workspace(cls, run_key: RunKey) -> RunRecord:
-        """What evaluate wrote. Raises UserError if it has not."""
+        """Read the outputs of evaluate. Raises UserError if they are missing."""
         for path in (run_key.metrics, run_key.predictions, run_key.history):
             if not path.exists():
                 raise UserError(f"{path} is missing: run `dvc repro` to evaluate {run_key.name}.")
@@ -98,7 +98,7 @@ class RunRecord:
 
     @classmethod
     def kept(cls, folder: Path, key: str) -> RunRecord:
-        """What `keep` wrote."""
+        """Read what `keep` wrote."""
         metrics = read_json(folder / f"{key}.json")
         with np.load(folder / f"{key}.npz", allow_pickle=False) as archive:
             count, names = len(archive["index"]), [metrics["decoder"], *metrics["decoders"]]
@@ -117,16 +117,16 @@ class RunRecord:
 
 
 def require_one_training(run_key: RunKey, model: JsonDict, metrics: JsonDict) -> None:
-    """Raise UserError if the model was trained anew, with other settings, since the metrics were measured."""
+    """Raise UserError if the model was retrained with other settings after the metrics were measured."""
     if metrics["settings_digest"] != model["settings_digest"]:
         raise UserError(
-            f"{run_key.metrics} was measured before {run_key.name} was trained with other settings: run `dvc repro` to "
-            "evaluate it again."
+            f"{run_key.metrics} was measured before {run_key.name} was retrained with other settings: run "
+            "`dvc repro` to evaluate it again."
         )
 
 
 def entries(found: Mapping[str, Mapping[int, RunRecord]], baseline: str) -> list[Entry]:
-    """Models, by name and seed, under each of their decoders; the baseline's own first."""
+    """Return every model under each of its decoders, the baseline's own first."""
     first = [baseline, *(model for model in found if model != baseline)]
     some = next(iter(found[baseline].values()))
     for model in first:
@@ -141,7 +141,7 @@ def entries(found: Mapping[str, Mapping[int, RunRecord]], baseline: str) -> list
 
 
 def entry(model: str, decoder: str, runs: Mapping[int, RunRecord]) -> Entry:
-    """One row's measurements, of PrivateTest. Raises UserError if the seeds do not fit together."""
+    """Return one row's measurements on PrivateTest. Raises UserError if the seeds do not fit together."""
     some = next(iter(runs.values()))
     for seed, run in runs.items():
         if decoder not in run.decoders:

@@ -1,4 +1,4 @@
-"""The metrics that a study compares: their names in a metrics file, how they are shown and how they are tested."""
+"""List the metrics that a study compares: their names in a metrics file, how they are shown and tested."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Literal
 
 Pairing = Literal["images", "seeds"]
 """What pairs two models: the same image (a bootstrap over images and seeds) or the same seed (a t test over seeds,
-for what would tell an image's label if it were kept image by image)."""
+for values that would reveal an image's label if they were kept per image)."""
 
 
 @dataclass(frozen=True)
 class Metric:
     """A number of a metrics file.
 
-    name: its keys, joined by dots. heading: of its column. percent: whether it is a fraction shown in per cent.
-    paired: how its difference from the baseline is tested; None, where it is not.
+    name: its keys, joined by dots. heading: of its column. percent: whether it is a fraction shown in per cent. paired:
+    how its difference from the baseline is tested; None if it is not.
     """
 
     name: str
@@ -43,5 +43,5 @@ METRICS = (
 
 
 def paired_by(pairing: Pairing, among: Collection[str]) -> list[str]:
-    """The names of the metrics that are paired in that way, of those there are."""
+    """Return the names in `among` of the metrics that are paired in this way."""
     return [metric.name for metric in METRICS if metric.paired == pairing and metric.name in among]

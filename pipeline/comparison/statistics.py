@@ -1,7 +1,7 @@
-"""What may be concluded: intervals and tests for the difference between two models on the same images.
+"""Compute intervals and tests for the difference between two models on the same images.
 
-Two things vary from run to run: which images the test split happened to get, and which seed trained the
-model. An honest interval lets both vary. Everything is in the units of what is compared (fractions).
+Two things vary from run to run: the images that the test split happened to get, and the seed that trained the model. An
+honest interval lets both vary. All values have the units of what is compared (fractions).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ALPHA = 0.05
 POWER = 0.80
 
 DRAWS_AT_ONCE = 1 << 20
-"""Weights held in memory at a time by the bootstrap: 8 MB."""
+"""Weights that the bootstrap holds in memory at a time: 8 MB."""
 
 
 class Difference(NamedTuple):
@@ -43,25 +43,24 @@ def paired_bootstrap(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Difference:
-    """Mean score of a minus mean score of b, resampling images and seeds together.
+    """Test mean score of a minus mean score of b, resampling images and seeds together.
 
-    a, b: [S, N], one score per seed and image: whether it was right (bool), or any number, say a severity.
-    Seed s of a is paired with seed s of b, image n with image n. Each resample draws N images (the same for
-    all seeds) and S seeds with replacement and takes the mean difference; `low` and `high` are its 2.5 and
-    97.5 percentiles, and with R resamples d
+    a, b: [S, N], one score per seed and image: whether it was right (bool), or any number such as a severity. Seed s of
+    a is paired with seed s of b, image n with image n. Each resample draws N images (the same for all seeds) and S
+    seeds with replacement and takes the mean difference; `low` and `high` are its 2.5 and 97.5 percentiles, and with R
+    resamples d
 
         p = min(1, 2 (1 + min(#{d <= 0}, #{d >= 0})) / (R + 1)),
 
-    so that p never is zero (Davison & Hinkley 1997, sections 4.4 and 5.4).
+    so that p is never zero (Davison & Hinkley 1997, sections 4.4 and 5.4).
 
-    How far to trust it: with S = 1 only images vary, so the verdict is on these two networks and not on their
-    recipes. With several seeds, noise that belongs to one image and one seed is counted more than once
-    ("pigeonhole bootstrap", Owen 2007), which widens the interval, and seeds, being few, vary too little,
-    which narrows it. In simulations (`python -m benchmarks.power`) of equally good recipes, 66 % accurate, one
-    of two networks alone being right on 13 % of images, 2 to 5 seeds rejected in 2 to 3 % of cases where the seeds'
-    true accuracies had a standard deviation of 0.4 points, and in 7 to 14 % at 0.8 points; bootstrapping images
-    alone rejected in 12 to 17 % and 33 to 35 %. A difference found is one to believe; one not found may still
-    exist.
+    Limits: with S = 1 only images vary, so the verdict is about these two networks and not about their recipes. With
+    several seeds, noise that belongs to one image and one seed is counted more than once ("pigeonhole bootstrap", Owen
+    2007), which widens the interval; and seeds, being few, vary too little, which narrows it. In simulations (`python
+    -m benchmarks.power`) of equally good recipes, 66 % accurate, with exactly one of two networks right on 13 % of
+    images, 2 to 5 seeds rejected in 2 to 3 % of cases where the seeds' true accuracies had a standard deviation of 0.4
+    points, and in 7 to 14 % at 0.8 points; bootstrapping images alone rejected in 12 to 17 % and 33 to 35 %. A
+    difference that is found can be trusted; one that is not found may still exist.
 
     Raises ValueError unless a and b are [S, N] with S, N >= 1.
     """
@@ -93,11 +92,11 @@ def paired_bootstrap(
 
 
 def paired_t(a: Sequence[float], b: Sequence[float]) -> Difference:
-    """Mean of a minus mean of b over S >= 2 paired seeds: Student's t interval and test of the differences.
+    """Test mean of a minus mean of b over S >= 2 paired seeds: Student's t interval and test of the differences.
 
-    For what has no value per image. The images are taken as given, so it says whether other seeds would differ
-    in the same way on these images. p is 1 if all pairs are equal.
-    Raises ValueError unless a and b are of one length of at least 2.
+    For metrics without a value per image. The images are treated as fixed, so the test tells whether other seeds would
+    differ in the same way on these images. p is 1 if all pairs are equal. Raises ValueError unless a and b have the
+    same length of at least 2.
     """
     if len(a) != len(b) or len(a) < 2:
         raise ValueError(f"need two sequences of one length of at least 2, got {len(a)} and {len(b)}")
@@ -109,10 +108,10 @@ def paired_t(a: Sequence[float], b: Sequence[float]) -> Difference:
 
 
 def mcnemar(correct_a: npt.NDArray[np.bool_], correct_b: npt.NDArray[np.bool_]) -> float:
-    """Exact two-sided p value that two networks are equally often right on the same N images (McNemar 1947).
+    """Return the exact two-sided p that two networks are right equally often on the same N images (McNemar 1947).
 
-    Only images that exactly one of them gets right count: under equality each is a fair coin. 1.0 if there
-    are none. Images vary, seeds do not: it compares two networks, not two recipes.
+    Only images that exactly one of them gets right count: under equality each is a fair coin. 1.0 if there are none.
+    Images vary, seeds do not: it compares two networks, not two recipes.
     """
     if correct_a.shape != correct_b.shape:
         raise ValueError(f"need one verdict per image from both, got {correct_a.shape} and {correct_b.shape}")
@@ -124,11 +123,11 @@ def mcnemar(correct_a: npt.NDArray[np.bool_], correct_b: npt.NDArray[np.bool_]) 
 
 
 def holm(p_values: Sequence[float] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """p values adjusted for having asked m questions, in the order given (Holm 1979).
+    """Return p values adjusted for m tests, in the order given (Holm 1979).
 
-    The i-th smallest (from 0) is multiplied by m - i, never falls below a smaller one's, and stops at 1.
-    Rejecting what stays below 5 % keeps the chance of a single false claim among all m below 5 %.
-    Raises ValueError for a p value outside [0, 1], NaN included.
+    The i-th smallest (from 0) is multiplied by m - i, is never below that of a smaller p, and is at most 1. Rejecting
+    those below 5 % keeps the probability of any false rejection among all m below 5 %. Raises ValueError for a p value
+    outside [0, 1], NaN included.
     """
     p = np.asarray(p_values, dtype=np.float64)
     if not ((p >= 0) & (p <= 1)).all():
@@ -140,9 +139,9 @@ def holm(p_values: Sequence[float] | npt.NDArray[np.float64]) -> npt.NDArray[np.
 
 
 def interval95(values: Sequence[float] | npt.NDArray[np.float64]) -> Interval:
-    """Mean over seeds with its 95 % t interval: mean +- t(.975, S - 1) * std / sqrt(S), std with S - 1.
+    """Return the mean over seeds with its 95 % t interval: mean +- t(.975, S - 1) * std / sqrt(S), std with S - 1.
 
-    One seed has a mean and nothing else. Raises ValueError if there is none.
+    One seed has a mean only. Raises ValueError without values.
     """
     x = np.asarray(values, dtype=np.float64)
     if x.size == 0:
@@ -155,12 +154,12 @@ def interval95(values: Sequence[float] | npt.NDArray[np.float64]) -> Interval:
 
 
 def minimum_detectable_difference(difference: Difference) -> float:
-    """The smallest true difference that the test behind this interval finds at 5 % with about 80 % power.
+    """Return the smallest true difference that the test behind this interval finds at 5 % with about 80 % power.
 
         delta = (z_.975 + z_.80) * standard error, standard error = (high - low) / (2 z_.975)
 
-    The interval knows how images and seeds vary here; a normal distribution is assumed (Bloom 1995). In simulations
-    (`python -m benchmarks.power`) with 2 to 5 seeds a difference of that size was found in 72 to 88 % of cases.
+    The interval reflects how images and seeds vary here; a normal distribution is assumed (Bloom 1995). In simulations
+    (`python -m benchmarks.power`) with 2 to 5 seeds, a difference of that size was found in 72 to 88 % of cases.
     """
     z = stats.norm.ppf(1 - ALPHA / 2)
     standard_error = (difference.high - difference.low) / (2 * z)

@@ -1,4 +1,4 @@
-"""The tables of a study: what `dvc repro` prints and what `fer report` puts into the pages."""
+"""Write the tables of a study: those that `dvc repro` prints and those that `fer report` inserts into the pages."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from pipeline.data.fer import LABELS
 from pipeline.files import write_csv
 
 SHARES = ("neutral", "disgust")
-"""Classes whose shares of the decisions the prediction's table shows: the one farthest from all others in word2vec,
-and the rarest."""
+"""Classes whose share of the decisions is shown in the prediction table: the one farthest from all others in
+Word2Vec, and the rarest."""
 
 AGAINST = ("difference [95 %]", "p (Holm)")
-"""The headings of `against_baseline`."""
+"""Headings of the two columns of `against_baseline`."""
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> str:
-    """A Markdown table: the first columns hold text, the others numbers."""
+    """Return a Markdown table whose first `text_columns` columns hold text and whose others hold numbers."""
     rule = ["---"] * text_columns + ["--:"] * (len(headings) - text_columns)
     lines = [f"| {' | '.join(headings)} |", f"|{'|'.join(rule)}|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def markdown(rows: Sequence[ComparisonRow], dataset: str, images: int, baseline: str) -> str:
-    """The table for readers, with what it is about and how far it carries."""
+    """Return the table for readers, with a title, its units and its limits."""
     fewest, *_, most = sorted(len(row.seeds) for row in rows) * 2
     seeds = f"{most} seed{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} seeds"
     parts = [
         f"# {dataset}: {len({row.model for row in rows})} models, {seeds}",
         f"Measured on the {images:,} images of PrivateTest; PublicTest alone chose the epoch. "
-        "Accuracies and F1 in per cent; severity is the mean distance from label to decision over all images "
-        "(0: all right, 1: all as wrong as can be).",
+        "Accuracies and F1 are in per cent; severity is the mean distance from label to decision over all images "
+        "(0: all correct, 1: all as wrong as possible).",
     ]
     if dataset == "synthetic":
         parts.append(
-            "These are drawn faces: the table shows that the pipeline runs, and says nothing about people."
+            "These are drawn faces: the table shows that the pipeline runs and says nothing about people."
         )
     if fewest == 1:
         best = max(row["test.accuracy"].mean for row in rows)
         standard_error = 100 * (best * (1 - best) / images) ** 0.5
         parts.append(
-            "A row with one seed has no deviation, and its test compares two networks, not their recipes. "
+            "A row with one seed has no standard deviation, and its test compares two networks, not their recipes. "
             f"The best accuracy here has a binomial standard error of {standard_error:.1f} points."
         )
     return "\n\n".join([*parts, table(rows), footnote(baseline)]) + "\n"
 
 
 def table(rows: Sequence[ComparisonRow]) -> str:
-    """The metrics that every row has, and the verdict on each row."""
+    """Return a table of the metrics that every row has, with each row's difference from the baseline."""
     shown = [metric for metric in METRICS if all(metric.name in row for row in rows)]
     several = any(len(row.seeds) > 1 for row in rows)
     seeds = ["seeds"] if several else []
@@ -71,16 +71,17 @@ def table(rows: Sequence[ComparisonRow]) -> str:
 
 
 def footnote(baseline: str) -> str:
+    """Return the note on differences, intervals and p values that belongs below `table`."""
     return (
         f"Difference: accuracy minus that of `{baseline}`, in points, with the 95 % interval of a paired bootstrap "
-        "over images and the seeds that both have. p is corrected for the number of variants (Holm), intervals are "
-        "not: one may exclude 0 where p is above .05. Before the "
-        "correction no p can be below 2 divided by the number of resamples."
+        "over images and the seeds that both have. p is corrected for the number of variants (Holm); the intervals are "
+        "not, so an interval may exclude 0 where p is above .05. Before the "
+        "correction, no p can be below 2 divided by the number of resamples."
     )
 
 
 def difference_table(rows: Sequence[ComparisonRow]) -> str:
-    """Every row against the baseline in all that is tested: difference, 95 % interval and corrected p."""
+    """Return a table of every tested difference from the baseline, with its 95 % interval and corrected p."""
     shown = [
         metric for metric in METRICS if any(metric.name in row and row[metric.name].test for row in rows)
     ]
@@ -103,7 +104,7 @@ def difference_table(rows: Sequence[ComparisonRow]) -> str:
 
 
 def contrast_table(contrasts: Sequence[Contrast]) -> str:
-    """What the words add, whether their meaning matters and what the loss itself does."""
+    """Return a table of pairs of models: what words add, whether their meaning matters, what the loss itself does."""
     if not contrasts:
         return "Too little has been run yet."
     return markdown_table(
@@ -116,11 +117,11 @@ def contrast_table(contrasts: Sequence[Contrast]) -> str:
 def replication_table(
     pairs: Sequence[tuple[ComparisonRow, ComparisonRow]], rows: Sequence[ComparisonRow]
 ) -> str:
-    """The difference of each row from the baseline, here and where it was trained a second time."""
+    """Return a table of each row's difference from the baseline, in the study and in its repetition elsewhere."""
     if not pairs:
-        return "Nothing has been trained twice yet."
+        return "Nothing has been repeated on other hardware yet."
     return markdown_table(
-        ["model", "seeds", *AGAINST, "seeds, again", "difference, again [95 %]", "p (Holm)"],
+        ["model", "seeds", *AGAINST, "seeds, repeated", "difference, repeated [95 %]", "p (Holm)"],
         (
             [row_name(row, rows), *seeds_and_difference(row), *seeds_and_difference(again)]
             for row, again in pairs
@@ -129,12 +130,13 @@ def replication_table(
 
 
 def prediction_table(rows: Sequence[Prediction], posterior: str, between_seeds: Interval | None) -> str:
-    """The test of the prediction: agreement, spread and accuracy of every cosine model."""
+    """Return a table that tests the prediction: agreement, spread and accuracy of every cosine model."""
     if not rows:
         return "No model with the cosine loss has been run yet."
     headings = (
-        "model", "seeds", "as arg-max p", "as arg-max S p", *AGAINST, "where these differ",
-        "with S p", "with p", "spread of cosines", "accuracy", *(f"{label}: found, by S p, by p" for label in SHARES),
+        "model", "seeds", "as arg-max p", "as arg-max S p", *AGAINST, "where they differ",
+        "with S p", "with p", "spread of cosines", "accuracy",
+        *(f"{label}: observed, by S p, by p" for label in SHARES),
     )  # fmt: skip
     p_values = corrected(rows)
     lines = []
@@ -156,12 +158,13 @@ def prediction_table(rows: Sequence[Prediction], posterior: str, between_seeds: 
     if between_seeds is None:
         return found
     return (
-        f"Two seeds of `{posterior}` decide alike on {per_cent(between_seeds)} % of PrivateTest.\n\n{found}"
+        f"Two seeds of `{posterior}` make the same decision on {per_cent(between_seeds)} % of PrivateTest."
+        f"\n\n{found}"
     )
 
 
 def correlation_table(rows: Sequence[tuple[str, float, float]]) -> str:
-    """Targets, their correlation with the baseline's confusion, and its p value."""
+    """Return a table of targets, the correlation of their cosines with the baseline's confusion, and p."""
     if not rows:
         return "Too little has been run yet."
     return markdown_table(
@@ -171,7 +174,7 @@ def correlation_table(rows: Sequence[tuple[str, float, float]]) -> str:
 
 
 def write_csv_table(path: Path, rows: Sequence[ComparisonRow]) -> None:
-    """One line per model and metric: what a spreadsheet or a plotting library wants."""
+    """Write one line per model and metric, for spreadsheets and plotting libraries."""
     fields = ("mean", "std", "ci95", "difference", "low", "high", "p", "p_holm")
     write_csv(
         path,
@@ -185,22 +188,23 @@ def write_csv_table(path: Path, rows: Sequence[ComparisonRow]) -> None:
     )
 
 
-# --- the cells
+# --- table entries
 
 
 def number(metric: Metric, value: MetricSummary) -> str:
-    """Mean and deviation: fractions in per cent, the rest as it is."""
+    """Format mean and standard deviation: fractions in per cent, other values unchanged."""
     factor, digits = (100, 2) if metric.percent else (1, 3)
     text = f"{factor * value.mean:.{digits}f}"
     return text if value.std is None else f"{text} ± {factor * value.std:.{digits}f}"
 
 
 def points(fraction: float) -> str:
+    """Format a difference of two fractions in percentage points, with its sign."""
     return f"{100 * fraction:+.2f}"
 
 
 def against_baseline(test: PairedTest | None, percent: bool = True) -> tuple[str, str]:
-    """Difference with its interval, and the corrected p; both empty where nothing was compared."""
+    """Format a difference with its interval, and its corrected p; both are empty without a test."""
     if test is None:
         return "", ""
     difference, low, high = (
@@ -210,13 +214,15 @@ def against_baseline(test: PairedTest | None, percent: bool = True) -> tuple[str
 
 
 def seeds_and_difference(row: ComparisonRow) -> tuple[str, str, str]:
+    """Format the number of paired seeds, the difference in accuracy and its corrected p."""
     return str(len(row.paired_seeds)), *against_baseline(row.test())
 
 
 def p_value(p: float) -> str:
+    """Format a p value with three decimals."""
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def per_cent(value: Interval) -> str:
-    """Mean and standard deviation."""
+    """Format mean and standard deviation in per cent."""
     return f"{100 * value.mean:.1f}" + ("" if value.std is None else f" ± {100 * value.std:.1f}")

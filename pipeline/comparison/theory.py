@@ -1,9 +1,9 @@
-"""The prediction of docs/losses.md put to the test: does the cosine loss decide as cross-entropy plus costs would?
+"""Test the prediction of docs/losses.md: does the cosine loss decide as cross-entropy with costs would?
 
-With fixed unit targets the cosine loss is minimised, at the posterior p, by an output along W^T p, so it
-decides for arg-max over k of (S p)_k, S = W W^T: cross-entropy followed by `CostSensitive` with cost 1 - S. If
-that is what happens, a cosine model agrees with that decoder on cross-entropy of the same seed as often as two
-seeds of cross-entropy agree, and calls each class as often as S p says.
+With fixed unit targets the cosine loss is minimised, at the posterior p, by an output along W^T p, so it decides for
+arg-max over k of (S p)_k, S = W W^T: cross-entropy followed by `CostSensitive` with cost 1 - S. If so, a cosine model
+agrees with that decoder on cross-entropy of the same seed as often as two seeds of cross-entropy agree, and predicts
+each class as often as S p does.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ Classes = npt.NDArray[np.integer]
 
 
 def agreement(a: Classes, b: Classes) -> float:
-    """Share of images on which two models decide alike."""
+    """Return the share of images on which two models decide alike."""
     return float((a == b).mean())
 
 
 def shares(decided: Classes, classes: int) -> Floats:
-    """How often each class is decided for: [K], adding up to one."""
+    """Return the share of each class among the decisions: [K], summing to one."""
     return np.bincount(decided, minlength=classes) / len(decided)
 
 
 def spread(gram: Floats) -> float:
-    """Standard deviation of the cosines between different classes: 0 where costs are all equal."""
+    """Return the standard deviation of the cosines between different classes: 0 if all costs are equal."""
     return float(gram[np.triu_indices(len(gram), 1)].std())
 
 
 def confusion_correlation(gram: Floats, confusion: Floats) -> tuple[float, float]:
-    """Do classes that are close in S get confused? Spearman's rank correlation and Mantel's p (Mantel 1967).
+    """Correlate cosines S with confusion: Spearman's rank correlation and Mantel's p (Mantel 1967).
 
-    confusion: counts [K, K], rows the labels, none of them empty. It is made shares of each row and symmetric
-    first; diagonals are left out. p is two-sided and exact: the share of all K! relabellings of S whose correlation
-    is at least as far from zero.
-    Raises ValueError for a class without images, or cosines or confusions that are all equal: nothing correlates.
+    confusion: counts [K, K], rows the labels, none of them empty. It is normalised by row and symmetrised first;
+    diagonals are left out. p is two-sided and exact: the share of all K! relabellings of S whose correlation is at
+    least as far from zero. Raises ValueError for a class without images, and for constant cosines or confusions, for
+    which no correlation is defined.
     """
     if not confusion.sum(axis=1).all():
         raise ValueError("a class without images has no shares")
@@ -55,7 +55,7 @@ def confusion_correlation(gram: Floats, confusion: Floats) -> tuple[float, float
 
 
 def _standardised(values: Floats) -> Floats:
-    """With mean 0 and length 1, so that a product of two is their correlation."""
+    """Return the values with mean 0 and length 1, so that a product of two is their correlation."""
     centred = values - values.mean()
     length = np.linalg.norm(centred)
     if length == 0:

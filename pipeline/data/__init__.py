@@ -1,1 +1,1 @@
-"""FER-2013 and what stands in for it: sources, arrays, checks, duplicates, votes."""
+"""Read FER-2013 or drawn faces: sources, arrays, checks, duplicates, votes."""

@@ -1,10 +1,9 @@
-"""Reading what somebody else has packed: folders, zips, tars and compressed files, alike and safely.
+"""Read folders, zips, tars and compressed files from unknown sources, uniformly and safely.
 
-Forms are told apart by their first bytes and never by their names. Members are read as streams and never
-unpacked under a name; members outside the archive, links and devices are refused; what macOS and other
-systems leave beside the files is overlooked. An archive may lie in another one, within limits: all layers
-together unpack to at most `MAX_BYTES`, have at most `MAX_MEMBERS` members and `MAX_NESTED` archives among
-them, and are `MAX_DEPTH` deep.
+Formats are recognised by their first bytes, never by their names. Members are read as streams and never unpacked under
+a name. Members outside the archive, links and devices are rejected; files that macOS and other systems leave behind are
+ignored. An archive may lie in another one, within limits: all layers together unpack to at most `MAX_BYTES`, have at
+most `MAX_MEMBERS` members and `MAX_NESTED` archives among them, and are `MAX_DEPTH` deep.
 """
 
 from __future__ import annotations
@@ -35,23 +34,23 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MAX_BYTES = 2 << 30
-"""What a file may decompress to; FER-2013 is 0.3 GB of text, the competition's download 0.7 GB."""
+"""Maximum size after decompression; FER-2013 is 0.3 GB of text, the competition's download 0.7 GB."""
 MAX_MEMBERS = 200_000
-"""How many members an archive may have; the folder set has 35,887."""
+"""Maximum number of members of an archive; the folder set has 35,887."""
 MAX_NESTED = 16
-"""How many archives inside others are looked into."""
+"""Maximum number of nested archives that are searched."""
 MAX_DEPTH = 5
-"""How many wrappings there may be: the competition's CSV file is in a tar in a gzip file in a zip."""
+"""Maximum number of layers: the competition's CSV file is in a tar in a gzip file in a zip."""
 MAX_LOOKS = 2_000
-"""How many members that may be tables or archives are looked at."""
+"""Maximum number of members whose first bytes are read because they may be tables or archives."""
 
 HEAD = kinds.HEAD
 Stream = IO[bytes] | io.BufferedIOBase
 _CHUNK = 1 << 20
 _MAX_HEADER = 16 << 20
-"""The most that is read at once; only a tar header that lies asks for more."""
+"""The most that is read at once; only a corrupt tar header asks for more."""
 _MAX_DIRECTORY = 32 << 20
-"""Bytes of a zip's directory; that of the folder set has 4 MB."""
+"""Maximum bytes of a zip's directory; that of the folder set has 4 MB."""
 _ZIP_METHODS = {
     zipfile.ZIP_STORED: None,
     zipfile.ZIP_DEFLATED: "zlib",
@@ -65,27 +64,30 @@ _JUNK = ("__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin")
 
 
 class Budget:
-    """What may still be unpacked while one file is read, its nested archives included."""
+    """The limits that remain while one file is read, nested archives included."""
 
     def __init__(self) -> None:
         self._bytes = self._members = self._nested = 0
 
     def unpack(self, count: int, name: str) -> None:
+        """Count decompressed bytes. Raises UserError above `MAX_BYTES`."""
         self._bytes += count
         if self._bytes > MAX_BYTES:
             raise too_large(name)
 
     def list(self, count: int, name: str) -> None:
+        """Count members. Raises UserError above `MAX_MEMBERS`."""
         self._members += count
         if self._members > MAX_MEMBERS:
             raise UserError(f"{name} has more than {MAX_MEMBERS} members: it is not FER-2013.")
 
     def open_nested(self, name: str) -> None:
+        """Count a nested archive. Raises UserError above `MAX_NESTED`."""
         self._nested += 1
         if self._nested > MAX_NESTED:
             raise UserError(
                 f"{name} is one of more than {MAX_NESTED} archives inside others:"
-                " unpack them and name the file that is meant."
+                " unpack them and name the file to use."
             )
 
 
@@ -109,14 +111,14 @@ class Entry:
 
 
 class Bundle:
-    """Files that belong together: the members of an archive, or what is in a folder."""
+    """The members of an archive or the files of a folder."""
 
     def __init__(self, name: str, budget: Budget) -> None:
         self.name, self._budget, self._looks = name, budget, 0
         self.entries: list[Entry] = []
 
     def open(self, entry: Entry) -> io.BufferedReader:
-        """The content of one file. Raises UserError as soon as it turns out to be damaged or too large."""
+        """Open one file. Reading raises UserError as soon as it turns out to be damaged or too large."""
         raise NotImplementedError
 
     def verify(self) -> None:
@@ -139,7 +141,7 @@ class Bundle:
         self._looks += 1
         if self._looks > MAX_LOOKS:
             raise UserError(
-                f"{self.name} has more than {MAX_LOOKS} files that may be tables: name the file that is meant."
+                f"{self.name} has more than {MAX_LOOKS} files that may be tables: name the file to use."
             )
         return True
 
@@ -196,7 +198,7 @@ class ZipBundle(Bundle):
         method = _ZIP_METHODS.get(entry.key.compress_type, "")
         if method == "":
             raise UserError(
-                f"{name} is packed by zip's method {entry.key.compress_type}, which Python cannot read"
+                f"{name} is compressed with zip method {entry.key.compress_type}, which Python cannot read"
                 " (9 is Deflate64, 93 Zstandard): unpack it, and pack it again as an ordinary zip."
             )
         if method:
@@ -218,14 +220,14 @@ class TarBundle(Bundle):
         for member in self.archive:
             budget.list(1, name)
             _check_member(member.name, member.issym() or member.islnk() or member.isdev(), name)
-            # Anything else, such as a volume label or a list of a folder's files, is no content.
+            # Anything else, such as a volume label or a list of a folder's files, is not content.
             if member.isfile():
                 self._add(_normal(member.name), member, member.size)
 
     def open(self, entry: Entry) -> io.BufferedReader:
         member = self.archive.extractfile(entry.key)
         assert member is not None  # only files become entries
-        # What the tar itself decompresses to is counted already.
+        # The tar's own decompressed bytes are already counted.
         return guarded(member, f"{shown(entry.path)} of {self.name}", Budget(), entry.size)
 
 
@@ -234,13 +236,12 @@ class TarBundle(Bundle):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is looked for in a file, an archive or a folder.
+    """A table or image set to search for in a file, an archive or a folder.
 
-    `key`: the parameter that names it.
-    `check(head, name)`: raises UserError if a file with these first bytes is not such a table.
-    `names`: of tables, the preferred ones first. `archives`: matches the names of archives to look into first.
-    `forms`: a clause that says what is read. `image`: matches the path of an image of a set, if one may do.
-    `explain(bundle, faults)`: why a bundle has nothing of the kind, given why the archives in it have not.
+    `key`: the parameter that names it. `check(head, name)`: raises UserError if a file with these first bytes is not
+    such a table. `names`: file names of tables, preferred ones first. `archives`: matches the names of archives to
+    search first. `forms`: a clause on the accepted formats. `image`: matches the path of an image if an image set is
+    accepted. `explain(bundle, faults)`: returns why a bundle holds no match, given the faults of its nested archives.
     """
 
     key: str
@@ -252,6 +253,7 @@ class Wanted:
     explain: Callable[[Bundle, Sequence[UserError]], UserError]
 
     def accepts(self, head: bytes) -> bool:
+        """Return whether a file with these first bytes is such a table."""
         try:
             self.check(head, "")
         except UserError:
@@ -268,10 +270,10 @@ class ForeignError(UserError):
 
 @dataclass(frozen=True)
 class Found:
-    """What was looked for: `content` is the table as a stream, or the bundle of a set of images.
+    """The result of a search: `content` is the table as a stream, or the bundle of an image set.
 
-    `suffix` is the form of the file it was found in; `name` says where, from the inside out, for messages;
-    `entry` is the file or member of the outermost bundle; `choice`: whether there were others.
+    `suffix` is the format of the file it was found in; `name` gives the location, innermost first, for messages;
+    `entry` is the file or member of the outermost bundle; `choice` tells whether there were other candidates.
     """
 
     suffix: str
@@ -282,15 +284,15 @@ class Found:
 
 
 class Search:
-    """A search in one file or folder. What it opens is closed with `stack`."""
+    """A search in one file or folder. Everything that it opens is closed with `stack`."""
 
     def __init__(self, wanted: Wanted, stack: ExitStack) -> None:
         self.wanted, self.budget, self._stack = wanted, Budget(), stack
 
     def in_file(self, file: io.BufferedReader, name: str, depth: int = 0) -> Found:
-        """Raises UserError if it is not in the file, or the file is damaged, unsafe or of a foreign kind.
+        """Search a file. Raises UserError without a match, or if the file is damaged, unsafe or of a foreign kind.
 
-        A file that is a table by its form alone is found, whatever it says: the caller reads and checks it.
+        A file that is a table by its format is returned whatever its content: the caller reads and checks it.
         """
         try:
             with explained(name):
@@ -305,6 +307,7 @@ class Search:
         return Found(suffix, content, name)
 
     def in_bundle(self, bundle: Bundle, depth: int = 0) -> Found:
+        """Search the members of an archive or folder. Raises UserError without a match or with an ambiguous one."""
         tables = [entry for entry in bundle.entries if entry.head and self.wanted.accepts(entry.head)]
         packed = [entry for entry in bundle.entries if _is_packed(entry.head)]
         lookalikes = [entry for entry in bundle.entries if entry.path.lower().endswith((".csv", ".tsv"))]
@@ -317,11 +320,11 @@ class Search:
             best = self._best(tables, bundle)
             if best.file.lower() not in self.wanted.names and first:
                 raise UserError(
-                    f"{bundle.name} holds {shown(best.path)} and {shown(first[0].path)}, and either may be meant: set"
-                    f" {self.wanted.key} to the one that is."
+                    f"{bundle.name} holds {shown(best.path)} and {shown(first[0].path)}, which are both candidates:"
+                    f" set {self.wanted.key} to one of them."
                 )
             return self._table(best, bundle, choice)
-        if tables:  # the file of the right name is wrong, and says how
+        if tables:  # the file of the right name is wrong; its error says how
             return self._table(named[0], bundle, False)
         if is_image_set:
             return Found("", bundle, bundle.name)
@@ -331,7 +334,7 @@ class Search:
             nested, others = self._nested([entry for entry in packed if entry not in first], bundle, depth)
         if nested:
             return dataclasses.replace(nested, choice=choice or nested.choice)
-        # There is none. The file that should be it says best what is wrong with it.
+        # No match. The file that should be the match gives the best explanation.
         if len(named) == 1:
             return self._table(named[0], bundle, False)
         if named_faults:
@@ -356,15 +359,16 @@ class Search:
         best = [entry for entry in entries if rank(entry) == min(map(rank, entries))]
         if len(best) > 1:
             raise UserError(
-                f"{bundle.name} holds {len(best)} CSV files ({', '.join(shown(entry.path) for entry in best[:4])})"
-                f" that may be meant: set {self.wanted.key} to the one that is, unpacked."
+                f"{bundle.name} holds {len(best)} candidate CSV files"
+                f" ({', '.join(shown(entry.path) for entry in best[:4])}): set {self.wanted.key} to one of"
+                " them, unpacked."
             )
         return best[0]
 
     def _nested(
         self, packed: Sequence[Entry], bundle: Bundle, depth: int
     ) -> tuple[Found | None, list[UserError]]:
-        """What is found in one of these archives, and why nothing is in the others."""
+        """Return the match in one of these archives, and the faults of the others."""
         found: list[Found] = []
         faults: list[UserError] = []
         for entry in packed:
@@ -379,22 +383,22 @@ class Search:
                 faults.append(fault)
         if len(found) > 1:
             raise UserError(
-                f"{bundle.name} holds {len(found)} archives that may be meant"
-                f" ({', '.join(each.name for each in found[:4])}): set {self.wanted.key} to the one that is."
+                f"{bundle.name} holds {len(found)} candidate archives"
+                f" ({', '.join(each.name for each in found[:4])}): set {self.wanted.key} to one of them."
             )
         return (found[0] if found else None), faults
 
     def _unwrap(
         self, file: io.BufferedReader, name: str, depth: int
     ) -> tuple[str, io.BufferedReader | Bundle]:
-        """The form of a file as a suffix, and its content."""
+        """Return the format of a file as a suffix, and its content."""
         if depth > MAX_DEPTH:
-            raise UserError(f"{name} is packed more than {MAX_DEPTH} times over: unpack it.")
+            raise UserError(f"{name} is packed in more than {MAX_DEPTH} layers: unpack it.")
         head = file.peek(HEAD)[:HEAD]
         if not head:
             raise UserError(f"{name} is empty: fetch it again.")
         if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-            # A zip is read back and forth, which a compressed stream can only do by starting again and again.
+            # A zip is read back and forth; a compressed stream would have to restart each time.
             source = self._spooled(file, name) if depth else file
             return ".zip", ZipBundle(source, name, self.budget, self._stack)
         if _is_tar(head):
@@ -414,7 +418,7 @@ class Search:
         return file if isinstance(file, _Reader) else guarded(file, name, self.budget)
 
     def _spooled(self, file: io.BufferedReader, name: str) -> IO[bytes]:
-        """A nested archive as a file without a name, gone when it is closed."""
+        """Copy a nested archive to a file without a name, removed when it is closed."""
         copy: IO[bytes] = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (closed by the stack)
         while chunk := file.read(_CHUNK):
             try:
@@ -422,7 +426,8 @@ class Search:
             except OSError as error:
                 folder = tempfile.gettempdir()
                 raise UserError(
-                    f"{name} cannot be read through {folder} ({error.strerror}): make room there, or unpack it."
+                    f"{name} cannot be unpacked to {folder} ({error.strerror}): free space there,"
+                    " or unpack it yourself."
                 ) from error
         copy.seek(0)
         return copy
@@ -432,7 +437,7 @@ class Search:
 
 
 class _Guarded(io.RawIOBase):
-    """A stream from an archive: it stops at the limit, and failure to read it is a UserError."""
+    """A stream from an archive that stops at the limit and raises UserError if it cannot be read."""
 
     def __init__(self, stream: Stream, name: str, budget: Budget) -> None:
         self._stream, self._name, self._budget, self._furthest = stream, name, budget, 0
@@ -472,7 +477,7 @@ class _Guarded(io.RawIOBase):
 
 
 class _Reader(io.BufferedReader):
-    """A buffered reader that does not read without measure: tar headers may claim to have any size."""
+    """A buffered reader with a limit per read: tar headers may claim any size."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > _MAX_HEADER:
@@ -481,12 +486,12 @@ class _Reader(io.BufferedReader):
 
 
 def guarded(stream: Stream, name: str, budget: Budget, size: int = _CHUNK) -> io.BufferedReader:
-    """The stream with limits; `size`: how many bytes are expected, as far as that is known."""
+    """Return the stream with limits. size: number of bytes expected, if known."""
     return _Reader(_Guarded(stream, name, budget), buffer_size=min(_CHUNK, max(size, 2 * HEAD)))
 
 
 def read_all(stream: io.BufferedReader, limit: int) -> bytes:
-    """The content, or a little more than `limit` bytes of it."""
+    """Return the content, or slightly more than `limit` bytes of it."""
     content = bytearray()
     while len(content) <= limit and (chunk := stream.read(_CHUNK)):
         content += chunk
@@ -494,25 +499,26 @@ def read_all(stream: io.BufferedReader, limit: int) -> bytes:
 
 
 def drain(stream: io.BufferedReader) -> None:
+    """Read to the end."""
     while stream.read(_CHUNK):
         pass
 
 
 @contextmanager
 def explained(name: str) -> Iterator[None]:
-    """Turn what the readers of archives raise for a bad file into one sentence."""
+    """Turn the exceptions that archive readers raise for a bad file into one sentence."""
     try:
         yield
     except PermissionError as error:
-        raise UserError(f"{name} may not be read ({error.strerror}): change its permissions.") from error
+        raise UserError(f"{name} cannot be read ({error.strerror}): change its permissions.") from error
     except MemoryError as error:  # a few bytes of an xz file can ask for a dictionary of gigabytes
         raise UserError(
-            f"{name} needs more memory to be unpacked than there is, which FER-2013 does not: fetch it again."
+            f"{name} needs more memory to unpack than is available, unlike FER-2013: fetch it again."
         ) from error
     except _signs_of_damage() as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(
-            f"{name} cannot be read, it may be cut short or damaged ({reason}): fetch it again."
+            f"{name} cannot be read and may be truncated or damaged ({reason}): fetch it again."
         ) from error
 
 
@@ -522,7 +528,7 @@ def _signs_of_damage() -> tuple[type[Exception], ...]:
         OSError,
         ValueError,
         NotImplementedError,
-        RecursionError,  # tar headers upon tar headers
+        RecursionError,  # nested tar headers
         ArithmeticError,
         LookupError,
         struct.error,
@@ -535,7 +541,7 @@ def _signs_of_damage() -> tuple[type[Exception], ...]:
 
 
 def _need(module: str, name: str) -> Any:
-    """One of Python's modules for compression, which a Python that was built without its library lacks."""
+    """Import one of Python's compression modules, which may be missing from a Python built without its library."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -546,20 +552,21 @@ def _need(module: str, name: str) -> Any:
 
 
 def too_large(name: str) -> UserError:
+    """Return the error for a file above `MAX_BYTES`."""
     return UserError(
         f"{name} holds more than {MAX_BYTES / 2**30:.2g} GiB and was not read further: it is not FER-2013."
     )
 
 
 def _check_directory(file: IO[bytes], name: str) -> None:
-    """Raise UserError for a zip's directory that would fill the memory: `zipfile` reads it at once."""
+    """Raise UserError for a zip directory that would fill the memory: `zipfile` reads it at once."""
     end = file.seek(0, io.SEEK_END)
     file.seek(max(0, end - 22 - (1 << 16)))
     tail = file.read()
     file.seek(0)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
-        return  # `zipfile` says what is wrong
+        return  # `zipfile` reports what is wrong
     members, size = struct.unpack_from("<HL", tail, at + 10)
     if at >= 20 and tail.startswith(b"PK\x06\x07", at - 20):  # zip64
         file.seek(min(struct.unpack_from("<Q", tail, at - 12)[0], end))
@@ -589,20 +596,20 @@ def _check_member(member: str, is_link: bool, name: str) -> None:
 
 
 def shown(path: str) -> str:
-    """A name that somebody else chose, as it may stand in a sentence."""
+    """Return a foreign name in a form that is safe in a sentence."""
     text = "".join(letter if letter.isprintable() else "?" for letter in path)
     return text if len(text) <= 120 else f"{text[:60]}...{text[-57:]}"
 
 
 def _normal(path: str) -> str:
-    """A member's path with `/` between folders, and letters that can be written in UTF-8."""
+    """Return a member's path with `/` between folders and characters that UTF-8 can encode."""
     parts = path.replace("\\", "/").split("/")
     text = "/".join(part for part in parts if part not in ("", "."))
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _is_junk(path: str) -> bool:
-    """Whether a system left it beside the files: hidden, or a folder or file of macOS, Windows or a NAS."""
+    """Return whether a system left the file behind: hidden, or a folder or file of macOS, Windows or a NAS."""
     return any(part.startswith(".") or part.lower() in _JUNK for part in path.split("/"))
 
 
@@ -611,7 +618,7 @@ def _is_packed(head: bytes) -> bool:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Tars of before 1988 have no mark, but every tar's header has a sum."""
+    """Return whether the bytes start a tar. Tars from before 1988 have no magic number, but all have checksums."""
     if head[257:262] == b"ustar":
         return True
     try:

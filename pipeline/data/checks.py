@@ -1,4 +1,4 @@
-"""What `checks.json` says about a data set: counts, duplicates, and anything a user should know about it.
+"""Compute the contents of `checks.json`: counts, duplicates, and warnings about a data set.
 
 Rows are numbered from 0, as in `images.npy`; row r is line r + 2 of a CSV file without blank lines.
 """
@@ -22,10 +22,10 @@ ORDERED_AGREEMENT = 0.4
 
 
 def check(data: FerData, duplicates: Duplicates, expect: str = "any") -> JsonDict:
-    """The contents of `checks.json`.
+    """Return the contents of `checks.json`.
 
-    With expect="fer2013" the counts must be the published ones, or UserError names the first that is
-    not; with expect="any" that is a warning. Everything else that is unusual is a warning.
+    With expect="fer2013" the counts must be the published ones, or UserError names the first that differs; with
+    expect="any" a difference is a warning. Everything else that is unusual is a warning.
     """
     if expect not in EXPECTATIONS:
         raise UserError(f"data.expect is {expect!r}: it must be one of {', '.join(EXPECTATIONS)}.")
@@ -51,19 +51,19 @@ def check(data: FerData, duplicates: Duplicates, expect: str = "any") -> JsonDic
 
 
 def class_counts(data: FerData) -> dict[str, list[int]]:
-    """Images per split and class, in the order of `LABELS`."""
+    """Count the images per split and class, in the order of `LABELS`."""
     return {
         split: np.bincount(data.labels[data.rows(split)], minlength=len(LABELS)).tolist() for split in SPLITS
     }
 
 
 def dataset_name(data: FerData) -> str | None:
-    """ "fer2013" if every split has as many images of every class as published, else None."""
+    """Return "fer2013" if every split has as many images of every class as published, else None."""
     return None if _first_difference(data) else "fer2013"
 
 
 def _first_difference(data: FerData) -> str | None:
-    """The first count that is not the published one, as the main clause of a sentence."""
+    """Return the first count that differs from the published one, as the main clause of a sentence."""
     published = sum(map(sum, PUBLISHED_COUNTS.values()))
     if len(data.labels) != published:
         return f"it has {len(data.labels)} rows, not {published}"
@@ -103,7 +103,7 @@ def _warnings(data: FerData, difference: str | None, flat: npt.NDArray[np.intp])
 
 
 def _rows(rows: npt.NDArray[np.intp]) -> str:
-    """`row 3`, `rows 3, 5`, or the first few and how many more."""
+    """Format rows: `row 3`, `rows 3, 5`, or the first few and how many more."""
     shown = ", ".join(map(str, rows[:SHOWN_ROWS]))
     more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
     return f"row{'s' if len(rows) > 1 else ''} {shown}{more}"

@@ -1,25 +1,25 @@
-"""Images that are in the data set more than once: the same bytes (exact) or the same photograph (near).
+"""Find duplicate images: the same bytes (exact) or the same photograph (near).
 
-What makes two images *near* duplicates, in two steps that both compare local contrast (a value minus the
-mean of its neighbourhood), because light and background make different faces look alike and detail does
-not. cos(a, b) is the sum of products over the root of the product of the sums of squares.
+Two images are *near* duplicates if they pass two steps. Both compare local contrast (a value minus the mean of its
+neighbourhood), because light and background make different faces look alike and detail does not. cos(a, b) is the sum
+of products divided by the root of the product of the sums of squares.
 
 1. Coarse: the images as 12 x 12 blocks of 4 x 4 pixels, minus the mean of 7 x 7 blocks; cos >= 0.78.
 2. Fine: all 48 x 48 pixels, minus the mean of 9 x 9 pixels, one image moved by up to 2 pixels either way
    over the other; the largest of the 25 cosines over the overlap is >= 0.65.
 
-Mirrored copies count too: training mirrors its images, so a mirrored twin has been trained on. Identical
-images are always near. An image of one flat grey has no contrast (cos = 0), so it is near only to images
-with the same bytes. Groups are what such pairs connect, so two members need not be a pair themselves.
+Mirrored copies count too: training mirrors its images, so it has seen a mirrored duplicate. Identical images are always
+near. An image of one flat grey has no contrast (cos = 0), so it is near only to images with the same bytes. Groups are
+the connected components of such pairs, so two members of a group need not be a pair themselves.
 
-Both steps are decided in exact arithmetic (see `_cosine`) and thus alike on every machine.
+Both steps are decided in exact arithmetic (see `_cosine`) and therefore identically on every machine.
 
-The thresholds were chosen by looking at pairs of FER-2013 on contact sheets. Of 72 random pairs with a fine
-cosine in [0.65, 0.70), 2 show different people; of 72 mirrored ones in [0.65, 0.75), 5; below, in [0.60, 0.65),
-about 15. The other pairs show one photograph (cropped, compressed, brightened or watermarked in another way)
-or one person in one shoot. Most pairs lie far higher, so by estimate fewer than one in 100 is wrong. Crops further
-apart than this are missed: the counts are lower bounds. Drawn faces resemble each other more than photographs
-do, so on synthetic data many count as near.
+The thresholds were chosen by inspecting pairs of FER-2013 on contact sheets. Of 72 random pairs with a fine cosine in
+[0.65, 0.70), 2 show different people; of 72 mirrored ones in [0.65, 0.75), 5; below, in [0.60, 0.65), about 15. The
+other pairs show one photograph (cropped, compressed, brightened or watermarked differently) or one person in one shoot.
+Most pairs lie far higher, so an estimated fewer than one in 100 is wrong. Crops that differ more than this are missed:
+the counts are lower bounds. Drawn faces resemble each other more than photographs do, so on synthetic data many count
+as near.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from pipeline.data.fer import IMAGE_SIZE, LABELS, SPLITS, FerData
 from pipeline.errors import UserError
 
 COLUMNS = ("group", "kind", "index", "split", "label", "conflicting", "cross_split")
-"""The columns of `duplicates.csv`: one row per image and kind (exact, near) of which it has a twin."""
+"""The columns of `duplicates.csv`: one row per image and kind of duplicate (exact, near) that it has."""
 
 BLOCK = 4
 SIDE = IMAGE_SIZE // BLOCK
@@ -50,7 +50,7 @@ FINE_COSINE = 0.65
 SHIFT = 2
 
 PAIRS = 4096
-"""Pairs compared at a time: bounds memory to some hundred MB, changes nothing."""
+"""Pairs compared at a time: limits memory to some hundred MB without changing results."""
 
 Groups = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.intp]
@@ -60,7 +60,7 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Per image the number of its group, int64 [N], by exact and by near duplicates; -1 for an image alone.
+    """The group of each image, int64 [N], by exact and by near duplicates; -1 for an image without duplicates.
 
     Groups have at least two members and are numbered from 0 in the order of their first rows.
     """
@@ -87,7 +87,7 @@ def find(images: Bytes) -> Duplicates:
 
 
 def summary(groups: Groups, data: FerData) -> dict[str, int]:
-    """The counts that `checks.json` keeps for one kind of duplicate."""
+    """Return the counts that `checks.json` keeps for one kind of duplicate."""
     split_counts = _members(groups, data.splits, len(SPLITS))
     label_counts = _members(groups, data.labels, len(LABELS))
     twins = near_duplicates_of_training(groups, data.splits)
@@ -108,7 +108,7 @@ def near_duplicates_of_training(groups: Groups, splits: Bytes) -> npt.NDArray[np
 
 
 def table(duplicates: Duplicates, data: FerData) -> Iterator[tuple[int, str, int, str, str, int, int]]:
-    """The rows of `duplicates.csv`, group by group: see `COLUMNS`."""
+    """Return the rows of `duplicates.csv`, group by group: see `COLUMNS`."""
     for kind, groups in (("exact", duplicates.exact), ("near", duplicates.near)):
         conflicting = (_members(groups, data.labels, len(LABELS)) > 0).sum(axis=1) > 1
         cross_split = (_members(groups, data.splits, len(SPLITS)) > 0).sum(axis=1) > 1
@@ -126,9 +126,9 @@ def table(duplicates: Duplicates, data: FerData) -> Iterator[tuple[int, str, int
 
 
 def read_near_duplicates(path: Path, n: int) -> npt.NDArray[np.bool_]:
-    """Read from `duplicates.csv` what `near_duplicates_of_training` says of the near groups of n images: bool [n].
+    """Read `near_duplicates_of_training` for n images from `duplicates.csv`: bool [n].
 
-    The clean test set is the test images that are not marked. Raises UserError if the file does not fit.
+    The clean test set consists of the test images that are not marked. Raises UserError if the file does not fit.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing: run `dvc repro prepare` first.")
@@ -154,7 +154,7 @@ def read_near_duplicates(path: Path, n: int) -> npt.NDArray[np.bool_]:
 
 
 def _members(groups: Groups, values: Bytes, kinds: int) -> npt.NDArray[np.int64]:
-    """How many members of each group have each value: [groups, kinds]."""
+    """Count the members of each group that have each value: [groups, kinds]."""
     counts = np.zeros((int(groups.max(initial=-1)) + 1, kinds), np.int64)
     grouped = groups >= 0
     np.add.at(counts, (groups[grouped], values[grouped]), 1)
@@ -162,7 +162,7 @@ def _members(groups: Groups, values: Bytes, kinds: int) -> npt.NDArray[np.int64]
 
 
 def _groups(n: int, left: Indices, right: Indices) -> Groups:
-    """Number the connected components of at least two rows, by their first row; -1 for the others."""
+    """Number the connected components of at least two rows by their first row; -1 for the other rows."""
     graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(n, n))
     component = connected_components(graph, directed=False)[1]
     _, first, component, size = np.unique(
@@ -175,7 +175,7 @@ def _groups(n: int, left: Indices, right: Indices) -> Groups:
 
 
 def _near_pairs(images: Bytes) -> tuple[Indices, Indices]:
-    """All pairs of rows, left < right, that are near by the rule above, among images that all differ."""
+    """Return all pairs of rows, left < right, that are near by the rule above, among images that all differ."""
     found_left, found_right = [], []
     blocks = images.reshape(-1, SIDE, BLOCK, SIDE, BLOCK).sum((2, 4), np.int64)
     coarse = _local_contrast(blocks, COARSE_WINDOW)
@@ -195,10 +195,10 @@ def _near_pairs(images: Bytes) -> tuple[Indices, Indices]:
 
 
 def _candidates(coarse: Floats, other: Floats, chunk: int = 1024) -> Iterator[tuple[Indices, Indices]]:
-    """Pairs, left < right, that may pass step 1, a chunk of rows, and at most `PAIRS`, at a time.
+    """Yield pairs, left < right, that may pass step 1, a chunk of rows and at most `PAIRS` at a time.
 
-    One matrix product in single precision finds them. Its rounding (about 1e-6) differs between
-    machines, so it lets through a little more than the threshold and the caller decides exactly.
+    One matrix product in single precision finds them. Its rounding (about 1e-6) differs between machines, so it admits
+    slightly more than the threshold and the caller decides exactly.
     """
     a, b = (values.reshape(-1, SIDE * SIDE).astype(np.float32) for values in (coarse, other))
     for values in (a, b):
@@ -212,7 +212,7 @@ def _candidates(coarse: Floats, other: Floats, chunk: int = 1024) -> Iterator[tu
 
 
 def _aligned_cosine(a: Bytes, b: Bytes) -> Floats:
-    """Step 2: the largest cosine of the local contrast of a[i] and b[i] over all shifts, float64 [n]."""
+    """Compute step 2: the largest cosine of the local contrast of a[i] and b[i] over all shifts, float64 [n]."""
     a_contrast, b_contrast = _local_contrast(a, FINE_WINDOW), _local_contrast(b, FINE_WINDOW)
     best = np.full(len(a), -1.0)
     for down in range(-SHIFT, SHIFT + 1):
@@ -228,7 +228,7 @@ def _overlap(shift: int) -> slice:
 
 
 def _local_contrast(values: npt.NDArray[np.integer], window: int) -> Floats:
-    """window^2 times (value - mean of window x window values around it), edges repeated; whole numbers."""
+    """Compute window^2 times (value - mean of window x window values around it), edges repeated; whole numbers."""
     total = values.astype(np.float64)
     for axis in (1, 2):
         total = correlate1d(total, np.ones(window), axis=axis, mode="nearest")
@@ -236,10 +236,10 @@ def _local_contrast(values: npt.NDArray[np.integer], window: int) -> Floats:
 
 
 def _cosine(a: Floats, b: Floats) -> Floats:
-    """cos of a[i] and b[i] for whole numbers a, b [n, height, width]; 0 if one of them is all zero.
+    """Compute cos of a[i] and b[i] for whole numbers a, b [n, height, width]; 0 if one of them is all zero.
 
-    Here no sum exceeds 2304 * (81 * 255)^2 < 2^53, so sums are exact in float64 in whatever order they
-    are taken; product, root and quotient are rounded as IEEE 754 prescribes. No tie is left to chance.
+    Here no sum exceeds 2304 * (81 * 255)^2 < 2^53, so sums are exact in float64 in any order; product, root and
+    quotient are rounded as IEEE 754 prescribes. Ties are therefore decided identically everywhere.
     """
     dot, square_a, square_b = (np.einsum("nij,nij->n", x, y) for x, y in ((a, b), (a, a), (b, b)))
     norm = np.sqrt(square_a * square_b)

@@ -1,4 +1,4 @@
-"""FER-2013 as arrays: the names, the official splits and the one container everybody passes on."""
+"""Represent FER-2013 as arrays: class names, official splits and one container for all modules."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PUBLISHED_COUNTS: dict[str, tuple[int, ...]] = {
 
 
 EXPECTATIONS = ("any", "fer2013")
-"""What `data.expect` may ask of a data set: nothing, or the counts above."""
+"""Requirements that `data.expect` can make of a data set: none, or the counts above."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class FerData:
     votes: npt.NDArray[np.uint8] | None = None
 
     def rows(self, split: str) -> npt.NDArray[np.intp]:
-        """The row numbers of one split, ascending."""
+        """Return the row numbers of one split, ascending."""
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
     def save(self, folder: Path) -> None:
@@ -77,7 +77,7 @@ class FerData:
 
     @classmethod
     def load(cls, folder: Path) -> FerData:
-        """Read what `save` wrote; the images stay on disk until rows of them are taken.
+        """Read what `save` wrote; images stay on disk until rows of them are read.
 
         Raises UserError if the folder holds no prepared data.
         """

@@ -1,8 +1,8 @@
-"""FER-2013's CSV file (`emotion,pixels,Usage`, perhaps among other columns) to arrays, a block of rows at a time.
+"""Read FER-2013's CSV file (`emotion,pixels,Usage`, possibly among other columns) into arrays, block by block.
 
-The file is 301 MB of text for 83 MB of pixels. Python takes a row apart at its commas and no further;
-the numbers are read by array arithmetic on the bytes of a whole block (`_PixelReader`), which only says
-whether all is well. If it is not, `_complain` looks at the block again, row by row, and names the place.
+The file is 301 MB of text for 83 MB of pixels. Python only splits rows at their commas; the numbers are parsed by array
+operations on the bytes of a whole block (`_PixelReader`), which only report whether the block is valid. If it is not,
+`_complain` reads the block again, row by row, and names the place.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ _BLOCK = 1 << 18
 """Bytes of text converted at once: about 32 rows."""
 _LONGEST_HEADER = 1 << 16
 _DELIMITERS = (",", ";", "\t")
-"""Between fields; pixels have blanks between them, so none of the three can be part of one of our columns."""
+"""Field delimiters. Pixels are separated by spaces, so none of the three occurs within one of the three columns."""
 
 Bytes = npt.NDArray[np.uint8]
 
 _LONGEST_LINE = 1 << 17
-"""Bytes of one line; a row has some 9,000. A small archive can hold a line that fills the memory."""
+"""Maximum bytes of one line; a row has some 9,000. A small archive can hold a line that fills the memory."""
 _MOST_LINES = 1_000_000
-"""Twice the rows of the largest file that is read. A small archive can hold a thousand million blank lines."""
+"""Twice the rows of the largest file that is read. A small archive can hold a billion blank lines."""
 _SHORTEST = 64
-"""Bytes that a line counts for at least: each is a Python object."""
+"""Minimum bytes that a line counts for: each is a Python object."""
 
 
 def parse(source: bytes | BinaryIO, name: str = "fer2013.csv") -> FerData:
-    """Read a whole CSV file, given as bytes or as an open binary stream. There are no votes in it.
+    """Read a whole CSV file, given as bytes or as an open binary stream. It contains no votes.
 
-    The header is required. Its three columns are found by their names, in any order and among others, with
-    capitals or without; fields may be apart by commas, semicolons or tabs. Line ends may be `\\n` or `\\r\\n`,
-    the last may be missing, blank lines are skipped; fields may be quoted and have blanks around them, and
-    pixels may be more than one blank apart. `name` is the file's name in messages.
+    The header is required. Its three columns are found by name, case-insensitively, in any order and among others;
+    fields may be separated by commas, semicolons or tabs. Lines may end in `\\n` or `\\r\\n`, and the last line end may
+    be missing. Blank lines are skipped; fields may be quoted and surrounded by spaces, and pixels may be separated by
+    more than one space. `name` is the file's name in messages.
 
     Raises UserError, naming line and column, for anything else.
     """
@@ -76,7 +76,7 @@ def parse(source: bytes | BinaryIO, name: str = "fer2013.csv") -> FerData:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file sets out its fields: what is between them, how many a row has, and where `COLUMNS` stand."""
+    """The layout of a CSV file: delimiter, number of fields per row, and the positions of `COLUMNS`."""
 
     delimiter: bytes
     width: int
@@ -84,7 +84,7 @@ class Layout:
 
 
 def read_header(line: bytes, name: str) -> Layout:
-    """Raises UserError, naming the column, if the three columns cannot be told apart by their names."""
+    """Return the layout of a header. Raises UserError naming the column if the three columns cannot be identified."""
     if not line:
         raise UserError(f"{name} is empty: fetch the file again.")
     must = f"{name}, line 1: the header must be {','.join(COLUMNS)} (in any order)"
@@ -109,27 +109,27 @@ def read_header(line: bytes, name: str) -> Layout:
 
 
 def _encoding(start: bytes) -> str | None:
-    """What a file is that starts like this and is no text in UTF-8."""
+    """Return what a file is if its start is not UTF-8 text, else None."""
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "UTF-16"
     if b"\x00" not in start:
         return None
     if not start.strip(b"\x00"):
-        return "zeros, as in an archive without members or a download that is not complete"
+        return "zeros, as in an empty archive or an incomplete download"
     alternate = not start[::2].strip(b"\x00") or not start[1::2].strip(b"\x00")
     return "UTF-16" if alternate else "binary data"
 
 
 def _fault(text: str, names: list[str]) -> str:
-    """What is wrong with a header that lacks a column or has one twice."""
+    """Return the fault of a header that lacks a column or repeats one."""
     twice = [column for column in COLUMNS if names.count(column.casefold()) > 1]
     missing = [column for column in COLUMNS if column.casefold() not in names]
     if "\r" in text.rstrip("\r\n"):
-        return "its lines end in CR alone, save it with line ends of Unix or Windows"
+        return "its lines end in CR alone; save it with Unix or Windows line ends"
     if len(missing) == len(COLUMNS) and text[:1].isdigit() and any(name.count(" ") > 99 for name in names):
-        return "that is a row already, put the header before it"
+        return "this is already a row of data; put the header above it"
     if twice:
-        return f"column {twice[0]} is there twice"
+        return f"column {twice[0]} occurs twice"
     if missing == ["Usage"]:
         return (
             "column Usage is missing (the competition's train.csv and test.csv have no splits;"
@@ -148,7 +148,7 @@ def _fault(text: str, names: list[str]) -> str:
 
 
 def check_start(head: bytes, whole: bool, name: str) -> None:
-    """Look at the header and at the first row, if `head` has all of it; `whole`: if `head` is all there is.
+    """Check the header and the first row, if `head` holds all of it. whole: whether `head` is the whole file.
 
     Raises UserError as `parse` would.
     """
@@ -178,7 +178,7 @@ def _fields(line: bytes, layout: Layout) -> list[bytes]:
 
 
 def _quoted_fields(line: bytes, layout: Layout) -> list[bytes] | None:
-    """The fields of a row of which one holds the delimiter between quotes."""
+    """Return the fields of a row in which a quoted field contains the delimiter."""
     try:
         (row,) = csv.reader([line.decode("latin-1")], delimiter=layout.delimiter.decode(), strict=True)
     except (csv.Error, ValueError):
@@ -189,7 +189,7 @@ def _quoted_fields(line: bytes, layout: Layout) -> list[bytes] | None:
 def _convert(
     rows: Iterable[Sequence[bytes]], layout: Layout, reader: _PixelReader
 ) -> tuple[Bytes, Bytes, Bytes] | None:
-    """Labels [n], pixels [n, 2304] and splits [n] of a block of rows, or None if any row is wrong."""
+    """Return labels [n], pixels [n, 2304] and splits [n] of a block of rows, or None if any row is invalid."""
     if any(len(row) != layout.width for row in rows):
         return None
     columns = tuple(zip(*rows, strict=True))
@@ -203,10 +203,10 @@ def _convert(
 
 
 class _PixelReader:
-    """Reads blocks of pixel fields, always in the same work arrays.
+    """Parse blocks of pixel fields in reused work arrays.
 
-    Blocks fit the processor's cache, so the arithmetic is quick: getting fresh memory from the system for
-    every intermediate result was measured to take longer than all of it.
+    Blocks fit the processor's cache, so parsing is fast: allocating fresh memory for every intermediate result was
+    measured to take longer than all of it.
     """
 
     def __init__(self) -> None:
@@ -217,12 +217,13 @@ class _PixelReader:
         self._is_digit, self._flag = (np.empty(size, np.bool_) for _ in range(2))
 
     def read(self, fields: Sequence[bytes]) -> Bytes | None:
-        """The numbers of n fields as uint8 [n, 2304]; None if any field is not 2304 numbers of 0 to 255.
+        """Return the numbers of n fields as uint8 [n, 2304]; None if any field is not 2304 numbers of 0 to 255.
 
-        Every byte is treated as if a number ended there, its value being its digit + 10 the digit before
-        + 100 the one before that, as far as digits are unbroken; then the bytes that do end one are picked.
+        Every byte is treated as if a number ended there, its value being its digit + 10 times the digit before + 100
+        times the one before that, up to the first byte that is not a digit. Then the bytes that do end a number are
+        selected.
         """
-        # Three blanks in front let every byte look three back; the line end behind closes the last number.
+        # Three spaces in front let every byte look three back; the line end at the end closes the last number.
         text = np.frombuffer(b"   " + b"\n".join(fields) + b"\n", np.uint8)
         size = len(text)
         if size > len(self._digit):
@@ -231,7 +232,7 @@ class _PixelReader:
         is_digit = np.less(digit, 10, out=self._is_digit[:size])
         digit *= is_digit
 
-        # [0] is the bytes themselves, [1] to [3] those one to three places before them.
+        # [0] holds the bytes themselves, [1] to [3] those one to three places before them.
         digits = [digit[3 - back : size - 1 - back] for back in range(4)]
         are_digits = [is_digit[3 - back : size - 1 - back] for back in range(4)]
         flag = self._flag[: size - 4]
@@ -247,7 +248,7 @@ class _PixelReader:
         blanks = np.count_nonzero(np.equal(text[3:-1], ord(" "), out=flag))
         others = size - 4 - np.count_nonzero(is_digit) - blanks - (len(fields) - 1)
         last_of_field = np.cumsum([len(field) + 1 for field in fields]) - 2
-        # The text closes with a field, so if every 2304th number does too there is no number to spare.
+        # The text ends with a field, so if every 2304th number ends one too, no number is left over.
         if has_four_digits or others or not np.array_equal(ends[PIXELS - 1 :: PIXELS], last_of_field):
             return None
         numbers = value.take(ends).astype(np.uint16)
@@ -263,19 +264,19 @@ def _complain(rows: dict[int, list[bytes]], layout: Layout, name: str) -> NoRetu
         emotion, pixels, usage = (row[position] for position in layout.places)
         if emotion not in _LABEL_OF:
             raise UserError(
-                f"{name}, line {line}, column emotion: {_quoted(emotion)} is not a class number;"
-                f" 0 to {len(LABELS) - 1} are ({', '.join(LABELS)})."
+                f"{name}, line {line}, column emotion: {_quoted(emotion)} is not a class number"
+                f" from 0 to {len(LABELS) - 1} ({', '.join(LABELS)})."
             )
         if usage not in _SPLIT_OF:
             raise UserError(
-                f"{name}, line {line}, column Usage: {_quoted(usage)} is not a split; {', '.join(USAGES)} are."
+                f"{name}, line {line}, column Usage: {_quoted(usage)} is not one of {', '.join(USAGES)}."
             )
         numbers = [number for number in pixels.split(b" ") if number]
         for position, number in enumerate(numbers, start=1):
             if not (number.isdigit() and len(number) <= 3 and int(number) <= 255):
                 raise UserError(
                     f"{name}, line {line}, column pixels: number {position} is {_quoted(number)},"
-                    " not a whole number of 0 to 255."
+                    " not a whole number from 0 to 255."
                 )
         if len(numbers) != PIXELS:
             raise UserError(
@@ -286,7 +287,7 @@ def _complain(rows: dict[int, list[bytes]], layout: Layout, name: str) -> NoRetu
 
 
 def _next_lines(file: BinaryIO, number: int, name: str) -> list[bytes]:
-    """A block of lines, of which line `number` is the first. Raises UserError for what is no line of a row."""
+    """Return a block of lines that starts at line `number`. Raises UserError for an impossibly long line."""
     lines: list[bytes] = []
     size = 0
     while size < _BLOCK and (line := file.readline(_LONGEST_LINE + 1)):

@@ -1,4 +1,4 @@
-"""What a foreign file is, by its first bytes: so that a refusal names it, and nobody has to open it to find out.
+"""Name a foreign file by its first bytes, so that a rejection says what the file is.
 
 Nothing here opens a file: pickles, among others, run code when they are loaded.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 HEAD = 4096
-"""Bytes that are enough to know every kind here."""
+"""Number of first bytes that identify every kind here."""
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
@@ -57,7 +57,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x7fELF", "a program"),
     (0, b"MZ", "a Windows program"),
     (0, b"bplist00", "a property list of macOS"),
-    (0, b"\x00\x05\x16\x07", "a `._` file of macOS, which is beside the real one"),
+    (0, b"\x00\x05\x16\x07", "a `._` file of macOS, which accompanies the real one"),
     (0, b"[InternetShortcut]", "a shortcut, not what it points to"),
     (0, b"[Desktop Entry]", "a shortcut, not what it points to"),
     (0, b"L\x00\x00\x00\x01\x14\x02\x00", "a shortcut of Windows, not what it points to"),
@@ -82,7 +82,7 @@ _XML = (b"<?xml", b"<error>", b"<svg")
 
 
 def describe(head: bytes) -> str | None:
-    """What a file with these first bytes is, as the end of a sentence, or None if it may be text or is unknown."""
+    """Return the kind of a file with these first bytes, as the end of a sentence; None if unknown or text."""
     for offset, magic, kind in _MAGIC:
         if head.startswith(magic, offset):
             return kind
@@ -100,18 +100,18 @@ def _of_text(head: bytes) -> str | None:
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<script", b"<!--")) or (
         text.startswith(_XML) and b"<html" in text
     ):
-        return "a web page (a download without the login that it needs ends like this)"
+        return "a web page (often the result of a download without the required login)"
     if text.startswith(_XML):
         return "an XML document"
     if text.startswith((b'{"', b"[{", b"{\n", b"{\r\n", b"{}")):
-        return "JSON (a download that failed may end like this)"
+        return "JSON (often the result of a failed download)"
     if text.startswith(b"outs:"):
         return "a .dvc pointer, not the file (`dvc pull` gets it)"
     return None
 
 
 def describe_zip(members: Iterable[str]) -> str | None:
-    """What a zip with these members is, if it is another program's file rather than somebody's archive."""
+    """Return the kind of a zip with these members if it is another program's file, else None."""
     names = set(members)
     if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
         return "a PyTorch file (it holds a pickle, which is never loaded)"

@@ -1,11 +1,11 @@
-"""Where the images come from: bringing an archive in under its digest, and reading it afterwards.
+"""Copy the images' archive into the workspace under its digest, and read it afterwards.
 
-Known forms, told apart by their first bytes and never by their names: FER-2013's CSV file, plain, `.gz` or
-`.xz`, or as a member of a `.zip`, `.tar`, `.tar.gz` or `.tar.xz`, or of one of these in another, such as
-the competition's download; and the folder set that Kaggle offers (`train/<class>/Training_<id>.jpg`,
-`test/<class>/{PublicTest,PrivateTest}_<id>.jpg`), as a folder, which is kept as a zip, or in one of these.
+Accepted formats, recognised by their first bytes and never by their names: FER-2013's CSV file, plain, `.gz` or `.xz`,
+or as a member of a `.zip`, `.tar`, `.tar.gz` or `.tar.xz`, or of one of these in another, such as the competition's
+download; and Kaggle's folder set (`train/<class>/Training_<id>.jpg`, `test/<class>/{PublicTest,PrivateTest}_<id>.jpg`),
+as a folder, which is kept as a zip, or in one of these archives.
 
-An archive is somebody else's: `pipeline.data.archives` reads it.
+Archives come from unknown sources: `pipeline.data.archives` reads them safely.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ COMPETITION_NAME = "icml_face_data.csv"
 VOTES_NAME = "fer2013new.csv"
 
 MAX_VOTES_BYTES = 64 << 20
-"""FER+ has 1.6 MB."""
+"""Maximum size of the votes; FER+ has 1.6 MB."""
 MAX_IMAGE_BYTES = 1 << 20
-"""48 x 48 pixels take 2 KB."""
+"""Maximum size of an image file; 48 x 48 pixels take 2 KB."""
 
 _IMAGE_NAME = re.compile(r"(Training|PublicTest|PrivateTest)_([0-9]{1,18})\.(?i:jpe?g|png)")
 _LAYOUT = "train/<class>/Training_<id>.jpg or test/<class>/{PublicTest,PrivateTest}_<id>.jpg"
 _OTHER_WAYS = "set data.source=archive and data.path=<a copy you have>, or data.source=synthetic"
 _START = 1 << 16
-"""Bytes in which the header and the first row of a table end."""
+"""Bytes that contain the header and the first row of a table."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a kept file came from: `source` (archive, kaggle, ...), `name` (its own, without folders),
-    `bytes`, `sha256` (hexadecimal) and `file` (its name in the folder it was brought to).
+    """The origin of a kept file.
 
-    How it is read: `used`, if there was a choice, names what in it was taken; `in_published_order`: whether
-    rows come in the order of the published CSV file, which FER+'s votes need.
+    source: archive, kaggle, ...; name: its original name without folders; bytes; sha256: hexadecimal; file: its name in
+    the folder that keeps it. used: the member that was taken if there was a choice; in_published_order: whether rows
+    have the order of the published CSV file, which FER+'s votes need.
     """
 
     source: str
@@ -67,7 +67,7 @@ class Provenance:
     in_published_order: bool = field(default=True, compare=False)
 
     def facts(self) -> dict[str, str | int]:
-        """What is recorded: `used` only if there was a choice, and never what the file itself says."""
+        """Return the recorded facts: `used` only if there was a choice; nothing that the file itself shows."""
         facts = {name: getattr(self, name) for name in ("source", "name", "bytes", "sha256", "file")}
         return facts | ({"used": self.used} if self.used else {})
 
@@ -75,12 +75,12 @@ class Provenance:
 def fetch_archive(path: Path, folder: Path, expected_sha256: str | None = None) -> Provenance:
     """Copy a file, or pack a folder set, into `folder` as `sha256-<first 16 digits>.<suffixes>`.
 
-    Of a folder that holds a CSV file or an archive, that file is copied. A folder set is packed into a zip
-    whose bytes depend on the images and their names only; the digest, expected or recorded, is that of the
-    file kept. It is read to its end, but of a table only the header and the first row are parsed.
+    If a folder contains a CSV file or an archive, that file is copied. A folder set is packed into a zip whose bytes
+    depend on the images and their names only; the digest, expected or recorded, is that of the kept file. The file is
+    read to its end, but of a table only the header and the first row are parsed.
 
-    Raises UserError, with nothing left in `folder`, if the digest is not the expected one, or the file
-    is missing, unsafe, damaged, or none of the known forms.
+    Raises UserError, with nothing left in `folder`, if the digest is not the expected one, or if the file is missing,
+    unsafe, damaged or in no accepted format.
     """
     name = shown(path.resolve().name)
     if path.is_dir():
@@ -98,14 +98,14 @@ def fetch_archive(path: Path, folder: Path, expected_sha256: str | None = None) 
 
 
 def fetch_kaggle(folder: Path, expected_sha256: str | None = None) -> Provenance:
-    """Download Kaggle's folder set through `kagglehub` (an optional extra); then as `fetch_archive`."""
+    """Download Kaggle's folder set through `kagglehub` (an optional extra) and keep it like `fetch_archive`."""
     try:
         kagglehub = importlib.import_module("kagglehub")
     except ImportError as error:
         raise UserError(f"kagglehub cannot be imported ({error}): install it, or {_OTHER_WAYS}.") from error
     try:
         downloaded = Path(kagglehub.dataset_download(KAGGLE_SET))
-    # What it raises for no network, no credential or no such set has no common base class.
+    # Its exceptions for no network, no credential or no such set have no common base class.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(
@@ -117,9 +117,9 @@ def fetch_kaggle(folder: Path, expected_sha256: str | None = None) -> Provenance
 
 
 def fetch_votes(path: Path, folder: Path) -> Provenance:
-    """Keep FER+'s table of votes, taken from whatever it comes in, as a plain CSV file.
+    """Keep FER+'s table of votes, in any accepted format, as a plain CSV file.
 
-    Raises UserError, with nothing left in `folder`, if there is no such table, or its header or first row is wrong.
+    Raises UserError, with nothing left in `folder`, if there is no such table, or if its header or first row is wrong.
     """
     with ExitStack() as stack:
         search = Search(_VOTES, stack)
@@ -147,17 +147,17 @@ def fetch_votes(path: Path, folder: Path) -> Provenance:
 
 
 def fetch_bytes(data: bytes, source: str, name: str, folder: Path) -> Provenance:
-    """Keep a CSV file that was made rather than found (a synthetic set) under its digest."""
+    """Keep generated CSV content (a synthetic set) under its digest."""
     return _keep_bytes(data, source, name, folder, None)
 
 
 def read_raw(path: Path, name: str | None = None) -> FerData:
-    """Read a file that a `fetch_` function brought in: images, labels and splits, without votes.
+    """Read a file that a `fetch_` function kept: images, labels and splits, without votes.
 
-    Errors call the file `name`, which should be the user's name for it, and not the one under which it is kept.
+    name: the file's name in errors, which should be the user's own.
 
-    CSV rows keep their order. The folder set has lost it: its rows are sorted by split, then by the
-    number in the file name, then by class. Raises UserError if the file cannot be read as either.
+    CSV rows keep their order. The folder set has lost it: its rows are sorted by split, then by the number in the file
+    name, then by class. Raises UserError if the file cannot be read as either.
     """
     with ExitStack() as stack:
         found = _open(path, name or path.name, stack)
@@ -167,7 +167,7 @@ def read_raw(path: Path, name: str | None = None) -> FerData:
 
 
 def in_published_order(path: Path) -> bool:
-    """Whether rows come in the published CSV's order, which FER+'s votes need; False for a folder set."""
+    """Return whether rows have the published CSV's order, which FER+'s votes need; False for a folder set."""
     with ExitStack() as stack:
         return not isinstance(_open(path, path.name, stack).content, Bundle)
 
@@ -184,7 +184,7 @@ def _missing(path: Path, key: str, what: str) -> UserError:
     address = re.search(r"(https?|s3|gs):/", str(path))
     if address:
         return UserError(
-            f"{key} is an address ({str(path)[address.start() :]}): download it, and name the file."
+            f"{key} is an address ({str(path)[address.start() :]}): download it, and set {key} to the file."
         )
     return UserError(f"{path} is neither a file nor a folder: set {key} to {what}.")
 
@@ -193,7 +193,7 @@ def _missing(path: Path, key: str, what: str) -> UserError:
 
 
 def _keep_copy(path: Path, folder: Path, expected_sha256: str | None, label: str | None = None) -> Provenance:
-    """Keep a copy of a file, which messages call `label`."""
+    """Keep a copy of a file that messages call `label`."""
     name = shown(path.resolve().name)
     if path.stat().st_size > archives.MAX_BYTES:
         raise archives.too_large(label or name)
@@ -223,7 +223,7 @@ def _keep(
         if expected_sha256 and digest != expected_sha256.lower():
             raise UserError(
                 f"{label or name} has the SHA-256 digest {digest}, but {expected_sha256} is expected:"
-                " use the file that belongs to that digest, or change data.sha256."
+                " use the file with that digest, or change data.sha256."
             )
         found = _read_to_end(copy, label or name)
         final = folder / f"sha256-{digest[:16]}{found.suffix}"
@@ -260,12 +260,12 @@ def _pack(folder: FolderBundle, target: Path) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for entry in images:
             info = zipfile.ZipInfo(entry.path, date_time=(1980, 1, 1, 0, 0, 0))
-            info.create_system, info.external_attr = 3, 0o644 << 16  # alike on every system
+            info.create_system, info.external_attr = 3, 0o644 << 16  # identical on every system
             archive.writestr(info, _image_bytes(folder, entry))
 
 
 def _read_to_end(path: Path, name: str) -> Found:
-    """What the file is. Raises UserError if any of it cannot be read, or its beginning is not as it should be."""
+    """Return what a file is. Raises UserError if any of it cannot be read or if its beginning is wrong."""
     with ExitStack() as stack:
         found = _open(path, name, stack)
         if isinstance(found.content, Bundle):
@@ -280,7 +280,7 @@ def _read_to_end(path: Path, name: str) -> Found:
     return found
 
 
-# --- what is looked for
+# --- searches
 
 
 def _header_of_faces(head: bytes, name: str) -> None:
@@ -305,7 +305,7 @@ def _is_votes(head: bytes) -> bool:
 
 
 def _holds(bundle: Bundle) -> str:
-    """The foreign files of a bundle, as a clause to put behind its name."""
+    """Return the foreign files of a bundle, as a clause to follow its name."""
     known = [(entry, kinds.describe(entry.head)) for entry in bundle.entries]
     foreign = [f"{shown(entry.path)} is {kind}" for entry, kind in known if kind]
     return f" ({'; '.join(foreign[:2])})" if foreign else ""
@@ -386,12 +386,12 @@ _VOTES = Wanted(
 
 
 def _place(member: str, name: str) -> tuple[int, int, int]:
-    """The split, the number and the label that the name of an image states."""
+    """Return the split, number and label encoded in an image's path."""
     *_, top, folder, file = ("", "", *PurePosixPath(member).parts)
     match = _IMAGE_NAME.fullmatch(file)
     if match is None:
         raise UserError(
-            f"{name}: the name of {member!r} does not tell its split; images are named {_LAYOUT}."
+            f"{name}: the name of {member!r} does not give its split; images must be named {_LAYOUT}."
         )
     usage, number = match.groups()
     expected_top = "train" if usage == "Training" else "test"
@@ -405,7 +405,7 @@ def _place(member: str, name: str) -> tuple[int, int, int]:
 
 
 def _image_members(bundle: Bundle) -> list[tuple[int, int, int, Entry]]:
-    """Split, number, label and entry of every image, sorted."""
+    """Return split, number, label and entry of every image, sorted."""
     places = ((*_place(entry.path, bundle.name), entry) for entry in bundle.entries if entry.is_image)
     images = sorted(places, key=lambda image: (*image[:3], image[3].path))
     for image, following in pairwise(images):
@@ -446,13 +446,13 @@ def _decode(data: bytes, member: str, name: str) -> npt.NDArray[np.uint8]:
             pixels = np.asarray(image) if fits else None
     # PNG's reader raises SyntaxError for a broken file.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow names the object in memory that it reads from.
-        reason = "it is no JPEG or PNG file" if isinstance(error, UnidentifiedImageError) else error
+        # Pillow's message contains the address of the object that it reads from.
+        reason = "it is not a JPEG or PNG file" if isinstance(error, UnidentifiedImageError) else error
         raise UserError(
             f"{name}: image {member!r} cannot be read ({reason}): fetch the set again."
         ) from error
     if pixels is None:
         raise UserError(
-            f"{name}: image {member!r} has {found}; {IMAGE_SIZE} x {IMAGE_SIZE} in grey (L) are needed."
+            f"{name}: image {member!r} has {found}, but must have {IMAGE_SIZE} x {IMAGE_SIZE} in grey (L)."
         )
     return pixels

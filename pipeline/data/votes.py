@@ -1,4 +1,4 @@
-"""FER+ (Barsoum et al. 2016): ten annotators' votes per image, as counts, majority and distribution."""
+"""Read FER+ (Barsoum et al. 2016), ten annotators' votes per image, as counts, majority and distribution."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _VOTE_OF = {str(count): count for count in range(ANNOTATORS + 1)}
 _DELIMITERS = (",", ";", "\t")
 _LABEL_CSV = re.compile(rb'(?:\xef\xbb\xbf)?"?fer[0-9]+\.png"?\s*,\s*"?\([0-9, ]+\)')
 _START = 4096
-"""Bytes in which a header ends."""
+"""Bytes that contain the header."""
 BLOCK = 500
-"""Rows of votes that must be in order by themselves: enough to tell order from chance."""
+"""Rows of votes that must be in order on their own: enough to distinguish order from chance."""
 CHANCE_DEVIATIONS = 4
-"""How far above the agreement of shuffled rows, in standard deviations, that of rows in order must lie."""
+"""Minimum agreement of ordered rows above the mean of shuffled rows, in standard deviations."""
 
 
 def read_votes(
@@ -32,14 +32,13 @@ def read_votes(
 ) -> npt.NDArray[np.uint8]:
     """Read `fer2013new.csv` as uint8 [N, 10] (columns: `VOTE_COLUMNS`), one row per image.
 
-    Row i of the file belongs to row i of fer2013.csv and nothing in it identifies the image, so `splits`
-    (uint8 [N], indices into `SPLITS`) must come from data in that order: see `sources.in_published_order`.
-    Rows without a file name (images that FER+ removed) keep their votes. Votes that do not sum to ten
-    are accepted here and reported by `checks.check`; the order of rows within a split is `check_order`'s.
+    Row i of the file belongs to row i of fer2013.csv and nothing in it identifies the image, so `splits` (uint8 [N],
+    indices into `SPLITS`) must come from data in that order: see `sources.in_published_order`. Rows without a file name
+    (images that FER+ removed) keep their votes. Votes that do not sum to ten are accepted here and reported by
+    `checks.check`; the order of rows within a split is checked by `check_order`.
 
-    The columns are found by their names, with capitals or without and among others; the ten of the votes
-    must keep their order. Raises UserError, naming the file (as `name`, if given), line and column, if it
-    does not fit.
+    The columns are found by name, case-insensitively and among others; the ten vote columns must keep their order.
+    Raises UserError, naming the file (as `name`, if given), line and column, if the file does not fit.
     """
     name = name or (source.name if isinstance(source, Path) else "the votes file")
     if isinstance(source, Path):
@@ -51,13 +50,14 @@ def read_votes(
     rows = list(_rows(source, name, splits))
     if len(rows) != len(splits):
         raise UserError(
-            f"{name} has {len(rows)} rows for {len(splits)} images: it belongs to another data set."
+            f"{name} has {len(rows)} rows for {len(splits)} images: it belongs to another data set;"
+            " set data.votes to the file for this one."
         )
     return np.array(rows, np.uint8).reshape(-1, len(VOTE_COLUMNS))
 
 
 def check_start(head: bytes, name: str) -> None:
-    """Raise UserError if a file that starts like this is not FER+'s, by its header and the first whole row."""
+    """Raise UserError if the header and the first whole row of `head` are not those of FER+."""
     pick, delimiter = _header(head, name)
     lines = head.decode("utf-8-sig", errors="replace").splitlines(keepends=True)[1:]
     for number, line in enumerate(lines, start=2):
@@ -67,26 +67,26 @@ def check_start(head: bytes, name: str) -> None:
             usage = row[pick[0]].strip()
             if usage not in USAGES:
                 raise UserError(
-                    f"{name}, line {number}, column Usage: {usage[:20]!r} is not a split; {', '.join(USAGES)} are."
+                    f"{name}, line {number}, column Usage: {usage[:20]!r} is not one of {', '.join(USAGES)}."
                 )
             return
 
 
 def read_header(head: bytes, name: str) -> None:
-    """Raise UserError if a file that starts like this does not have the header of FER+'s."""
+    """Raise UserError if `head` does not start with the header of FER+."""
     _header(head, name)
 
 
 Pick = tuple[int, tuple[int, ...], int]
-"""Where `Usage` and each of `VOTE_COLUMNS` stand, and how many columns there are."""
+"""Positions of `Usage` and of each of `VOTE_COLUMNS`, and the number of columns."""
 
 
 def _header(head: bytes, name: str) -> tuple[Pick, str]:
     must = f"{name}, line 1: the header must be {','.join(HEADER)}"
     if _LABEL_CSV.match(head):
         raise UserError(
-            f"{name} is a label.csv of FER+, which has one split and lacks the images that FER+ removed,"
-            " so that its rows cannot be matched to images: use fer2013new.csv of the same repository."
+            f"{name} is a label.csv of FER+, which covers one split and lacks the images that FER+ removed,"
+            " so its rows cannot be matched to images: use fer2013new.csv from the same repository."
         )
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{must}, as UTF-8 text and not UTF-16: save it as CSV in UTF-8.")
@@ -121,7 +121,7 @@ def _rows(source: bytes, name: str, splits: npt.NDArray[np.uint8]) -> Iterator[l
             if index < len(usages) and usage != usages[index]:
                 raise UserError(
                     f"{name}, line {line}, column Usage: {usage[:20]!r}, but image {index} is {usages[index]}:"
-                    " votes and images are not in the same order."
+                    " votes and images are not in the same order; use FER+'s fer2013new.csv as published."
                 )
             yield votes
     except csv.Error as error:
@@ -129,7 +129,7 @@ def _rows(source: bytes, name: str, splits: npt.NDArray[np.uint8]) -> Iterator[l
 
 
 def _votes_of(row: list[str], pick: Pick, line: int, name: str) -> list[int]:
-    """The votes of a row. Raises UserError if it is not one."""
+    """Return the votes of a row. Raises UserError if a vote or the number of columns is wrong."""
     _, votes_at, width = pick
     if len(row) != width:
         raise UserError(f"{name}, line {line}: {len(row)} columns instead of {width}.")
@@ -148,22 +148,22 @@ def check_order(
 ) -> None:
     """Raise UserError if votes [N, 10] agree with labels [N] no better than rows in a random order would.
 
-    Nothing in a row of votes names its image, but in the right order a majority names the label far more
-    often than by chance. How often chance would: let n images have a_k labels of class k and b_k majorities
-    for it. If the rows of votes are put in a random order, every order equally likely, the number of
-    agreements has the mean m = S / n with S = sum_k a_k b_k, and the variance
+    Nothing in a row of votes names its image, but in the right order a majority matches the label far more often than
+    by chance. The level of chance: let n images have a_k labels of class k and b_k majorities for it. If the rows of
+    votes are put in a random order, every order equally likely, the number of agreements has the mean m = S / n with S
+    = sum_k a_k b_k, and the variance
 
         (S - sum_k a_k b_k (a_k + b_k) / n + S^2 / n^2) / (n - 1),
 
-    the sum of squares of the doubly centred table of agreements, as in Hoeffding's combinatorial central limit
-    theorem (1951), by which it is close to normal. Agreement up to `CHANCE_DEVIATIONS` standard deviations
-    above m is what chance gives (rows out of order pass one time in 30,000) and is refused.
+    the sum of squares of the doubly centred table of agreements, as in Hoeffding's combinatorial central limit theorem
+    (1951), by which it is close to normal. Agreement up to `CHANCE_DEVIATIONS` standard deviations above m is
+    consistent with chance (rows out of order pass one time in 30,000) and is rejected.
 
-    Each block of `BLOCK` rows and each split are held to that by themselves, since a file may be out of order in
-    a part, and then all splits together, shuffled within splits. Where images are so few, or so
-    much of one class, that agreement half way from chance to the best possible, sum_k min(a_k, b_k), would not
-    pass either, nothing can be told and nothing is refused. FER+ in its own order lies 213, 76 and 75 deviations
-    above chance in the three splits; drawn faces of 20 images and more pass whatever their ambiguity.
+    Each block of `BLOCK` rows and each split are tested on their own, since a file may be partly out of order, and then
+    all splits together, shuffled within splits. Where there are so few images, or so many of one class, that agreement
+    halfway from chance to the best possible, sum_k min(a_k, b_k), would not pass either, the test cannot decide and
+    nothing is rejected. FER+ in its own order lies 213, 76 and 75 deviations above chance in the three splits; drawn
+    faces of 20 images and more pass at any ambiguity.
     """
     agreed = majority(votes)
     groups, blocks = [], []
@@ -179,8 +179,8 @@ def check_order(
         limit = mean + CHANCE_DEVIATIONS * variance**0.5
         if hits <= limit < (mean + best) / 2:
             raise UserError(
-                f"{name}: the majority of the votes is the label of {hits} of {count} images ({where}), no more"
-                f" than a random order may give ({mean:.0f} on average): its rows are not in the order of the"
+                f"{name}: the majority vote matches the label of {hits} of {count} images ({where}), no more"
+                f" than rows in random order may ({mean:.0f} on average): its rows are not in the order of the"
                 " images; use FER+'s fer2013new.csv as published."
             )
 
@@ -188,12 +188,12 @@ def check_order(
 def _agreement(
     agreed: npt.NDArray[np.int64], labels: npt.NDArray[np.uint8]
 ) -> tuple[int, int, float, float, int]:
-    """How many images there are, on how many majority and label agree, and `_by_chance`."""
+    """Return the number of images, the number on which majority and label agree, and `_by_chance`."""
     return len(labels), int((agreed == labels).sum()), *_by_chance(agreed, labels)
 
 
 def _by_chance(agreed: npt.NDArray[np.int64], labels: npt.NDArray[np.uint8]) -> tuple[float, float, int]:
-    """Mean and variance of the agreements in a random order, and the most that there can be."""
+    """Return mean and variance of the number of agreements in a random order, and its maximum."""
     n = len(labels)
     if n < 2:
         return float(n), 0.0, n
@@ -205,10 +205,10 @@ def _by_chance(agreed: npt.NDArray[np.int64], labels: npt.NDArray[np.uint8]) -> 
 
 
 def majority(votes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """The class (index into `LABELS`) FER+ agrees on per image, int64 [N]; -1 where it agrees on none.
+    """Return the class (index into `LABELS`) that FER+ agrees on per image, int64 [N]; -1 where there is none.
 
-    A class is agreed on if its column has strictly more votes than each of the nine others; so an image
-    whose most votes are tied, or are for contempt, unknown or not-a-face, has none.
+    A class is agreed on if its column has strictly more votes than each of the nine others. An image whose top votes
+    are tied, or are for contempt, unknown or not-a-face, has none.
     """
     class_of_column = np.full(len(VOTE_COLUMNS), -1)
     class_of_column[list(VOTES_OF_LABELS)] = np.arange(len(VOTES_OF_LABELS))
@@ -218,9 +218,9 @@ def majority(votes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 
 def distribution(votes: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """The votes for the seven classes as shares: float64 [N, 7] in the order of `LABELS`, rows sum to 1.
+    """Return the votes for the seven classes as shares: float64 [N, 7] in the order of `LABELS`, rows sum to 1.
 
-    Also a bool [N] mask: False where none of the seven has a vote; that row is all zeros.
+    Also returns a bool [N] mask: False where none of the seven has a vote; that row is all zeros.
     """
     counts = votes[:, list(VOTES_OF_LABELS)].astype(np.float64)
     total = counts.sum(axis=1, keepdims=True)

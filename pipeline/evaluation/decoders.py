@@ -1,7 +1,7 @@
-"""From what a model says of an image to its decision.
+"""Turn the output of a model for an image into a decision.
 
-A decoder sees an `ModelOutput`: arrays [N, K] of N images and K classes. Which of them exist depends on the loss.
-A new decoder is one class here, one entry in `DECODERS` and one test.
+A decoder receives a `ModelOutput`: arrays [N, K] of N images and K classes. Which of them exist depends on the loss. A
+new decoder is one class here, one entry in `DECODERS` and one test.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What a model says of N images.
+    """The output of a model for N images.
 
-    scores: the loss's scores, [N, K]. probabilities: their softmax; a trained posterior only where the loss
-    is probabilistic, else a convention that ranks the classes as the model does. cosines: of the output with
-    each label vector, [N, K]; None where the output is no vector.
+    scores: the loss's scores, [N, K]. probabilities: their softmax; a trained posterior only if the loss is
+    probabilistic, otherwise a convention that ranks the classes as the model does. cosines: of the output with each
+    label vector, [N, K]; None if the output is not a vector.
     """
 
     scores: Floats
@@ -34,7 +34,7 @@ class ModelOutput:
     cosines: Floats | None
 
     def averaged(self, other: ModelOutput) -> ModelOutput:
-        """The mean of two views of the same images; scores are those of the mean probabilities."""
+        """Return the mean of two views of the same images; scores are those of the mean probabilities."""
         probabilities = (self.probabilities + other.probabilities) / 2
         cosines = (
             None if self.cosines is None or other.cosines is None else (self.cosines + other.cosines) / 2
@@ -43,13 +43,15 @@ class ModelOutput:
 
 
 def softmax(scores: npt.NDArray[np.floating]) -> Floats:
-    """exp(s_k) / sum_j exp(s_j), rows of [N, K] in float64."""
+    """Return exp(s_k) / sum_j exp(s_j), rows of [N, K] in float64."""
     return np.asarray(special.softmax(scores.astype(np.float64), axis=1))
 
 
 class Decoder(Protocol):
-    """needs_probabilities, needs_vectors: which losses it makes sense for; weighs: whether it is made of a Gram
-    matrix, by which it weighs mistakes."""
+    """A decision rule. needs_probabilities, needs_vectors: its requirements on the loss.
+
+    weighs: whether it is made of a Gram matrix, by which it weighs mistakes.
+    """
 
     needs_probabilities: ClassVar[bool]
     needs_vectors: ClassVar[bool]
@@ -60,7 +62,7 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class ArgMax:
-    """arg-max over k of the scores, the first of equals."""
+    """arg-max over k of the scores; the first of equals."""
 
     needs_probabilities: ClassVar[bool] = False
     needs_vectors: ClassVar[bool] = False
@@ -107,25 +109,25 @@ DECODERS: dict[str, type[Decoder]] = {
     "nearest": Nearest,
     "crm": CostSensitive,
 }
-"""The names that `models.<name>.decoders` in params.yaml may use. Behind the name of one that weighs mistakes stand
-a dot and the targets whose cosines it weighs them by: `crm.word2vec`."""
+"""The names that `models.<name>.decoders` in params.yaml may use. The name of one that weighs mistakes is followed
+by a dot and the targets whose cosines it uses: `crm.word2vec`."""
 
 
 @dataclass(frozen=True)
 class DecoderSpec:
-    """What an entry of `models.<name>.decoders` says: a rule of `DECODERS`, and targets if it weighs mistakes."""
+    """An entry of `models.<name>.decoders`: a rule of `DECODERS`, and targets if it weighs mistakes."""
 
     rule: str
     weights: TargetSpec | None = None
 
     @classmethod
     def parse(cls, name: str) -> DecoderSpec:
-        """`crm.word2vec` -> DecoderSpec("crm", TargetSpec("word2vec"))"""
+        """Parse an entry: `crm.word2vec` -> DecoderSpec("crm", TargetSpec("word2vec"))."""
         rule, dot, weights = name.partition(".")
         return cls(rule, TargetSpec.parse(weights) if dot else None)
 
     def make(self, seed: int) -> Decoder:
-        """The decoder, with the cosines of the targets it is to weigh mistakes by."""
+        """Return the decoder, with the cosines of the targets by which it weighs mistakes."""
         make: Callable[..., Decoder] = DECODERS[self.rule]
         if self.weights is None:
             return make()

@@ -1,4 +1,4 @@
-"""Where a network looks: class activation maps (Grad-CAM, Selvaraju et al. 2017) through captum."""
+"""Compute class activation maps (Grad-CAM, Selvaraju et al. 2017) with captum: where a network looks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pipeline.training.losses import Loss
 from pipeline.training.model import Block, FerNet
 
 CHUNK = 128
-"""Images per backward pass: bounds memory, changes nothing."""
+"""Images per backward pass: limits memory without changing results."""
 
 
 def heat_maps(network: FerNet, loss: Loss, pixels: Tensor, classes: Tensor) -> Tensor:
-    """For each image, how much each place speaks for `classes[n]`: float32 [N, H, W], 0 to 1.
+    """Return, for each image, how strongly each place supports `classes[n]`: float32 [N, H, W], 0 to 1.
 
-    pixels: uint8 [N, 1, H, W]; classes: int64 [N]. The map is that of the last convolution before the last
-    pooling (6 x 6 for 48 pixels; after it 3 x 3 would be left), interpolated to the image's size; each is
-    scaled to its own maximum, an image without support stays 0.
+    pixels: uint8 [N, 1, H, W]; classes: int64 [N]. The map is that of the last convolution before the last pooling (6 x
+    6 for 48 pixels; after it 3 x 3 would remain), interpolated to the image's size. Each map is scaled to its own
+    maximum; an image without support stays 0.
     """
     last = network.blocks[-1]
     assert isinstance(last, Block)

@@ -1,4 +1,4 @@
-"""One trained model on PublicTest and PrivateTest: what it decides there, and every metric of that."""
+"""Measure one trained model on PublicTest and PrivateTest: its decisions and every metric of them."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def decide(
     near_duplicate: npt.NDArray[np.bool_],
     decoders: Mapping[str, Decoder],
 ) -> Predictions:
-    """What the network says of PublicTest and PrivateTest, under each decoder, the model's own first.
+    """Return the network's decisions on PublicTest and PrivateTest under each decoder, the model's own first.
 
-    near_duplicate: of each image of the data set, whether it has an exact or near duplicate in Training.
+    near_duplicate: for each image of the data set, whether it has an exact or near duplicate in Training.
     """
     rows = np.concatenate([data.rows("val"), data.rows("test")])
     pixels = pixels_of(data, rows)
@@ -55,19 +55,19 @@ def decide(
 
 
 def pixels_of(data: FerData, rows: npt.NDArray[np.integer]) -> Tensor:
-    """uint8 [N, 1, H, W]"""
+    """Return images as uint8 [N, 1, H, W]."""
     return torch.from_numpy(data.images[rows])[:, None]
 
 
 def model_output(loss: Loss, output: Tensor) -> ModelOutput:
-    """What the outputs [N, O] of a network say under its loss."""
+    """Interpret the outputs [N, O] of a network under its loss."""
     scores = loss.scores(output).numpy().astype(np.float64)
     cosines = loss.cosines(output).numpy().astype(np.float64) if isinstance(loss, EmbeddingLoss) else None
     return ModelOutput(scores, softmax(scores), cosines)
 
 
 def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) -> JsonDict:
-    """Every metric on PublicTest, PrivateTest and PrivateTest without twins, of each decoder."""
+    """Compute every metric of each decoder on PublicTest, PrivateTest and PrivateTest without near duplicates."""
     val, test = (found.split == SPLITS.index(name) for name in ("val", "test"))
     temperature = fit_temperature(found.actual[val], found.probabilities[val])
     metrics = {
@@ -93,8 +93,11 @@ def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) 
 
 
 def reference_distances(data: FerData, words: Iterable[str]) -> dict[str, Floats]:
-    """The distances by which mistakes are weighed: of the sets of words, and two that no model trains on as
-    such, the affective and the human one (from Training votes alone)."""
+    """Return the distances by which mistakes are weighed, by name.
+
+    Those of the sets of words, and two that no model trains on as such: the affective and the human one (from Training
+    votes alone).
+    """
     distances = {"affective": affective_distance()}
     for name in words:
         distances[name] = cosine_distance(LabelVectors.load(label_vectors(name)).gram_of(LABELS))

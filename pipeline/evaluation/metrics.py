@@ -1,8 +1,8 @@
-"""What is measured: one model's decisions and probabilities on one split, as a nested dict of numbers.
+"""Compute the metrics of one model's decisions and probabilities on one split, as a nested dict of numbers.
 
-Arrays everywhere: labels and predicted int [N], indices into `LABELS`; probabilities float64 [N, 7], rows
-adding up to one. A `predicted` need not be the arg-max of its probabilities: it is what the decoder decided.
-Everything here is a fraction or in nats, never per cent.
+Arrays: labels and predicted int [N], indices into `LABELS`; probabilities float64 [N, 7], rows summing to one.
+`predicted` is the decoder's decision and need not be the arg-max of the probabilities. All values are fractions or in
+nats, never per cent.
 """
 
 from __future__ import annotations
@@ -50,25 +50,25 @@ def split_metrics(
     distances: Mapping[str, npt.NDArray[np.float64]],
     votes: npt.NDArray[np.uint8] | None = None,
 ) -> JsonDict:
-    """Every metric of one split, with the same keys whatever the data holds (`votes` alone may be absent).
+    """Return every metric of one split, with the same keys whatever the data (only `votes` may be absent).
 
     - `accuracy` is that of `predicted`, `accuracy_flip` that of `predicted_flip`; all other scores of
       decisions use `predicted`.
     - `balanced_accuracy`: mean recall over the classes that occur. `macro_f1`: mean F1 over all seven, where
       a class that neither occurs nor is predicted counts as zero.
-    - `top2`, `nll` and `ece` judge `probabilities`, so a decoder does not change them; `nll_calibrated` and
-      `ece_calibrated` judge them after `apply_temperature`. NLL is in nats, and a probability of zero counts
+    - `top2`, `nll` and `ece` evaluate `probabilities`, so a decoder does not change them; `nll_calibrated` and
+      `ece_calibrated` evaluate them after `apply_temperature`. NLL is in nats, and a probability of zero counts
       as the smallest step of a float64 (36 nats).
     - `severity.<name>`: mean of `distances[name][label, predicted]` over all images and over the mistakes
       alone; without a mistake both are 0, so that all = error rate * mistakes always holds (zero diagonal).
-    - `votes`: see `vote_metrics`; absent where `votes` is None.
+    - `votes`: see `vote_metrics`; absent if `votes` is None.
 
-    votes: FER+ counts, uint8 [N, 10], columns `VOTE_COLUMNS`. distances: name -> float64 [7, 7].
-    Raises ValueError if there are no images.
+    votes: FER+ counts, uint8 [N, 10], columns `VOTE_COLUMNS`. distances: name -> float64 [7, 7]. Raises ValueError if
+    there are no images.
     """
     if len(labels) == 0:
         raise ValueError("there are no images to score")
-    # A softmax in single precision, or a rounded CSV file, misses one by more than scikit-learn forgives.
+    # A softmax in single precision, or a rounded CSV file, misses one by more than scikit-learn accepts.
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     calibrated = apply_temperature(probabilities, temperature)
     precision, recall, f1, support = precision_recall_fscore_support(
@@ -109,7 +109,7 @@ def mistake_severity(
     predicted: npt.NDArray[np.integer],
     distance: npt.NDArray[np.float64],
 ) -> dict[str, float]:
-    """Mean distance [7, 7] from the label to the decision, over `all` images and over `mistakes` (0 if none).
+    """Return the mean distance [7, 7] from label to decision, over `all` images and over `mistakes` (0 if none).
 
     Read the two together: the second can improve while accuracy falls (many mistakes, each a mild one).
     """
@@ -123,13 +123,13 @@ def vote_metrics(
     probabilities: npt.NDArray[np.float64],
     votes: npt.NDArray[np.uint8],
 ) -> dict[str, float]:
-    """Agreement with the ten FER+ annotators, whose opinion differs from FER-2013's labels.
+    """Measure agreement with the ten FER+ annotators, whose opinion differs from FER-2013's labels.
 
-    - `accuracy` over the `images` that have a clear majority among our seven classes;
-    - `kl`: KL(votes || p), mean over the images with any vote for our classes, p floored at 1e-7;
+    - `accuracy` over the `images` that have a clear majority among the seven classes;
+    - `kl`: KL(votes || p), mean over the images with any vote for these classes, p floored at 1e-7;
     - `js`: Jensen-Shannon divergence over the same images, between 0 and log 2.
 
-    In nats; all are zero where no image qualifies.
+    Divergences are in nats; all values are zero if no image qualifies.
     """
     opinion = majority(votes)
     clear = opinion >= 0
@@ -152,9 +152,9 @@ def vote_metrics(
 def reliability_bins(
     labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.float64], bins: int = CALIBRATION_BINS
 ) -> Reliability:
-    """Count, accuracy and mean confidence of the images in each of `bins` equal bins ((m-1)/M, m/M].
+    """Return count, accuracy and mean confidence of the images in each of `bins` equal bins ((m-1)/M, m/M].
 
-    Confidence is the largest probability; accuracy is that of the class which has it.
+    Confidence is the largest probability; accuracy is that of the class that has it.
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
@@ -172,21 +172,21 @@ def reliability_bins(
 def expected_calibration_error(
     labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.float64], bins: int = CALIBRATION_BINS
 ) -> float:
-    """ECE = sum over bins of n_m / N * |accuracy_m - confidence_m| (Guo et al., ICML 2017): 0 to 1."""
+    """Return ECE = sum over bins of n_m / N * |accuracy_m - confidence_m| (Guo et al., ICML 2017): 0 to 1."""
     count, accuracy, confidence = reliability_bins(labels, probabilities, bins)
     return float((count * np.abs(accuracy - confidence)).sum() / count.sum())
 
 
 def apply_temperature(probabilities: npt.NDArray[np.float64], temperature: float) -> npt.NDArray[np.float64]:
-    """p^(1/T), made to add up to one again: softmax(z / T) where p = softmax(z). T > 1 lowers confidence."""
+    """Return p^(1/T), normalised to sum to one: softmax(z / T) where p = softmax(z). T > 1 lowers confidence."""
     return np.asarray(softmax(_log(probabilities) / temperature, axis=1))
 
 
 def fit_temperature(labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.float64]) -> float:
-    """The temperature in [0.01, 20] that minimises the NLL of `apply_temperature`. Fit it on PublicTest only.
+    """Return the temperature in [0.01, 20] that minimises the NLL of `apply_temperature`. Fit it on PublicTest only.
 
-    One parameter, which changes no arg-max (Guo et al., ICML 2017). The NLL is convex in 1/T, so the search
-    over log T meets one minimum; where the data asks for more than the range holds, its end is returned.
+    One parameter, which changes no arg-max (Guo et al., ICML 2017). The NLL is convex in 1/T, so the search over log T
+    finds the one minimum; if it lies outside the range, the nearer end is returned.
     """
     scores, rows = _log(probabilities), np.arange(len(labels))
 
@@ -198,5 +198,5 @@ def fit_temperature(labels: npt.NDArray[np.integer], probabilities: npt.NDArray[
 
 
 def _log(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Logarithm with zero read as the smallest step of a float64, as scikit-learn's log_loss does."""
+    """Return the logarithm, with zero replaced by the smallest step of a float64 as in scikit-learn's log_loss."""
     return np.log(np.maximum(probabilities, np.finfo(np.float64).eps))

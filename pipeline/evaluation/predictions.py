@@ -1,4 +1,4 @@
-"""The predictions file of a cell: what it decided for each image of PublicTest and PrivateTest."""
+"""Read and write the predictions file of a run: its decisions for each image of PublicTest and PrivateTest."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ Classes = npt.NDArray[np.integer]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of each of N images: index, its row in the data set; split, its number in `SPLITS`; actual, its class;
-    near_duplicate, bool, whether Training has an exact or near duplicate of it; majority, the class that FER+ agrees
-    on, -1 where there is none; probabilities, float [N, K]. By decoder, the model's own first: the class decided for,
-    from one view and from the mean with the mirror image.
+    """The decisions of a model for N images.
+
+    index: row in the data set; split: index into `SPLITS`; actual: the true class; near_duplicate: bool, whether
+    Training has an exact or near duplicate; majority: the class that FER+ agrees on, -1 if none; probabilities: float
+    [N, K]. By decoder, the model's own first: the decided class, from one view and from the mean with the mirror image.
     """
 
     index: npt.NDArray[np.integer]
@@ -34,7 +35,7 @@ class Predictions:
     predicted_flip: Mapping[str, Classes]
 
     def write(self, path: Path) -> None:
-        """A row for each image; classes by name."""
+        """Write a row for each image, with class names."""
         own = next(iter(self.predicted))
         decided = {f"predicted{_suffix(name, own)}": labels for name, labels in self.predicted.items()}
         decided |= {
@@ -57,7 +58,7 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path, decoders: Sequence[str]) -> Predictions:
-        """What `write` wrote, of these decoders, the model's own first."""
+        """Read what `write` wrote, for these decoders, the model's own first."""
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
 
@@ -82,5 +83,5 @@ class Predictions:
 
 
 def _suffix(decoder: str, own: str) -> str:
-    """What tells a further decoder's columns from those of the model's own."""
+    """Return the suffix of a decoder's columns; that of the model's own is empty."""
     return "" if decoder == own else f".{decoder}"

@@ -1,1 +1,1 @@
-"""Every picture: each function turns plain data into one PNG, the same bytes for the same data."""
+"""Draw every figure: each function turns plain data into one PNG, the same bytes for the same data."""

@@ -1,7 +1,7 @@
-"""What all pictures share: the paper, the colours, faces and matrices.
+"""Provide what all figures share: canvas, colours, faces and matrices.
 
-Figures are drawn on canvases of their own (no pyplot, no global state), in colours that colour-blind readers
-can tell apart, at a size that stays readable in a README.
+Figures are drawn on canvases of their own (no pyplot, no global state), in colours that colour-blind readers can tell
+apart, at a size that stays readable in a README.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ STYLE = {
 
 @contextmanager
 def canvas(path: Path, width: float, height: float, title: str = "") -> Iterator[Figure]:
-    """A figure of that many inches, saved to `path` if the block succeeds: all of it or nothing."""
+    """Yield a figure of that many inches; save it to `path` if the block succeeds, completely or not at all."""
     # A matplotlibrc of the user's own must not change the pictures.
     with style.context(["default", STYLE]):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -58,7 +58,7 @@ def canvas(path: Path, width: float, height: float, title: str = "") -> Iterator
 
 @contextmanager
 def faces(count: int, columns: int, path: Path, title: str = "") -> Iterator[list[Axes]]:
-    """`count` axes for faces in rows of `columns`."""
+    """Return `count` axes for faces in rows of `columns`."""
     rows = max(1, -(-count // columns))
     with canvas(path, 1.15 * columns, 1.45 * rows + (0.4 if title else 0), title) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -68,6 +68,7 @@ def faces(count: int, columns: int, path: Path, title: str = "") -> Iterator[lis
 
 
 def face(axis: Axes, image: npt.NDArray[np.generic], caption: str = "") -> None:
+    """Draw one face."""
     axis.imshow(image, cmap="gray", vmin=0, vmax=255)
     axis.set_axis_off()
     axis.set_title(caption, fontsize=9, pad=3)
@@ -82,7 +83,7 @@ def annotated_matrix(
     numbers: npt.NDArray[np.generic],
     format_spec: str,
 ) -> AxesImage:
-    """A square heat map of `values`, each cell bearing its entry of `numbers`."""
+    """Draw a square heat map of `values`, each cell labelled with its entry of `numbers`."""
     picture = axis.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1])
     axis.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(labels)), labels)

@@ -1,4 +1,4 @@
-"""Pictures of the data and of the label words."""
+"""Draw the data and the label words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.figures.canvas import annotated_matrix, canvas, face, faces
 
 
 def contact_sheet(data: FerData, path: Path, per_class: int = 10) -> None:
-    """The first faces of every class, a row each, with where they come from."""
+    """Draw the first faces of every class, one row per class, with captions."""
     rows = np.concatenate([np.flatnonzero(data.labels == label)[:per_class] for label in range(len(LABELS))])
     with faces(len(rows), per_class, path) as axes:
         for axis, row in zip(axes, rows, strict=True):
@@ -21,7 +21,7 @@ def contact_sheet(data: FerData, path: Path, per_class: int = 10) -> None:
 
 
 def gram(matrix: npt.NDArray[np.floating], labels: Sequence[str], path: Path, title: str) -> None:
-    """Similarities [K, K] between -1 and 1 as an annotated heat map."""
+    """Draw similarities [K, K] between -1 and 1 as an annotated heat map."""
     with canvas(path, 6.4, 5.6) as figure:
         axis = figure.subplots()
         picture = annotated_matrix(axis, matrix, "PuOr", (-1, 1), labels, matrix, ".2f")

@@ -1,4 +1,4 @@
-"""Pictures of one model: where it errs, how sure it is, and where it looks."""
+"""Draw one model: its mistakes, its confidence, and where it looks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def draw(
     folder: Path, title: str, network: FerNet, loss: Loss, pixels: Tensor, actual: Ints, predicted: Ints,
     probabilities: Floats, metrics: JsonDict, settings: config.EvaluateParams,
 ) -> None:  # fmt: skip
-    """All figures of one model, from the test split."""
+    """Draw all figures of one model, from the test split."""
     counts = confusion_matrix(actual, predicted, labels=CLASSES)
     confusion(counts, LABELS, folder / "confusion.png", normalised=False, title=title)
     confusion(counts, LABELS, folder / "confusion_normalised.png", normalised=True, title=title)
@@ -66,7 +66,7 @@ def draw(
 
 
 def surest_of_each(actual: Ints, predicted: Ints, confidence: Floats, count: int) -> npt.NDArray[np.intp]:
-    """Half right, half wrong (fewer where there are not so many): the surest ones, class by class in turn."""
+    """Return the most confident decisions, half right and half wrong (or fewer), class by class in turn."""
     chosen: list[int] = []
     for right in (True, False):
         pool = np.flatnonzero((actual == predicted) == right)
@@ -79,7 +79,7 @@ def surest_of_each(actual: Ints, predicted: Ints, confidence: Floats, count: int
 
 
 def class_means(values: npt.NDArray[Any], actual: Ints) -> Floats:
-    """The mean over the images of each class: [N, H, W] -> [K, H, W], NaN where a class has no image."""
+    """Return the mean over the images of each class: [N, H, W] -> [K, H, W], NaN for a class without images."""
     empty = np.full(values.shape[1:], np.nan)
     return np.stack(
         [values[actual == k].mean(axis=0) if np.any(actual == k) else empty for k in range(len(LABELS))]
@@ -95,9 +95,9 @@ def confident_mistakes(
     path: Path,
     count: int = 24,
 ) -> None:
-    """The `count` wrong decisions with the highest confidence (a fraction), the surest first.
+    """Draw the `count` wrong decisions with the highest confidence (a fraction), most confident first.
 
-    A picture of the model's faults and of the data's: many of these labels a human would question too.
+    The figure shows the model's faults and the data's: a human would question many of these labels too.
     """
     wrong = np.flatnonzero(labels != predicted)
     surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
@@ -111,8 +111,8 @@ def confident_mistakes(
 def confusion(
     counts: npt.NDArray[np.integer], labels: Sequence[str], path: Path, normalised: bool, title: str
 ) -> None:
-    """Confusion matrix [K, K]: rows are labels, columns decisions; as counts or as per cent of each row."""
-    # Colour shows the share of the row either way: by count, the largest class would outshine all others.
+    """Draw the confusion matrix [K, K]: rows are labels, columns decisions; as counts or as per cent of each row."""
+    # Colour shows the share of the row in both cases: by count, the largest class would outshine all others.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with canvas(path, 6.4, 5.6) as figure:
         axis = figure.subplots()
@@ -129,7 +129,7 @@ def confusion(
 def reliability(
     labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.float64], path: Path, title: str
 ) -> None:
-    """Accuracy against confidence in bins (Guo et al. 2017) over a histogram of the confidence."""
+    """Draw accuracy against confidence in bins (Guo et al. 2017) above a histogram of the confidence."""
     count, accuracy, confidence = reliability_bins(labels, probabilities)
     error = expected_calibration_error(labels, probabilities)
     width = 1 / CALIBRATION_BINS
@@ -170,7 +170,7 @@ def reliability(
 
 
 def per_class_bars(per_class: Mapping[str, Mapping[str, float]], path: Path, title: str) -> None:
-    """Precision, recall and F1 of each class: the `per_class` entry of a metrics file."""
+    """Draw precision, recall and F1 of each class: the `per_class` entry of a metrics file."""
     names = {"precision": "precision", "recall": "recall", "f1": "F1"}
     position = np.arange(len(per_class))
     with canvas(path, 8.0, 4.2) as figure:
@@ -188,7 +188,7 @@ def per_class_bars(per_class: Mapping[str, Mapping[str, float]], path: Path, tit
 def heat_maps(
     images: npt.NDArray[np.uint8], maps: npt.NDArray[np.floating], captions: Sequence[str], path: Path
 ) -> None:
-    """Faces [M, 48, 48], each beside itself under its map [M, 48, 48] (zero or more), with a caption.
+    """Draw faces [M, 48, 48], each next to itself under its map [M, 48, 48] (zero or more), with a caption.
 
     Every map is scaled to its own largest value: it shows where the model looked, not how much.
     """
@@ -211,7 +211,7 @@ def class_mean_heat_maps(
     labels: Sequence[str],
     path: Path,
 ) -> None:
-    """For each class its mean face [K, 48, 48] (grey, 0 to 255) over the same under its mean map.
+    """Draw for each class its mean face [K, 48, 48] (grey, 0 to 255) above the same face under its mean map.
 
     A class without images has NaN in both and stays blank.
     """

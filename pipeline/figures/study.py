@@ -1,4 +1,4 @@
-"""Pictures of many models side by side."""
+"""Draw many models side by side."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RESAMPLES = 2000
 
 
 def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: Path) -> None:
-    """Curves, accuracy, severity, recalls and targets of all models; of cosine models, the test of the prediction."""
+    """Draw curves, accuracy, severity, recalls and targets of all models, and the test of the prediction."""
     curves = {
         model: [
             [(epoch["epoch"], epoch["val_accuracy"]) for epoch in run.metrics["history"]]
@@ -109,8 +109,10 @@ class ModelAccuracy(NamedTuple):
 
 
 class ModelSeverity(NamedTuple):
-    """One model's test accuracy (a fraction) and mean distance from label to decision over all images, and half of
-    each 95 % interval (None: one seed only)."""
+    """One model's test accuracy (a fraction) and mean distance from label to decision over all images.
+
+    Each with half of its 95 % interval (None: one seed only).
+    """
 
     model: str
     accuracy: float
@@ -120,12 +122,15 @@ class ModelSeverity(NamedTuple):
 
 
 def far_below(accuracies: Mapping[str, float]) -> list[str]:
-    """Models that are right less than half as often as the best: on one scale with them all others are one spot."""
+    """Return the models that are right less than half as often as the best.
+
+    They are not drawn, because they would compress the scale for all others.
+    """
     return [model for model, accuracy in accuracies.items() if accuracy < max(accuracies.values()) / 2]
 
 
 def validation_curves(curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]], path: Path) -> None:
-    """Validation accuracy by epoch: per model a thin line for each seed's [(epoch, accuracy)], a bold mean.
+    """Draw validation accuracy by epoch: per model a thin line for each seed's [(epoch, accuracy)], a bold mean.
 
     The mean ends where the shortest seed does. Models far below the best at that point are named, not drawn.
     """
@@ -151,7 +156,7 @@ def validation_curves(curves: Mapping[str, Sequence[Sequence[tuple[float, float]
 
 
 def mean_curve(runs: Sequence[Sequence[tuple[float, float]]]) -> npt.NDArray[np.float64]:
-    """The mean of several curves, as far as the shortest goes: [epochs, 2]."""
+    """Return the mean of several curves, up to the end of the shortest: [epochs, 2]."""
     shortest = min(len(run) for run in runs)
     return np.asarray(np.mean([np.asarray(run[:shortest], dtype=np.float64) for run in runs], axis=0))
 
@@ -161,7 +166,7 @@ def beside_the_scale(figure: Figure, models: Sequence[str]) -> None:
 
 
 def speed_curves(runs: Mapping[str, Sequence[Sequence[tuple[float, float]]]], path: Path) -> None:
-    """Accuracy on PublicTest against training time: per recipe, one line of (seconds, accuracy) per seed."""
+    """Draw accuracy on PublicTest against training time: per recipe, one line of (seconds, accuracy) per seed."""
     with canvas(path, 8.0, 4.5, "Accuracy on PublicTest against training time") as figure:
         axis = figure.add_subplot()
         for (recipe, lines), colour in zip(runs.items(), cycle(COLOURS)):
@@ -180,10 +185,10 @@ def speed_curves(runs: Mapping[str, Sequence[Sequence[tuple[float, float]]]], pa
 
 
 def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
-    """Accuracy of each model on PrivateTest, full and without twins of training images, with 95 % intervals.
+    """Draw each model's accuracy on PrivateTest, on all images and without near duplicates, with 95 % intervals.
 
-    Drawn as points on an axis that does not start at zero (bars there would lie), in the order given. What is far
-    below the best stands as numbers at the left edge.
+    Drawn as points on an axis that does not start at zero (bars there would mislead), in the order given. Values far
+    below the best are written at the left edge.
     """
     left_out = far_below({row.model: row.full for row in rows})
     places = [(place, row) for place, row in enumerate(rows) if row.model not in left_out]
@@ -192,7 +197,7 @@ def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
         series = (
             ("all of PrivateTest", COLOURS[0], "o", -0.14, [(r.full, r.full_half_width) for _, r in places]),
             (
-                "without twins in Training",
+                "without near duplicates",
                 COLOURS[1],
                 "s",
                 0.14,
@@ -215,7 +220,7 @@ def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
                 )
         for place, row in enumerate(rows):
             if row.model in left_out:
-                at_the_left_edge(axis, place, f"{row.full:.1%}, without twins {row.clean:.1%}")
+                at_the_left_edge(axis, place, f"{row.full:.1%}, without near duplicates {row.clean:.1%}")
         axis.set_yticks(range(len(rows)), [row.model for row in rows])
         axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy (line: 95% interval over seeds)")
         axis.set_title("Accuracy on PrivateTest")
@@ -226,12 +231,12 @@ def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
 
 
 def difference_forest(tests: Mapping[str, PairedTest], baseline: str, path: Path) -> None:
-    """Accuracy minus the baseline's with its 95 % interval, in points, a line for each row, the best at the top.
+    """Draw accuracy minus the baseline's with its 95 % interval, in points, one line per row, best at the top.
 
-    Filled where the corrected test tells the two apart. What lies below the scale stands as numbers at the left edge.
+    Filled if the corrected test finds a difference. Values below the scale are written at the left edge.
     """
     ordered = sorted(tests.items(), key=lambda item: -item[1].difference)
-    # Most rows lie within a few points: one that is far from all others would make them one spot.
+    # Most rows lie within a few points: one far from all others would compress them.
     lowest = 4 * min(test.difference for _, test in ordered[: (len(ordered) + 1) // 2])
     with canvas(path, 8.0, 0.3 * len(ordered) + 1.4) as figure:
         axis = figure.subplots()
@@ -252,7 +257,7 @@ def difference_forest(tests: Mapping[str, PairedTest], baseline: str, path: Path
 
 
 def at_the_left_edge(axis: Axes, place: float, text: str) -> None:
-    """What lies further left than the axis goes, in the row at that height."""
+    """Write a value that lies left of the axis, in the row at that height."""
     axis.annotate(
         f"\N{LEFTWARDS ARROW} {text}", (0, place), (4, 0), xycoords=axis.get_yaxis_transform(),
         textcoords="offset points", va="center", fontsize=8,
@@ -260,9 +265,9 @@ def at_the_left_edge(axis: Axes, place: float, text: str) -> None:
 
 
 def severity_scatter(rows: Sequence[ModelSeverity], distance: str, path: Path) -> None:
-    """Accuracy against mean mistake severity under one named distance: better is right and down.
+    """Draw accuracy against mean mistake severity under one named distance: better is to the lower right.
 
-    Models that are right less than half as often as the best are named, not drawn: the others would be one spot.
+    Models that are right less than half as often as the best are named, not drawn: they would compress the scale.
     """
     styles = cycle((colour, marker) for marker in MARKERS for colour in COLOURS)
     far = far_below({row.model: row.accuracy for row in rows})
@@ -288,10 +293,10 @@ def severity_scatter(rows: Sequence[ModelSeverity], distance: str, path: Path) -
 def agreement_bars(
     rows: Sequence[tuple[str, Measured, Measured]], between_seeds: float | None, path: Path
 ) -> None:
-    """How often each model decides as the posterior p of its seed: (name, as arg-max p, as arg-max S p), fractions.
+    """Draw how often each model decides as arg-max p and as arg-max S p, with the posterior p of its seed.
 
-    Each with the half width of its 95 % interval, or None. between_seeds: how often two posteriors of different
-    seeds decide alike, as a line.
+    Bars are (name, as arg-max p, as arg-max S p), fractions, each with the half width of its 95 % interval, or None.
+    between_seeds: how often two posteriors of different seeds decide alike, as a line.
     """
     with canvas(path, 8.0, 0.42 * len(rows) + 1.8) as figure:
         axis = figure.subplots()
@@ -317,7 +322,7 @@ def shares_of_decisions(
     labels: Sequence[str],
     path: Path,
 ) -> None:
-    """How often each class is decided for, a panel each: (model, found, by arg-max S p, by arg-max p), [K] each."""
+    """Draw the share of each class, one panel each: (model, observed, by arg-max S p, by arg-max p), [K] each."""
     with canvas(path, 1.9 * len(labels), 0.3 * len(rows) + 1.8) as figure:
         axes = figure.subplots(1, len(labels), sharey=True)
         height = np.arange(len(rows))
@@ -339,7 +344,7 @@ def shares_of_decisions(
 
 
 def spread_scatter(rows: Sequence[tuple[str, float, float, float | None]], path: Path) -> None:
-    """Accuracy against how unequal the targets' cosines are: (model, spread, accuracy, half an interval)."""
+    """Draw accuracy against how unequal the targets' cosines are: (model, spread, accuracy, half an interval)."""
     with canvas(path, 7.2, 4.8) as figure:
         axis = figure.subplots()
         for (name, spread, accuracy, half), (colour, marker) in zip(
@@ -354,7 +359,7 @@ def spread_scatter(rows: Sequence[tuple[str, float, float, float | None]], path:
 
 
 def grams(matrices: Mapping[str, npt.NDArray[np.floating]], labels: Sequence[str], path: Path) -> None:
-    """The cosines between targets [K, K] of several models, side by side on one scale."""
+    """Draw the cosines between targets [K, K] of several models, side by side on one scale."""
     columns = min(3, len(matrices))
     lines = -(-len(matrices) // columns)
     with canvas(path, 4.6 * columns, 4.2 * lines) as figure:
@@ -375,9 +380,9 @@ def recall_differences(
     path: Path,
     left_out: Collection[str] = (),
 ) -> None:
-    """Recall minus the baseline's by model and class: (mean, low, high), fractions.
+    """Draw recall minus the baseline's by model and class: (mean, low, high), fractions.
 
-    left_out: models whose means stand as numbers at the left edge, for they would set the scale.
+    left_out: models whose means are written at the left edge, because they would dominate the scale.
     """
     with canvas(path, 1.9 * len(labels), 0.34 * len(rows) + 1.6) as figure:
         axes = figure.subplots(1, len(labels), sharey=True)

@@ -1,1 +1,1 @@
-"""Label words: their vectors, the geometry between them, and what humans say about it."""
+"""Label words: their vectors, the geometry between them, and human judgements of it."""

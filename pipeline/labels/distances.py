@@ -1,7 +1,7 @@
-"""How far apart two expressions are, judged without the vectors that trained a model.
+"""Measure how far apart two expressions are, independently of the vectors that trained a model.
 
-Mistakes are weighed by these distances: float64 [K, K] in the order of `LABELS`, symmetric, zero on
-the diagonal, scaled so that the worst mistake costs 1.
+Mistakes are weighed by these distances: float64 [K, K] in the order of `LABELS`, symmetric, zero on the diagonal,
+scaled so that the worst mistake costs 1.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ AFFECT: dict[str, tuple[float, float, float]] = {
 
 
 def affective_distance() -> npt.NDArray[np.float64]:
-    """Euclidean distance in valence, arousal and dominance (not cosine: neutral is the origin)."""
+    """Return the Euclidean distance in valence, arousal and dominance (not cosine: neutral is the origin)."""
     points = np.array([AFFECT[label] for label in LABELS])
     return _scaled(np.linalg.norm(points[:, None] - points[None], axis=2))
 
 
 def mean_votes(labels: npt.NDArray[np.uint8], votes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64] | None:
-    """The mean share of FER+ votes that each FER-2013 class gets: float64 [K, K]; None if a class has none.
+    """Return the mean share of FER+ votes for each FER-2013 class: float64 [K, K]; None if a class has none.
 
     labels: [N], votes: [N, 10], of the Training split only, or the test set would judge itself.
     """
@@ -48,7 +48,7 @@ def mean_votes(labels: npt.NDArray[np.uint8], votes: npt.NDArray[np.uint8]) -> n
 def human_distance(
     labels: npt.NDArray[np.uint8], votes: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.float64] | None:
-    """1 - cosine between the `mean_votes` of two classes: close when annotators give them the same votes."""
+    """Return 1 - cosine between the `mean_votes` of two classes: close when annotators give them the same votes."""
     means = mean_votes(labels, votes)
     if means is None:
         return None
@@ -57,7 +57,7 @@ def human_distance(
 
 
 def cosine_distance(gram: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """1 - cosine between label vectors, from their Gram matrix [K, K]."""
+    """Return 1 - cosine between label vectors, from their Gram matrix [K, K]."""
     return _scaled(1 - gram)
 
 

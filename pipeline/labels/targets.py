@@ -1,13 +1,12 @@
-"""Targets: the K unit vectors that a loss compares outputs with, and the controls that tell what matters in them.
+"""Make the targets: the K unit vectors that a loss compares outputs with, and controls that show what matters in them.
 
-A target is named by its source (a set of label words, or one of `SOURCES`), with one of `TRANSFORMS` behind a dot
-if it is to be changed: `word2vec`, `word2vec.centred`. All arrays are float64 [K, D] in the order of `LABELS`,
-rows of unit length. Under the cosine loss only their Gram matrix S = W W^T matters
-(see docs/losses.md), so each control keeps one thing and changes another: `permuted` keeps all cosines but
-gives them to the wrong pairs; `whitened` keeps the words' directions as far as all cosines can be zero;
-`one_hot` and `random` keep nothing.
+A target is named by its source (a set of label words, or one of `SOURCES`), optionally followed by a dot and one of
+`TRANSFORMS`: `word2vec`, `word2vec.centred`. All arrays are float64 [K, D] in the order of `LABELS`, rows of unit
+length. Under the cosine loss only their Gram matrix S = W W^T matters (see docs/losses.md), so each control keeps one
+property and changes another: `permuted` keeps all cosines but assigns them to the wrong pairs; `whitened` keeps the
+words' directions as far as possible with all cosines zero; `one_hot` and `random` keep nothing.
 
-A new source is one function and one entry in `SOURCES`; a new transform the same in `TRANSFORMS`.
+A new source is one function and one entry in `SOURCES`; likewise a new transform in `TRANSFORMS`.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ SMALLEST = 1e-6
 
 @dataclass(frozen=True)
 class Training:
-    """What a source may look at: the Training split alone, and the seed of the run.
+    """The inputs that a source may use: the Training split alone, and the seed of the run.
 
-    labels: uint8 [N]; votes: uint8 [N, 10] FER+ votes, or None where the data have none.
+    labels: uint8 [N]; votes: uint8 [N, 10] FER+ votes, or None if the data have none.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -46,22 +45,22 @@ class Training:
 
 
 def one_hot(training: Training) -> Floats:
-    """The unit matrix: every pair of classes is equally far apart."""
+    """Return the unit matrix: every pair of classes is equally far apart."""
     return np.eye(len(LABELS))
 
 
 def random(training: Training) -> Floats:
-    """Directions drawn evenly from the sphere, others for every seed of the run."""
+    """Return directions drawn uniformly from the sphere, different for every seed of the run."""
     generator = np.random.default_rng([training.seed, RANDOM_DIMENSIONS])
     return unit(generator.standard_normal((len(LABELS), RANDOM_DIMENSIONS)), "random")
 
 
 def affective(training: Training) -> Floats:
-    """Vectors whose cosines are exp(-d^2 / 2 m^2), d the distance in valence, arousal and dominance.
+    """Return vectors whose cosines are exp(-d^2 / 2 m^2), d the distance in valence, arousal and dominance.
 
-    m is the median distance between two classes. A kernel and not cosines of the affective vectors
-    themselves, because *neutral* sits at their origin and has no direction.
-    Source of the values: Russell & Mehrabian 1977 (see `labels.references`).
+    m is the median distance between two classes. A kernel rather than cosines of the affective vectors themselves,
+    because *neutral* is at their origin and has no direction. Source of the values: Russell & Mehrabian 1977 (see
+    `labels.distances`).
     """
     points = np.array([AFFECT[label] for label in LABELS])
     distance = np.linalg.norm(points[:, None] - points[None], axis=2)
@@ -70,9 +69,9 @@ def affective(training: Training) -> Floats:
 
 
 def human(training: Training) -> Floats:
-    """The mean FER+ votes of each FER-2013 class in Training: classes that annotators confuse are close.
+    """Return the mean FER+ votes of each FER-2013 class in Training: classes that annotators confuse are close.
 
-    Raises UserError where there are no votes, or none for a class.
+    Raises UserError if there are no votes, or none for a class.
     """
     means = None if training.votes is None else mean_votes(training.labels, training.votes)
     if means is None:
@@ -82,7 +81,7 @@ def human(training: Training) -> Floats:
 
 @dataclass(frozen=True)
 class Source:
-    """How targets are made of no words, and what they depend on beside the labels' names."""
+    """How targets without words are made, and what they depend on in addition to the labels' names."""
 
     make: Callable[[Training], Floats]
     uses_seed: bool = False
@@ -98,18 +97,18 @@ SOURCES: dict[str, Source] = {
     "affective": Source(affective),
     "human": Source(human, uses_votes=True),
 }
-"""Targets that are made of no words, by the names that `models.<name>.targets` may use."""
+"""Targets made without words, by the names that `models.<name>.targets` may use."""
 
 
 def centred(vectors: Floats, seed: int) -> Floats:
-    """Minus the mean of all K, then unit length: what the words have in common is taken out."""
+    """Subtract the mean of all K vectors, then normalise: removes what the words have in common."""
     return unit(vectors - vectors.mean(axis=0), "centred")
 
 
 def whitened(vectors: Floats, seed: int) -> Floats:
-    """S^(-1/2) W: the orthonormal vectors nearest to the words (Loewdin 1950), every cosine zero.
+    """Return S^(-1/2) W: the orthonormal vectors nearest to the words (Loewdin 1950), every cosine zero.
 
-    Raises UserError if the vectors are linearly dependent: S has no inverse root then.
+    Raises UserError if the vectors are linearly dependent: S then has no inverse root.
     """
     values, basis = np.linalg.eigh(vectors @ vectors.T)
     if values[0] < SMALLEST:
@@ -121,7 +120,7 @@ def whitened(vectors: Floats, seed: int) -> Floats:
 
 
 def permuted(vectors: Floats, seed: int) -> Floats:
-    """Every label gets the vector of another one, by a derangement drawn from the seed of the run."""
+    """Give every label the vector of another one, by a derangement drawn from the seed of the run."""
     generator = np.random.default_rng([seed, len(vectors)])
     while True:  # one draw in e has no fixed point
         order = generator.permutation(len(vectors))
@@ -131,9 +130,9 @@ def permuted(vectors: Floats, seed: int) -> Floats:
 
 @dataclass(frozen=True)
 class Transform:
-    """How vectors are changed: (vectors, seed of the run) -> vectors.
+    """A change of vectors: (vectors, seed of the run) -> vectors.
 
-    is_control: whether the similarities of the words are gone afterwards, or those of other labels.
+    is_control: whether the similarities of the words are removed or assigned to other labels.
     """
 
     make: Callable[[Floats, int], Floats]
@@ -149,19 +148,19 @@ TRANSFORMS: dict[str, Transform] = {
     "whitened": Transform(whitened, is_control=True),
     "permuted": Transform(permuted, uses_seed=True, is_control=True),
 }
-"""What may stand behind the dot of `models.<name>.targets`."""
+"""The names that may follow the dot in `models.<name>.targets`."""
 
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """What `models.<name>.targets` says: a set of words or one of `SOURCES`, and one of `TRANSFORMS` or ""."""
+    """A value of `models.<name>.targets`: a set of words or one of `SOURCES`, and one of `TRANSFORMS` or ""."""
 
     source: str
     transform: str = ""
 
     @classmethod
     def parse(cls, name: str) -> TargetSpec:
-        """`word2vec.centred` -> TargetSpec("word2vec", "centred")"""
+        """Parse a value: `word2vec.centred` -> TargetSpec("word2vec", "centred")."""
         return cls(*name.partition(".")[::2])
 
     def __str__(self) -> str:
@@ -169,7 +168,7 @@ class TargetSpec:
 
     @property
     def uses_seed(self) -> bool:
-        """Whether the targets are others for every seed of the run."""
+        """Whether the targets differ between seeds of the run."""
         parts = (SOURCES.get(self.source), TRANSFORMS.get(self.transform))
         return any(part is not None and part.uses_seed for part in parts)
 
@@ -179,14 +178,14 @@ class TargetSpec:
 
     @property
     def has_similarities_of_words(self) -> bool:
-        """Whether they are label words, as similar as those are or as a transform leaves them."""
+        """Whether they are label words with their own similarities, or with those that a transform leaves."""
         control = bool(self.transform) and TRANSFORMS[self.transform].is_control
         return self.source not in SOURCES and not control
 
     def load(self, seed: int) -> Floats:
-        """The targets [K, D] in the order of `LABELS`: from embed's output or from `SOURCES`.
+        """Return the targets [K, D] in the order of `LABELS`: from embed's output or from `SOURCES`.
 
-        Raises UserError if they cannot be made, or if two labels have the same.
+        Raises UserError if they cannot be made, or if two labels have the same vector.
         """
         if self.source not in SOURCES:
             vectors = LabelVectors.load(label_vectors(self.source)).of(LABELS)
@@ -197,7 +196,7 @@ class TargetSpec:
         return self.of(SOURCES[self.source](Training(data.labels[rows], votes, seed)), seed)
 
     def of(self, vectors: Floats, seed: int) -> Floats:
-        """The targets made of the source's vectors. Raises UserError as `load`."""
+        """Make the targets from the source's vectors. Raises UserError as `load` does."""
         try:
             targets = TRANSFORMS[self.transform](vectors, seed) if self.transform else vectors
         except UserError as error:
@@ -206,20 +205,20 @@ class TargetSpec:
         if len(equal):
             one, other = (LABELS[k] for k in equal[0])
             raise UserError(
-                f"The targets '{self}' of '{one}' and '{other}' are equal, so nothing could tell the two apart: "
+                f"The targets '{self}' of '{one}' and '{other}' are equal, so the two classes could not be told apart: "
                 "choose another word for one of them."
             )
         return targets
 
 
 def names(words: Iterable[str]) -> list[str]:
-    """Every name a target can have, where there are these sets of words."""
+    """Return every valid name of targets, given these sets of words."""
     sources = [*words, *SOURCES]
     return [*sources, *(str(TargetSpec(source, transform)) for source in sources for transform in TRANSFORMS)]
 
 
 def unit(vectors: Floats, name: str) -> Floats:
-    """Rows scaled to length one. Raises UserError if a row is (nearly) zero."""
+    """Scale rows to length one. Raises UserError if a row is (nearly) zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if lengths.min() < SMALLEST:
         label = LABELS[int(lengths.argmin())]
@@ -230,11 +229,10 @@ def unit(vectors: Floats, name: str) -> Floats:
 
 
 def vectors_of_gram(gram: Floats) -> Floats:
-    """K unit vectors in K dimensions whose cosines are the given matrix [K, K] with ones on the diagonal.
+    """Return K unit vectors in K dimensions with the given cosines [K, K], ones on the diagonal.
 
-    They are the rows of its symmetric square root, the one choice of many that does not depend on how a machine
-    finds eigenvectors.
-    Raises UserError if there are none: the matrix is not positive semi-definite.
+    They are the rows of its symmetric square root, the only choice that does not depend on how a machine finds
+    eigenvectors. Raises UserError if there are none: the matrix is not positive semi-definite.
     """
     values, basis = np.linalg.eigh((gram + gram.T) / 2)
     if values[0] < -SMALLEST:

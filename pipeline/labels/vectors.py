@@ -1,4 +1,4 @@
-"""From label words to label vectors, read from any word2vec file without loading all of it."""
+"""Look up the vectors of label words in any word2vec file without loading all of it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Words = Mapping[str, str | Sequence[str]]
 class LabelVectors:
     """One unit vector per label.
 
-    labels: K names; words: what each was made from; vectors: float32 [K, D], unit rows;
-    gram: float64 [K, K], the cosines between them; provenance: where they come from.
+    labels: K names; words: what each vector was made from; vectors: float32 [K, D], unit rows; gram: float64 [K, K],
+    the cosines between them; provenance: their origin.
     """
 
     labels: tuple[str, ...]
@@ -66,11 +66,11 @@ class LabelVectors:
             )
 
     def of(self, labels: Sequence[str]) -> npt.NDArray[np.float32]:
-        """The vectors in the order of `labels`: by name, never by position. Shape [len(labels), D]."""
+        """Return the vectors in the order of `labels`, matched by name, never by position. Shape [len(labels), D]."""
         return self.vectors[self._positions(labels)]
 
     def gram_of(self, labels: Sequence[str]) -> npt.NDArray[np.float64]:
-        """The Gram matrix with rows and columns in the order of `labels`."""
+        """Return the Gram matrix with rows and columns in the order of `labels`."""
         positions = self._positions(labels)
         return self.gram[np.ix_(positions, positions)]
 
@@ -81,13 +81,12 @@ class LabelVectors:
 def embed(path: Path, words: Words, name: str = "<name>") -> LabelVectors:
     """Read the vectors of the label words from a word2vec file, text or binary, plain or gzipped.
 
-    A label of several words gets the mean of their unit vectors, scaled back to unit length; a
-    phrase whose words joined by "_" are an entry of the file (as GoogleNews writes phrases) gets
-    that entry. Sums are correctly rounded (`math.fsum`), so the result does not depend on the
-    machine's vector units.
+    A label of several words gets the mean of their unit vectors, scaled to unit length. A phrase whose words joined by
+    "_" are an entry of the file (as GoogleNews writes phrases) gets that entry. Sums are correctly rounded
+    (`math.fsum`), so the result does not depend on the machine's vector units.
 
-    Raises UserError for a missing or malformed file and for a word that is not in it, with the key to
-    change: `name` is what params.yaml calls the set of words.
+    Raises UserError for a missing or malformed file and for a word that is not in it, with the key to change: `name` is
+    what params.yaml calls the set of words.
     """
     if not path.is_file():
         raise UserError(
@@ -120,10 +119,10 @@ def embed(path: Path, words: Words, name: str = "<name>") -> LabelVectors:
 
 
 def read_vectors(path: Path, words: set[str]) -> KeyedVectors:
-    """The rows of `words` that the file has, as gensim KeyedVectors; words it lacks are left out.
+    """Return the rows of `words` that the file contains, as gensim KeyedVectors; missing words are left out.
 
-    The file is streamed and only the wanted rows are kept: seven words out of the 3.6 GB of
-    GoogleNews cost a few kilobytes of memory. Raises UserError for a malformed file.
+    The file is streamed and only the requested rows are kept: seven words out of the 3.6 GB of GoogleNews need a few
+    kilobytes of memory. Raises UserError for a malformed file.
     """
     from gensim.models import KeyedVectors  # takes half a second, and only the embed stage reads words
 
@@ -141,7 +140,7 @@ def read_vectors(path: Path, words: set[str]) -> KeyedVectors:
 
 
 def exact_gram(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """S = W W^T with correctly rounded sums: float64 [K, K], the same on every machine."""
+    """Return S = W W^T with correctly rounded sums: float64 [K, K], the same on every machine."""
     rows = vectors.astype(np.float64)
     return np.array([[math.fsum(a * b) for b in rows] for a in rows])
 
@@ -183,7 +182,7 @@ def _missing(path: Path, word: str, label: str, name: str) -> str:
 
 
 class _Entry:
-    """One row of a word2vec file, turned into numbers only when somebody asks."""
+    """One row of a word2vec file, converted to numbers only on request."""
 
     def __init__(self, raw: bytes, binary: bool, where: str) -> None:
         self.raw, self.binary, self.where = raw, binary, where
@@ -205,7 +204,7 @@ def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:
         with path.open("rb") as plain:
             magic = plain.read(2)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): is it the file that is meant?") from None
+        raise UserError(f"{path} cannot be read ({error.strerror}): is it the right file?") from None
     with cast(BinaryIO, gzip.open(path, "rb") if magic == b"\x1f\x8b" else path.open("rb")) as file:
         try:
             header = file.readline(100).split()
@@ -219,7 +218,7 @@ def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:
             rest = _binary_rows if binary else _text_rows
             yield from rest(file, first, count, dimensions, path)
         except (EOFError, OSError, zlib.error) as error:
-            raise UserError(f"{path} is damaged or cut short ({error}): get it again.") from None
+            raise UserError(f"{path} is damaged or truncated ({error}): fetch it again.") from None
 
 
 def _is_text_row(line: bytes, dimensions: int) -> bool:
@@ -238,7 +237,8 @@ def _text_rows(
         where = f"{path}, line {number + 1},"
         if line.rstrip().count(b" ") != dimensions:
             raise UserError(
-                f"{where} does not hold a word and {dimensions} numbers: the file is damaged or cut short."
+                f"{where} does not hold a word and {dimensions} numbers: the file is damaged or"
+                " truncated: fetch it again."
             )
         word, numbers = line.split(b" ", 1)
         yield word.decode("utf-8", errors="replace"), _Entry(numbers, False, where)
@@ -252,7 +252,9 @@ def _binary_rows(
         while (space := buffer.find(b" ", position)) < 0 or len(buffer) < space + 1 + width:
             more = file.read(1 << 20)
             if not more:
-                raise UserError(f"{path} ends within word {number} of {count:,}: the file is cut short.")
+                raise UserError(
+                    f"{path} ends within word {number} of {count:,}: the file is truncated: fetch it again."
+                )
             buffer, position = buffer[position:] + more, 0
         word = buffer[position:space].lstrip(b"\n")  # the original tool ends each row with a line end
         position = space + 1 + width

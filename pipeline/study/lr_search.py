@@ -1,12 +1,12 @@
 """Choose the learning rates on PublicTest: `fer search`.
 
-Every model that is searched has the same budget. First `search.trials` short trainings of `search.epochs` epochs: the
+Every searched model has the same budget. First come `search.trials` short trainings of `search.epochs` epochs: the
 first rate is `search.start`; then neighbours of the best rate so far, `search.factor` times smaller and larger, until
-both are worse or the budget is spent. Short trainings do not always rank rates as whole ones do, so the
+both are worse or the budget is spent. Short trainings do not always rank rates as full-length ones do, so the
 `search.finalists` best rates are then trained at full length, and so are neighbours of the best of them until both are
-worse or that budget, `search.trials` again, is spent. The most accurate wins. Models that train
-`ALIKE` share a rate, and the first of them under `models:` is searched (or the models named). A test compares the
-winners with the rates in params.yaml.
+worse or that budget, `search.trials` again, is spent. The most accurate wins. Models that train `ALIKE` share a rate,
+and the first of them under `models:` is searched (or the models named). A test compares the winners with the rates in
+params.yaml.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from pipeline.study.trial import Trial, keep, kept, trial
 from pipeline.workspace import RunKey, dataset_name
 
 WORST = -1.0
-"""Stands for the accuracy of a training that diverged."""
+"""Replaces the accuracy of a training that diverged."""
 ALIKE = {"word2vec.permuted": "word2vec", "word2vec.whitened": "random"}
-"""Targets of as many dimensions with (nearly) the same cosines between them; training sees no more of them."""
+"""Targets that use the rate of others because both have as many dimensions and (nearly) the same cosines."""
 STEPS = 20
-"""How far from the start, in steps, a rate may be: further than any budget leads."""
+"""Maximum distance of a rate from the start, in steps: more than any budget reaches."""
 
 
 def search(models: Sequence[str] = ()) -> None:
-    """Search for the rates of these models; of none named, of the first of each kind."""
+    """Search the rates of the named models, or by default of the first model of each kind."""
     params = config.load()
     for name in models:
         params.model(name)  # before the first of them is trained for hours
@@ -52,7 +52,7 @@ def search(models: Sequence[str] = ()) -> None:
 
 
 def try_rate(file: Path, name: str, rate: float, epochs: int, params: config.Params) -> None:
-    """Train the model at this rate for so many epochs and keep the outcome; or take it from the study's own run."""
+    """Train the model at this rate for `epochs` epochs and keep the outcome, or take it from the study's own run."""
     print(f"{name}, learning rate {rate:g}, {epochs} epochs", flush=True)
     model = replace(params.model(name), learning_rate=rate)
     recipe = replace(params.chosen_recipe, epochs=epochs)
@@ -73,7 +73,7 @@ def try_rate(file: Path, name: str, rate: float, epochs: int, params: config.Par
 
 
 def settings_of(name: str, epochs: int, params: config.Params) -> Trial:
-    """What all trials of one model and length have in common."""
+    """Return the settings that all trials of one model and length share."""
     model = params.model(name)
     recipe = replace(params.chosen_recipe, epochs=epochs)
     return {
@@ -83,7 +83,7 @@ def settings_of(name: str, epochs: int, params: config.Params) -> Trial:
 
 
 def accuracies(file: Path, name: str, epochs: int, params: config.Params) -> dict[float, float]:
-    """Accuracy by learning rate of the trials that are kept of one model and length, at rates of this search."""
+    """Return accuracy by learning rate for the kept trials of one model and length, at rates of this search."""
     settings = settings_of(name, epochs, params)
     rates = {rate_at(step, params.search) for step in range(-STEPS, STEPS + 1)}
     trials = [run for run in kept(file) if settings.items() <= run.items()]
@@ -91,14 +91,14 @@ def accuracies(file: Path, name: str, epochs: int, params: config.Params) -> dic
 
 
 def comparable(trials: Sequence[Trial], params: config.Params) -> list[Trial]:
-    """The trials made with today's recipe, budget, options and targets, of models that still exist."""
+    """Return the trials with the current recipe, budget, options and targets, of models that still exist."""
     lengths = (params.search.epochs, params.chosen_recipe.epochs)
     wanted = [settings_of(name, epochs, params) for name in params.models for epochs in lengths]
     return [run for run in trials if any(settings.items() <= run.items() for settings in wanted)]
 
 
 def representatives(params: config.Params) -> list[str]:
-    """The first model of each kind."""
+    """Return the first model of each kind."""
     first: dict[str, str] = {}
     for name, model in params.models.items():
         first.setdefault(kind(model), name)
@@ -106,14 +106,15 @@ def representatives(params: config.Params) -> list[str]:
 
 
 def kind(model: config.ModelParams) -> str:
-    """What the rate belongs to: the loss, its options and the targets, where those that are `ALIKE` count as one."""
+    """Return what determines the rate: loss, options and targets, where targets that are `ALIKE` count as one."""
     return f"{model.loss} {json.dumps(model.options)} {ALIKE.get(model.targets, model.targets)}"
 
 
 def following(found: Mapping[float, float], search: config.SearchParams) -> float | None:
-    """The rate to try after those found (rate -> accuracy); None if the budget is spent or the best is bracketed.
+    """Return the rate to try after those tried (rate -> accuracy); None if the search is over.
 
-    Rates are start * factor^n, rounded to two digits so that they can be read; the smaller neighbour comes first.
+    The search is over if the budget is spent or the best rate is bracketed. Rates are start * factor^n, rounded to two
+    digits for readability; the smaller neighbour comes first.
     """
     steps = {rate_at(step, search): step for step in range(-STEPS, STEPS + 1)}
     if len(found) >= search.trials:
@@ -126,26 +127,28 @@ def following(found: Mapping[float, float], search: config.SearchParams) -> floa
 
 
 def finalists(found: Mapping[float, float], search: config.SearchParams) -> list[float]:
-    """The best rates of the short trainings, best first; none if one is asked for, which has won already."""
+    """Return the best rates of the short trainings, best first; none if `search.finalists` is 1."""
     ranked = sorted(found, key=lambda rate: (-found[rate], rate))
     return ranked[: search.finalists] if search.finalists > 1 else []
 
 
 def following_whole(found: Mapping[float, float], search: config.SearchParams) -> float | None:
-    """The same as `following` after the finalists were trained at full length; None without finalists."""
+    """Return the next rate to train at full length after the finalists, like `following`; None without finalists."""
     return following(found, search) if found and search.finalists > 1 else None
 
 
 def rate_at(step: int, search: config.SearchParams) -> float:
+    """Return the rate that is `step` steps from the start."""
     return float(f"{search.start * search.factor**step:.2g}")
 
 
 def accuracy(run: Trial) -> float:
+    """Return a trial's accuracy, or `WORST` if it diverged."""
     return WORST if run["val_accuracy"] is None else float(run["val_accuracy"])
 
 
 def best(trials: Sequence[Trial], model: str) -> float:
-    """The rate with the highest accuracy on PublicTest in the longest trainings, the lowest of equals.
+    """Return the rate with the highest accuracy on PublicTest in the longest trainings; the lowest of equals.
 
     The model must be among the trials.
     """
@@ -154,7 +157,7 @@ def best(trials: Sequence[Trial], model: str) -> float:
 
 
 def gaps(trials: Sequence[Trial], model: str, baseline: str) -> dict[int, float]:
-    """The model's accuracy minus the baseline's by length of the training, each at its best rate there."""
+    """Return the model's accuracy minus the baseline's by training length, each at its best rate of that length."""
     reached: dict[tuple[str, int], float] = {}
     for run in trials:
         key = (run["model"], length(run))
@@ -164,11 +167,12 @@ def gaps(trials: Sequence[Trial], model: str, baseline: str) -> dict[int, float]
 
 
 def length(run: Trial) -> int:
+    """Return the number of epochs of a trial."""
     return int(run["recipe"]["epochs"])
 
 
 def table(trials: Sequence[Trial]) -> str:
-    """Accuracy on PublicTest in per cent by loss, model, length and rate, the chosen rate of each model in bold."""
+    """Return a table of PublicTest accuracy in per cent by loss, model, length and rate, chosen rates in bold."""
     if not trials:
         return "Nothing has been searched yet: the rates in `params.yaml` are set by hand.\n"
     rates = sorted({run["learning_rate"] for run in trials})
@@ -186,7 +190,7 @@ def table(trials: Sequence[Trial]) -> str:
 
 
 def shown(accuracy: float | None, chosen: bool) -> str:
-    """One cell of the table."""
+    """Format one entry of the table."""
     if accuracy is None:
         return ""
     text = "diverged" if accuracy == WORST else f"{100 * accuracy:.2f}"

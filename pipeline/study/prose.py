@@ -1,6 +1,6 @@
-"""The sentences of the study that hold its numbers: the answer, its bound, the near duplicates, the full recipe.
+"""Generate the sentences of the study that hold its numbers: answer, bound, near duplicates, full recipe.
 
-`fer report` puts them into the pages. Every other paragraph is written by hand.
+`fer report` inserts them into the pages. Every other paragraph is written by hand.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pipeline.files import JsonDict
 
 
 def judged(rows: Sequence[ComparisonRow], models: Models) -> list[ComparisonRow]:
-    """The losses on label words that have seeds enough."""
+    """Return the losses on label words that have at least `ENOUGH` seeds."""
     return [row for row in rows if findings.is_word_loss(row, models) and len(row.paired_seeds) >= ENOUGH]
 
 
 def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
-    """The study's answer: what the best loss on label words does, what all do, whether mistakes get milder."""
+    """Return the study's answer: the best loss on label words, all of them together, and the severity of mistakes."""
     words = judged(rows, models)
     if not words:
         return f"**No loss on label words has been run with {ENOUGH} seeds yet: there is no answer.**"
@@ -45,20 +45,20 @@ def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
     lines = [f"**{outcome}: {which} differs from {against} by {difference_in_words(best)}.**"]
     if count > 1:
         lines.append(
-            f"Of the {count}, {better} are more accurate and {worse} less accurate than it by that test."
+            f"Of the {count}, {better} are more accurate than it and {worse} are less accurate by that test."
         )
     severities = [severity(words, distance) for distance in ("human", "affective")]
     lines += [line for line in severities if line]
     if any(severities):
         seeds = max(len(row.paired_seeds) for row in words)
         lines.append(
-            f"Severity is tested over seeds alone, so with {seeds} of them only large differences are confirmed."
+            f"Severity is tested over seeds alone, so with {seeds} of them only large differences can be confirmed."
         )
     return " ".join(lines)
 
 
 def severity(rows: Sequence[ComparisonRow], distance: str) -> str:
-    """How many rows decide less and more severely than the baseline, and whether their mistakes alone are milder."""
+    """Count the rows whose severity differs from the baseline's, over all images and over mistakes alone."""
 
     def verdicts(part: str) -> list[int]:
         key = f"test.severity.{distance}.{part}"
@@ -68,20 +68,21 @@ def severity(rows: Sequence[ComparisonRow], distance: str) -> str:
     if not whole:
         return ""
     return (
-        f"Under the {distance} distance between emotions {whole.count(-1)} of {len(whole)} decide less severely on the "
-        f"whole and {whole.count(1)} more severely; the mistakes by themselves are milder in {mistakes.count(-1)} and "
-        f"worse in {mistakes.count(1)}."
+        f"By the {distance} distance between emotions, severity over all images is significantly lower in "
+        f"{whole.count(-1)} of {len(whole)} and higher in {whole.count(1)}; over mistakes alone it is lower in "
+        f"{mistakes.count(-1)} and higher in {mistakes.count(1)}."
     )
 
 
 def baseline_in_words(row: ComparisonRow, models: Models) -> str:
+    """Return the baseline's name with its loss and options."""
     loss = findings.first(models[row.model])["settings"]["loss"]
     options = "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in loss["options"].items())
     return f"`{row.model}` ({loss['name'].replace('_', '-')}{options})"
 
 
 def difference_in_words(row: ComparisonRow) -> str:
-    """A difference in accuracy with all that belongs to it."""
+    """Return a difference in accuracy with its interval, corrected p and number of seeds."""
     test, seeds = row.test(), len(row.paired_seeds)
     return (
         f"{points(test.difference)} points on PrivateTest (95 % interval {points(test.low)} to {points(test.high)}, "
@@ -90,21 +91,21 @@ def difference_in_words(row: ComparisonRow) -> str:
 
 
 def detectable(rows: Sequence[ComparisonRow], models: Models) -> str:
-    """The bound of the answer: what the study could have missed."""
+    """Return the bound of the answer: the size of difference that the study could have missed."""
     limits = {row.model: row.test().detectable or 0.0 for row in judged(rows, models)}
     if not limits:
         return "Nothing has been compared yet."
     *_, most = sorted(limits, key=lambda model: limits[model])
     low, high = f"{100 * min(limits.values()):.1f}", f"{100 * limits[most]:.1f}"
     return (
-        f"For the losses on label words a true difference of {low if low == high else f'{low} to {high}'} points, "
-        f"depending on the row (the most for `{most}`), would have been found in about 80 % of cases before the "
-        "correction for many rows: smaller ones may exist."
+        f"For the losses on label words, a true difference of {low if low == high else f'{low} to {high}'} points, "
+        f"depending on the row (largest for `{most}`), would have been found in about 80 % of cases before the "
+        "correction for multiple comparisons; smaller differences may exist."
     )
 
 
 def near_duplicates(runs: Mapping[int, RunRecord]) -> str:
-    """How many images `without near duplicates` leaves out."""
+    """Return how many images `without near duplicates` leaves out."""
     metrics = findings.first(runs)
     images, clean = metrics["test"]["images"], metrics["test_clean"]["images"]
     return (
@@ -114,7 +115,7 @@ def near_duplicates(runs: Mapping[int, RunRecord]) -> str:
 
 
 def full(timed: Sequence[JsonDict]) -> str:
-    """What the full recipe adds to the fast one."""
+    """Return what the full recipe costs and reaches, compared with the fast one."""
     by_recipe = {name: [run for run in timed if run["recipe"] == name] for name in ("fast", "full")}
     if not all(by_recipe.values()):
         return "The two recipes have not been timed yet."
@@ -125,7 +126,7 @@ def full(timed: Sequence[JsonDict]) -> str:
     clean = best.get("test_accuracy_clean")  # older records have none
     without = f" ({100 * clean:.1f} % without near duplicates)" if clean is not None else ""
     return (
-        f"With {times:.0f} times the arithmetic, {best['training_seconds'] / 60:.0f} minutes on "
-        f"{machine['processor']}{threads}, the baseline reaches "
+        f"With {times:.0f} times the compute ({best['training_seconds'] / 60:.0f} minutes on "
+        f"{machine['processor']}{threads}), the baseline reaches "
         f"**{100 * best['test_accuracy']:.1f} %{without}, {100 * best['test_accuracy_flip']:.1f} % with flip**."
     )

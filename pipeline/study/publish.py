@@ -1,9 +1,8 @@
 """Keep finished runs in git: `fer publish [NAME]` fills results/<data set>/[NAME/].
 
-Every cell of the grid that is evaluated is kept as `pipeline.comparison.records` describes, with the figures of seed 0
-that show no single person, and with params.yaml and dvc.lock, in which a path to the data is left out but for the
-file's name. A study that takes days can be kept run by run:
-runs from an earlier grid stay, and `fer report` makes one table of all that are there.
+Every evaluated run of the grid is kept as `pipeline.comparison.records` describes, with the figures of seed 0 that show
+no single person, and with params.yaml and dvc.lock, in which only the file names of paths to the data remain. A study
+that takes days can be kept run by run: runs from an earlier grid stay, and `fer report` makes one table of all of them.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ SHOWABLE = (
     "per_class.png",
     "reliability.png",
 )
-"""Figures of one model made of numbers or of the mean of many faces."""
+"""Figures of one model that are made of numbers or of means over many faces."""
 TAKEN = ("runs", "figures")
-"""What is in every folder of kept runs."""
+"""Names that exist in every folder of kept runs."""
 
 
 def publish(name: str | None = None) -> None:
-    """Keep every cell of the grid that is evaluated. Raises UserError for one made with other settings."""
+    """Keep every evaluated run of the grid. Raises UserError for one made with other settings."""
     if name in TAKEN:
         raise UserError(f"'{name}' is a folder of the study itself: keep the runs under another name.")
     params = config.load()
@@ -51,7 +50,7 @@ def publish(name: str | None = None) -> None:
     ]
     if stale:
         raise UserError(
-            f"{', '.join(stale)}: not made with what params.yaml says now; run `dvc repro` first."
+            f"{', '.join(stale)}: made with other settings than params.yaml has now: run `dvc repro` first."
         )
     folder = Path("results") / dataset_name() / (name or "")
     if folder.exists() and not folder.is_dir():
@@ -61,7 +60,7 @@ def publish(name: str | None = None) -> None:
 
 
 def as_configured(metrics: JsonDict, run_key: RunKey, params: config.Params) -> bool:
-    """Whether a run has the settings, data, words, votes and decoders that are asked for now."""
+    """Return whether a run has the requested settings, data, words, votes and decoders."""
     model = params.model(run_key.model)
     targets = TargetSpec.parse(model.targets).load(run_key.seed)
     wanted = settings_digest(training_inputs(RunSettings.of(params, run_key), targets))
@@ -73,7 +72,7 @@ def as_configured(metrics: JsonDict, run_key: RunKey, params: config.Params) -> 
 
 
 def keep(folder: Path, finished: Sequence[RunKey]) -> None:
-    """Write the runs of these cells into the folder, and with what they were made."""
+    """Write these runs into the folder, with their settings."""
     for run_key in finished:
         RunRecord.of_workspace(run_key).keep(folder / "runs", run_key.name)
         if run_key.seed == 0:  # one picture of each model is enough
@@ -87,8 +86,9 @@ def keep(folder: Path, finished: Sequence[RunKey]) -> None:
 
 
 def without_folders(text: str, paths: Iterable[str]) -> str:
-    """params.yaml or dvc.lock with the last part alone of each path that leads out of the repository or to the
-    data: folders are their owner's affair. However YAML writes a path, quoted or folded, it is found; comments stay.
+    """Reduce the paths in params.yaml or dvc.lock that leave the repository or name the data to their last part.
+
+    Folders are private to their owner. Paths are found however YAML writes them, quoted or folded; comments stay.
     """
     private = {path for path in paths if path and not path.startswith("resources/")}
     for node in sorted(_scalars(yaml.compose(text)), key=lambda node: -node.start_mark.index):
@@ -101,7 +101,7 @@ def without_folders(text: str, paths: Iterable[str]) -> str:
 
 
 def _scalars(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
-    """Every value below a node of YAML; keys are left out."""
+    """Yield every value below a YAML node; keys are left out."""
     if isinstance(node, yaml.ScalarNode):
         yield node
     elif isinstance(node, yaml.SequenceNode):

@@ -1,8 +1,8 @@
 """Write the study from the runs kept in git: `fer report`.
 
-Reads results/fer2013/ alone, so it needs neither the data nor a training. Every number in the text comes from
-there: pages hold blocks between `<!-- begin NAME -->` and `<!-- end NAME -->`, which are filled again; a test fails
-when a page differs from what this writes. MLflow gets the runs and the comparison, as `fer2013-study`.
+Reads results/fer2013/ alone, so it needs neither the data nor a training. Pages contain blocks between `<!-- begin NAME
+-->` and `<!-- end NAME -->`, which are rewritten; a test fails when a page differs from what this writes. The runs and
+the comparison are logged to MLflow as `fer2013-study`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from pipeline.workspace import RunKey
 
 STUDY = Path("results/fer2013")
 AGAIN = STUDY / "processor"
-"""Runs of the same settings, trained on another machine, as `fer publish processor` keeps them."""
+"""Runs of the same settings on another machine, kept by `fer publish processor`."""
 PAGES = (STUDY / "README.md", Path("docs/study.md"), Path("docs/recipe.md"), Path("README.md"))
 
 
@@ -86,7 +86,7 @@ def report() -> None:
 def second_study(
     rows: Sequence[ComparisonRow], baseline: str, params: config.Params
 ) -> list[tuple[ComparisonRow, ComparisonRow]]:
-    """Each row that was also trained with the same settings on another machine, and the row of that machine."""
+    """Pair each row with the same row trained with the same settings on another machine, where there is one."""
     if not AGAIN.exists():
         return []
     again = compare(entries(study_in(AGAIN, params), baseline), params.compare.resamples)
@@ -94,14 +94,14 @@ def second_study(
 
 
 def study_in(folder: Path, params: config.Params) -> Models:
-    """The runs kept in `folder`/runs. Raises UserError if they cannot be compared, or were made otherwise."""
+    """Return the runs kept in `folder`/runs. Raises UserError if they are not comparable or have other settings."""
     models = comparable(kept_runs(folder / "runs", list(params.models)), params.compare.baseline, folder)
     require_one_study(models, params, folder)
     return models
 
 
 def kept_runs(folder: Path, order: Sequence[str]) -> dict[str, dict[int, RunRecord]]:
-    """Every run in the folder by model and seed, models in the order given, unknown ones last."""
+    """Return every run in the folder by model and seed, models in the given order, unknown ones last."""
     found: dict[str, dict[int, RunRecord]] = {}
     for path in sorted(folder.glob("*.json")):
         model, _, seed = path.stem.rpartition("-")
@@ -114,9 +114,15 @@ def kept_runs(folder: Path, order: Sequence[str]) -> dict[str, dict[int, RunReco
 
 
 def comparable(models: Models, baseline: str, folder: Path) -> Models:
-    """Those that share a seed with the baseline; a study may be half done. Raises UserError without a baseline."""
+    """Return the models that share a seed with the baseline. Raises UserError without a baseline.
+
+    The others are reported and left out: a study may be half done.
+    """
     if baseline not in models:
-        raise UserError(f"{folder}/runs has no run of {baseline}, with which all others are compared.")
+        raise UserError(
+            f"{folder}/runs has no run of {baseline}, with which all others are compared:"
+            " train it with `fer sweep`."
+        )
     for model in models:
         if not set(models[model]) & set(models[baseline]):
             print(f"{model} is left out: it has no seed in common with {baseline} yet.")
@@ -124,7 +130,7 @@ def comparable(models: Models, baseline: str, folder: Path) -> Models:
 
 
 def fill(text: str, blocks: Mapping[str, str], page: Path) -> str:
-    """The page with its blocks written anew. Raises UserError for a block that has no content or no end."""
+    """Return the page with its blocks rewritten. Raises UserError for a block without content or without an end."""
 
     def content(match: re.Match[str]) -> str:
         name = match[1]
@@ -139,9 +145,10 @@ def fill(text: str, blocks: Mapping[str, str], page: Path) -> str:
 
 
 def require_one_study(models: Models, params: config.Params, folder: Path) -> None:
-    """Raise UserError unless every run was trained with the settings kept with the study, and all in one way.
+    """Raise UserError unless all runs have the study's settings and were trained on one kind of machine.
 
-    Runs are kept one by one, over days perhaps: a table of trainings that differ in more than they say is none.
+    Runs are kept one by one, perhaps over days. Trainings that differ in more than their rows state must not share a
+    table.
     """
     machines = {
         json.dumps(run.metrics["machine"], sort_keys=True): f"{name}-{seed}"
@@ -150,8 +157,9 @@ def require_one_study(models: Models, params: config.Params, folder: Path) -> No
     }
     if len(machines) > 1:
         raise UserError(
-            f"{folder}/runs were trained in several ways, such as {' and '.join(sorted(machines.values()))} (see "
-            "`machine` in their files): use one processor, number of threads, format and PyTorch for all."
+            f"{folder}/runs were trained with different numerics, such as {' and '.join(sorted(machines.values()))} "
+            "(see `machine` in their files): use one processor, number of threads, precision and "
+            "PyTorch version for all."
         )
     for name, runs in models.items():
         for seed, run in runs.items():
@@ -164,7 +172,7 @@ def require_one_study(models: Models, params: config.Params, folder: Path) -> No
 
 
 def write_predictions(path: Path, rows: Sequence[Prediction]) -> None:
-    """All of the prediction test, with the shares of every class: found, by arg-max S p, by arg-max p."""
+    """Write the test of the prediction with the shares of every class: observed, by arg-max S p, by arg-max p."""
     classes = [f"{kind} {label}" for kind in ("found", "predicted", "plain") for label in LABELS]
     numbers = ["as_posterior", "as_costs", "difference", "low", "high", "p", "spread", "accuracy", *classes]
     counts = ["differing", "with_costs", "with_posterior"]

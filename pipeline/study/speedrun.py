@@ -1,9 +1,9 @@
-"""Accuracy against time: `fer speedrun [EXPERIMENT ...]` (see `make speedrun`).
+"""Record accuracy against time: `fer speedrun [EXPERIMENT ...]` (see `make speedrun`).
 
-Reads the baseline's finished trainings from the workspace, or from DVC experiments by their names, and keeps
-in results/<data set>/speedrun.json when PublicTest first passed each threshold: a list of runs, one per
-recipe and seed. A new run replaces an older one, all of its recipe that had other settings, and all that were
-made on another machine, as times must be comparable. Beside it, the curves as a figure.
+Reads the baseline's finished trainings from the workspace, or from DVC experiments by name, and records in
+results/<data set>/speedrun.json when PublicTest first passed each threshold: a list of runs, one per recipe and seed. A
+new run replaces an older one, all runs of its recipe with other settings, and all runs from another machine, because
+times must be comparable. Also draws the curves.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from pipeline.study.trial import kept
 from pipeline.workspace import PREPARED, RunKey
 
 THRESHOLDS = (0.60, 0.65, 0.68, 0.70, 0.72)
-"""Accuracies on PublicTest that are timed; 65 % is what people reach."""
+"""Accuracies on PublicTest that are timed; people reach 65 %."""
 
 
 def speedrun(experiments: Sequence[str] = ()) -> None:
-    """Keep the baseline's runs of these DVC experiments; of none named, those of the workspace."""
+    """Record the baseline's runs of these DVC experiments, or by default of the workspace."""
     readers = [reader(experiment) for experiment in experiments] or [reader(None)]
     datasets = {json.loads(read((PREPARED / "checks.json").as_posix()))["dataset"] for read in readers}
     if len(datasets) > 1:
@@ -58,7 +58,7 @@ def speedrun(experiments: Sequence[str] = ()) -> None:
 
 
 def reader(experiment: str | None) -> Callable[[str], str]:
-    """A function that reads one file of an experiment, or of the workspace."""
+    """Return a function that reads one file of an experiment or of the workspace."""
 
     def read(path: str) -> str:
         try:
@@ -73,13 +73,13 @@ def reader(experiment: str | None) -> Callable[[str], str]:
 
 
 def outdated(old: JsonDict, new: JsonDict) -> bool:
-    """Whether a run was trained with what its recipe no longer is, or on another machine, or in another way there."""
+    """Return whether a run's recipe has changed since, or it ran on another machine or with other numerics there."""
     changed = old["recipe"] == new["recipe"] and old["settings"] != new["settings"]
     return bool(changed or old["machine"] != new["machine"])
 
 
 def describe(run_key: RunKey, read: Callable[[str], str]) -> JsonDict:
-    """One run: what it reached, what it cost, and both when it first passed each threshold."""
+    """Return one run: what it reached, what it cost, and both when it first passed each threshold."""
     model = json.loads(read((run_key.models / "model.json").as_posix()))
     metrics = json.loads(read(run_key.metrics.as_posix()))
     require_one_training(run_key, model, metrics)
@@ -113,7 +113,7 @@ def describe(run_key: RunKey, read: Callable[[str], str]) -> JsonDict:
 
 
 def table(runs: list[JsonDict]) -> str:
-    """Accuracies in per cent; each threshold as minutes, epochs and FLOP."""
+    """Return a table of accuracies in per cent; each threshold as minutes, epochs and FLOP."""
     names = [f"{threshold:.2f}" for threshold in THRESHOLDS]
     headings = ["recipe", "seed", "PublicTest", "PrivateTest", "flipped", "minutes", "epochs", "FLOP"]
     lines = []

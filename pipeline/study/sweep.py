@@ -1,9 +1,9 @@
-"""Train, evaluate and keep the cells of the grid, several at a time: `fer sweep`.
+"""Train, evaluate and keep the runs of the grid, several at a time: `fer sweep`.
 
-For a study that takes hours: seed by seed, so that there soon is a table of all models; each cell with its share of the
-threads, because two small networks on one core each are done sooner than one after the other on both. A study that was
-stopped may be continued on another machine of the same kind with as many threads for each worker: `fer report` refuses
-a mixture.
+For a study that takes hours. Runs are ordered by seed, so that there is soon a table of all models. Each run has its
+share of the threads, because two small networks on one core each finish sooner than one after the other on both. An
+interrupted study may be continued on another machine of the same kind with as many threads per worker: `fer report`
+rejects a mixture.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ LOGS = Path(".study")
 
 
 def sweep(workers: int, models: Sequence[str] = (), seeds: Sequence[int] = ()) -> None:
-    """Train and keep the cells that are missing, of these models and seeds; of none named, of all of the grid."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # to wait here for trainings that run could take hours
+    """Train and keep the missing runs of these models and seeds, or by default of the whole grid."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # waiting here for running trainings could take hours
     params = config.load()
     cli.known(models, params.grid.models, "entry of grid.models")
     cli.known([*map(str, seeds)], [*map(str, params.grid.seeds)], "entry of grid.seeds")
@@ -41,7 +41,7 @@ def sweep(workers: int, models: Sequence[str] = (), seeds: Sequence[int] = ()) -
         RunKey(model, seed) for seed in seeds or params.grid.seeds for model in models or params.grid.models
     ]
     missing = [run_key for run_key in wanted if not is_kept(folder, run_key, params)]
-    print(f"{len(wanted) - len(missing)} of {len(wanted)} cells are kept in {folder}; {workers} at a time")
+    print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are kept in {folder}; {workers} at a time")
     threads = max(1, torch.get_num_threads() // workers)
     keeping = Lock()
 
@@ -62,18 +62,18 @@ def sweep(workers: int, models: Sequence[str] = (), seeds: Sequence[int] = ()) -
             run_key.name for run_key, error in zip(missing, pool.map(finish, missing), strict=True) if error
         ]
     if failed:
-        cells_failed = "1 cell" if len(failed) == 1 else f"{len(failed)} cells"
-        raise UserError(f"{cells_failed} failed ({', '.join(failed)}): see {LOGS}/<cell>.log.")
+        cells_failed = "1 run" if len(failed) == 1 else f"{len(failed)} runs"
+        raise UserError(f"{cells_failed} failed ({', '.join(failed)}): see {LOGS}/<run>.log.")
 
 
 def is_kept(folder: Path, run_key: RunKey, params: config.Params) -> bool:
-    """Whether the folder has the run of this cell that is wanted."""
+    """Return whether the folder has this run with the requested settings."""
     file = folder / "runs" / f"{run_key.name}.json"
     return file.exists() and publish.as_configured(read_json(file), run_key, params)
 
 
 def reproduce(run_key: RunKey, threads: int) -> str | None:
-    """Let DVC train and evaluate one cell; the last line of its log if that failed."""
+    """Let DVC train and evaluate one run; return the last line of its log if that failed."""
     LOGS.mkdir(exist_ok=True)
     log = LOGS / f"{run_key.name}.log"
     dvc = [sys.executable, "-m", "dvc", "--wait-for-lock"]  # the other workers have it for moments

@@ -1,6 +1,6 @@
-"""A training that only asks how well something works on PublicTest: no outputs, no MLflow, no PrivateTest.
+"""Train only to measure accuracy on PublicTest: no outputs, no MLflow, no PrivateTest.
 
-Trials are kept in a JSON list, which others may be adding to at the same time.
+Trials are kept in a JSON list to which others may be adding at the same time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Trial = JsonDict
 def trial(model: ModelParams, recipe: Recipe, seed: int, requested: autotune.MachineParams) -> JsonDict:
     """Train as stages.train does; return the best accuracy on PublicTest, seconds, FLOP and the hardware.
 
-    The accuracy is None if the loss stopped being a number.
+    The accuracy is None if the loss stopped being finite.
     """
     threads = torch.get_num_threads()
     targets = TargetSpec.parse(model.targets).load(seed)
@@ -57,12 +57,12 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, requested: autotune.Mac
 
 
 def kept(file: Path) -> list[Trial]:
-    """Every trial in the file, none if it is not there yet."""
+    """Return every trial in the file, or none if it does not exist."""
     return list(read_json(file)) if file.exists() else []
 
 
 def keep(file: Path, run: JsonDict) -> None:
-    """Add one trial to those in the file."""
+    """Add one trial to the file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
         write_json(file, [*kept(file), dict(run)])

@@ -1,7 +1,7 @@
-"""Bring MLflow up to date with what DVC has: `fer backfill`.
+"""Bring MLflow up to date with DVC's outputs: `fer backfill`.
 
-A stage that DVC skips or restores from its cache logs nothing, and a database can be lost. This rebuilds
-every run that is missing from the outputs; what is complete is left alone, so running it twice changes nothing.
+A stage that DVC skips or restores from its cache logs nothing, and a database can be lost. Every missing run is rebuilt
+from the outputs; complete runs are left alone, so a second call changes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.workspace import RunKey
 
 
 def backfill() -> None:
-    """Log every run that is missing. Raises UserError if MLflow did not take one."""
+    """Log every run that is missing. Raises UserError if MLflow did not accept one."""
     if not client.is_on():
         raise UserError("FER_TRACKING is off: unset it to bring MLflow up to date.")
     params = config.load()

@@ -1,9 +1,8 @@
-"""Everything that touches MLflow, and nothing else does.
+"""Wrap everything that touches MLflow; no other module does.
 
-DVC's outputs are the truth; MLflow shows them. So nothing here may stop a stage: the first failure is
-one warning, and from then on the run is silent. `FER_TRACKING=off` switches it off from the start.
-The store is `mlflow.db` and `mlartifacts/` in the repository's root, or whatever `MLFLOW_TRACKING_URI` names: see
-`pipeline.tracking.store`.
+DVC's outputs are the truth; MLflow shows them. Nothing here may stop a stage: the first failure is one warning, and
+from then on the run is silent. `FER_TRACKING=off` switches logging off from the start. The store is `mlflow.db` and
+`mlartifacts/` in the repository's root, or whatever `MLFLOW_TRACKING_URI` names: see `pipeline.tracking.store`.
 """
 
 from __future__ import annotations
@@ -34,17 +33,20 @@ if TYPE_CHECKING:  # MLflow takes seconds to import
 P = ParamSpec("P")
 
 KEY = "fer.key"
-"""The tag that names what a run is about: model, seed and a digest of everything the training read."""
+"""The tag that identifies a run: model, seed and a digest of everything that training read."""
 
 COMPLETE = "fer.complete"
-"""The tag of a run to which everything was logged: a digest of what that was."""
+"""The tag of a fully logged run: a digest of what was logged."""
 
 
 BACKFILL = "fer backfill"
 
 
 class Where(NamedTuple):
-    """The run of outputs that are all written. `content` changes with what there is to log; `command` logs it again."""
+    """The MLflow run of a finished set of outputs.
+
+    content: changes with what there is to log. command: logs the run again.
+    """
 
     experiment: str
     name: str
@@ -54,7 +56,7 @@ class Where(NamedTuple):
 
 
 def _safe(method: Callable[Concatenate[MlflowRun, P], None]) -> Callable[Concatenate[MlflowRun, P], None]:
-    """Run a method while MLflow works; on its first failure warn once and stop logging."""
+    """Call a method while MLflow works; on its first failure, warn once and stop logging."""
 
     @functools.wraps(method)
     def call(self: MlflowRun, /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -62,7 +64,7 @@ def _safe(method: Callable[Concatenate[MlflowRun, P], None]) -> Callable[Concate
             return
         try:
             method(self, *args, **kwargs)
-        except Exception as error:  # whatever MLflow raises, the stage's outputs come first
+        except Exception as error:  # whatever MLflow raises: the stage's outputs come first
             self.working = False
             warn(error, self.command)
 
@@ -70,7 +72,7 @@ def _safe(method: Callable[Concatenate[MlflowRun, P], None]) -> Callable[Concate
 
 
 class MlflowRun:
-    """One MLflow run, or, when MLflow is off or has failed, nothing at all behind the same methods."""
+    """One MLflow run; if MLflow is off or has failed, the same methods do nothing."""
 
     def __init__(self, run_id: str | None, command: str = BACKFILL) -> None:
         self.run_id, self.command = run_id, command
@@ -84,9 +86,9 @@ class MlflowRun:
 
     @_safe
     def params(self, params: JsonDict) -> None:
-        """Log nested parameters under dotted names; those already there stay, as MLflow refuses changes.
+        """Log nested parameters under dotted names; existing ones stay, because MLflow rejects changes.
 
-        They can differ only where it does not matter to the run, such as the path of an equal archive.
+        They can differ only in ways that do not matter to the run, such as the path of an identical archive.
         """
         logged = _client().get_run(self.id).data.params
         fresh = {name: value for name, value in flatten(params).items() if name not in logged}
@@ -94,34 +96,35 @@ class MlflowRun:
 
     @_safe
     def metrics(self, metrics: JsonDict, step: int = 0) -> None:
-        """Log nested numbers under dotted names; entries that are None are left out."""
+        """Log nested numbers under dotted names; None is left out."""
         _client().log_batch(self.id, metrics=_metrics(metrics, step))
 
     @_safe
     def curve(self, rows: Sequence[Mapping[str, float]], step: str) -> None:
-        """Log one row per step, skipping steps that are there already (a resumed or restored run)."""
+        """Log one row per step, skipping steps already logged (in a resumed or restored run)."""
         some = next(name for name in rows[0] if name != step)
         logged = {metric.step for metric in _client().get_metric_history(self.id, some)}
         fresh = [row for row in rows if row[step] not in logged]
         metrics = [entry for row in fresh for entry in _metrics(row, int(row[step]))]
-        for start in range(0, len(metrics), 1000):  # the most that one request may carry
+        for start in range(0, len(metrics), 1000):  # the maximum per request
             _client().log_batch(self.id, metrics=metrics[start : start + 1000])
 
     @_safe
     def tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
         for name, value in tags.items():
             _client().set_tag(self.id, name, value)
 
     @_safe
     def artifacts(self, path: Path, folder: str | None = None) -> None:
-        """Log a file, or a folder with all it holds."""
+        """Log a file, or a folder with all its contents."""
         store.prepare_artifacts(self.id)
         log = _client().log_artifacts if path.is_dir() else _client().log_artifact
         log(self.id, str(path), folder)
 
     @_safe
     def dataset(self, name: str, digest: str, profile: JsonDict, source: JsonDict) -> None:
-        """Say which data the run is about, under a digest of at most 36 characters."""
+        """Record the data set of the run under a digest of at most 36 characters."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         entity = Dataset(
@@ -148,16 +151,16 @@ class MlflowRun:
                 flavor=SimpleNamespace(__name__="mlflow.pytorch", save_model=_save_on_processor),
                 pytorch_model=module,
                 input_example=example,
-                # Given, or MLflow spends minutes guessing.
+                # Given explicitly, because MLflow spends minutes guessing.
                 pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
                 serialization_format="pt2",
             )
 
 
 def _save_on_processor(path: str, mlflow_model: Model, **settings: Any) -> None:
-    """MLflow's own for PyTorch, of a model that loads wherever it is used.
+    """Save a PyTorch model like MLflow's own function, but so that it loads on any machine.
 
-    A model exported on the processor stays there, but MLflow wants it on a GPU wherever it sees one, unless the model
+    A model exported on the processor stays there, but MLflow moves it to a GPU wherever it sees one unless the model
     says otherwise.
     """
     import mlflow.pytorch
@@ -179,10 +182,10 @@ def run(
 ) -> Iterator[MlflowRun]:
     """Continue the newest run with this key, or open one, and close it at the end.
 
-    only_unfinished: continue a run only if not everything is logged to it, as training does: it was killed, or
-    failed (a full disk, say), or was trained, by a stage that outlived its DVC, and never evaluated. A second
-    training of what is evaluated is a run of its own. A run that an exception ends is marked as failed.
-    command: what logs the run later, should MLflow fail.
+    only_unfinished: continue a run only if it is not fully logged, as training does. Such a run was killed, failed (on
+    a full disk, say), or was trained by a stage that outlived its DVC and never evaluated. A second training of an
+    evaluated run is a new run. A run that ends in an exception is marked as failed. command: logs the run later if
+    MLflow fails.
     """
     current = _open(experiment, name, key, tags, only_unfinished, command)
     try:
@@ -198,7 +201,7 @@ def run(
 
 @contextmanager
 def run_of(where: Where | None, tags: Mapping[str, str]) -> Iterator[MlflowRun]:
-    """The run of a stage whose outputs are all written. Marked complete at its end."""
+    """Open the run of a stage whose outputs are all written; mark it complete at the end."""
     if where is None:
         raise ValueError("there are no outputs to log")
     with run(where.experiment, where.name, where.key, tags, command=where.command) as current:
@@ -208,7 +211,7 @@ def run_of(where: Where | None, tags: Mapping[str, str]) -> Iterator[MlflowRun]:
 
 @contextmanager
 def system_metrics(run: MlflowRun, seconds: float = 2.0) -> Iterator[None]:
-    """Sample processor, memory, disk and network into the run while the block lasts."""
+    """Sample processor, memory, disk and network into the run during the block."""
     monitor = _start_monitor(run, seconds)
     try:
         yield
@@ -218,7 +221,7 @@ def system_metrics(run: MlflowRun, seconds: float = 2.0) -> Iterator[None]:
 
 
 def is_complete(where: Where) -> bool:
-    """Whether the newest run with this key holds everything. Raises UserError if MLflow cannot be asked."""
+    """Return whether the newest run with this key is fully logged. Raises UserError if MLflow cannot be queried."""
     try:
         found = _search(where.experiment, where.key)
     except Exception as error:  # whatever MLflow raises: no database, no server, no permission
@@ -227,7 +230,7 @@ def is_complete(where: Where) -> bool:
 
 
 def page(experiment: str) -> str:
-    """Where a browser shows the experiment. Raises UserError if MLflow cannot be asked."""
+    """Return the address of the experiment for a browser. Raises UserError if MLflow cannot be queried."""
     try:
         return store.page(experiment)
     except Exception as error:  # as in is_complete
@@ -235,11 +238,12 @@ def page(experiment: str) -> str:
 
 
 def is_on() -> bool:
+    """Return whether logging is on (`FER_TRACKING`)."""
     return os.environ.get("FER_TRACKING", "on").lower() not in ("off", "0", "false")
 
 
 def context_tags(stage: str) -> dict[str, str]:
-    """Where a run comes from: the commit and whether it is all there is, the DVC experiment, the stage."""
+    """Return tags on the origin of a run: commit, uncommitted changes, DVC experiment, stage."""
     return {
         "dvc.stage": stage,
         "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
@@ -249,12 +253,12 @@ def context_tags(stage: str) -> dict[str, str]:
 
 
 def warn(error: Exception, command: str = BACKFILL) -> None:
-    """The one line a user sees when MLflow cannot be used. command: what logs the run later."""
+    """Print the one line that a user sees when MLflow cannot be used. command: logs the run later."""
     if repository() != Path.cwd():  # in the folder of an experiment, whose outputs are not in the workspace
         command = f"dvc exp apply {os.environ.get('DVC_EXP_NAME') or 'EXPERIMENT'} && {command}"
     print(
         f"warning: MLflow is not logging this run: {store.explain(error)} The stage's outputs are not "
-        f"affected: once the pipeline is through and this is mended, `{command}` restores the run from them.",
+        f"affected: once the pipeline has finished and this is fixed, `{command}` restores the run from them.",
         file=sys.stderr,
     )
 
@@ -314,7 +318,7 @@ def _start_monitor(run: MlflowRun, seconds: float) -> SystemMetricsMonitor | Non
 
 
 def _search(experiment: str, key: str) -> list[Run]:
-    """Runs with this key, the newest first."""
+    """Return the runs with this key, newest first."""
     return list(
         _client().search_runs(
             [store.experiment_id(experiment)],

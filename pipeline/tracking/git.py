@@ -1,4 +1,4 @@
-"""Which commit the code that runs is of, as far as git can tell."""
+"""Find the commit of the running code, where git can tell."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import sys
 import tempfile
 
 DISTRUST = re.compile(r"dubious ownership in repository at '(.+)'")
-"""What git answers, and nothing more, in a repository that belongs to another user."""
+"""git's only answer in a repository that belongs to another user."""
 
 
 def state() -> dict[str, str]:
-    """The commit and whether tracked files of this folder differ from it ("true", "false" or "unknown").
+    """Return the commit and whether tracked files of this folder differ from it ("true", "false" or "unknown").
 
-    This folder may be a part of a larger repository, whose other folders do not count; if that has never committed
-    it, there is no commit ("") to speak of. Nor is there without git or a repository: an archive of it was downloaded.
+    This folder may be part of a larger repository, whose other folders do not count. If that repository has never
+    committed this folder, the commit is "". It is also "" without git or a repository, as in a downloaded archive.
     dvc.lock does not count as a change: DVC rewrites it while the pipeline runs.
     """
     commit = _git("rev-parse", "HEAD") if _git("rev-parse", "--verify", "--quiet", "HEAD:./") else None
@@ -27,10 +27,10 @@ def state() -> dict[str, str]:
 
 
 def _changes() -> str | None:
-    """The tracked files of this folder that differ from the commit, by their bytes; None if git cannot say.
+    """Return the tracked files of this folder whose bytes differ from the commit; None if git cannot tell.
 
-    The repository's own index is not asked: in the copy that DVC makes for an experiment, it may hold the size and the
-    time of the changed `params.yaml` beside the content of the committed one, and git then calls the file unchanged.
+    The repository's own index is not used. In the copy that DVC makes for an experiment, it may hold the size and time
+    of the changed `params.yaml` with the content of the committed one, and git then reports the file as unchanged.
     """
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
@@ -40,7 +40,7 @@ def _changes() -> str | None:
 
 
 def _git(*arguments: str, **environment: str) -> str | None:
-    """What git answers, or None if it fails or is not installed; a distrust of the folder is told to the user."""
+    """Return git's output, or None if it fails or is not installed. Warns if git distrusts the folder."""
     try:
         result = subprocess.run(
             ["git", *arguments],
@@ -55,7 +55,7 @@ def _git(*arguments: str, **environment: str) -> str | None:
     if distrusted := DISTRUST.search(result.stderr):
         print(
             f"warning: git does not read {distrusted[1]}, which belongs to another user, so MLflow does not show the "
-            f"commit: `git config --global --add safe.directory {shlex.quote(distrusted[1])}` makes it.",
+            f"commit: to allow it, run `git config --global --add safe.directory {shlex.quote(distrusted[1])}`.",
             file=sys.stderr,
         )
     return result.stdout.strip() if result.returncode == 0 else None

@@ -1,7 +1,7 @@
-"""The MLflow run of each stage: where it is, once there are outputs to show, and what it shows of them.
+"""Log the MLflow run of each stage: its location, once there are outputs, and its content.
 
-Train opens the run of a model, evaluate completes it; fetch, prepare, embed and compare have one each. Backfill
-restores whichever is missing by the same functions.
+Train opens the run of a model and evaluate completes it; fetch, prepare, embed and compare have one run each. Backfill
+restores missing runs with the same functions.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DATA_EXPERIMENT = "data"
 
 
 def fetch_run() -> Where | None:
-    """Where the run of this stage is in MLflow, or None before the first fetch."""
+    """Return the MLflow run of fetch, or None if it has no outputs yet."""
     if not SOURCE.exists():
         return None
     content = files.sha256(SOURCE)[:12]
@@ -51,6 +51,7 @@ def fetch_run() -> Where | None:
 
 
 def log_fetch() -> None:
+    """Log the provenance of the data."""
     with client.run_of(fetch_run(), {"kind": "data", **client.context_tags("fetch")}) as run:
         source = {name: facts for name, facts in files.read_json(SOURCE).items() if facts}
         run.params(source)
@@ -59,7 +60,7 @@ def log_fetch() -> None:
 
 
 def prepare_run() -> Where | None:
-    """Where the run of this stage is in MLflow, or None before the first prepare."""
+    """Return the MLflow run of prepare, or None if it has no outputs yet."""
     if not CHECKS.exists():
         return None
     content = files.sha256(CHECKS)[:12]
@@ -67,6 +68,7 @@ def prepare_run() -> Where | None:
 
 
 def log_prepare() -> None:
+    """Log the data set, its checks and a contact sheet."""
     checks = files.read_json(CHECKS)
     with client.run_of(prepare_run(), {"kind": "data", **client.context_tags("prepare")}) as run:
         run.dataset(
@@ -82,7 +84,7 @@ def log_prepare() -> None:
 
 
 def embed_run() -> Where | None:
-    """Where the run of this stage is in MLflow, or None before the first embed."""
+    """Return the MLflow run of embed, or None if it has no outputs yet."""
     found = sorted(LABELS_FOLDER.glob("*/label_vectors.npz"))
     if not found:
         return None
@@ -91,6 +93,7 @@ def embed_run() -> Where | None:
 
 
 def log_embed() -> None:
+    """Log every set of label vectors with a heat map of its cosines."""
     with client.run_of(embed_run(), {"kind": "labels", **client.context_tags("embed")}) as run:
         for file in workspace.written(LABELS_FOLDER):
             run.artifacts(file, file.parent.name)
@@ -106,7 +109,7 @@ def log_embed() -> None:
 
 
 def dvc_digest(output: Path) -> str | None:
-    """The digest that DVC itself gave an output, from dvc.lock; None outside DVC or before its first run."""
+    """Return DVC's digest of an output from dvc.lock; None outside DVC or before its first run."""
     lock = Path("dvc.lock")
     if not lock.exists():
         return None
@@ -116,6 +119,7 @@ def dvc_digest(output: Path) -> str | None:
 
 
 def tags(run_key: RunKey, stage: str) -> dict[str, str]:
+    """Return the tags of a model's run."""
     return {
         "kind": "model",
         "model": run_key.model,
@@ -127,7 +131,7 @@ def tags(run_key: RunKey, stage: str) -> dict[str, str]:
 
 
 def log_inputs(run: MlflowRun, settings: JsonDict) -> None:
-    """What the training read: settings and data set."""
+    """Log the inputs of a training: settings and data set."""
     run.params(settings)
     facts = checks()
     run.dataset(
@@ -139,12 +143,12 @@ def log_inputs(run: MlflowRun, settings: JsonDict) -> None:
 
 
 def log_machine(run: MlflowRun, machine: JsonDict) -> None:
-    """How the training computes, from its start: a run that fails shows it too."""
+    """Log how the training computes. Called at its start, so that a failed run shows it too."""
     run.tags({name: str(value) for name, value in machine.items()})
 
 
 def log_training(run: MlflowRun, run_key: RunKey) -> None:
-    """What the training wrote. Logging it twice changes nothing."""
+    """Log the outputs of a training. Logging them twice changes nothing."""
     facts = run_key.facts()
     run.curve(run_key.read_history(), "epoch")
     run.metrics({"training": {name: facts["training"][name] for name in sorted(facts["training"])}})
@@ -154,7 +158,7 @@ def log_training(run: MlflowRun, run_key: RunKey) -> None:
 
 
 def log_evaluation(run: MlflowRun, run_key: RunKey) -> None:
-    """What the evaluation wrote, and the model itself with an input example of two images."""
+    """Log the outputs of an evaluation, and the model itself with an input example of two images."""
     metrics = files.read_json(run_key.metrics)
     run.metrics({split: metrics[split] for split in ("val", "test", "test_clean")})
     run.artifacts(run_key.metrics, "evaluation")
@@ -168,7 +172,7 @@ def log_evaluation(run: MlflowRun, run_key: RunKey) -> None:
 
 
 def model_run(run_key: RunKey) -> Where | None:
-    """Where the run of a trained and evaluated cell is in MLflow, or None before that."""
+    """Return the MLflow run of a trained and evaluated model and seed, or None before that."""
     if not (run_key.models / "model.json").exists() or not run_key.metrics.exists():
         return None
     key = mlflow_key(run_key, run_key.facts()["inputs_digest"])
@@ -176,7 +180,7 @@ def model_run(run_key: RunKey) -> Where | None:
 
 
 def log_model_run(run_key: RunKey, stage: str) -> None:
-    """Continue the run that training opened (or open it, if it was lost) and log all there is."""
+    """Continue the run that training opened (or open one if it was lost) and log everything."""
     with client.run_of(model_run(run_key), tags(run_key, stage)) as run:
         # The settings that made this model, which params.yaml may no longer hold.
         log_inputs(run, run_key.facts()["settings"])
@@ -185,7 +189,7 @@ def log_model_run(run_key: RunKey, stage: str) -> None:
 
 
 def compare_run() -> Where | None:
-    """Where the run of this stage is in MLflow, or None before the first comparison."""
+    """Return the MLflow run of compare, or None if it has no outputs yet."""
     if not TABLE.exists():
         return None
     content = files.sha256(TABLE)[:12]
@@ -193,11 +197,12 @@ def compare_run() -> Where | None:
 
 
 def log_compare() -> None:
+    """Log the comparison of the workspace."""
     log_rows(compare_run(), read_rows(TABLE), "compare", workspace.written(REPORTS))
 
 
 def log_rows(where: Where | None, rows: Sequence[ComparisonRow], stage: str, paths: Sequence[Path]) -> None:
-    """A run of its own for a comparison: each row's accuracy, and the tables and figures."""
+    """Log a comparison as a run of its own: each row's accuracy, and the tables and figures."""
     with client.run_of(where, {"kind": "comparison", **client.context_tags(stage)}) as run:
         run.params(
             {"models": ", ".join(dict.fromkeys(row.model for row in rows)), "seeds": list(rows[0].seeds)}

@@ -1,4 +1,4 @@
-"""Passwords and tokens, kept out of everything that is printed."""
+"""Keep passwords and tokens out of everything that is printed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, ur
 HIDDEN = "***"
 
 ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_ARTIFACTS_DESTINATION")
-"""Environment variables whose values are addresses, which can hold a password."""
+"""Environment variables whose values are addresses, which can contain a password."""
 
 _NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|API_?KEY|ACCESS_KEY$|CREDENTIAL", re.IGNORECASE)
-"""The name of a variable that holds nothing but a secret."""
+"""Names of variables whose whole value is a secret."""
 
 _PATTERNS = (
     (re.compile(r"(?<=://)[^/\s'\"?#]+@"), f"{HIDDEN}@"),  # user:password@
@@ -28,11 +28,11 @@ _PATTERNS = (
     ),
     (re.compile(r"\b(Bearer|Basic) [\w.~+/=-]{4,}"), rf"\1 {HIDDEN}"),
 )
-"""How a secret looks where it is not known, such as in an address that a server answers with."""
+"""Forms of secrets that are not in the environment, as in an address that a server returns."""
 
 
 def redact(text: str) -> str:
-    """The text with every secret of the environment, in whatever form it is written, replaced by ***."""
+    """Replace every secret of the environment in `text`, in whatever encoding, with ***."""
     for secret in sorted(set(_secrets()), key=len, reverse=True):
         text = re.sub(re.escape(secret), HIDDEN, text, flags=re.IGNORECASE)
     for pattern, replacement in _PATTERNS:
@@ -41,7 +41,7 @@ def redact(text: str) -> str:
 
 
 class Redacting(logging.Filter):
-    """Rewrites a log record, traceback included, before a handler prints it."""
+    """A filter that rewrites a log record, traceback included, before a handler prints it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
@@ -52,7 +52,7 @@ class Redacting(logging.Filter):
 
 
 def _secrets() -> Iterator[str]:
-    """Each secret of the environment in every form; the longest form of a short one only."""
+    """Return each secret of the environment in every form; of a short one, only its longest form."""
     for name, value in os.environ.items():
         if name in ADDRESSES:
             for secret in _of_address(value.strip()):
@@ -67,7 +67,7 @@ def _secrets() -> Iterator[str]:
 
 
 def _of_address(address: str) -> Iterator[str]:
-    """User and password, and the values of the query: any of them may be a token."""
+    """Return user, password and the values of the query: any of them may be a token."""
     # Not urlsplit's parts alone: a password with an unquoted # or / would end its host too early.
     found = re.match(r"[\w.+-]+://(.*)@", address)
     if found:
@@ -87,7 +87,7 @@ def _of_address(address: str) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """As written, decoded, encoded for an address, escaped for Python, and as HTTP sends it."""
+    """Return a secret as written, decoded, URL-encoded, escaped for Python, and as sent in HTTP."""
     plain = unquote(secret)
     forms = {secret, plain, unquote_plus(secret), quote(plain), quote(plain, safe=""), quote_plus(plain)}
     forms |= {repr(plain)[1:-1], base64.b64encode(plain.encode()).decode()}

@@ -1,8 +1,8 @@
-"""The MLflow store: where it is, its client, its experiments, and what to say when it fails.
+"""Locate the MLflow store, its client and its experiments, and explain its failures.
 
-A path in `MLFLOW_TRACKING_URI` that is relative starts at the repository, whatever folder a stage runs in, or the
-runs of a queued experiment would vanish with its temporary folder. A database in a file keeps its artifacts beside it,
-wherever it is moved to or mounted.
+A relative path in `MLFLOW_TRACKING_URI` starts at the repository, whatever folder a stage runs in; otherwise the runs
+of a queued experiment would vanish with its temporary folder. A database in a file keeps its artifacts next to it,
+wherever it is moved or mounted.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ if TYPE_CHECKING:  # MLflow takes seconds to import
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 
 DATA = "data"
-"""The experiment that has no models in it: runs of fetch, prepare and embed."""
+"""The experiment without models: runs of fetch, prepare and embed."""
 
 KIND = ("mlflow.experimentKind", "custom_model_development")
-"""The tag that says an experiment is of trained models. MLflow up to 3.18 writes it and shows it nowhere; the note
-below is what brings a reader from the page that opens first to the runs."""
+"""The tag of an experiment of trained models. MLflow up to 3.18 stores it and shows it nowhere; the note below is
+what leads a reader from the page that opens first to the runs."""
 
 VIEW = "fer"
-"""The shared view of an experiment: what `viewStateShareKey` names in an address."""
+"""The shared view of an experiment, which `viewStateShareKey` names in an address."""
 
 COLUMNS = [
     *(f"metrics.`{name}`" for name in ("test.accuracy", "test_clean.accuracy", "test.macro_f1")),
     *(f"params.`{name}`" for name in ("model.loss", "model.targets")),
 ]
-"""The columns of the view: by how much a model is right, and what it was trained with."""
+"""The columns of the view: accuracies, and what the model was trained with."""
 
 LOCATIONS = {
     "runs": ["artifact_uri"],
@@ -71,7 +71,7 @@ class Store(NamedTuple):
 
 @functools.cache
 def store() -> Store:
-    """Asked once, since MLflow sets MLFLOW_TRACKING_URI itself later. Raises StoreError."""
+    """Return the store. Cached, because MLflow later sets MLFLOW_TRACKING_URI itself. Raises StoreError."""
     uri = (os.environ.get("MLFLOW_TRACKING_URI") or "").strip()
     if not uri:
         return _in_file(repository() / DATABASE)
@@ -90,8 +90,11 @@ def store() -> Store:
 
 @functools.cache
 def client() -> MlflowClient:
-    """The one client of this process. Imported here: MLflow takes seconds, and `FER_TRACKING=off` none."""
-    # Without these a server that is down would hold a stage up for many minutes.
+    """Return the one client of this process.
+
+    Imported here because MLflow takes seconds to import and `FER_TRACKING=off` needs none.
+    """
+    # Without these, a server that is down would delay a stage by many minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_DISABLE_AUTH_WARNING", "true")
@@ -102,7 +105,7 @@ def client() -> MlflowClient:
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    # It logs the traceback of every error that it also raises, which is told in a sentence then.
+    # It logs the traceback of every error that it also raises, which then becomes one sentence.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     for handler in (*logging.getLogger("mlflow").handlers, logging.lastResort):
         if handler is not None:
@@ -118,7 +121,7 @@ def client() -> MlflowClient:
 
 @functools.cache
 def experiment_id(name: str) -> str:
-    """The experiment of this name: made where there is none, brought back where it was deleted."""
+    """Return the experiment of this name, created if missing and restored if deleted."""
     mlflow_client = client()  # before the lock, which it takes too
     with _first_use():
         experiment = mlflow_client.get_experiment_by_name(name) or _create(name)
@@ -130,22 +133,25 @@ def experiment_id(name: str) -> str:
 
 
 def page(name: str) -> str:
-    """Where a browser shows an experiment's models by accuracy: with `make ui`, or on the user's server."""
+    """Return the address of an experiment's models by accuracy: that of `make ui`, or on the user's server."""
     uri = store().uri
     server = redact(uri).rstrip("/") if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
     return f"{server}/{_address(experiment_id(name))}&viewStateShareKey={VIEW}"
 
 
 def takes(artifact_uri: str) -> bool:
-    """Whether artifacts can be added there: a database without its server cannot reach what the server keeps."""
+    """Return whether artifacts can be added to the location.
+
+    A database without its server cannot reach the server's artifacts.
+    """
     return store().database is None or urlsplit(artifact_uri).scheme != "mlflow-artifacts"
 
 
 def prepare_artifacts(run_id: str) -> None:
-    """Let the run keep its artifacts where the database is now, and let those there be written over.
+    """Move the run's artifact location to where the database is now, and make existing artifacts writable.
 
-    The other side of a folder that is mounted under two paths may have logged meanwhile. Files that came as links into
-    a read-only cache are read-only copies here.
+    Where a folder is mounted under two paths, the other side may have logged meanwhile. Files that came as links into a
+    read-only cache are read-only copies here.
     """
     if store().database is None:
         return
@@ -161,7 +167,7 @@ def prepare_artifacts(run_id: str) -> None:
 
 
 def explain(error: Exception) -> str:
-    """What went wrong in at most 300 characters, and what to do about it. No secret is in it."""
+    """Return what went wrong, in at most 300 characters and without secrets, and what to do about it."""
     if isinstance(error, StoreError):
         return redact(str(error))
     message = str(error)
@@ -174,27 +180,30 @@ def explain(error: Exception) -> str:
         return f"{reason}. Name a database instead, such as MLFLOW_TRACKING_URI=sqlite:///mlflow.db."
     where = store()
     if where.database is not None:
-        return f"{reason}. Check that {where.database} and {ARTIFACTS} beside it can be written."
+        return f"{reason}. Check that {where.database} and {ARTIFACTS} next to it can be written."
     return f"{reason}. Check that MLflow runs at {redact(where.uri)}, and MLFLOW_TRACKING_URI."
 
 
 def _of_another_version(revision: str) -> str:
-    """What to do about a database in this state. MLflow calls it out of date whether it is older or newer."""
+    """Return what to do about a database of another version.
+
+    MLflow calls such a database out of date whether it is older or newer.
+    """
     from mlflow.version import VERSION
 
     if _is_known(revision):
         return (
-            f"an older MLflow than the {VERSION} that is installed here made this database: keep a copy of it and run "
+            f"this database was made by an older MLflow than the installed {VERSION}: keep a copy of it and run "
             f"`mlflow db upgrade {_argument()}` in the repository."
         )
     return (
-        f"a newer MLflow than the {VERSION} that is installed here made this database: use that one, or name another "
+        f"this database was made by a newer MLflow than the installed {VERSION}: use that version, or name another "
         "database in MLFLOW_TRACKING_URI."
     )
 
 
 def _is_known(revision: str) -> bool:
-    """Whether the MLflow that is installed has heard of this state of a database, so that it can upgrade it."""
+    """Return whether the installed MLflow knows this state of a database and so can upgrade it."""
     import mlflow.store.db_migrations as migrations
 
     pattern = re.compile(rf"""^revision = ["']{revision}["']""", re.MULTILINE)
@@ -203,9 +212,9 @@ def _is_known(revision: str) -> bool:
 
 
 def _make_whole(connect: Callable[[str], Any]) -> None:
-    """Make a database in a file under another name, and give it its own when its tables are all there.
+    """Create a database under a temporary name and rename it when its tables are complete.
 
-    MLflow takes seconds and many steps for them, and cannot go on with what a kill or a full disk leaves of that.
+    MLflow takes seconds and many steps to create them, and cannot recover from a kill or a full disk in between.
     """
     database = store().database
     if database is None or (database.exists() and database.stat().st_size):
@@ -219,7 +228,7 @@ def _make_whole(connect: Callable[[str], Any]) -> None:
 
 
 def _remove_stray_folder() -> None:
-    """MLflow makes the folder of a database by its address, in which a % of the path is %25."""
+    """Remove the folder that MLflow creates from the database's address, in which a % of the path is %25."""
     database, folder = store().database, Path(store().uri.removeprefix("sqlite:///")).parent
     if database is not None and folder != database.parent and folder.is_absolute():
         with suppress(OSError):  # not there, or someone's
@@ -227,7 +236,7 @@ def _remove_stray_folder() -> None:
 
 
 def _argument() -> str:
-    """The store as a shell takes it: a password stays in its variable."""
+    """Return the store as a shell argument: a password stays in its variable."""
     uri = store().uri
     return '"$MLFLOW_TRACKING_URI"' if redact(uri) != uri else shlex.quote(uri)
 
@@ -246,7 +255,7 @@ def _in_file(database: Path) -> Store:
 
 
 def _sqlite(uri: str) -> Store:
-    """The same database by its absolute path. Raises StoreError if it is not in a file."""
+    """Return the same database by its absolute path. Raises StoreError if it is not in a file."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -254,7 +263,8 @@ def _sqlite(uri: str) -> Store:
         url = make_url(uri)
     except (ArgumentError, ValueError):
         raise StoreError(
-            f"MLFLOW_TRACKING_URI={redact(uri)} is no address of a database: write sqlite:/// and the file's path, "
+            f"MLFLOW_TRACKING_URI={redact(uri)} is not the address of a database: write sqlite:/// and the "
+            "file's path, "
             "such as sqlite:///mlflow.db."
         ) from None
     name = url.database or ""
@@ -273,7 +283,7 @@ def _sqlite(uri: str) -> Store:
 
 
 def _folder(uri: str) -> Path:
-    """The folder that a file store's address names; MLflow itself reads file://./mlruns as /mlruns."""
+    """Return the folder that a file store's address names; MLflow itself reads file://./mlruns as /mlruns."""
     if not uri.lower().startswith("file:"):
         return Path(uri)
     path = unquote(uri[len("file:") :])
@@ -281,7 +291,7 @@ def _folder(uri: str) -> Path:
 
 
 def _from_repository(path: Path) -> Path:
-    """An absolute path without .., links left as they are."""
+    """Return an absolute path without `..`, with links unresolved."""
     return Path(os.path.abspath(repository() / path))
 
 
@@ -300,7 +310,7 @@ def _create(name: str) -> Experiment:
 
 
 def _restore(experiment: Experiment) -> None:
-    """Take an experiment, with its runs, out of MLflow's trash: nothing can be logged under its name until then."""
+    """Restore an experiment, with its runs, from MLflow's trash; nothing can be logged under its name before that."""
     try:
         client().restore_experiment(experiment.experiment_id)
     except Exception as error:  # whatever a server answers who may not do this
@@ -313,7 +323,7 @@ def _restore(experiment: Experiment) -> None:
 
 
 def _present(experiment: Experiment) -> None:
-    """Let MLflow show the experiment as runs in a table. A description that someone wrote stays."""
+    """Make MLflow show the experiment as a table of runs. A description that someone wrote stays."""
     view = {
         "searchFilter": 'tags.kind = "model"',
         "orderByKey": COLUMNS[0],
@@ -339,15 +349,15 @@ def _present(experiment: Experiment) -> None:
 
 
 def _address(number: str) -> str:
-    """An experiment's runs within MLflow's page, which shows what is not of language models only when asked to."""
+    """Return the address of an experiment's runs in MLflow's page, which opens on language models by default."""
     return f"#/experiments/{number}/runs?workflowType=machine_learning"
 
 
 def _follow(experiment: Experiment) -> None:
     """Correct the artifact paths in the database after its folder was moved, copied or mounted elsewhere.
 
-    MLflow writes absolute paths and has no call to change one. A path is changed only to where the file is now, or
-    from where nothing is.
+    MLflow writes absolute paths and has no call to change one. A path is changed only if the file is now at the new
+    place, or if nothing is at the old one.
     """
     where = store()
     if where.database is None or _is_usable(experiment.artifact_location):
@@ -370,7 +380,7 @@ def _follow(experiment: Experiment) -> None:
 
 
 def _moved(uri: str | None, before: Path, now: Path) -> str | None:
-    """The address of what was in one folder and is in another, or None if it is not."""
+    """Return the new address of an artifact path whose folder has moved, or None if it has not."""
     old = _local(uri) if uri else None
     if old is None or not old.is_relative_to(before):
         return None
@@ -381,7 +391,7 @@ def _moved(uri: str | None, before: Path, now: Path) -> str | None:
 
 
 def _is_usable(location: str) -> bool:
-    """Whether artifacts belong there: in a bucket, or in a folder that is here and not another clone's."""
+    """Return whether artifacts belong there: in a bucket, or in a local folder of this clone."""
     path = _local(location)
     if path is None:
         return takes(location)
@@ -396,7 +406,7 @@ def _is_usable(location: str) -> bool:
 
 
 def _root(location: str) -> Path | None:
-    """The folder with the store that made this artifact path, as far as the path tells."""
+    """Return the folder of the store that made this artifact path, if the path shows it."""
     path = _local(location)
     for folder in (path, *path.parents) if path is not None else ():
         if folder.name in (ARTIFACTS, "mlruns"):
@@ -409,7 +419,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _local(location: str) -> Path | None:
-    """The path of a folder on this machine, None for any other place."""
+    """Return the path of a folder on this machine, or None for any other location."""
     path = (
         unquote(location.removeprefix("file:").removeprefix("//"))
         if location.startswith("file:")
@@ -419,5 +429,5 @@ def _local(location: str) -> Path | None:
 
 
 def _first_use() -> FileLock:
-    """Only one process at a time may create the database and its experiments: SQLite's set-up races."""
+    """Let only one process at a time create the database and its experiments: SQLite's set-up races."""
     return FileLock(repository() / f"{DATABASE}.lock", timeout=120)

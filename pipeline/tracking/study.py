@@ -1,4 +1,4 @@
-"""The runs of a study that are kept in git, in MLflow: a dashboard for who has trained none of them."""
+"""Log the committed runs of a study to MLflow, so that the dashboard shows them without training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pipeline.tracking.runs import log_rows
 from pipeline.workspace import RunKey
 
 COMMAND = "fer report"
-"""What logs these runs again; backfill knows only those of the workspace."""
+"""The command that logs these runs again; backfill only knows runs of the workspace."""
 
 
 def log_study(folder: Path, models: Models, rows: Sequence[ComparisonRow]) -> None:
-    """Every run and the comparison, into an experiment of their own; what is there already is left alone."""
+    """Log every run and the comparison to an experiment of their own; complete runs are left alone."""
     if not client.is_on():
         return
     experiment = f"{folder.name}-study"
@@ -41,7 +41,7 @@ def log_study(folder: Path, models: Models, rows: Sequence[ComparisonRow]) -> No
 
 
 def log_run(experiment: str, folder: Path, key: str, run: RunRecord) -> None:
-    """One kept run under the names that a training here would give it."""
+    """Log one committed run under the names that a training would give it."""
     file = folder / "runs" / f"{key}.json"
     content = sha256(file)[:12]
     where = client.Where(experiment, key, f"kept-{key}-{content}", content, COMMAND)

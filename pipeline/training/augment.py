@@ -1,8 +1,8 @@
-"""Augmentation of whole batches of tensors: every image gets its own parameters, no Python loop.
+"""Augment whole batches of tensors: every image has its own parameters, without a Python loop.
 
-Images are float [B, 1, H, W] in grey levels 0 to 255. Nothing here is random: each image comes with a row
-of numbers drawn beforehand, so a whole epoch is drawn (and sent to a GPU) at once, and processes that
-share a batch all know its numbers.
+Images are float [B, 1, H, W] in grey levels 0 to 255. Nothing here is random: each image comes with a row of numbers
+drawn beforehand, so that a whole epoch is drawn (and sent to a GPU) at once, and processes that share a batch know all
+its numbers.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from pipeline.training.recipe import Augment
 
 GREY = 127.5
 DRAWS = 8
-"""Random numbers per image, uniform from 0 to below 1: rotation, zoom, two shifts, two for light, two for cut-out."""
+"""Random numbers per image, uniform in [0, 1): rotation, zoom, two shifts, two for light, two for cut-out."""
 
 
 def flips(count: int, epoch: int, generator: torch.Generator) -> Tensor:
-    """Which images to mirror: bool [count]. Alternating flip (Jordan 2024).
+    """Return which images to mirror: bool [count]. Alternating flip (Jordan 2024).
 
-    Each image's first choice is random, and it is mirrored every other epoch from there, so both
-    views are seen equally often. `generator` must start from the same state in every epoch.
+    Each image's first choice is random, and it is mirrored every other epoch from then on, so both views are seen
+    equally often. `generator` must start from the same state in every epoch.
     """
     return (torch.rand(count, generator=generator) < 0.5) ^ (epoch % 2 == 1)
 
 
 def augment(images: Tensor, flip: Tensor, size: int, spec: Augment, draws: Tensor) -> Tensor:
-    """Rotate, zoom, shift and mirror in one bilinear resampling to [B, 1, size, size], then light and cut-out.
+    """Rotate, zoom, shift and mirror in one bilinear resampling to [B, 1, size, size], then apply light and cut-out.
 
-    flip: bool [B]; draws: float [B, DRAWS], uniform from 0 to below 1.
+    flip: bool [B]; draws: float [B, DRAWS], uniform in [0, 1).
     """
     count = len(images)
     signed = (draws * 2 - 1).unbind(1)  # each from -1 to 1
@@ -55,9 +55,9 @@ def augment(images: Tensor, flip: Tensor, size: int, spec: Augment, draws: Tenso
 
 
 def cutout(images: Tensor, side: int, draws: Tensor) -> Tensor:
-    """Blank one square of `side` pixels per image with grey (DeVries & Taylor 2017); it may overlap the border.
+    """Fill one square of `side` pixels per image with grey (DeVries & Taylor 2017); it may cross the border.
 
-    draws: float [B, 2], uniform from 0 to below 1: where the square is, from top to bottom and left to right.
+    draws: float [B, 2], uniform in [0, 1): the position of the square, top to bottom and left to right.
     """
     _, _, height, width = images.shape
     half = side // 2

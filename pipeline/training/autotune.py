@@ -29,19 +29,19 @@ Precision = Literal["auto", "fp32", "bf16"]
 MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 Threads = Annotated[Literal["auto"] | Annotated[int, Field(ge=1)], must_be("auto or a whole number from 1")]
 MARGIN = 1.1
-"""How many times as fast a setting must be to be chosen before one that is listed earlier."""
+"""Minimum speed-up over a setting listed earlier to be preferred to it."""
 ROUNDS = 6
 PATIENCE = 10.0
-"""Seconds after which measuring ends: on a busy machine it would last, and not tell what the machine can do."""
+"""Seconds after which measuring ends: on a busy machine it would take long and not show what the machine can do."""
 TRUSTED = 2
-"""Turns after which a measurement counts: the first one of all pays for waking the processor up."""
+"""Turns after which a measurement counts: the first measurement of all includes waking up the processor."""
 HOPELESS = 3
-"""How many times slower than the best a setting may be after that and still be measured again."""
+"""Slowdown against the best beyond which a setting is not measured again after that."""
 
 
 @dataclass(frozen=True)
 class MachineParams:
-    """What params.yaml says of the machine; "auto" is measured."""
+    """The settings under `machine` in params.yaml; "auto" is measured."""
 
     precision: Precision
     memory_format: MemoryFormat
@@ -50,17 +50,17 @@ class MachineParams:
 
 
 def choose(requested: MachineParams, cache: Path | None = None) -> Hardware:
-    """CUDA if there is one; the rest as wished, or for "auto" what a small network trains fastest with.
+    """Return the hardware: CUDA if available; other settings as requested or, for "auto", the fastest measured.
 
-    A processor may compute bf16 slower than fp32, and on many cores a small network may train faster with few of
-    them. So the combinations are measured (a second or two on two cores) and their times kept by processor, number of
-    threads and PyTorch version, in `cache` or the repository's .machine/speed.json. On a GPU nothing is measured: bf16
-    where it has it, channels_last; one that this PyTorch was not built for is left alone, with a line that says so.
-    What would emulate bf16, slower than it computes fp32, gets fp32 whatever is wished for. Raises UserError if more
-    threads are wished for than PyTorch may use, or if a GPU fails.
+    A processor may compute bf16 more slowly than fp32, and on many cores a small network may train faster with only a
+    few of them. The combinations are therefore measured (a second or two on two cores), and their times kept by
+    processor, number of threads and PyTorch version, in `cache` or the repository's .machine/speed.json. On a GPU
+    nothing is measured: bf16 if supported, channels_last; a GPU that this PyTorch was not built for is not used, and
+    one line says so. Hardware that only emulates bf16, more slowly than it computes fp32, gets fp32 whatever is
+    requested. Raises UserError if more threads are requested than PyTorch may use, or if a GPU fails.
     """
     cache = cache or repository() / ".machine" / "speed.json"
-    torch.set_flush_denormal(True)  # before any other thread runs: those that do would not hear of it
+    torch.set_flush_denormal(True)  # before any other thread runs: running threads would not notice
     compiled = requested.compile and _can_compile()
     most = torch.get_num_threads()
     if isinstance(requested.threads, int) and requested.threads > most:
@@ -105,7 +105,7 @@ def choose(requested: MachineParams, cache: Path | None = None) -> Hardware:
 
 
 def _thread_counts(most: int) -> list[int]:
-    """`most` and every power of two below it, in falling order."""
+    """Return `most` and every power of two below it, in descending order."""
     return sorted({most, *(2**power for power in range(most.bit_length()) if 2**power < most)}, reverse=True)
 
 
@@ -114,7 +114,7 @@ def _name(hardware: Hardware) -> str:
 
 
 def _seconds(candidates: Sequence[Hardware], machine: str, cache: Path) -> dict[str, float]:
-    """What each candidate took on this machine, by name: as remembered, or measured now and remembered.
+    """Return each candidate's time on this machine, by name: kept from before, or measured and kept now.
 
     Trainings that start together measure one after the other, and the second finds what the first has written.
     """
@@ -134,7 +134,7 @@ def _seconds(candidates: Sequence[Hardware], machine: str, cache: Path) -> dict[
 
 
 def _remembered(cache: Path) -> dict[str, dict[str, float]]:
-    """Seconds by machine and candidate as measured earlier."""
+    """Return seconds by machine and candidate as measured earlier."""
     try:
         facts = json.loads(cache.read_text(encoding="utf-8"))
         return {
@@ -142,13 +142,14 @@ def _remembered(cache: Path) -> dict[str, dict[str, float]]:
             for machine, seconds in facts.items()
         }
     except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # nothing remembered, or by a version that wrote otherwise: measure again
+        return {}  # nothing kept, or kept by a version with another format: measure again
 
 
 def _measure(candidates: Sequence[Hardware]) -> tuple[dict[str, float], bool]:
-    """Best seconds of a training step of one block, in turns; what is far behind gets no further turn.
+    """Return the best time in seconds of a training step of one block per candidate, measured in turns.
 
-    Candidates that the time did not suffice for are missing. Second, whether all had turns enough to be trusted.
+    Candidates far behind get no further turn, and candidates for which there was no time are missing. The second value
+    tells whether all had enough turns to be trusted.
     """
     threads, end = torch.get_num_threads(), time.perf_counter() + PATIENCE
     taken: dict[Hardware, list[float]] = {candidate: [] for candidate in candidates}
@@ -168,7 +169,7 @@ def _measure(candidates: Sequence[Hardware]) -> tuple[dict[str, float], bool]:
 
 
 def _step_seconds(hardware: Hardware) -> float:
-    """Forward and backward through the kinds of layers of `FerNet`, at a usual size: 3 GFLOP."""
+    """Time a forward and backward pass through the kinds of layers of `FerNet`, at a typical size: 3 GFLOP."""
     layers = [nn.Conv2d(32, 64, 3, padding=1), nn.MaxPool2d(2), nn.BatchNorm2d(64), nn.GELU()]
     block = nn.Sequential(*layers, nn.Conv2d(64, 64, 3, padding=1)).to(memory_format=hardware.layout)  # type: ignore[call-overload]
     images = torch.ones(32, 32, 24, 24).to(memory_format=hardware.layout).requires_grad_()
@@ -180,7 +181,7 @@ def _step_seconds(hardware: Hardware) -> float:
 
 
 def _can_compile() -> bool:
-    """Whether torch.compile finds the C++ compiler it needs; if not, say so and go on without."""
+    """Return whether torch.compile finds the C++ compiler that it needs; if not, print that it is left out."""
     found = any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++") if name)
     if not found:
         logger.warning("No C++ compiler was found: machine.compile is ignored.")

@@ -1,4 +1,4 @@
-"""Everything of one training, put together in one way for the stage, for trials and for benchmarks."""
+"""Assemble everything for one training in the same way for the stage, for trials and for benchmarks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A network with random weights and what it is trained with. network_arguments: those of `FerNet`."""
+    """A network with random weights and everything to train it. network_arguments: those of `FerNet`."""
 
     network: FerNet
     network_arguments: JsonDict
@@ -36,7 +36,7 @@ class TrainingRun:
 
     @property
     def flop(self) -> list[int]:
-        """Floating point operations of each epoch."""
+        """Return the floating point operations of each epoch."""
         return epoch_flop(self.network, self.recipe, len(self.training.labels))
 
     @property
@@ -66,7 +66,7 @@ def build_run(
     seed: int,
     hardware: Hardware,
 ) -> TrainingRun:
-    """Set PyTorch up for this hardware and seed, and make loss and network. The seed decides the first weights."""
+    """Set PyTorch up for this hardware and seed, and build loss and network. The seed sets the initial weights."""
     training, validation = Images.of(data, "train"), Images.of(data, "val")
     set_up(hardware, seed)
     made = make_loss(loss, options, targets, hardware.device)

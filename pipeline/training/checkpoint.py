@@ -1,4 +1,4 @@
-"""What an interrupted training needs to go on: one safetensors file, replaced after every epoch."""
+"""Save the state that an interrupted training needs to continue: one safetensors file, replaced after every epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Groups = Mapping[str, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where one training keeps its state. A crash while saving leaves the previous state in place."""
+    """The file with the state of one training. A crash while saving leaves the previous state in place."""
 
     path: Path
 
@@ -34,7 +34,7 @@ class Checkpoint:
             save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
 
     def load(self) -> tuple[dict[str, dict[str, Tensor]], JsonDict] | None:
-        """What `save` wrote last, or None if there is nothing. Raises UserError if it is damaged."""
+        """Return what `save` wrote last, or None if there is nothing. Raises UserError if the file is damaged."""
         if not self.path.exists():
             return None
         try:
@@ -51,7 +51,7 @@ class Checkpoint:
         return groups, facts
 
     def remove(self) -> None:
-        """Forget the state: called when the outputs are safely written."""
+        """Remove the state, once the outputs are safely written."""
         for leftover in self.path.parent.glob(f".{self.path.name}.*"):  # of a process killed while saving
             leftover.unlink()
         self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Steps that a GPU repeats without Python."""
+"""Record a training step as a CUDA graph, so that a GPU repeats it without Python."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from pipeline.errors import UserError
 
 WARM_UP = 3
-"""Calls that Python makes itself before the recording: what PyTorch sets up at first use cannot be recorded."""
+"""Calls from Python before the recording: PyTorch's first-use set-up cannot be recorded."""
 
 
 class CudaGraphStep:
     """A call that does the same work on the same tensors each time, as one CUDA graph.
 
-    A step of a small network is some two hundred short kernels, and Python takes longer to start them than the GPU
-    to run them. Recorded once, all of them are started together. `work` must not wait for the GPU (no `.item()`), and
-    what changes from call to call it must find in tensors that stay where they are: whatever it counts or draws in
-    Python is frozen as it was when the call was recorded. Raises UserError if it cannot be recorded.
+    A step of a small network is some two hundred short kernels, and Python takes longer to start them than the GPU to
+    run them. Recorded once, they are all started together. `work` must not wait for the GPU (no `.item()`), and
+    whatever changes from call to call must be in tensors that keep their place in memory: anything that it counts or
+    draws in Python is frozen at its value during the recording. Raises UserError if it cannot be recorded.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class CudaGraphStep:
         )  # one for all recordings: each further one would keep memory of its own
 
     def of(self, work: Callable[[], None]) -> CudaGraphStep:
-        """The same for other work; the recording of the work before is dropped."""
+        """Use this recording object for other work; the previous recording is dropped."""
         self.work, self.calls, self.graph = work, 0, torch.cuda.CUDAGraph()
         return self
 
@@ -44,7 +44,7 @@ class CudaGraphStep:
         self.calls += 1
 
     def record(self) -> None:
-        """Note down the kernels of one call; none of them runs."""
+        """Record the kernels of one call without running them."""
         try:
             with torch.cuda.graph(self.graph, stream=self.stream):
                 self.work()
@@ -54,5 +54,5 @@ class CudaGraphStep:
             cause = str(error.__context__ or error).splitlines()[0]  # the end of the recording fails, too
             raise UserError(
                 f"The training step cannot be recorded for the GPU ({cause}), most often because the loss reads values "
-                "back: it may not (.item(), float(), an `if` on a tensor)."
+                "back: remove .item(), float() and any `if` on a tensor."
             ) from error

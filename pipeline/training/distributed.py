@@ -1,8 +1,8 @@
-"""Several processes that train one network, as `torchrun` starts them; a process on its own is a group of one.
+"""Train one network in several processes, as `torchrun` starts them; a single process is a group of one.
 
-Every process holds the network and all images, and computes its share of each batch. What depends on the
-whole batch still sees all of it: normalisation statistics and the loss are those of the global batch, so
-the result is that of one process but for the order in which sums are rounded.
+Every process holds the network and all images, and computes its share of each batch. Everything that depends on the
+whole batch still sees all of it: normalisation statistics and the loss are those of the global batch, so the result
+equals that of one process except for the order in which sums are rounded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.training.hardware import has_gpu
 T = TypeVar("T")
 
 LOCK_WAIT = timedelta(hours=12)
-"""How long the others wait while the leader waits for the lock of another training."""
+"""How long the other processes wait while the leader waits for the lock of another training."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Group:
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Until every process is here."""
+        """Wait until every process is here."""
         if self.world_size > 1:
             dist.barrier()
 
     def broadcast(self, choose: Callable[[], T]) -> T:
-        """What `choose` returns in the first process, the only one that calls it; or its UserError, in all."""
+        """Return the result of `choose`, called in the first process only, in all processes; or raise its UserError."""
         box: list[Any] = [None, None]
         if self.is_main:
             try:
@@ -60,11 +60,11 @@ class Group:
         return cast(T, chosen)
 
     def shard(self, rows: Tensor) -> Tensor:
-        """This process's part of a batch of rows, all parts equally long: [B, ...] -> [B / world_size, ...]."""
+        """Return this process's part of a batch of rows, all parts equally long: [B, ...] -> [B / world_size, ...]."""
         return rows.tensor_split(self.world_size)[self.rank]
 
     def all_gather(self, share: Tensor) -> Tensor:
-        """The whole batch from every process's part, in order; the gradient reaches this process's part only."""
+        """Join every process's part into the whole batch, in order; the gradient reaches this process's part only."""
         if self.world_size == 1:
             return share
         shares = [torch.empty_like(share) for _ in range(self.world_size)]
@@ -73,7 +73,7 @@ class Group:
         return torch.cat(shares)
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """`network` (changed in place) such that a backward pass leaves the mean gradient in every process."""
+        """Return `network` (changed in place) such that a backward pass leaves the mean gradient in every process."""
         if self.world_size == 1:
             return network
         # Here, as both bring PyTorch's compiler, which takes longer to import than most stages run.
@@ -90,10 +90,10 @@ class Group:
 
 @contextmanager
 def group() -> Iterator[Group]:
-    """The group that `torchrun` put this process in, or a group of one. Closed at the end of the block.
+    """Yield the group that `torchrun` put this process in, or a group of one. Closed at the end of the block.
 
-    NCCL between GPUs (each process takes the one of its local rank), Gloo between processors.
-    Raises UserError if there are more processes than GPUs.
+    NCCL between GPUs (each process takes the one of its local rank), Gloo between processors. Raises UserError if there
+    are more processes than GPUs.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield Group()
@@ -115,7 +115,7 @@ def group() -> Iterator[Group]:
 
 
 def require_equal_shares(batch: int, size: int) -> None:
-    """Raise UserError if a batch of that many images cannot be cut into `size` equal parts."""
+    """Raise UserError if a batch of this size cannot be cut into `size` equal parts."""
     if batch % size:
         raise UserError(
             f"{size} processes cannot share batches of {batch} images equally: change recipes.<name>.batch_size "
@@ -124,7 +124,7 @@ def require_equal_shares(batch: int, size: int) -> None:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; its gradient is the sum of their gradients."""
+    """Sum over all processes; the gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(ctx: object, tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What computes: the device, its number and memory formats, and PyTorch set up to be repeatable on it."""
+"""Describe the hardware: the device, its number and memory formats; make PyTorch repeatable on it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from pipeline.trouble import NO_KERNEL, explain
 logger = logging.getLogger(__name__)
 
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")
-"""What PyTorch calls the instructions, the last those of ARM, one of which bf16 needs not to be emulated."""
+"""PyTorch's names of the instructions (the last ones ARM's) of which one is needed for bf16 without emulation."""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how to compute."""
+    """The device and how it computes."""
 
     device: Literal["cpu", "cuda"]
     precision: Literal["fp32", "bf16"]
@@ -51,13 +51,13 @@ class Hardware:
 
 
 EVALUATION = Hardware("cpu", "fp32")
-"""How trained models are measured, whatever they were trained in; with as many threads as there are."""
+"""The hardware for measuring trained models, whatever they were trained on; with all available threads."""
 
 
 def has_gpu() -> bool:
-    """Whether there is a GPU that this PyTorch computes on. If there is one that it cannot use, one line says why.
+    """Return whether there is a GPU that this PyTorch supports. If there is one that it cannot use, one line says why.
 
-    Raises UserError if the GPU should work and does not: it is full, in another's use, or broken.
+    Raises UserError if the GPU should work and does not: it is full, in use by others, or broken.
     """
     with warnings.catch_warnings(record=True) as caught:  # PyTorch's own take many lines each
         warnings.simplefilter("always")
@@ -83,7 +83,7 @@ def has_gpu() -> bool:
 
 
 def _compute_on_gpu() -> None:
-    """Something small, and wait for it: an error comes with the first kernel that runs, or after it."""
+    """Compute something small and wait for it: an error appears with the first kernel that runs, or after it."""
     if torch.backends.cuda.is_built():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the GPU is too old, in many lines
@@ -104,12 +104,12 @@ def set_up(hardware: Hardware, seed: int) -> None:
 
 
 def chip(device: str) -> str:
-    """The name of what computes: the GPU's or the processor's."""
+    """Return the name of the GPU or, without one, of the processor."""
     return torch.cuda.get_device_name() if device == "cuda" else processor()
 
 
 def processor() -> str:
-    """The processor's name as its maker gives it, or the architecture where the system does not tell."""
+    """Return the processor's name as its maker gives it, or the architecture if the system does not tell."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -120,7 +120,7 @@ def processor() -> str:
 
 
 def instructions() -> str:
-    """Eight digits for the instructions the processor knows: on hired machines one name has several kinds."""
+    """Return eight digits for the processor's instruction set: on rented machines one name covers several kinds."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         known = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
@@ -130,9 +130,9 @@ def instructions() -> str:
 
 
 def has_bf16(cuda: bool) -> bool:
-    """Whether convolutions in bf16 are computed as such and not emulated.
+    """Return whether convolutions in bf16 are computed as such and not emulated.
 
-    oneDNN's own answer does not tell: it says yes to any processor with AVX-512, also where it emulates.
+    oneDNN's own answer does not tell: it says yes to any processor with AVX-512, even where it emulates.
     """
     if cuda:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -141,14 +141,20 @@ def has_bf16(cuda: bool) -> bool:
 
 
 def numerics_key(hardware: Hardware, processes: int) -> str:
-    """All that decides how sums are rounded, as part of a file's name: what computes otherwise cannot go on exactly."""
+    """Return everything that decides how sums are rounded, as part of a checkpoint's file name.
+
+    A training on hardware that rounds differently cannot resume exactly.
+    """
     kind = f"{chip(hardware.device)} {instructions()}"
     text = f"{kind}-{hardware} x {processes}-torch {torch.__version__}"
     return re.sub(r"[^\w.+-]", "", text.replace(", ", "-"))
 
 
 def environment(hardware: Hardware, processes: int) -> JsonDict:
-    """With what it was trained, for the table's readers; processors of one name may still have other instructions."""
+    """Return the machine and versions of a training, for readers.
+
+    Processors of one name may have different instruction sets.
+    """
     facts = {
         "processor": chip(hardware.device),
         **dataclasses.asdict(hardware),

@@ -1,4 +1,4 @@
-"""One training loop, top to bottom: batches, augmentation, one step, a moving average, a checkpoint."""
+"""Train a network in one loop: batches, augmentation, one step, a moving average, a checkpoint."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from pipeline.training.recipe import Augment, Recipe, learning_rate_at
 from pipeline.training.saved_model import predict
 
 MEMORY = 0.5
-"""How much of an image's earlier predictions stays in their mean when the next one comes."""
+"""Weight of the previous mean of an image's predictions when a new one is added."""
 AUGMENTATION = "augmentation"
-"""What a profiler calls the time from the images in memory to a batch for the network."""
+"""The profiler's name for the time from the images in memory to a batch for the network."""
 SINGLE = Group()
 """A process that trains on its own."""
 
 
 class DivergenceError(UserError):
-    """The loss of a training stopped being a number."""
+    """The loss of a training is no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Images:
         return Images(self.pixels.to(device), self.labels.to(device))
 
     def grey_levels(self) -> tuple[float, float]:
-        """Mean and standard deviation over all pixels, to four decimals."""
+        """Return mean and standard deviation over all pixels, to four decimals."""
         counts = torch.bincount(self.pixels.flatten(), minlength=256).double()  # no copy in a wider type
         levels = torch.arange(256, dtype=torch.float64)
         mean = counts @ levels / counts.sum()
@@ -68,7 +68,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of history.csv. No times here: two runs of one seed write the same file."""
+    """One row of history.csv. It has no times: two runs of one seed write the same file."""
 
     epoch: int
     size: int
@@ -80,15 +80,17 @@ class Epoch:
 
 @dataclass
 class Progress:
-    """What a training has reached: the epochs so far, the best of them on PublicTest, and the seconds that each took,
-    all but those in which it was saved and logged."""
+    """The progress of a training: the epochs so far, the best of them on PublicTest, and the seconds of each.
+
+    The seconds leave out saving and logging.
+    """
 
     history: list[Epoch] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     best_epoch: int = -1
 
     def summary(self, flop: Sequence[int], images: int, hardware: Hardware) -> JsonDict:
-        """What the training took, as a whole and by epoch, from the FLOP of each epoch and the images in one."""
+        """Summarise the training, in total and by epoch, from the FLOP of each epoch and the images in one."""
         seconds, epochs = sum(self.seconds), len(self.history)
         return {
             "training": {
@@ -107,12 +109,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """One epoch of S steps: what is the same in all of them, and as tensors on the device what changes.
+    """One epoch of S steps: constants of the epoch and, as tensors on the device, everything that changes.
 
-    size: the side of the images; weight: that of the network's own opinion; last_rate: the learning rate at the end.
-    order: int64 [S, B], the rows of each batch; flip: bool [N]; draws: float32 [N, DRAWS]; rates: float32 [S];
-    decays: float64 [S], of the moving average; losses: float32 [S], written step by step; position: int64 [1], the
-    step that is next.
+    size: the side of the images; weight: that of the network's own predictions; last_rate: the learning rate at the
+    end. order: int64 [S, B], the rows of each batch; flip: bool [N]; draws: float32 [N, DRAWS]; rates: float32 [S];
+    decays: float64 [S], of the moving average; losses: float32 [S], written step by step; position: int64 [1], the next
+    step.
     """
 
     size: int
@@ -130,7 +132,7 @@ class EpochPlan:
     def of(
         cls, recipe: Recipe, epoch: int, count: int, learning_rate: float, seed: int, device: str
     ) -> EpochPlan:
-        """The plan for N = `count` images; an incomplete last batch is left out."""
+        """Plan an epoch for N = `count` images; an incomplete last batch is left out."""
         batch = min(count, recipe.batch_size)
         batches = images_per_epoch(recipe, count) // batch
         generator = torch.Generator().manual_seed((seed << 20) + epoch)
@@ -156,22 +158,22 @@ class EpochPlan:
         )
 
     def now(self, values: Tensor) -> Tensor:
-        """What `values` [S, ...] has for the next step: [...]"""
+        """Return the entry of `values` [S, ...] for the next step: [...]."""
         return values.index_select(0, self.position)[0]
 
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """What the network itself thought of a batch in earlier epochs [B, K], and how much that counts."""
+    """The network's own earlier predictions for a batch [B, K], and their weight."""
 
     probabilities: Tensor
     weight: float
 
 
 class TemporalEnsemble:
-    """For each image the mean of the network's predictions in the epochs so far, the latest counting most.
+    """For each image the mean of the network's predictions in the epochs so far, the latest with the highest weight.
 
-    mean: float32 [N, K], at first the same probability for every class.
+    mean: float32 [N, K], initially uniform over the classes.
     """
 
     def __init__(self, images: int, classes: int, device: str) -> None:
@@ -181,12 +183,12 @@ class TemporalEnsemble:
         return SoftTargets(self.mean[rows], weight) if weight else None
 
     def add(self, rows: Tensor, scores: Tensor) -> None:
-        """The scores [B, K] of the epoch for these images."""
+        """Add the scores [B, K] of the epoch for these images."""
         self.mean[rows] = self.mean[rows].lerp(scores.softmax(1), 1 - MEMORY)
 
 
 class Trainer:
-    """What a step changes: the network, its moving average, and the optimiser's momentum."""
+    """The state that a step changes: the network, its moving average, and the optimiser's momentum."""
 
     def __init__(
         self, network: FerNet, loss: Loss, recipe: Recipe, hardware: Hardware, group: Group = SINGLE
@@ -218,10 +220,10 @@ class Trainer:
         decay: Tensor,
         soft_targets: SoftTargets | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Learn from a batch: this process's share of the images, all of the labels; nothing here waits for a GPU.
+        """Learn from a batch: this process's share of the images, all of the labels. Nothing here waits for a GPU.
 
-        learning_rate and decay, that of the moving average, are scalars on the device. Returns the batch's loss and
-        its scores [B, K], both without gradient.
+        learning_rate and decay, that of the moving average, are scalars on the device. Returns the batch's loss and its
+        scores [B, K], both without gradient.
         """
         for settings in self.optimizer.param_groups:
             settings["lr"] = learning_rate
@@ -268,9 +270,9 @@ def train(
 ) -> tuple[dict[str, Tensor], Progress]:
     """Train `network` in place; return the averaged weights of the best epoch on PublicTest, and the history.
 
-    Each epoch draws from a generator of its own, seeded by (seed, epoch), so an interrupted run that
-    goes on from its checkpoint ends exactly as an uninterrupted one. The processes of a group draw alike.
-    Raises DivergenceError if the loss stops being a number.
+    Each epoch draws from a generator of its own, seeded by (seed, epoch), so that an interrupted run that resumes from
+    its checkpoint ends exactly as an uninterrupted one. The processes of a group draw the same numbers. Raises
+    DivergenceError if the loss stops being finite.
     """
     device = hardware.device
     training, validation = training.to(device), validation.to(device)
@@ -313,13 +315,13 @@ def train(
 
 
 def images_per_epoch(recipe: Recipe, count: int) -> int:
-    """How many of `count` images are in an epoch's batches: an incomplete last batch is left out."""
+    """Return how many of `count` images are in an epoch's batches: an incomplete last batch is left out."""
     batch = min(count, recipe.batch_size)
     return count // batch * batch
 
 
 def train_step(trainer: Trainer, ensemble: TemporalEnsemble, training: Images, plan: EpochPlan) -> None:
-    """The step that the plan's position says."""
+    """Run the step at the plan's position."""
     recipe, group = trainer.recipe, trainer.group
     rows = plan.now(plan.order)
     images = augmented(training, group.shard(rows), plan, recipe.augment)
@@ -334,28 +336,27 @@ def train_step(trainer: Trainer, ensemble: TemporalEnsemble, training: Images, p
 
 
 def augmented(training: Images, rows: Tensor, plan: EpochPlan, spec: Augment) -> Tensor:
-    """These B images as the plan moves, mirrors and lights them: float32 [B, 1, size, size]."""
+    """Return these B images augmented as planned: float32 [B, 1, size, size]."""
     with record_function(AUGMENTATION):
         pixels = training.pixels[rows].float()
         return augment(pixels, plan.flip[rows], plan.size, spec, plan.draws[rows])
 
 
 def state_of(trainer: Trainer, ensemble: TemporalEnsemble, best: Mapping[str, Tensor]) -> Groups:
-    """What a checkpoint holds beside the progress."""
+    """Return the content of a checkpoint other than the progress."""
     return {**trainer.state(), "best": best, "opinions": {"mean": ensemble.mean}}
 
 
 def records_steps(hardware: Hardware, group: Group) -> bool:
-    """Whether steps are recorded and replayed: on a GPU, which is faster than Python can tell it what to do.
+    """Return whether steps are recorded and replayed: on a GPU, which computes faster than Python starts kernels.
 
-    Not what torch.compile has rewritten, nor the steps of a group, in which processes speak to each other: both are
-    untested.
+    Not with torch.compile, nor in a group, whose processes communicate within a step: both are untested.
     """
     return hardware.device == "cuda" and not hardware.compile and group.world_size == 1
 
 
 def decay_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
-    """Weight decay for convolutions and the head, none for normalisations and biases."""
+    """Return parameter groups: weight decay for convolutions and the head, none for normalisations and biases."""
     parameters = list(network.parameters())
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
@@ -364,13 +365,13 @@ def decay_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
 
 
 def momentum(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's only state, by the position of its parameter."""
+    """Return the optimiser's only state, by the position of its parameter."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     return {str(i): optimizer.state[p]["momentum_buffer"] for i, p in enumerate(parameters)}
 
 
 def restore_momentum(optimizer: torch.optim.Optimizer, buffers: Mapping[str, Tensor]) -> None:
-    """Give back what `momentum` returned."""
+    """Restore what `momentum` returned."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for i, parameter in enumerate(parameters):
         optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffers[str(i)])
@@ -378,7 +379,7 @@ def restore_momentum(optimizer: torch.optim.Optimizer, buffers: Mapping[str, Ten
 
 @torch.no_grad()
 def update_ema(average: dict[str, Tensor], network: nn.Module, decay: Tensor) -> None:
-    """average <- decay * average + (1 - decay) * network, for weights and normalisation statistics alike."""
+    """Compute average <- decay * average + (1 - decay) * network, for weights and normalisation statistics alike."""
     current = network.state_dict()
     names = [name for name, tensor in average.items() if tensor.is_floating_point()]
     means = [average[name] for name in names]
@@ -387,9 +388,9 @@ def update_ema(average: dict[str, Tensor], network: nn.Module, decay: Tensor) ->
 
 
 def stop_if_not_finite(losses: Sequence[float], epoch: int, learning_rate: float) -> None:
-    """Raise DivergenceError naming the first batch whose loss is not a number. The last checkpoint stays.
+    """Raise DivergenceError naming the first batch whose loss is not finite. The last checkpoint stays.
 
-    losses: of every batch, before its step, then that on PublicTest, which shows what the last step did.
+    losses: of every batch, before its step, then that on PublicTest, which shows the effect of the last step.
     """
     bad = next((batch for batch, value in enumerate(losses) if not math.isfinite(value)), None)
     if bad is not None:
@@ -402,7 +403,7 @@ def stop_if_not_finite(losses: Sequence[float], epoch: int, learning_rate: float
 def validate(
     network: FerNet, loss: Loss, data: Images, hardware: Hardware, group: Group = SINGLE
 ) -> tuple[float, float]:
-    """Mean cross-entropy of the scores and accuracy, comparable between losses."""
+    """Return mean cross-entropy of the scores, comparable between losses, and accuracy."""
     count = len(data.labels)
     rows = torch.arange(count + -count % group.world_size) % count  # equal shares: some images come twice
     mine = data.pixels[group.shard(rows)] if group.world_size > 1 else data.pixels
@@ -412,7 +413,7 @@ def validate(
 
 
 def epoch_flop(network: FerNet, recipe: Recipe, images: int) -> list[int]:
-    """Floating point operations of each epoch: a forward pass costs f, a step about 3 f."""
+    """Return the floating point operations of each epoch: a forward pass costs f, a step about 3 f."""
     network = copy.deepcopy(network).eval()  # counting must not touch the normalisation statistics
     batch = 2
     forward = {}

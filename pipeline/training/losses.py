@@ -1,10 +1,9 @@
-"""Every loss: what the network is trained to do, and how its output ranks the classes.
+"""Define every loss: the training objective, and how the output ranks the classes.
 
-Shapes: `output` float [B, O], what the network returns, f in the formulas, with O as the loss's `output_dim`
-says; `labels` y, int64 [B], indices of classes; `targets` float [K, D], one unit vector per class, W in the
-formulas, with rows w_k. All losses return a scalar. `scores` returns [B, K]: the higher, the more the network
-means that class; where `probabilistic`, their softmax is the posterior that the loss trains.
-A loss refuses an option that makes no sense with a ValueError.
+Shapes: `output` float [B, O], the network's output, f in the formulas, with O as the loss's `output_dim` says; `labels`
+y, int64 [B], class indices; `targets` float [K, D], one unit vector per class, W in the formulas, with rows w_k. All
+losses return a scalar. `scores` returns [B, K], higher for more likely classes; where `probabilistic`, their softmax is
+the posterior that the loss trains. A loss rejects an invalid option with a ValueError.
 
 A new loss is one class here, one entry in `LOSSES` and one test. See docs/extend.md.
 """
@@ -22,11 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EPSILON = 1e-6
-"""Smallest length a vector is divided by: a zero output gets cosine 0 and a bounded gradient."""
+"""Smallest length that a vector is divided by: a zero output gets cosine 0 and a bounded gradient."""
 
 
 class Loss(Protocol):
-    """What training and evaluation need of a loss."""
+    """The interface of a loss for training and evaluation."""
 
     probabilistic: ClassVar[bool]
     uses_targets: ClassVar[bool]
@@ -43,7 +42,7 @@ class Loss(Protocol):
 
 
 class LogitLoss:
-    """A loss whose network answers with one logit per class: [B, K]."""
+    """A loss whose network outputs one logit per class: [B, K]."""
 
     targets: Tensor
     uses_targets: ClassVar[bool] = True
@@ -57,7 +56,7 @@ class LogitLoss:
 
 
 class EmbeddingLoss:
-    """A loss whose network answers with a vector in the space of the targets: [B, D]."""
+    """A loss whose network outputs a vector in the space of the targets: [B, D]."""
 
     targets: Tensor
     uses_targets: ClassVar[bool] = True
@@ -67,17 +66,17 @@ class EmbeddingLoss:
         return self.targets.shape[1]
 
     def cosines(self, output: Tensor) -> Tensor:
-        """cos(f, w_k): [B, D] -> [B, K]."""
+        """Return cos(f, w_k): [B, D] -> [B, K]."""
         return cosines(output, self.targets)
 
 
 def cosines(output: Tensor, targets: Tensor) -> Tensor:
-    """cos(f, w_k) for every sample and class: [B, D], [K, D] -> [B, K]."""
+    """Return cos(f, w_k) for every sample and class: [B, D], [K, D] -> [B, K]."""
     return F.normalize(output, dim=1, eps=EPSILON) @ F.normalize(targets, dim=1, eps=EPSILON).T
 
 
 def cosines_to_label(output: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """cos(f, w_y) of every sample with its own class: [B]."""
+    """Return cos(f, w_y) of every sample with its own class: [B]."""
     return F.cosine_similarity(output, targets[labels], dim=1, eps=EPSILON)
 
 
@@ -85,8 +84,8 @@ def cosines_to_label(output: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 class CrossEntropy(LogitLoss):
     """-sum_k q_k log softmax(f)_k with q = (1 - e) onehot(y) + e / K.
 
-    e is `label_smoothing` (Szegedy et al. 2016). The output holds the K logits; of the targets only their
-    number counts. The gradient softmax(f) - q of a sample is never longer than sqrt 2.
+    e is `label_smoothing` (Szegedy et al. 2016). The output holds the K logits; only the number of targets matters. The
+    gradient softmax(f) - q of a sample is never longer than sqrt 2.
     """
 
     targets: Tensor
@@ -104,11 +103,10 @@ class CrossEntropy(LogitLoss):
 
 @dataclass(frozen=True)
 class Cosine(EmbeddingLoss):
-    """mean over the batch of 1 - cos(w_y, f): the loss the original README aims at, without |.|.
+    """mean over the batch of 1 - cos(w_y, f): the loss that the original README aims at, without |.|.
 
-    Source: Barz & Denzler, WACV 2020. The gradient of a sample, -(w_y - c f/|f|) / |f| with c the cosine, is
-    orthogonal to f, shrinks as f grows, and vanishes where f points at w_y or straight away; the wrong classes
-    do not enter.
+    Source: Barz & Denzler, WACV 2020. The gradient of a sample, -(w_y - c f/|f|) / |f| with c the cosine, is orthogonal
+    to f, shrinks as f grows, and vanishes where f points at w_y or straight away from it; wrong classes do not enter.
     """
 
     targets: Tensor
@@ -125,8 +123,8 @@ class Cosine(EmbeddingLoss):
 class AbsoluteCosine(EmbeddingLoss):
     """mean over the batch of 1 - |cos(w_y, f)|: the intended form of the README's second loss.
 
-    f and -f are worth the same, so classes are ranked by |cos| too. The gradient pushes to whichever of w_y and
-    -w_y is nearer; where f is orthogonal to w_y the loss has a ridge, on which PyTorch takes 0.
+    f and -f are equivalent, so classes are ranked by |cos| too. The gradient points to the nearer of w_y and -w_y;
+    where f is orthogonal to w_y the loss has a ridge, on which PyTorch takes 0.
     """
 
     targets: Tensor
@@ -166,9 +164,9 @@ class ScaledCosine(EmbeddingLoss):
 class CosineAndCrossEntropy(EmbeddingLoss):
     """mean over the batch of 1 - cos(w_y, f) + weight * CE(g, y) (Barz & Denzler, WACV 2020, section 3.3).
 
-    The output [B, D + K] is the vector f and, behind it, the K logits g. In the paper g is a linear layer on
-    top of f / |f|; here both are linear in the same features, so that a loss owns no weights. The logits
-    decide, as in the paper. `weight` is its lambda, 0.1 there. Each part has its gradient on its own outputs.
+    The output [B, D + K] is the vector f followed by the K logits g. In the paper g is a linear layer on top of f /
+    |f|; here both are linear in the same features, so that a loss owns no weights. The logits decide, as in the paper.
+    `weight` is its lambda, 0.1 there. Each part has its gradient on its own outputs.
     """
 
     targets: Tensor
@@ -201,8 +199,8 @@ class CosineAndCrossEntropy(EmbeddingLoss):
 class HingeRank(EmbeddingLoss):
     """mean over the batch of sum over j != y of max(0, m - f.w_y + f.w_j): DeViSE (Frome et al. 2013).
 
-    m is `margin`, 0.1 in the paper. f is not normalised, so its length scales the margin away: the loss
-    reaches zero once every wrong class is m behind, and only samples that are not there have a gradient.
+    m is `margin`, 0.1 in the paper. f is not normalised, so a longer f makes the margin relatively smaller. The loss is
+    zero once every wrong class is m behind, and only samples above zero have a gradient.
     """
 
     targets: Tensor
@@ -227,10 +225,10 @@ class HingeRank(EmbeddingLoss):
 class SoftLabels(LogitLoss):
     """-sum_k q_k log softmax(f)_k, q_k proportional to exp(-sharpness * d(k, y)), d = 1 - w_k.w_y.
 
-    Soft labels (Bertinetto et al., CVPR 2020, section 3.2), with the distance of the label vectors for that
-    of a hierarchy. `sharpness` is the paper's beta: at 0 all classes are alike, at infinity it is
-    cross-entropy. Only the Gram matrix of the targets counts; the output holds K logits, and their gradient
-    softmax(f) - q comes to rest where the similar classes have their share.
+    Soft labels (Bertinetto et al., CVPR 2020, section 3.2), with the distance between label vectors instead of a
+    hierarchy. `sharpness` is the paper's beta: at 0 all classes are alike, at infinity the loss is cross-entropy. Only
+    the Gram matrix of the targets matters; the output holds K logits, and their gradient softmax(f) - q is zero where
+    similar classes have their share.
     """
 
     targets: Tensor
@@ -247,7 +245,7 @@ class SoftLabels(LogitLoss):
 
 
 def _summed_samples(batch_size: int) -> int:
-    """How many samples the README's loops visit: sample 0, then `range(1, B - 2)`."""
+    """Return how many samples the README's loops visit: sample 0, then `range(1, B - 2)`."""
     return max(1, batch_size - 2)
 
 
@@ -255,9 +253,9 @@ def _summed_samples(batch_size: int) -> int:
 class OriginalFirst(EmbeddingLoss):
     """The README's first `NumLoss` as written: -sum over i < B - 2 of cos(w_y, f_i).
 
-    Kept with its defects: a sum, not a mean, so the step grows with the batch; the last two samples of
-    a batch never count. The published code also called `.numpy()` on the prediction, which cuts the
-    gradient: as published it could not train at all. Here it is differentiable.
+    Kept with its defects: a sum, not a mean, so the step grows with the batch; the last two samples of a batch never
+    count. The published code also called `.numpy()` on the prediction, which cuts the gradient: as published it could
+    not train at all. Here it is differentiable.
     """
 
     targets: Tensor
@@ -275,9 +273,9 @@ class OriginalFirst(EmbeddingLoss):
 class OriginalSecond(EmbeddingLoss):
     """The README's second `NumLoss` as written: (1/B) sum over i < B - 2 of |cos(w_1, f_i)|.
 
-    Kept with its defects: `int(max(one_hot))` is always 1, so every sample is compared with class 1,
-    which is *disgust* in the README's order and in FER-2013's; the loss is minimised, so it drives
-    every output orthogonal to that one vector whatever the label says. It cannot learn the labels.
+    Kept with its defects: `int(max(one_hot))` is always 1, so every sample is compared with class 1, which is *disgust*
+    in the README's order and in FER-2013's; the loss is minimised, so it drives every output orthogonal to that one
+    vector whatever the label. It cannot learn the labels.
     """
 
     targets: Tensor
@@ -309,6 +307,6 @@ LOSSES: dict[str, type[Loss]] = {
 def make_loss(
     name: str, options: Mapping[str, Any], targets: npt.NDArray[np.floating], device: str = "cpu"
 ) -> Loss:
-    """The loss of that name with its options and the targets [K, D], in the order of the labels."""
+    """Return the loss of that name with its options and the targets [K, D], in the order of the labels."""
     kind: Callable[..., Loss] = LOSSES[name]
     return kind(torch.as_tensor(targets, dtype=torch.float32, device=device), **options)

@@ -1,4 +1,4 @@
-"""The network, and with the meaning its loss gives its output, a classifier."""
+"""Define the network, and the classifier that combines it with its loss's scores."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Block(nn.Module):
 class FerNet(nn.Module):
     """A small convolutional network for grey faces of any even size.
 
-    Input: float [B, 1, H, W], grey levels 0 to 255; it standardises them itself with the mean and
-    deviation given. Output: float32 [B, output_dim]; the loss says what that means.
-    Each 2x2 square of pixels becomes four channels first (pixel unshuffle), one convolution makes
-    `widths[0]` of them, then one block per further width, the maximum over all positions, a linear head.
+    Input: float [B, 1, H, W], grey levels 0 to 255, which it standardises with the given mean and standard deviation.
+    Output: float32 [B, output_dim]; the loss defines its meaning. Pixel unshuffle turns each 2x2 square of pixels into
+    four channels, one convolution makes `widths[0]` of them, then come one block per further width, the maximum over
+    all positions, and a linear head.
     """
 
     mean: Tensor
@@ -67,7 +67,7 @@ class FerNet(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A network with the meaning its loss gives its output: images as for `FerNet` -> probabilities [B, K]."""
+    """A network with its loss's scores: images as for `FerNet` -> probabilities [B, K]."""
 
     def __init__(self, network: FerNet, scores: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How a network is trained, whatever the loss: what a recipe of params.yaml sets, and what follows from it alone."""
+"""Define how a network is trained, whatever the loss: the settings of a recipe and its schedules."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Batch = Annotated[int, Field(ge=2), must_be("a whole number from 2: batch normal
 
 @dataclass(frozen=True)
 class Augment:
-    """How far an image may be moved: each value is the end of a symmetric range.
+    """The strength of augmentation: each value is the end of a symmetric range.
 
-    rotation: degrees; zoom: natural logarithm of the scale; shift: share of the image's width;
-    brightness: grey levels; contrast: natural logarithm of the factor; cutout: side of the blanked
-    square as a share of the image's width (0: none). Flips are not drawn here: see `augment.flips`.
+    rotation: degrees; zoom: natural logarithm of the scale; shift: share of the image's width; brightness: grey levels;
+    contrast: natural logarithm of the factor; cutout: side of the grey square as a share of the image's width (0:
+    none). Flips are not drawn here: see `augment.flips`.
     """
 
     rotation: Range
@@ -36,10 +36,10 @@ class Augment:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes in pixels; warmup as a share of all steps.
+    """The settings of a training. sizes: in pixels; warmup: as a share of all steps.
 
-    self_distillation: the weight that the network's own earlier predictions have reached in the last epoch,
-    beside the labels (Kim et al. 2021, with the averages of Laine & Aila 2017); 0: none.
+    self_distillation: the weight, relative to the labels, that the network's own earlier predictions reach in the last
+    epoch (Kim et al. 2021, with the averages of Laine & Aila 2017); 0: none.
     """
 
     widths: Annotated[tuple[Channels, ...], Field(min_length=2)]
@@ -54,12 +54,15 @@ class Recipe:
     augment: Augment
 
     def size_in(self, epoch: int) -> int:
-        """The side of the training images in one epoch: each size for an equal share of the epochs."""
+        """Return the side of the training images in one epoch: each size for an equal share of the epochs."""
         return self.sizes[epoch * len(self.sizes) // self.epochs]
 
 
 def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
-    """A straight rise to `peak` over the first `warmup` share of the steps, then half a cosine to zero."""
+    """Return the learning rate of a step: linear warm-up to `peak`, then half a cosine to zero.
+
+    warmup: share of the steps in which the rate rises.
+    """
     rise = warmup * steps
     if step < rise:
         return peak * (step + 1) / (rise + 1)

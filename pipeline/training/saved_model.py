@@ -1,4 +1,4 @@
-"""A trained network as a folder that can be read anywhere: weights and targets as safetensors, the rest as JSON."""
+"""Store a trained network as a folder that loads anywhere: weights and targets as safetensors, the rest as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.training.losses import Loss, make_loss
 from pipeline.training.model import FerNet
 
 CHUNK = 512
-"""Images per forward pass: bounds memory."""
+"""Images per forward pass: limits memory."""
 
 
 def save_trained(
@@ -30,8 +30,8 @@ def save_trained(
 ) -> None:
     """Write `model.safetensors`, then `model.json`.
 
-    weights: the network's, by name; targets: [K, D], what it was trained towards. The description says how to build
-    both again: `network` has the arguments of `FerNet`, `loss` the name and the options of the loss.
+    weights: the network's, by name; targets: [K, D], those it was trained towards. The description tells how to rebuild
+    both: `network` has the arguments of `FerNet`, `loss` the name and the options of the loss.
     """
     # Copies: safetensors refuses channels_last memory and tensors that share storage.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
@@ -41,7 +41,7 @@ def save_trained(
 
 
 def load_trained(folder: Path) -> tuple[FerNet, Loss]:
-    """The network that `save_trained` wrote, ready to predict, and the loss that gives its output a meaning.
+    """Load the network that `save_trained` wrote, ready to predict, and its loss, which gives the output its meaning.
 
     Nothing is ever unpickled. Raises UserError if a file is missing or damaged.
     """
@@ -64,7 +64,7 @@ def load_trained(folder: Path) -> tuple[FerNet, Loss]:
 
 @torch.no_grad()
 def predict(network: FerNet, pixels: Tensor, hardware: Hardware, flip: bool = False) -> Tensor:
-    """Outputs float32 [N, O] for uint8 images [N, 1, H, W], of their mirror images if `flip`."""
+    """Return outputs float32 [N, O] for uint8 images [N, 1, H, W], for their mirror images if `flip`."""
     network.eval()
     outputs = []
     for chunk in pixels.split(CHUNK):

@@ -120,7 +120,9 @@ def test_a_run_that_is_not_evaluated_says_what_to_do(workspace: Path) -> None:
 
 def test_metrics_of_an_earlier_training_are_refused(workspace: Path) -> None:
     write_json(RUN_KEY.models / "model.json", {"settings_digest": "ba9876543210"})
-    with pytest.raises(UserError, match=r"outputs/metrics/w2v-3.json was measured before w2v-3 was trained"):
+    with pytest.raises(
+        UserError, match=r"outputs/metrics/w2v-3.json was measured before w2v-3 was retrained"
+    ):
         RunRecord.of_workspace(RUN_KEY)
 
 

@@ -82,7 +82,7 @@ def test_the_prediction_is_shown_with_its_deviations() -> None:
         300, 140, 110, shares, shares[::-1], np.full(7, 1 / 7), 0.125, Interval(0.66, 0.004, 0.01),
     )  # fmt: skip
     lines = prediction_table([measured], "cross_entropy", Interval(0.79, 0.005, 0.01)).splitlines()
-    assert lines[0] == "Two seeds of `cross_entropy` decide alike on 79.0 ± 0.5 % of PrivateTest."
+    assert lines[0] == "Two seeds of `cross_entropy` make the same decision on 79.0 ± 0.5 % of PrivateTest."
     assert lines[-1] == (
         "| w2v | 3 | 80.0 ± 1.0 | 85.0 | +5.00 [+1.00, +9.00] | 0.020 | 300 | 140 | 110 | 0.125 | 66.0 ± 0.4 "
         "| 30.0, 10.0, 14.3 | 10.0, 10.0, 14.3 |"

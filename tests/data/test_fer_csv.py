@@ -122,12 +122,12 @@ def with_pixel(position: int, value: str) -> str:
 @pytest.mark.parametrize(
     ("column", "value", "says"),
     [
-        (0, "7", "column emotion: '7' is not a class number; 0 to 6 are"),
+        (0, "7", "column emotion: '7' is not a class number from 0 to 6 ("),
         (0, "-1", "column emotion: '-1'"),
         (0, "3.0", "column emotion: '3.0'"),
         (0, "", "column emotion: ''"),
         (0, "happy", "column emotion: 'happy'"),
-        (1, with_pixel(17, "256"), "column pixels: number 17 is '256', not a whole number of 0 to 255"),
+        (1, with_pixel(17, "256"), "column pixels: number 17 is '256', not a whole number from 0 to 255"),
         (1, with_pixel(1, "999"), "column pixels: number 1 is '999'"),
         (1, with_pixel(2304, "1000"), "column pixels: number 2304 is '1000'"),
         (1, with_pixel(5, "0012"), "column pixels: number 5 is '0012'"),
@@ -142,7 +142,7 @@ def with_pixel(position: int, value: str) -> str:
         (1, " ".join(["7"] * 2303), "column pixels: 2303 numbers instead of 48 x 48 = 2304"),
         (1, " ".join(["7"] * 2305), "column pixels: 2305 numbers instead of"),
         (1, "", "column pixels: 0 numbers instead of"),
-        (2, "train", "column Usage: 'train' is not a split; Training, PublicTest, PrivateTest are"),
+        (2, "train", "column Usage: 'train' is not one of Training, PublicTest, PrivateTest"),
         (2, "training", "column Usage: 'training'"),
         (2, "", "column Usage: ''"),
         (2, "Training,", "4 columns instead of 3"),

@@ -380,14 +380,14 @@ def test_votes_saved_again_are_read(form: str, tmp_path: Path) -> None:
         (zipped({"fer2013.csv": table()}), ["fer2013.csv of given.bin", "belongs in data.path"]),
         (zipped({"readme.txt": b"votes"}), ["given.bin does not hold FER+'s fer2013new.csv", "data.votes"]),
         (unpacked({"readme.txt": b"votes"}), ["given does not hold FER+'s fer2013new.csv", "data.votes"]),
-        (unpacked({"a/fer2013new.csv": ballots(), "b/fer2013new.csv": ballots()}), ["2 CSV files", "data.votes"]),
+        (unpacked({"a/fer2013new.csv": ballots(), "b/fer2013new.csv": ballots()}), ["candidate CSV files", "data.votes"]),
         (ballots().replace(b",happiness", b"", 1), ["line 1: the header"]),
         (saved([row if n != 1 else row[:-1] for n, row in enumerate(rows_of(ballots()))]), ["line 2: 11 columns"]),
         (ballots().replace(b"Training,fer", b"train,fer", 1), ["line 2, column Usage: 'train'"]),
         (ballots().decode().encode("utf-16"), ["UTF-16"]),
         (b"", ["empty"]),
         (gzip.compress(b""), ["empty"]),
-        (gzip.compress(ballots())[:-9], ["cut short or damaged"]),
+        (gzip.compress(ballots())[:-9], ["truncated or damaged"]),
         (b"<!DOCTYPE html><html>", ["web page", "data.votes"]),
         (b"version https://git-lfs.github.com/spec/v1\n", ["Git LFS", "data.votes"]),
         (b"\x89HDF\r\n\x1a\n", ["HDF5", "data.votes"]),
@@ -547,16 +547,16 @@ REFUSED: dict[str, tuple[bytes | Callable[[Path], Path], list[str]]] = {
     "train.csv in a zip": (zipped(only("train.csv")), ["train.csv of given.bin", "Usage", *HINT]),
     "train and test, zip": (zipped(only("train.csv", "test.csv")), ["Usage", *HINT]),
     "train and test, folder": (unpacked(only("train.csv", "test.csv", "example_submission.csv")), ["Usage", *HINT]),
-    "column twice": (table().replace(b"emotion", b"Usage", 1), ["column Usage is there twice"]),
+    "column twice": (table().replace(b"emotion", b"Usage", 1), ["column Usage occurs twice"]),
     "column twice but for its case": (
-        saved([[*row, row[2].lower()] for row in rows_of(table())]), ["column Usage is there twice"],
+        saved([[*row, row[2].lower()] for row in rows_of(table())]), ["column Usage occurs twice"],
     ),
     "split under another name": (table().replace(b"Usage", b"split", 1), ["column Usage is missing"]),
     "label under another name": (table().replace(b"emotion", b"label", 1), ["column emotion is missing"]),
     "a column per pixel": (
         saved([["emotion", "Usage", *(f"pixel_{n}" for n in range(2304))]]), ["column pixels is missing"],
     ),
-    "no header": (table().split(b"\n", 1)[1], ["line 1", "that is a row already"]),
+    "no header": (table().split(b"\n", 1)[1], ["line 1", "this is already a row of data"]),
     "old macs": (table().replace(b"\n", b"\r"), ["line 1", "CR alone"]),
     "utf-16": (table().decode().encode("utf-16"), ["UTF-16", "UTF-8"]),
     "utf-16 without a mark": (table().decode().encode("utf-16-le"), ["UTF-16", "UTF-8"]),
@@ -575,7 +575,7 @@ REFUSED: dict[str, tuple[bytes | Callable[[Path], Path], list[str]]] = {
     "empty in a zip": (zipped({"fer2013.csv": b""}), ["fer2013.csv of given.bin is empty"]),
     "empty folder": (lambda path: (path / "given").mkdir() or path / "given", ["holds neither", "data.path"]),
     "empty zip": (zipped({}), ["holds neither", "data.path"]),
-    "two archives": (unpacked(TWO_ARCHIVES), ["2 archives", "data.path"]),
+    "two archives": (unpacked(TWO_ARCHIVES), ["2 candidate archives", "data.path"]),
     "split into files": (
         zipped({"train.csv": table(), "val.csv": table()}), ["train.csv, val.csv", "data.path"],
     ),
@@ -619,8 +619,8 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Path, "open", guarded)
     for place in (path, path.parent):
-        assert "may not be read" in refusal(place, tmp_path / "raw")
-    assert "may not be read" in refusal(path, tmp_path / "raw", fetch_votes)
+        assert "cannot be read" in refusal(place, tmp_path / "raw")
+    assert "cannot be read" in refusal(path, tmp_path / "raw", fetch_votes)
 
 
 def test_an_address_is_no_path(tmp_path: Path) -> None:
@@ -637,13 +637,13 @@ def test_archives_in_archives_end_at_a_depth(tmp_path: Path) -> None:
     for _ in range(archives.MAX_DEPTH):
         content = gzip.compress(content)
     fetch_archive(put(tmp_path / "deep.gz", content), tmp_path / "raw")
-    assert "packed more than" in refusal(
+    assert "packed in more than" in refusal(
         put(tmp_path / "deeper.gz", gzip.compress(content)), tmp_path / "raw2"
     )
     russian = table()
     for _ in range(archives.MAX_DEPTH + 2):
         russian = zipped({"a.zip": russian}) if russian != table() else zipped({"fer2013.csv": russian})
-    assert "packed more than" in refusal(put(tmp_path / "dolls.zip", russian), tmp_path / "raw2")
+    assert "packed in more than" in refusal(put(tmp_path / "dolls.zip", russian), tmp_path / "raw2")
 
 
 def test_archives_in_archives_end_at_a_number(tmp_path: Path) -> None:

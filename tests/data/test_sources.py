@@ -287,13 +287,13 @@ def test_cut_short_anywhere_it_is_refused(name: str, tmp_path: Path) -> None:
     lengths = {*range(6, 40), *range(40, len(content), step), *range(len(content) - 30, len(content))}
     for length in sorted(lengths):
         message = refuse(put(tmp_path / "cut", content[:length]), "", tmp_path / "raw")
-        assert "cut short or damaged" in message or "is empty" in message
+        assert "truncated or damaged" in message or "is empty" in message
 
 
 def test_a_tar_cut_in_its_csv_is_refused(tmp_path: Path) -> None:
     content = tarred({"fer2013.csv": csv_bytes()})
     for length in range(1024, 512 + len(csv_bytes()), 4999):
-        refuse(put(tmp_path / "cut", content[:length]), "cut short or damaged", tmp_path / "raw")
+        refuse(put(tmp_path / "cut", content[:length]), "truncated or damaged", tmp_path / "raw")
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_a_zip_that_lies_about_a_size_is_refused(tmp_path: Path, monkeypatch: py
     content = bytearray(zipped({"fer2013.csv": bytes(40_000_000)}))
     directory = content.rindex(b"PK\x01\x02")
     content[directory + 24 : directory + 28] = (100).to_bytes(4, "little")
-    refuse(put(tmp_path / "liar.zip", bytes(content)), "cut short or damaged", tmp_path / "raw")
+    refuse(put(tmp_path / "liar.zip", bytes(content)), "truncated or damaged", tmp_path / "raw")
 
 
 def test_a_sparse_tar_member_stops_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,7 +464,7 @@ def test_more_than_one_candidate_is_refused(
     content = pack({"a/fer2013.csv": csv_bytes(), "b/fer2013.csv": csv_bytes()})
     message = refuse(
         put(tmp_path / "two", content),
-        "two holds 2 CSV files (a/fer2013.csv, b/fer2013.csv)",
+        "two holds 2 candidate CSV files (a/fer2013.csv, b/fer2013.csv)",
         tmp_path / "raw",
     )
     assert "data.path" in message
@@ -488,11 +488,11 @@ def test_an_archive_of_something_else_is_refused(
 @pytest.mark.parametrize(
     ("member", "says"),
     [
-        ("train/angry/1.png", "'train/angry/1.png' does not tell its split"),
-        ("train/angry/Test_1.png", "does not tell its split"),
-        ("train/angry/Training_x.png", "does not tell its split"),
-        ("train/angry/Training_\N{ARABIC-INDIC DIGIT THREE}.png", "does not tell its split"),
-        (f"train/angry/Training_{'9' * 5000}.png", "does not tell its split"),
+        ("train/angry/1.png", "'train/angry/1.png' does not give its split"),
+        ("train/angry/Test_1.png", "does not give its split"),
+        ("train/angry/Training_x.png", "does not give its split"),
+        ("train/angry/Training_\N{ARABIC-INDIC DIGIT THREE}.png", "does not give its split"),
+        (f"train/angry/Training_{'9' * 5000}.png", "does not give its split"),
         ("test/angry/Training_1.png", "in folder 'test', but Training images belong in 'train'"),
         ("train/angry/PrivateTest_1.png", "in folder 'train', but PrivateTest images belong in 'test'"),
         ("valid/angry/PublicTest_1.png", "in folder 'valid', but PublicTest images belong in 'test'"),
@@ -523,7 +523,10 @@ def test_the_same_image_twice_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (picture(np.zeros((48, 47), np.uint8)), "has 47 x 48 pixels in mode L; 48 x 48 in grey"),
+        (
+            picture(np.zeros((48, 47), np.uint8)),
+            "has 47 x 48 pixels in mode L, but must have 48 x 48 in grey",
+        ),
         (picture(np.zeros((48, 48, 3), np.uint8), "JPEG"), "has 48 x 48 pixels in mode RGB"),
         (picture(np.zeros((48, 48), np.uint8))[:60], "cannot be read"),
         (picture(np.zeros((48, 48), np.uint8), "JPEG")[:-200], "cannot be read"),

@@ -186,7 +186,7 @@ def test_models_far_below_the_best_do_not_set_the_scale(tmp_path, monkeypatch):
         "original_second",
         "cosine",
     ]
-    assert "\N{LEFTWARDS ARROW} 15.0%, without twins 14.0%" in {
+    assert "\N{LEFTWARDS ARROW} 15.0%, without near duplicates 14.0%" in {
         text.get_text() for text in bars.axes[0].texts
     }
     assert curves.axes[0].get_ylim()[0] > 0.15

@@ -215,7 +215,7 @@ def test_two_equal_targets_are_refused() -> None:
         TargetSpec.parse("nouns").of(equal_words(), 0)
     one, other = LABELS[3], LABELS[5]
     assert str(error.value) == (
-        f"The targets 'nouns' of '{one}' and '{other}' are equal, so nothing could tell the two apart: "
+        f"The targets 'nouns' of '{one}' and '{other}' are equal, so the two classes could not be told apart: "
         "choose another word for one of them."
     )
 

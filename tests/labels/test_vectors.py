@@ -193,7 +193,7 @@ def test_a_truncated_file_is_refused(model: KeyedVectors, tmp_path: Path, form: 
     path = saved(model, tmp_path, form)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(UserError, match="cut short"):
+    with pytest.raises(UserError, match="truncated"):
         read_vectors(path, {"슬픔", "absent"})
 
 
@@ -204,7 +204,7 @@ def test_a_damaged_gzip_file_is_refused(model: KeyedVectors, tmp_path: Path, pla
     content[place] ^= 0xFF
     path = tmp_path / "damaged.gz"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="is damaged or cut short"):
+    with pytest.raises(UserError, match="is damaged or truncated"):
         read_vectors(path, {"absent"})
 
 

@@ -113,7 +113,7 @@ def test_what_an_interrupted_training_left_is_said(tmp_path: Path) -> None:
     other.touch()
     assert resume_note(own, "baseline-0").startswith(f"{other.name} in {tmp_path.name}/ is of other settings")
     own.touch()
-    assert resume_note(own, "baseline-0") == f"goes on from {own.name}\n"
+    assert resume_note(own, "baseline-0") == f"resumes from {own.name}\n"
 
 
 def test_a_checkpoints_name_tells_all_that_decides_how_sums_are_rounded(

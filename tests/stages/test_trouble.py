@@ -67,7 +67,7 @@ def test_killed_training_resumes_to_the_same_history(
     shown = killed.dvc(*run_key)
     epochs = [int(line.split()[0]) for line in shown.splitlines() if line[:5].strip().isdigit()]
     assert epochs == list(range(done, 12))
-    assert f"goes on from {checkpoint.name}" in shown
+    assert f"resumes from {checkpoint.name}" in shown
     for name in ("history.csv", "model.safetensors"):
         ours, theirs = (clone.path / "outputs/models/baseline-0" / name for clone in (killed, undisturbed))
         assert ours.read_bytes() == theirs.read_bytes(), name

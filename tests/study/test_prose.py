@@ -19,23 +19,23 @@ def test_a_loss_that_the_test_does_not_confirm_is_not_called_better() -> None:
         "**No loss on label words is shown to help: the best of the 2, `w2v_cosine` (chosen on "
         "PublicTest), differs from `cross_entropy` (cross-entropy) by +1.20 points on PrivateTest (95 % interval +0.20 "
         "to +2.20, Holm-corrected p 0.060, 3 seeds).** "
-        "Of the 2, 0 are more accurate and 0 less accurate than it by that test. "
-        "Under the human distance between emotions 0 of 2 decide less severely on the whole and 0 more severely; "
-        "the mistakes by themselves are milder in 0 and worse in 0. "
-        "Severity is tested over seeds alone, so with 3 of them only large differences are confirmed."
+        "Of the 2, 0 are more accurate than it and 0 are less accurate by that test. "
+        "By the human distance between emotions, severity over all images is significantly lower in 0 of 2 and higher "
+        "in 0; over mistakes alone it is lower in 0 and higher in 0. "
+        "Severity is tested over seeds alone, so with 3 of them only large differences can be confirmed."
     )
 
 
 def test_a_loss_that_the_test_confirms_is_called_better_or_worse() -> None:
     better, worse = told(0.012, 0.04, -0.02), told(-0.012, 0.0004)
     assert better.startswith("**A loss on label words helps: the best of the 2, ")
-    assert "1 are more accurate and 0 less accurate" in better
-    assert "1 of 2 decide less severely on the whole and 0 more severely" in better
-    assert "milder in 0 and worse in 1" in better
+    assert "1 are more accurate than it and 0 are less accurate" in better
+    assert "significantly lower in 1 of 2 and higher in 0" in better
+    assert "over mistakes alone it is lower in 0 and higher in 1" in better
     assert worse.startswith("**Losses on label words do harm: the best of the 2, ")
     assert "p < 0.001" in worse
-    assert "0 are more accurate and 1 less accurate" in worse
-    assert "0 of 2 decide less severely on the whole and 1 more severely" in worse
+    assert "0 are more accurate than it and 1 are less accurate" in worse
+    assert "significantly lower in 0 of 2 and higher in 1" in worse
 
 
 def test_one_loss_is_not_called_the_best_of_one() -> None:
@@ -82,7 +82,7 @@ def test_what_could_have_been_missed_is_said() -> None:
     assert "a true difference of 1.4 points" in detectable(rows, study())
     rows.append(row("other", 0.0, detectable=0.021))
     models = study() | {"other": study()["w2v_cosine"]}
-    assert "difference of 1.4 to 2.1 points, depending on the row (the most for `other`)" in detectable(
+    assert "difference of 1.4 to 2.1 points, depending on the row (largest for `other`)" in detectable(
         rows, models
     )
     rows[-1] = row("other", 0.0, detectable=0.021, seeds=[0, 1])  # not judged
@@ -105,8 +105,8 @@ def test_the_full_recipe_is_the_run_that_public_test_prefers() -> None:
         }  # fmt: skip
 
     runs = [run("fast", 0.66, 0.67, 2), run("full", 0.70, 0.71, 20), run("full", 0.69, 0.75, 30)]
-    assert "With 10 times the arithmetic, 20 minutes on some with 2 threads, the" in full(runs)
-    assert "20 minutes on some, the" in full([runs[0], run("full", 0.70, 0.71, 20, device="cuda")])
+    assert "With 10 times the compute (20 minutes on some with 2 threads), the" in full(runs)
+    assert "(20 minutes on some), the" in full([runs[0], run("full", 0.70, 0.71, 20, device="cuda")])
     assert "**71.0 %, 72.0 % with flip**" in full(runs)
     assert "**71.0 % (68.0 % without near duplicates), 72.0 % with flip**" in full(
         [runs[0], runs[1] | {"test_accuracy_clean": 0.68}]

@@ -35,7 +35,7 @@ def test_publish_keeps_what_shows_no_single_person(finished: Clone, tmp_path: Pa
     clone.set({"recipes.fast.weight_decay": 0.123})
     refused = clone.fer("publish", expect=1)
     assert refused.stderr.startswith(
-        "error: baseline-0, w2v_cosine-0: not made with what params.yaml says now"
+        "error: baseline-0, w2v_cosine-0: made with other settings than params.yaml has now"
     )
 
 

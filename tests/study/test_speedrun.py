@@ -71,7 +71,7 @@ def test_experiments_of_several_data_sets_are_refused(monkeypatch: pytest.Monkey
 def test_metrics_of_another_training_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FILES["outputs/metrics/baseline-3.json"], "settings_digest", "ba9876543210")
     with pytest.raises(
-        UserError, match=r"^outputs/metrics/baseline-3\.json was measured before baseline-3 was trained"
+        UserError, match=r"^outputs/metrics/baseline-3\.json was measured before baseline-3 was retrained"
     ):
         describe(RunKey("baseline", 3), read)
 

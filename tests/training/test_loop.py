@@ -271,7 +271,7 @@ def test_a_full_memory_and_a_broken_gpu_leave_the_checkpoint_that_their_sentence
     batches = len(TRAINING.labels) // RECIPE.batch_size
     with pytest.raises(SystemExit), in_one_sentence():
         Outcome(tmp_path / "broken", loss=Interrupting(batches + 2, error=error))
-    assert "goes on from its last whole epoch" in capsys.readouterr().err
+    assert "resumes after its last complete epoch" in capsys.readouterr().err
     resumed = Outcome(tmp_path / "broken", network=fresh(seed=5))
     assert [row.epoch for row in resumed.rows] == [1, 2, 3]
 

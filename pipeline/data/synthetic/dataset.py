@@ -1,7 +1,7 @@
-"""Drawn faces that stand in for FER-2013, so that the whole pipeline runs anywhere in seconds.
+"""Draw faces that stand in for FER-2013, so that the whole pipeline runs anywhere in seconds.
 
 Random persons in random poses and light show the seven emotions as `pipeline.data.synthetic.face` draws them. The same
-spec gives the same bytes on every machine: random numbers are PCG64's integers and 53-bit fractions alone.
+spec gives the same bytes on every machine: the only random numbers are PCG64's integers and 53-bit fractions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOOKALIKES = {
     a: [b for b in LABELS if b != a for _ in range(1 + len(EXPRESSIONS[a].keys() & EXPRESSIONS[b].keys()))]
     for a in LABELS
 }
-"""What each emotion is mixed up with: every other one, once and once more for each unit they share."""
+"""Emotions that each emotion is confused with: every other one, once, plus once for each action unit they share."""
 
 SHARES = {"angry": 3, "disgust": 2, "fear": 3, "happy": 4, "sad": 3, "surprise": 2, "neutral": 3}
 """Rows per class in every 20 rows of a split: FER-2013's imbalance, softened. The first seven of the 20
@@ -46,7 +46,7 @@ Count = Annotated[int, Field(ge=len(LABELS), le=1_000_000)]
 
 @dataclass(frozen=True)
 class Synthetic:
-    """What to draw: images per split, and `ambiguity` from 0 (posed and certain) to 1 (anyone's guess)."""
+    """The data set to draw: images per split, and `ambiguity` from 0 (posed and certain) to 1 (anyone's guess)."""
 
     seed: Annotated[int, Field(ge=0)]
     train: Count
@@ -58,7 +58,7 @@ class Synthetic:
 def draw(spec: Synthetic) -> FerData:
     """Draw a data set: images, labels, splits and ten votes per image, in the row order of FER-2013.
 
-    Every image has its own random stream, named by seed, split and place in the split, and so stays the same
+    Every image has its own random stream, named by seed, split and position in the split, and so stays the same
     whatever the size of any split. Raises UserError for a negative number or an ambiguity outside 0..1.
     """
     counts = (spec.train, spec.val, spec.test)
@@ -75,12 +75,12 @@ def draw(spec: Synthetic) -> FerData:
 
 
 def _draw_row(spec: Synthetic, split: int, place: int) -> tuple[Image, str, list[int]]:
-    """One face, label and ballot.
+    """Draw one face, its label and its votes.
 
-    The face blends two emotions: a lesser one with a share drawn evenly from 0 to ambiguity / 2, and the main
-    one with the rest. Ten annotators each name one of the two by these shares, and the label is what an
-    eleventh would say. So a share of ambiguity / 4 of the labels, on average, is not what the face mainly
-    shows. Faced with an occluder, an annotator answers "unknown" one time in five.
+    The face blends two emotions: a lesser one with a share drawn uniformly from 0 to ambiguity / 2, and the main one
+    with the rest. Ten annotators each name one of the two with these probabilities, and the label is what an eleventh
+    would say. So a share of ambiguity / 4 of the labels, on average, is not what the face mainly shows. If part of the
+    face is covered, an annotator answers "unknown" one time in five.
     """
     block, position = divmod(place, sum(SHARES.values()))
     extra = [label for label, rows in SHARES.items() for _ in range(rows - 1)]
@@ -115,14 +115,14 @@ def _shuffled(items: Sequence[str], rng: np.random.Generator) -> list[str]:
 
 
 def _activations(emotion: str, rng: np.random.Generator) -> dict[str, float]:
-    """One showing of an emotion: which units join in, and how strongly."""
+    """Draw one instance of an emotion: which action units take part, and how strongly."""
     intensity, rates = 0.5 + 0.5 * rng.random(), EXPRESSIONS[emotion]
     strengths = {unit: intensity * (0.7 + 0.3 * rng.random()) for unit in ACTION_UNITS}
     return {unit: strengths[unit] if rng.random() < rates.get(unit, 0) else 0.0 for unit in ACTION_UNITS}
 
 
 def to_fer_csv(data: FerData) -> bytes:
-    """The data set as FER-2013 is published: emotion, pixels (2,304 numbers between spaces), Usage."""
+    """Return the data set in FER-2013's format: emotion, pixels (2,304 numbers separated by spaces), Usage."""
     digits = [str(value) for value in range(256)]
     rows = [
         f"{label},{' '.join([digits[value] for value in image.tobytes()])},{USAGES[split]}"
@@ -132,7 +132,7 @@ def to_fer_csv(data: FerData) -> bytes:
 
 
 def to_votes_csv(data: FerData) -> bytes:
-    """The votes as FER+ is published: Usage, Image name, `VOTE_COLUMNS`. UserError if there are none."""
+    """Return the votes in FER+'s format: Usage, Image name, `VOTE_COLUMNS`. Raises UserError if there are none."""
     if data.votes is None:
         raise UserError("This data set has no votes, so there is no FER+ file to write.")
     rows = [

@@ -23,9 +23,9 @@ Image = npt.NDArray[np.uint8]
 Curve = tuple[Array, Array]  # distance below it, distance beyond its ends
 
 ACTION_UNITS = tuple(f"AU{number}" for number in (1, 2, 4, 5, 6, 7, 9, 10, 12, 15, 16, 17, 20, 23, 25, 26))
-"""What `draw_face` knows: 1 inner and 2 outer brow raiser, 4 brow lowerer, 5 upper lid raiser, 6 cheek
-raiser, 7 lid tightener, 9 nose wrinkler, 10 upper lip raiser, 12 and 15 lip corner puller and depressor, 16
-lower lip depressor, 17 chin raiser, 20 lip stretcher, 23 lip tightener, 25 lips part, 26 jaw drop."""
+"""The units that `draw_face` accepts: 1 inner and 2 outer brow raiser, 4 brow lowerer, 5 upper lid raiser, 6 cheek
+raiser, 7 lid tightener, 9 nose wrinkler, 10 upper lip raiser, 12 and 15 lip corner puller and depressor, 16 lower
+lip depressor, 17 chin raiser, 20 lip stretcher, 23 lip tightener, 25 lips part, 26 jaw drop."""
 
 MOVES: dict[str, dict[str, float]] = {
     "brow_gap": {"AU4": -1.3},
@@ -43,7 +43,7 @@ MOVES: dict[str, dict[str, float]] = {
     "lip_gap": {"AU10": 0.8, "AU16": 1.8, "AU25": 2.0, "AU26": 5.5},
     "chin": {"AU26": 2.5},
 }
-"""How far each action unit moves what: in pixels, down or outwards, at full activation."""
+"""Movement of each feature by each action unit, in pixels down or outwards at full activation."""
 
 HAIR_STYLES: dict[str, tuple[float, float, float]] = {
     "short": (0, 0, 0.02),
@@ -52,7 +52,7 @@ HAIR_STYLES: dict[str, tuple[float, float, float]] = {
     "long": (-1, 0, 0.04),
     "bald": (-30, 0, 0),
 }
-"""Where the hairline y = a + b x + c x^2 runs, in pixels below the person's own."""
+"""Course of the hairline, y = a + b x + c x^2, in pixels below the person's own."""
 
 OCCLUDERS = {
     "none": (0.0, 0.0, 0, 0),
@@ -60,19 +60,22 @@ OCCLUDERS = {
     "strand": (3, 0.2, 8, -40),
     "hand": (11, 0.6, 40, 16),
 }
-"""What may cover part of the face: thickness, tone, and how far right (or left) and down it comes from."""
+"""Objects that may cover part of the face: thickness, tone, and how far to the right (or left) and down they start."""
 
 EYES = -4.0
-"""Height of the eyes, in pixels from the middle of the face; everything inside the face hangs from here."""
+"""Height of the eyes, in pixels from the middle of the face; all features are placed relative to it."""
 
 
 def _within(low: float, high: float) -> Any:
-    """A field drawn evenly from low..high; the middle by default. (Generator.uniform may round otherwise.)"""
+    """Return a field drawn uniformly from low..high; the middle by default.
+
+    Not with Generator.uniform, which may round differently.
+    """
     return field(default=(low + high) / 2, metadata={"draw": lambda rng: low + (high - low) * rng.random()})
 
 
 def _among(*options: Any) -> Any:
-    """A field drawn from the options; the first by default."""
+    """Return a field drawn from the options; the first by default."""
     return field(default=options[0], metadata={"draw": lambda rng: options[rng.integers(len(options))]})
 
 
@@ -106,7 +109,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class View:
-    """How the person is photographed. Lengths are pixels, brightness is a share of white."""
+    """The conditions of the photograph. Lengths are pixels, brightness is a share of white."""
 
     roll: float = _within(-0.07, 0.07)  # tangent of half the angle, clockwise
     yaw: float = _within(-2.5, 2.5)  # shift of the features to the right within the face
@@ -126,10 +129,11 @@ class View:
 
 
 class _Canvas:
-    """Grey values in 0..1, and where each pixel lies in the face: x right, y down, in pixels from its middle.
+    """Grey values in 0..1, and the position of each pixel in the face: x right, y down, in pixels from its middle.
 
-    `head_x, head_y` follow the outline of the head; `x, y` the features, which move within it as it turns;
-    `side` is |x|, so what is drawn there appears left and right. Shapes are given as distances outside them.
+    `head_x, head_y` follow the outline of the head; `x, y` the features, which move within it as it turns; `side` is
+    |x|, so what is drawn there appears left and right. Shapes are given as signed distances to their outlines, positive
+    outside.
     """
 
     def __init__(self, au: Mapping[str, float], who: Identity, view: View) -> None:
@@ -150,7 +154,7 @@ class _Canvas:
         self.grey = np.full((IMAGE_SIZE, IMAGE_SIZE), view.backdrop, np.float32)
 
     def fill(self, outside: Array, tone: float | Array, opacity: float = 1.0, softness: float = 1.0) -> None:
-        """Paint a shape: each pixel by the share of it that the shape covers; `softness` widens the edge."""
+        """Paint a shape, each pixel by the share of it that the shape covers; `softness` widens the edge."""
         cover = np.clip(0.5 - outside * (self.sharpness / softness), 0, opacity)
         self.grey += cover * (tone - self.grey)
 
@@ -180,12 +184,12 @@ class _Canvas:
 
 
 def _stroke(curve: Curve, thickness: float | Array) -> Array:
-    """The line that a pen draws along a curve."""
+    """Return the line that a pen draws along a curve."""
     return np.maximum(np.abs(curve[0]) - thickness / 2, curve[1])
 
 
 def _lens(upper: Curve, lower: Curve) -> Array:
-    """The region between two curves with the same ends."""
+    """Return the region between two curves with the same ends."""
     return np.maximum(np.maximum(-upper[0], lower[0]), upper[1])
 
 
@@ -323,7 +327,7 @@ def _paint_hair(c: _Canvas) -> None:
 
 
 def _paint_occluder(c: _Canvas) -> None:
-    """Something before the face that reaches in from outside, with a dark outline."""
+    """Paint an object that covers part of the face from outside, with a dark outline."""
     view, (thickness, tone, across, down) = c.view, OCCLUDERS[c.view.occluder]
     if view.occluder != "none":
         x, y = view.occluder_x, view.occluder_y
