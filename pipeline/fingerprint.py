@@ -16,11 +16,19 @@ from pipeline import config, files
 from pipeline.config import ModelParams
 from pipeline.errors import UserError
 from pipeline.files import JsonDict
+from pipeline.labels.truth import LabelSpec
 from pipeline.training.recipe import Recipe
 from pipeline.workspace import LABELS_FOLDER, OUTPUTS, PREPARED, RunKey
 
 SOURCES = Path(pipeline.__file__).parents[1]
-CODE = ("stages/train.py", "pipeline/training", "pipeline/fingerprint.py", "pipeline/data/fer.py")
+CODE = (
+    "stages/train.py",
+    "pipeline/training",
+    "pipeline/fingerprint.py",
+    "pipeline/labels/truth.py",
+    "pipeline/data/fer.py",
+    "pipeline/data/votes.py",
+)
 """The code that decides what a training ends with: that which the stage train depends on in dvc.yaml, as a test holds.
 
 A checkpoint is resumed, and a run in MLflow continued, by this code alone.
@@ -48,12 +56,23 @@ class RunSettings:
         """Those of params.yaml. Raises UserError if it has no such model."""
         return cls(run_key, params.model(run_key.model), params.recipe, params.chosen_recipe)
 
+    @property
+    def uses_votes(self) -> bool:
+        """Whether its labels are made of votes."""
+        return bool(self.model.labels) and LabelSpec.parse(self.model.labels).kind.uses_votes
+
     def inputs(self, targets: npt.NDArray[np.float64]) -> JsonDict:
         """The part that decides what is trained, with the targets [K, D]; a digest is made of it."""
         model = self.model
+        labels = {"labels": model.labels} if model.labels else {}  # older runs have no such key
         return {
             "seed": self.run_key.seed,
-            "model": {"loss": model.loss, "options": model.options, "learning_rate": model.learning_rate},
+            "model": {
+                "loss": model.loss,
+                "options": model.options,
+                "learning_rate": model.learning_rate,
+                **labels,
+            },
             "targets": targets.round(6).tolist(),
             "recipe": asdict(self.recipe),
         }
@@ -61,7 +80,10 @@ class RunSettings:
     @property
     def loss(self) -> JsonDict:
         """The loss as model.json and the metrics file describe it."""
-        return {"name": self.model.loss, "options": self.model.options, "targets": self.model.targets}
+        labels = {"labels": self.model.labels} if self.model.labels else {}
+        return {
+            "name": self.model.loss, "options": self.model.options, "targets": self.model.targets, **labels,
+        }  # fmt: skip
 
     def to_dict(self) -> JsonDict:
         """As the metrics file keeps them, ready for JSON."""
@@ -80,6 +102,7 @@ def mlflow_params(run_key: RunKey, settings: JsonDict, decoders: Sequence[str]) 
         "seed": run_key.seed,
         "model": {
             "name": run_key.model, "loss": loss["name"], "options": loss["options"], "targets": loss["targets"],
+            **({"labels": loss["labels"]} if "labels" in loss else {}),
             "decoders": list(decoders), "learning_rate": settings["learning_rate"],
         },
         "recipe": settings["recipe"],
@@ -89,6 +112,8 @@ def mlflow_params(run_key: RunKey, settings: JsonDict, decoders: Sequence[str]) 
 def training_inputs(settings: RunSettings, targets: npt.NDArray[np.float64]) -> JsonDict:
     """Everything a training depends on: its settings, and digests of its data and its code."""
     read = [PREPARED / f"{name}.npy" for name in ("images", "labels", "split")]
+    if settings.uses_votes:
+        read.append(PREPARED / "votes.npy")
     missing = next((path for path in read if not path.exists()), None)
     if missing is not None:
         raise UserError(f"{missing} is missing: run `dvc repro targets` first.")

@@ -1,30 +1,36 @@
-"""Stage targets: the vectors that each cell of the grid is trained towards, a file each.
+"""Stage targets: what each run of the grid is trained towards, vectors and labels, two files each.
 
-A file of its own keeps cells apart: another set of words, or FER+ votes that came later, changes the files of those
+Files of their own keep runs apart: another set of words, or FER+ votes that came later, changes the files of those
 models that use them, and DVC trains no other.
 """
 
 from __future__ import annotations
 
 from pipeline import cli, config, workspace
+from pipeline.data.fer import FerData
 from pipeline.evaluation.decoders import DecoderSpec
 from pipeline.files import write_npy
 from pipeline.labels.targets import TargetSpec
-from pipeline.workspace import TARGETS, RunKey
+from pipeline.labels.truth import LabelSpec, Truth
+from pipeline.workspace import PREPARED, TARGETS, RunKey
 
 
 def main() -> None:
-    params, made = config.load(), {}
+    params = config.load()
+    vectors, labels = {}, {}
     for run_key in (RunKey(*pair) for pair in params.grid.pairs()):
-        model = params.model(run_key.model)
+        model, seed = params.model(run_key.model), run_key.seed
         for name in model.decoders:
-            DecoderSpec.parse(name).make(
-                run_key.seed
-            )  # what cannot be made is said now, not after the training
-        made[run_key.targets] = TargetSpec.parse(model.targets).load(run_key.seed)
+            DecoderSpec.parse(name).make(seed)  # what cannot be made is said now, not after the training
+        vectors[run_key.targets] = TargetSpec.parse(model.targets).load(seed)
+        labels[run_key.labels] = (
+            LabelSpec.parse(model.labels).make(FerData.load(PREPARED), seed) if model.labels else Truth()
+        )
     workspace.clear(TARGETS)
-    for file, vectors in made.items():
-        write_npy(file, vectors)
+    for file, array in vectors.items():
+        write_npy(file, array)
+    for file, truth in labels.items():
+        truth.save(file)
 
 
 if __name__ == "__main__":

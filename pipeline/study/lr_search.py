@@ -76,8 +76,9 @@ def settings_of(name: str, epochs: int, params: config.Params) -> Trial:
     """What all trials of one model and length have in common."""
     model = params.model(name)
     recipe = replace(params.chosen_recipe, epochs=epochs)
+    labels = {"labels": model.labels} if model.labels else {}
     return {
-        "loss": model.loss, "model": name, "options": model.options, "targets": model.targets,
+        "loss": model.loss, "model": name, "options": model.options, "targets": model.targets, **labels,
         "seed": params.search.seed, "recipe": json.loads(json.dumps(asdict(recipe))),
     }  # fmt: skip
 
@@ -106,8 +107,10 @@ def representatives(params: config.Params) -> list[str]:
 
 
 def kind(model: config.ModelParams) -> str:
-    """What the rate belongs to: the loss, its options and the targets, where those that are `ALIKE` count as one."""
-    return f"{model.loss} {json.dumps(model.options)} {ALIKE.get(model.targets, model.targets)}"
+    """What the rate belongs to: loss, options, labels and targets, where those that are `ALIKE` count as one."""
+    return (
+        f"{model.loss} {json.dumps(model.options)} {ALIKE.get(model.targets, model.targets)} {model.labels}"
+    )
 
 
 def following(found: Mapping[float, float], search: config.SearchParams) -> float | None:
