@@ -63,8 +63,8 @@ class Workload:
 
     def draw(self) -> None:
         """All that one epoch needs to know: the last, in which the network's own opinion counts most."""
-        last, count = self.recipe.epochs - 1, len(self.data.labels)
-        self.plan = EpochPlan.of(self.recipe, last, count, self.rate, 0, self.hardware.device)
+        last = self.recipe.epochs - 1
+        self.plan = EpochPlan.of(self.recipe, last, self.data, self.rate, 0, self.hardware.device)
         self.taken = 0
 
     def next(self, size: int) -> EpochPlan:

@@ -23,9 +23,10 @@ from pipeline.errors import UserError
 from pipeline.evaluation.decoders import DECODERS, DecoderSpec
 from pipeline.labels import targets as label_targets
 from pipeline.labels.targets import TargetSpec
+from pipeline.labels.truth import LabelSpec
 from pipeline.schema import listed, must_be, problem, quoted, require_one_of, wrong
 from pipeline.training.autotune import MachineParams
-from pipeline.training.losses import LOSSES, EmbeddingLoss
+from pipeline.training.losses import LOSSES, EmbeddingLoss, takes_soft_labels
 from pipeline.training.recipe import Recipe
 from pipeline.workspace import resolve
 
@@ -127,6 +128,8 @@ class ModelParams:
     targets: str
     decoders: Annotated[tuple[str, ...], Filled, Distinct]
     learning_rate: Rate
+    labels: str = ""
+    """What Training is told of its images (see `labels.truth`); empty: their labels."""
 
     @model_validator(mode="after")
     def _suits_its_loss(self) -> ModelParams:
@@ -134,6 +137,17 @@ class ModelParams:
         require_one_of(self.loss, LOSSES, "loss")
         if self.targets != "one_hot" and not LOSSES[self.loss].uses_targets:
             raise wrong(f"one_hot, because the loss {self.loss} uses no targets", "targets")
+        if self.labels:
+            try:
+                spec = LabelSpec.parse(self.labels)
+            except ValueError as error:
+                raise wrong(str(error).removeprefix("must be "), "labels") from None
+            if spec.kind.is_soft and not takes_soft_labels(LOSSES[self.loss]):
+                raise problem(
+                    f"{{key}} is {self.labels}, but the loss {self.loss} knows one label of an image and no weight: "
+                    "choose another loss",
+                    "labels",
+                )
         kind: Any = LOSSES[self.loss]
         known = [field.name for field in dataclasses.fields(kind) if field.name != "targets"]
         hints = typing.get_type_hints(kind)
@@ -235,8 +249,12 @@ class Params:
                 _require_decoder(decoder, model.loss, targets, "models", name, "decoders", index)
             # Without votes such a model would fail after its training, in evaluate.
             weights = {choice: DecoderSpec.parse(choice).weights for choice in model.decoders}
-            for choice, spec in {model.targets: TargetSpec.parse(model.targets), **weights}.items():
-                if not has_votes and name in self.grid.models and spec and spec.uses_votes:
+            uses_votes = {choice: bool(spec and spec.uses_votes) for choice, spec in weights.items()}
+            uses_votes[model.targets] = TargetSpec.parse(model.targets).uses_votes
+            if model.labels:
+                uses_votes[model.labels] = LabelSpec.parse(model.labels).kind.uses_votes
+            for choice in (choice for choice, used in uses_votes.items() if used):
+                if not has_votes and name in self.grid.models:
                     what = f"{choice}, which is made of FER+ votes, but 'data.votes' is empty"
                     mend = "set it or take the model out of grid.models"
                     raise problem(f"{{key}} names {what}: {mend}", "models", name)

@@ -16,11 +16,19 @@ from pipeline import config, files
 from pipeline.config import ModelParams
 from pipeline.errors import UserError
 from pipeline.files import JsonDict
+from pipeline.labels.truth import LabelSpec
 from pipeline.training.recipe import Recipe
 from pipeline.workspace import LABELS_FOLDER, OUTPUTS, PREPARED, RunKey
 
 SOURCES = Path(pipeline.__file__).parents[1]
-CODE = ("stages/train.py", "pipeline/training", "pipeline/fingerprint.py", "pipeline/data/fer.py")
+CODE = (
+    "stages/train.py",
+    "pipeline/training",
+    "pipeline/fingerprint.py",
+    "pipeline/labels/truth.py",
+    "pipeline/data/fer.py",
+    "pipeline/data/votes.py",
+)
 """The code that determines the outcome of a training: the code dependencies of the stage train in dvc.yaml, as a test
 checks.
 
@@ -49,12 +57,23 @@ class RunSettings:
         """Take the settings of a run from params.yaml. Raises UserError if it has no such model."""
         return cls(run_key, params.model(run_key.model), params.recipe, params.chosen_recipe)
 
+    @property
+    def uses_votes(self) -> bool:
+        """Whether its labels are made of votes."""
+        return bool(self.model.labels) and LabelSpec.parse(self.model.labels).kind.uses_votes
+
     def inputs(self, targets: npt.NDArray[np.float64]) -> JsonDict:
         """Return the part that determines what is trained, with the targets [K, D]; a digest is made of it."""
         model = self.model
+        labels = {"labels": model.labels} if model.labels else {}  # older runs have no such key
         return {
             "seed": self.run_key.seed,
-            "model": {"loss": model.loss, "options": model.options, "learning_rate": model.learning_rate},
+            "model": {
+                "loss": model.loss,
+                "options": model.options,
+                "learning_rate": model.learning_rate,
+                **labels,
+            },
             "targets": targets.round(6).tolist(),
             "recipe": asdict(self.recipe),
         }
@@ -62,7 +81,10 @@ class RunSettings:
     @property
     def loss(self) -> JsonDict:
         """Return the loss as model.json and the metrics file describe it."""
-        return {"name": self.model.loss, "options": self.model.options, "targets": self.model.targets}
+        labels = {"labels": self.model.labels} if self.model.labels else {}
+        return {
+            "name": self.model.loss, "options": self.model.options, "targets": self.model.targets, **labels,
+        }  # fmt: skip
 
     def to_dict(self) -> JsonDict:
         """Return the settings as the metrics file keeps them, ready for JSON."""
@@ -81,6 +103,7 @@ def mlflow_params(run_key: RunKey, settings: JsonDict, decoders: Sequence[str]) 
         "seed": run_key.seed,
         "model": {
             "name": run_key.model, "loss": loss["name"], "options": loss["options"], "targets": loss["targets"],
+            **({"labels": loss["labels"]} if "labels" in loss else {}),
             "decoders": list(decoders), "learning_rate": settings["learning_rate"],
         },
         "recipe": settings["recipe"],
@@ -90,6 +113,8 @@ def mlflow_params(run_key: RunKey, settings: JsonDict, decoders: Sequence[str]) 
 def training_inputs(settings: RunSettings, targets: npt.NDArray[np.float64]) -> JsonDict:
     """Return everything that a training depends on: its settings, and digests of its data and its code."""
     read = [PREPARED / f"{name}.npy" for name in ("images", "labels", "split")]
+    if settings.uses_votes:
+        read.append(PREPARED / "votes.npy")
     missing = next((path for path in read if not path.exists()), None)
     if missing is not None:
         raise UserError(f"{missing} is missing: run `dvc repro targets` first.")

@@ -52,6 +52,10 @@ class RunKey:
         return TARGETS / f"{self.name}.npy"
 
     @property
+    def labels(self) -> Path:
+        return TARGETS / f"{self.name}.labels.npz"
+
+    @property
     def models(self) -> Path:
         return OUTPUTS / "models" / self.name
 
@@ -102,7 +106,7 @@ WRITTEN: Mapping[str, tuple[str, ...]] = {
     "raw": ("source.json", "sha256-*"),
     "prepared": ("images.npy", "labels.npy", "split.npy", "votes.npy", "checks.json", "duplicates.csv"),
     "labels": ("*/label_vectors.npz", "*/similarity.csv"),
-    "targets": ("*-[0-9]*.npy",),
+    "targets": ("*-[0-9]*.npy", "*-[0-9]*.labels.npz"),
     "models": ("*-[0-9]*/model.safetensors", "*-[0-9]*/model.json", "*-[0-9]*/history.csv"),
     "metrics": ("*-[0-9]*.json",),
     "predictions": ("*-[0-9]*.csv",),

@@ -1,4 +1,4 @@
-"""Stage targets: write the vectors that each run of the grid is trained towards, one file per run.
+"""Stage targets: write what each run of the grid is trained towards, its target vectors and its labels.
 
 Separate files keep runs independent: another set of words, or FER+ votes added later, change only the files of the
 models that use them, and DVC retrains no other.
@@ -7,24 +7,30 @@ models that use them, and DVC retrains no other.
 from __future__ import annotations
 
 from pipeline import cli, config, workspace
+from pipeline.data.fer import FerData
 from pipeline.evaluation.decoders import DecoderSpec
 from pipeline.files import write_npy
 from pipeline.labels.targets import TargetSpec
-from pipeline.workspace import TARGETS, RunKey
+from pipeline.labels.truth import LabelSpec, Truth
+from pipeline.workspace import PREPARED, TARGETS, RunKey
 
 
 def main() -> None:
-    params, made = config.load(), {}
+    params = config.load()
+    vectors, labels = {}, {}
     for run_key in (RunKey(*pair) for pair in params.grid.pairs()):
-        model = params.model(run_key.model)
+        model, seed = params.model(run_key.model), run_key.seed
         for name in model.decoders:
-            DecoderSpec.parse(name).make(
-                run_key.seed
-            )  # targets that cannot be made are reported now, not after the training
-        made[run_key.targets] = TargetSpec.parse(model.targets).load(run_key.seed)
+            DecoderSpec.parse(name).make(seed)  # what cannot be made is reported before the training
+        vectors[run_key.targets] = TargetSpec.parse(model.targets).load(seed)
+        labels[run_key.labels] = (
+            LabelSpec.parse(model.labels).make(FerData.load(PREPARED), seed) if model.labels else Truth()
+        )
     workspace.clear(TARGETS)
-    for file, vectors in made.items():
-        write_npy(file, vectors)
+    for file, array in vectors.items():
+        write_npy(file, array)
+    for file, truth in labels.items():
+        truth.save(file)
 
 
 if __name__ == "__main__":

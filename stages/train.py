@@ -16,6 +16,7 @@ from pipeline.data.fer import FerData
 from pipeline.errors import UserError
 from pipeline.files import repository, write_csv
 from pipeline.fingerprint import RunSettings, shown_settings
+from pipeline.labels.truth import Truth
 from pipeline.tracking import client, runs
 from pipeline.training import autotune, distributed
 from pipeline.training.build import build_run
@@ -36,7 +37,7 @@ def train_one(run_key: RunKey, group: Group) -> None:
     params = config.load()
     settings = RunSettings.of(params, run_key)
     model, recipe = settings.model, settings.recipe
-    targets = read_targets(run_key)
+    targets, truth = read_targets(run_key)
     inputs = fingerprint.training_inputs(settings, targets)
     dataset, data = dataset_name(), FerData.load(PREPARED)
     hardware = group.broadcast(lambda: autotune.choose(params.machine))
@@ -46,7 +47,7 @@ def train_one(run_key: RunKey, group: Group) -> None:
     key = fingerprint.mlflow_key(run_key, digest)
     checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{numerics}.safetensors")
     training = build_run(
-        data, model.loss, model.options, targets, recipe, model.learning_rate, run_key.seed, hardware
+        data, model.loss, model.options, targets, recipe, model.learning_rate, run_key.seed, hardware, truth
     )
 
     def fit(on_epoch: Callable[[Epoch], None]) -> tuple[dict[str, Tensor], Progress]:
@@ -98,11 +99,12 @@ def train_one(run_key: RunKey, group: Group) -> None:
         checkpoint.remove()
 
 
-def read_targets(run_key: RunKey) -> npt.NDArray[np.float64]:
+def read_targets(run_key: RunKey) -> tuple[npt.NDArray[np.float64], Truth]:
     """Read the targets of this run. Raises UserError if the stage targets has not written them."""
-    if not run_key.targets.exists():
-        raise UserError(f"{run_key.targets} is missing: run `dvc repro targets` first.")
-    return np.array(np.load(run_key.targets, allow_pickle=False))
+    for file in (run_key.targets, run_key.labels):
+        if not file.exists():
+            raise UserError(f"{file} is missing: run `dvc repro targets` first.")
+    return np.array(np.load(run_key.targets, allow_pickle=False)), Truth.load(run_key.labels)
 
 
 if __name__ == "__main__":

@@ -76,8 +76,9 @@ def settings_of(name: str, epochs: int, params: config.Params) -> Trial:
     """Return the settings that all trials of one model and length share."""
     model = params.model(name)
     recipe = replace(params.chosen_recipe, epochs=epochs)
+    labels = {"labels": model.labels} if model.labels else {}
     return {
-        "loss": model.loss, "model": name, "options": model.options, "targets": model.targets,
+        "loss": model.loss, "model": name, "options": model.options, "targets": model.targets, **labels,
         "seed": params.search.seed, "recipe": json.loads(json.dumps(asdict(recipe))),
     }  # fmt: skip
 
@@ -106,8 +107,10 @@ def representatives(params: config.Params) -> list[str]:
 
 
 def kind(model: config.ModelParams) -> str:
-    """Return what determines the rate: loss, options and targets, where targets that are `ALIKE` count as one."""
-    return f"{model.loss} {json.dumps(model.options)} {ALIKE.get(model.targets, model.targets)}"
+    """Return what determines the rate: loss, options, labels and targets, `ALIKE` targets counted as one."""
+    return (
+        f"{model.loss} {json.dumps(model.options)} {ALIKE.get(model.targets, model.targets)} {model.labels}"
+    )
 
 
 def following(found: Mapping[float, float], search: config.SearchParams) -> float | None:

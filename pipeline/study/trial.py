@@ -14,6 +14,7 @@ from pipeline.config import ModelParams
 from pipeline.data.fer import FerData
 from pipeline.files import JsonDict, read_json, write_json
 from pipeline.labels.targets import TargetSpec
+from pipeline.labels.truth import LabelSpec, Truth
 from pipeline.training import autotune
 from pipeline.training.build import build_run
 from pipeline.training.loop import DivergenceError, Epoch
@@ -31,9 +32,11 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, requested: autotune.Mac
     """
     threads = torch.get_num_threads()
     targets = TargetSpec.parse(model.targets).load(seed)
+    data = FerData.load(PREPARED)
+    truth = LabelSpec.parse(model.labels).make(data, seed) if model.labels else Truth()
     run = build_run(
-        FerData.load(PREPARED), model.loss, model.options, targets, recipe, model.learning_rate, seed,
-        autotune.choose(requested),
+        data, model.loss, model.options, targets, recipe, model.learning_rate, seed,
+        autotune.choose(requested), truth,
     )  # fmt: skip
     outcome: JsonDict = {
         "val_accuracy": None,

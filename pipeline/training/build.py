@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.data.fer import FerData
 from pipeline.files import JsonDict
+from pipeline.labels.truth import Truth
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.distributed import Group
 from pipeline.training.hardware import Hardware, set_up
@@ -18,6 +19,9 @@ from pipeline.training.loop import SINGLE, Epoch, Images, Progress, epoch_flop, 
 from pipeline.training.losses import Loss, make_loss
 from pipeline.training.model import FerNet
 from pipeline.training.recipe import Recipe
+
+AS_GIVEN = Truth()
+"""The labels as they are."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,10 @@ def build_run(
     learning_rate: float,
     seed: int,
     hardware: Hardware,
+    truth: Truth = AS_GIVEN,
 ) -> TrainingRun:
     """Set PyTorch up for this hardware and seed, and build loss and network. The seed sets the initial weights."""
-    training, validation = Images.of(data, "train"), Images.of(data, "val")
+    training, validation = (Images.of(data, split).told(truth, split) for split in ("train", "val"))
     set_up(hardware, seed)
     made = make_loss(loss, options, targets, hardware.device)
     mean, std = training.grey_levels()

@@ -6,10 +6,11 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
@@ -18,22 +19,29 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
 from pipeline.files import JsonDict
+from pipeline.labels.truth import Truth
 from pipeline.training.augment import DRAWS, augment, flips
 from pipeline.training.checkpoint import Checkpoint, Groups
 from pipeline.training.cuda_graph import CudaGraphStep
 from pipeline.training.distributed import Group, require_equal_shares
 from pipeline.training.hardware import Hardware
-from pipeline.training.losses import Loss
+from pipeline.training.losses import Loss, expected_loss, soft_loss
 from pipeline.training.model import FerNet
 from pipeline.training.recipe import Augment, Recipe, learning_rate_at
 from pipeline.training.saved_model import predict
 
 MEMORY = 0.5
 """Weight of the previous mean of an image's predictions when a new one is added."""
+LABEL_STREAM = 1
+"""Tells the generator of drawn labels from that of augmentation, which has stream 0."""
 AUGMENTATION = "augmentation"
 """The profiler's name for the time from the images in memory to a batch for the network."""
 SINGLE = Group()
 """A process that trains on its own."""
+
+
+def _tensor(array: npt.NDArray[np.generic]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 class DivergenceError(UserError):
@@ -42,10 +50,19 @@ class DivergenceError(UserError):
 
 @dataclass(frozen=True)
 class Images:
-    """One split in memory: uint8 [N, 1, H, W] and int64 [N]."""
+    """One split in memory: uint8 [N, 1, H, W] and int64 [N].
+
+    Where a training is told more than a label (see `labels.truth`), else None: soft, float32 [N, K], of each image;
+    weights, float32 [N]; rows, int64 [N], the image in each of the N places of an epoch. drawn: whether each epoch
+    draws a label for each image from `soft`.
+    """
 
     pixels: Tensor
     labels: Tensor
+    soft: Tensor | None = None
+    weights: Tensor | None = None
+    rows: Tensor | None = None
+    drawn: bool = False
 
     @classmethod
     def of(cls, data: FerData, split: str) -> Images:
@@ -54,8 +71,44 @@ class Images:
             torch.from_numpy(data.images[rows])[:, None], torch.from_numpy(data.labels[rows].astype(np.int64))
         )
 
+    def told(self, truth: Truth, split: str) -> Images:
+        """The same images under other labels."""
+        if split == "val":
+            return (
+                self if truth.val_labels is None else replace(self, labels=_tensor(truth.val_labels).long())
+            )
+        return replace(
+            self,
+            labels=self.labels if truth.labels is None else _tensor(truth.labels).long(),
+            soft=None if truth.soft is None else _tensor(truth.soft),
+            weights=None if truth.weights is None else _tensor(truth.weights),
+            rows=None if truth.rows is None else _tensor(truth.rows).long(),
+            drawn=truth.drawn is not None,
+        )
+
     def to(self, device: str) -> Images:
-        return Images(self.pixels.to(device), self.labels.to(device))
+        soft, weights, rows = (
+            None if tensor is None else tensor.to(device) for tensor in (self.soft, self.weights, self.rows)
+        )
+        return Images(self.pixels.to(device), self.labels.to(device), soft, weights, rows, self.drawn)
+
+    def labels_in(self, epoch: int, seed: int) -> Tensor:
+        """The label of each image in one epoch: int64 [N], drawn by a generator of its own where labels are drawn."""
+        if self.soft is None or not self.drawn:
+            return self.labels
+        generator = torch.Generator().manual_seed((LABEL_STREAM << 40) + (seed << 20) + epoch)
+        drawn = torch.multinomial(self.soft.cpu(), 1, generator=generator)[:, 0]
+        return drawn.to(self.labels.device)
+
+    def batch(self, places: Tensor, labels: Tensor) -> BatchLabels:
+        """What the images in these places of an epoch [B] are called; labels: as `labels_in` gives them."""
+        rows = self.images_in(places)
+        soft = None if self.soft is None or self.drawn else self.soft[rows]
+        return BatchLabels(labels[rows], soft, None if self.weights is None else self.weights[rows])
+
+    def images_in(self, places: Tensor) -> Tensor:
+        """The images in these places of an epoch: int64 [B]."""
+        return places if self.rows is None else self.rows[places]
 
     def grey_levels(self) -> tuple[float, float]:
         """Return mean and standard deviation over all pixels, to four decimals."""
@@ -64,6 +117,24 @@ class Images:
         mean = counts @ levels / counts.sum()
         variance = counts @ (levels - mean).square() / counts.sum()
         return round(float(mean), 4), round(float(variance.sqrt()), 4)
+
+
+@dataclass(frozen=True)
+class BatchLabels:
+    """Of B images: hard, int64 [B]; soft, float32 [B, K], and weights, float32 [B], or None."""
+
+    hard: Tensor
+    soft: Tensor | None = None
+    weights: Tensor | None = None
+
+    def value(self, loss: Loss, output: Tensor) -> Tensor:
+        """The loss of a batch; of hard labels without weights by the loss's own formula, which rounds otherwise."""
+        if self.soft is None and self.weights is None:
+            return loss(output, self.hard)
+        soft = self.soft
+        if soft is None:
+            soft = nn.functional.one_hot(self.hard, len(loss.targets)).float()
+        return expected_loss(soft_loss(loss), output, soft, self.weights)
 
 
 @dataclass(frozen=True)
@@ -112,15 +183,16 @@ class EpochPlan:
     """One epoch of S steps: constants of the epoch and, as tensors on the device, everything that changes.
 
     size: the side of the images; weight: that of the network's own predictions; last_rate: the learning rate at the
-    end. order: int64 [S, B], the rows of each batch; flip: bool [N]; draws: float32 [N, DRAWS]; rates: float32 [S];
-    decays: float64 [S], of the moving average; losses: float32 [S], written step by step; position: int64 [1], the next
-    step.
+    end. order: int64 [S, B], the places of each batch; labels: int64 [N], of each image; flip: bool [N] and draws:
+    float32 [N, DRAWS], of each place; rates: float32 [S]; decays: float64 [S], of the moving average; losses: float32
+    [S], written step by step; position: int64 [1], the next step.
     """
 
     size: int
     weight: float
     last_rate: float
     order: Tensor
+    labels: Tensor
     flip: Tensor
     draws: Tensor
     rates: Tensor
@@ -130,9 +202,10 @@ class EpochPlan:
 
     @classmethod
     def of(
-        cls, recipe: Recipe, epoch: int, count: int, learning_rate: float, seed: int, device: str
+        cls, recipe: Recipe, epoch: int, training: Images, learning_rate: float, seed: int, device: str
     ) -> EpochPlan:
-        """Plan an epoch for N = `count` images; an incomplete last batch is left out."""
+        """Plan an epoch for N images; an incomplete last batch is left out."""
+        count = len(training.labels)
         batch = min(count, recipe.batch_size)
         batches = images_per_epoch(recipe, count) // batch
         generator = torch.Generator().manual_seed((seed << 20) + epoch)
@@ -149,6 +222,7 @@ class EpochPlan:
             weight=recipe.self_distillation * epoch / max(1, recipe.epochs - 1),
             last_rate=rates[-1],
             order=order.to(device),
+            labels=training.labels_in(epoch, seed),
             flip=flips(count, epoch, torch.Generator().manual_seed(seed)).to(device),
             draws=draws.to(device),
             rates=torch.tensor(rates, device=device),
@@ -215,7 +289,7 @@ class Trainer:
     def step(
         self,
         images: Tensor,
-        labels: Tensor,
+        labels: BatchLabels,
         learning_rate: Tensor,
         decay: Tensor,
         soft_targets: SoftTargets | None = None,
@@ -230,7 +304,7 @@ class Trainer:
         with self.hardware.autocast():
             output = self.model(images.contiguous(memory_format=self.hardware.layout))
         output = self.group.all_gather(output)
-        value, scores = self.loss(output, labels), self.loss.scores(output)
+        value, scores = labels.value(self.loss, output), self.loss.scores(output)
         if soft_targets is not None:
             own = nn.functional.cross_entropy(scores, soft_targets.probabilities)
             value = (1 - soft_targets.weight) * value + soft_targets.weight * own
@@ -290,7 +364,7 @@ def train(
     replay = CudaGraphStep() if records_steps(hardware, group) else None
     for epoch in range(len(progress.history), recipe.epochs):
         start = time.perf_counter()
-        plan = EpochPlan.of(recipe, epoch, count, learning_rate, seed, device)
+        plan = EpochPlan.of(recipe, epoch, training, learning_rate, seed, device)
         network.train()
         step = partial(train_step, trainer, ensemble, training, plan)
         take = replay.of(step) if replay else step
@@ -323,23 +397,22 @@ def images_per_epoch(recipe: Recipe, count: int) -> int:
 def train_step(trainer: Trainer, ensemble: TemporalEnsemble, training: Images, plan: EpochPlan) -> None:
     """Run the step at the plan's position."""
     recipe, group = trainer.recipe, trainer.group
-    rows = plan.now(plan.order)
-    images = augmented(training, group.shard(rows), plan, recipe.augment)
-    soft_targets = ensemble.of(rows, plan.weight)
-    value, scores = trainer.step(
-        images, training.labels[rows], plan.now(plan.rates), plan.now(plan.decays), soft_targets
-    )
+    places = plan.now(plan.order)
+    images = augmented(training, group.shard(places), plan, recipe.augment)
+    soft_targets = ensemble.of(places, plan.weight)
+    labels = training.batch(places, plan.labels)
+    value, scores = trainer.step(images, labels, plan.now(plan.rates), plan.now(plan.decays), soft_targets)
     if recipe.self_distillation:
-        ensemble.add(rows, scores)
+        ensemble.add(places, scores)
     plan.losses.index_copy_(0, plan.position, value[None])
     plan.position.add_(1)
 
 
-def augmented(training: Images, rows: Tensor, plan: EpochPlan, spec: Augment) -> Tensor:
-    """Return these B images augmented as planned: float32 [B, 1, size, size]."""
+def augmented(training: Images, places: Tensor, plan: EpochPlan, spec: Augment) -> Tensor:
+    """Return the images in these B places augmented as planned: float32 [B, 1, size, size]."""
     with record_function(AUGMENTATION):
-        pixels = training.pixels[rows].float()
-        return augment(pixels, plan.flip[rows], plan.size, spec, plan.draws[rows])
+        pixels = training.pixels[training.images_in(places)].float()
+        return augment(pixels, plan.flip[places], plan.size, spec, plan.draws[places])
 
 
 def state_of(trainer: Trainer, ensemble: TemporalEnsemble, best: Mapping[str, Tensor]) -> Groups:

@@ -5,6 +5,9 @@ y, int64 [B], class indices; `targets` float [K, D], one unit vector per class, 
 losses return a scalar. `scores` returns [B, K], higher for more likely classes; where `probabilistic`, their softmax is
 the posterior that the loss trains. A loss rejects an invalid option with a ValueError.
 
+`under_each` is the loss of each image under each label, for labels that are more than one class; the two losses of
+the original README have none, as theirs are no losses of single images.
+
 A new loss is one class here, one entry in `LOSSES` and one test. See docs/extend.md.
 """
 
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +42,14 @@ class Loss(Protocol):
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor: ...
 
     def scores(self, output: Tensor) -> Tensor: ...
+
+
+class SoftLoss(Loss, Protocol):
+    """A loss that can be told more of an image than one label: every loss with a value for each image and class."""
+
+    def under_each(self, output: Tensor) -> Tensor:
+        """The loss of each image if its label were k: [B, K]. Under labels q it is sum_k q_k of that."""
+        ...
 
 
 class LogitLoss:
@@ -100,6 +111,10 @@ class CrossEntropy(LogitLoss):
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(output, labels, label_smoothing=self.label_smoothing)
 
+    def under_each(self, output: Tensor) -> Tensor:
+        surprise = -output.log_softmax(1)
+        return (1 - self.label_smoothing) * surprise + self.label_smoothing * surprise.mean(1, keepdim=True)
+
 
 @dataclass(frozen=True)
 class Cosine(EmbeddingLoss):
@@ -114,6 +129,9 @@ class Cosine(EmbeddingLoss):
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         return (1 - cosines_to_label(output, labels, self.targets)).mean()
+
+    def under_each(self, output: Tensor) -> Tensor:
+        return 1 - cosines(output, self.targets)
 
     def scores(self, output: Tensor) -> Tensor:
         return cosines(output, self.targets)
@@ -132,6 +150,9 @@ class AbsoluteCosine(EmbeddingLoss):
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         return (1 - cosines_to_label(output, labels, self.targets).abs()).mean()
+
+    def under_each(self, output: Tensor) -> Tensor:
+        return 1 - cosines(output, self.targets).abs()
 
     def scores(self, output: Tensor) -> Tensor:
         return cosines(output, self.targets).abs()
@@ -155,6 +176,9 @@ class ScaledCosine(EmbeddingLoss):
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(self.scores(output), labels)
+
+    def under_each(self, output: Tensor) -> Tensor:
+        return -self.scores(output).log_softmax(1)
 
     def scores(self, output: Tensor) -> Tensor:
         return self.scale * cosines(output, self.targets)
@@ -184,6 +208,9 @@ class CosineAndCrossEntropy(EmbeddingLoss):
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         cosine = (1 - cosines_to_label(self._vector(output), labels, self.targets)).mean()
         return cosine + self.weight * F.cross_entropy(self.scores(output), labels)
+
+    def under_each(self, output: Tensor) -> Tensor:
+        return 1 - self.cosines(output) - self.weight * self.scores(output).log_softmax(1)
 
     def scores(self, output: Tensor) -> Tensor:
         return output[:, self.targets.shape[1] :]
@@ -217,6 +244,11 @@ class HingeRank(EmbeddingLoss):
         # The label's own term is the margin itself, a constant.
         return behind.sum(1).mean() - self.margin
 
+    def under_each(self, output: Tensor) -> Tensor:
+        scores = self.scores(output)
+        behind = F.relu(self.margin - scores[:, :, None] + scores[:, None, :])
+        return behind.sum(2) - self.margin
+
     def scores(self, output: Tensor) -> Tensor:
         return output @ self.targets.T
 
@@ -242,6 +274,10 @@ class SoftLabels(LogitLoss):
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         similarity = self.targets @ self.targets.T
         return F.cross_entropy(output, (self.sharpness * similarity[labels]).softmax(1))
+
+    def under_each(self, output: Tensor) -> Tensor:
+        similarity = self.targets @ self.targets.T
+        return -output.log_softmax(1) @ (self.sharpness * similarity).softmax(1).T
 
 
 def _summed_samples(batch_size: int) -> int:
@@ -310,3 +346,24 @@ def make_loss(
     """Return the loss of that name with its options and the targets [K, D], in the order of the labels."""
     kind: Callable[..., Loss] = LOSSES[name]
     return kind(torch.as_tensor(targets, dtype=torch.float32, device=device), **options)
+
+
+def soft_loss(loss: Loss) -> SoftLoss:
+    """The loss as one that takes soft labels. Raises ValueError if it has no value for each image and class."""
+    if not takes_soft_labels(type(loss)):
+        raise ValueError(f"{type(loss).__name__} has no value for each image and class")
+    return cast(SoftLoss, loss)
+
+
+def takes_soft_labels(kind: type[Loss]) -> bool:
+    """Whether a loss has a value for each image and class."""
+    return hasattr(kind, "under_each")
+
+
+def expected_loss(loss: SoftLoss, output: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """sum_b v_b sum_k q_bk L_bk / max(sum_b v_b, 1) with L `under_each`, q the soft `labels` [B, K], v `weights` [B].
+
+    With one-hot q and no weights it is the loss itself, but for the rounding of sums.
+    """
+    each = (labels * loss.under_each(output)).sum(1)
+    return each.mean() if weights is None else (weights * each).sum() / weights.sum().clamp(min=1)

@@ -25,7 +25,7 @@ from pipeline.errors import UserError
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.distributed import Group, SyncBatchNorm, group, require_equal_shares
 from pipeline.training.hardware import Hardware
-from pipeline.training.loop import Epoch, Images, Trainer, train, validate
+from pipeline.training.loop import BatchLabels, Epoch, Images, Trainer, train, validate
 from pipeline.training.losses import LOSSES, CrossEntropy, LogitLoss, Loss
 from pipeline.training.model import FerNet
 from pipeline.training.recipe import Augment, Recipe
@@ -119,7 +119,7 @@ def stepped(group: Group, name: str, turned: int = 0, hardware: Hardware = CPU) 
         rows = torch.randperm(70, generator=torch.Generator().manual_seed(step))[:16].roll(turned)
         mine = TRAINING.pixels[group.shard(rows)].float()
         value, scores = trainer.step(
-            mine, TRAINING.labels[rows], torch.tensor(RATES[name]), torch.tensor(0.5)
+            mine, BatchLabels(TRAINING.labels[rows]), torch.tensor(RATES[name]), torch.tensor(0.5)
         )
         assert scores.shape == (16, CLASSES)
         values.append(float(value))

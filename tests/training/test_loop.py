@@ -10,12 +10,14 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from pipeline import config
 from pipeline.errors import UserError
+from pipeline.labels.truth import Truth
 from pipeline.training import hardware, loop
 from pipeline.training.augment import augment, flips
 from pipeline.training.checkpoint import Checkpoint
@@ -23,10 +25,13 @@ from pipeline.training.cuda_graph import WARM_UP
 from pipeline.training.distributed import Group
 from pipeline.training.hardware import Hardware
 from pipeline.training.loop import (
+    BatchLabels,
     Epoch,
+    EpochPlan,
     Images,
     SoftTargets,
     Trainer,
+    augmented,
     decay_groups,
     epoch_flop,
     records_steps,
@@ -169,7 +174,9 @@ def test_weights_and_images_lie_in_memory_as_wished(layout: Any) -> None:
     trainer = Trainer(fresh(), cross_entropy(), RECIPE, hardware)
     seen: list[tuple[int, ...]] = []
     trainer.network.blocks[0].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0].stride()))
-    trainer.step(VALIDATION.pixels.float(), VALIDATION.labels, torch.tensor(RATE), torch.tensor(0.9))
+    trainer.step(
+        VALIDATION.pixels.float(), BatchLabels(VALIDATION.labels), torch.tensor(RATE), torch.tensor(0.9)
+    )
     assert seen == [{"channels_last": (256, 1, 32, 4), "contiguous": (256, 64, 8, 1)}[layout]]
     for network in (trainer.network, trainer.averaged):
         assert network.blocks[0].conv2.weight.is_contiguous(memory_format=hardware.layout)  # type: ignore[union-attr]
@@ -192,7 +199,9 @@ def test_the_network_is_compiled_only_if_wished(monkeypatch: pytest.MonkeyPatch,
     )
     trainer = Trainer(fresh(), cross_entropy(), RECIPE, replace(CPU, compile=compiled))
     before = copy.deepcopy(trainer.network.state_dict())
-    trainer.step(VALIDATION.pixels.float(), VALIDATION.labels, torch.tensor(RATE), torch.tensor(0.9))
+    trainer.step(
+        VALIDATION.pixels.float(), BatchLabels(VALIDATION.labels), torch.tensor(RATE), torch.tensor(0.9)
+    )
     assert seen == ([trainer.network] if compiled else [])
     assert trainer.network.state_dict().keys() == before.keys()  # no prefix: a checkpoint fits both
     assert not torch.equal(trainer.network.head.weight, before["head.weight"])
@@ -558,7 +567,11 @@ def step_by_hand(soft_targets: SoftTargets | None) -> tuple[Trainer, Tensor, Ten
     trainer.network.train()
     scores = copy.deepcopy(trainer.network)(VALIDATION.pixels.float()).detach()
     value, found = trainer.step(
-        VALIDATION.pixels.float(), VALIDATION.labels, torch.tensor(RATE), torch.tensor(0.9), soft_targets
+        VALIDATION.pixels.float(),
+        BatchLabels(VALIDATION.labels),
+        torch.tensor(RATE),
+        torch.tensor(0.9),
+        soft_targets,
     )
     torch.testing.assert_close(found, scores)
     assert not value.requires_grad
@@ -593,14 +606,14 @@ def test_opinions_are_means_of_predictions_the_latest_counting_most(
     def noting(
         self: Trainer,
         images: Tensor,
-        labels: Tensor,
+        labels: BatchLabels,
         rate: Tensor,
         decay: Tensor,
         soft_targets: SoftTargets | None,
     ) -> tuple[Tensor, Tensor]:
         given.append(soft_targets)
         value, scores = step(self, images, labels, rate, decay, soft_targets)
-        predicted.append(torch.empty_like(scores).index_copy_(0, labels, scores).softmax(1))
+        predicted.append(torch.empty_like(scores).index_copy_(0, labels.hard, scores).softmax(1))
         return value, scores
 
     monkeypatch.setattr(Trainer, "step", noting)
@@ -759,3 +772,80 @@ def test_steps_are_recorded_on_a_gpu_by_a_process_of_its_own_without_compilation
     assert not records_steps(gpu, Group(rank=0, world_size=2))
     assert not records_steps(replace(gpu, compile=True), Group())
     assert not records_steps(CPU, Group())
+
+
+def soft_images(truth: Truth) -> Images:
+    return TRAINING.told(truth, "train")
+
+
+def numbers(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet(np.ones(CLASSES), len(TRAINING.labels)).astype(np.float32)
+
+
+def test_one_hot_soft_labels_train_as_the_labels_do(tmp_path: Path) -> None:
+    """They differ in how sums are rounded alone, and so does nothing else."""
+    one_hot = torch.nn.functional.one_hot(TRAINING.labels, CLASSES).numpy().astype(np.float32)
+    plain = Outcome(tmp_path / "a")
+    soft = Outcome(tmp_path / "b", images=soft_images(Truth(soft=one_hot)))
+    weighted = Outcome(tmp_path / "c", images=soft_images(Truth(weights=np.ones(len(one_hot), np.float32))))
+    for other in (soft, weighted):
+        for mine, theirs in zip(plain.rows, other.rows, strict=True):
+            assert mine.train_loss == pytest.approx(theirs.train_loss, rel=1e-4)
+        for name, tensor in plain.network.state_dict().items():
+            torch.testing.assert_close(tensor, other.network.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
+def test_places_that_hold_their_own_images_change_nothing(tmp_path: Path) -> None:
+    rows = np.arange(len(TRAINING.labels), dtype=np.int32)
+    assert_same(Outcome(tmp_path / "a"), Outcome(tmp_path / "b", images=soft_images(Truth(rows=rows))))
+
+
+def test_an_image_that_stands_in_two_places_is_moved_differently_in_each() -> None:
+    images = soft_images(Truth(rows=np.zeros(len(TRAINING.labels), np.int32)))
+    plan = EpochPlan.of(RECIPE, 0, images, RATE, 0, "cpu")
+    moved = augmented(images, torch.arange(2), plan, RECIPE.augment)
+    assert not torch.equal(moved[0], moved[1])
+    assert images.batch(torch.arange(2), plan.labels).hard.tolist() == [int(TRAINING.labels[0])] * 2
+
+
+def test_labels_of_an_epoch_are_drawn_from_their_shares() -> None:
+    shares = numbers()
+    images = soft_images(Truth(soft=shares, drawn=np.ones(1, bool)))
+    drawn = torch.stack([images.labels_in(epoch, seed=3) for epoch in range(400)])
+    found = torch.nn.functional.one_hot(drawn, CLASSES).double().mean(0).numpy()
+    assert np.abs(found - shares).max() < 5 * 0.5 / 400**0.5
+    assert torch.equal(drawn[7], images.labels_in(7, seed=3))
+    assert not torch.equal(drawn[7], images.labels_in(7, seed=4))
+    batch = images.batch(torch.arange(5), drawn[7])
+    assert batch.soft is None
+    assert torch.equal(batch.hard, drawn[7][:5])
+
+
+@pytest.mark.parametrize(
+    "truth",
+    [
+        Truth(soft=numbers()),
+        Truth(soft=numbers(), drawn=np.ones(1, bool)),
+        Truth(weights=numbers()[:, 0], rows=np.arange(len(TRAINING.labels), dtype=np.int32)[::-1].copy()),
+        Truth(labels=np.zeros(len(TRAINING.labels), np.uint8), val_labels=np.ones(24, np.uint8)),
+    ],
+    ids=["soft", "drawn", "weights and rows", "other labels"],
+)
+def test_a_training_under_other_labels_is_resumed_exactly(tmp_path: Path, truth: Truth) -> None:
+    images = soft_images(truth)
+    first = Outcome(tmp_path / "a", images=images)
+    assert [row.train_loss for row in first.rows] != [row.train_loss for row in Outcome(tmp_path / "b").rows]
+
+    def interrupt(row: Epoch) -> None:
+        if row.epoch == 1:
+            raise InterruptionError
+
+    with pytest.raises(InterruptionError):
+        Outcome(tmp_path / "c", images=images, on_epoch=interrupt)
+    assert_same(first, Outcome(tmp_path / "c", images=images, network=fresh(seed=5)))
+
+
+def test_other_labels_of_public_test_choose_the_epoch_by_them() -> None:
+    truth = Truth(val_labels=np.ones(24, np.uint8))
+    assert VALIDATION.told(truth, "val").labels.tolist() == [1] * 24
+    assert VALIDATION.told(Truth(), "val") is VALIDATION

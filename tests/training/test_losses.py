@@ -20,7 +20,10 @@ from pipeline.training.losses import (
     Loss,
     cosines,
     cosines_to_label,
+    expected_loss,
     make_loss,
+    soft_loss,
+    takes_soft_labels,
 )
 
 CLASSES, DIMENSIONS = 7, 5
@@ -33,6 +36,7 @@ OPTIONS: dict[str, list[dict[str, float]]] = {
     "soft_labels": [{}, {"sharpness": 1.5}],
 }
 CASES = [(name, options) for name in LOSSES for options in OPTIONS.get(name, [{}])]
+SOFT = [(name, options) for name, options in CASES if takes_soft_labels(LOSSES[name])]
 Vectors = list[list[float]]
 
 
@@ -391,3 +395,53 @@ def test_hinge_rank_is_zero_once_every_class_is_a_margin_behind() -> None:
     labels = torch.arange(CLASSES)
     assert loss(output, labels).item() == pytest.approx(0, abs=1e-15)
     assert loss(0.9 * output, labels).item() == pytest.approx(6 * 0.05)
+
+
+@pytest.mark.parametrize(("name", "options"), SOFT)
+@pytest.mark.parametrize("size", SIZES)
+def test_the_loss_under_each_label_is_the_loss_of_that_label(
+    name: str, options: dict[str, float], size: int
+) -> None:
+    loss = soft_loss(make(name, options))
+    output, labels = batch(size, loss)
+    each = loss.under_each(output)
+    assert each.shape == (size, CLASSES)
+    for k in range(CLASSES):
+        alone = [loss(output[b : b + 1], labels.new_tensor([k])) for b in range(size)]
+        torch.testing.assert_close(each[:, k], torch.stack(alone))
+
+
+@pytest.mark.parametrize(("name", "options"), SOFT)
+def test_one_hot_labels_give_the_loss_and_its_gradient(name: str, options: dict[str, float]) -> None:
+    loss = soft_loss(make(name, options))
+    output, labels = batch(17, loss)
+    output.requires_grad_()
+    one_hot = torch.nn.functional.one_hot(labels, CLASSES).double()
+    gradients = []
+    for value in (loss(output, labels), expected_loss(loss, output, one_hot)):
+        gradients.append((value.detach(), *torch.autograd.grad(value, output)))
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize(("name", "options"), SOFT)
+def test_soft_labels_and_weights_are_a_plain_sum(name: str, options: dict[str, float]) -> None:
+    loss = soft_loss(make(name, options))
+    output, _ = batch(5, loss)
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.rand(5, CLASSES, generator=generator, dtype=torch.float64)
+    weights = torch.tensor([0.0, 1.0, 0.5, 2.0, 0.25], dtype=torch.float64)
+    each = loss.under_each(output).tolist()
+    sums = [
+        sum(q * v for q, v in zip(*pair, strict=True)) for pair in zip(labels.tolist(), each, strict=True)
+    ]
+    plain = sum(w * s for w, s in zip(weights.tolist(), sums, strict=True)) / 3.75
+    assert expected_loss(loss, output, labels, weights).item() == pytest.approx(plain)
+    assert expected_loss(loss, output, labels).item() == pytest.approx(sum(sums) / 5)
+    assert expected_loss(loss, output, labels, 0 * weights).item() == 0  # and not a division by nothing
+
+
+@pytest.mark.parametrize("name", ["original_first", "original_second"])
+def test_the_originals_have_no_value_for_an_image_and_a_class(name: str) -> None:
+    with pytest.raises(ValueError, match="no value for each image and class"):
+        soft_loss(make(name, {}))
