@@ -382,7 +382,7 @@ def test_votes_saved_again_are_read(form: str, tmp_path: Path) -> None:
         (unpacked({"readme.txt": b"votes"}), ["given does not hold FER+'s fer2013new.csv", "data.votes"]),
         (
             unpacked({"a/fer2013new.csv": ballots(), "b/fer2013new.csv": ballots()}),
-            ["candidate CSV files", "data.votes"],
+            ["candidate CSV", "data.votes"],
         ),
         (ballots().replace(b",happiness", b"", 1), ["line 1: the header"]),
         (saved([row if n != 1 else row[:-1] for n, row in enumerate(rows_of(ballots()))]), ["line 2: 11 columns"]),
