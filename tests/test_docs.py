@@ -22,6 +22,7 @@ from pipeline.__main__ import fer
 from pipeline.data.fer import LABELS
 from pipeline.evaluation.decoders import DECODERS
 from pipeline.labels.targets import SOURCES, TRANSFORMS
+from pipeline.labels.truth import TRUTHS
 from pipeline.labels.vectors import embed
 from pipeline.training.losses import LOSSES
 from tests.clone import ROOT, SMALL, Clone
@@ -67,6 +68,11 @@ def test_the_options_of_every_model_are_documented(params: dict[str, Any]) -> No
 @pytest.mark.parametrize("name", [*LOSSES, *SOURCES, *TRANSFORMS, *DECODERS])
 def test_every_loss_target_and_decoder_has_a_row(name: str) -> None:
     assert re.search(rf"^\| `\.?{name}\b", (ROOT / "docs/losses.md").read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_every_kind_of_labels_has_a_row(name: str) -> None:
+    assert re.search(rf"\| `{re.escape(name)}(?:\d+)?` \|", (ROOT / "docs/methods.md").read_text())
 
 
 @EACH
@@ -216,7 +222,7 @@ def test_the_tests_pass_with_the_examples(followed: Clone) -> None:
 
 def test_the_examples_train_decode_and_compare(followed: Clone) -> None:
     """The real stages: nothing but the tables knows of the new names."""
-    names = ["baseline", "w2v_margin", "cosine_facial"]
+    names = ["baseline", "w2v_margin", "cosine_facial", "ldl_sharpened"]
     followed.set({"grid.models": names})
     followed.run(sys.executable, "-c", STAGES, *names, FER_TRACKING="off")
 
@@ -224,7 +230,7 @@ def test_the_examples_train_decode_and_compare(followed: Clone) -> None:
     assert [(row["model"], row["decoder"]) for row in table] == [
         (name, decoder) for name in names for decoder in ROWS[name]["decoders"]
     ]
-    for name, output_dim in zip(names, (7, 300, 27), strict=True):
+    for name, output_dim in zip(names, (7, 300, 27, 7), strict=True):
         folder = followed.path / "outputs/models" / f"{name}-0"
         assert json.loads((folder / "model.json").read_text())["network"]["output_dim"] == output_dim
         with (folder / "history.csv").open() as file:
