@@ -49,12 +49,14 @@ class Images:
 
     @classmethod
     def of(cls, data: FerData, split: str) -> Images:
+        """Return the images and labels of one split of a data set."""
         rows = data.rows(split)
         return cls(
             torch.from_numpy(data.images[rows])[:, None], torch.from_numpy(data.labels[rows].astype(np.int64))
         )
 
     def to(self, device: str) -> Images:
+        """Copy the images to a device."""
         return Images(self.pixels.to(device), self.labels.to(device))
 
     def grey_levels(self) -> tuple[float, float]:
@@ -180,6 +182,7 @@ class TemporalEnsemble:
         self.mean = torch.full((images, classes), 1 / classes, device=device)
 
     def of(self, rows: Tensor, weight: float) -> SoftTargets | None:
+        """Return the earlier predictions for these images and their weight, or None if the weight is 0."""
         return SoftTargets(self.mean[rows], weight) if weight else None
 
     def add(self, rows: Tensor, scores: Tensor) -> None:
@@ -243,6 +246,7 @@ class Trainer:
         return value.detach(), scores.detach()
 
     def state(self) -> dict[str, dict[str, Tensor]]:
+        """Return the state by group and name, for a checkpoint."""
         return {
             "network": self.network.state_dict(),
             "average": self.average,
@@ -250,6 +254,7 @@ class Trainer:
         }
 
     def restore(self, state: Groups) -> None:
+        """Restore what `state` returned."""
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["average"])
         restore_momentum(self.optimizer, state["momentum"])
