@@ -45,10 +45,12 @@ class RunKey:
 
     @property
     def name(self) -> str:
+        """The name of the run: `<model>-<seed>`."""
         return f"{self.model}-{self.seed}"
 
     @property
     def targets(self) -> Path:
+        """The file with the vectors that the run is trained towards."""
         return TARGETS / f"{self.name}.npy"
 
     @property
@@ -57,22 +59,27 @@ class RunKey:
 
     @property
     def models(self) -> Path:
+        """The folder of the trained model."""
         return OUTPUTS / "models" / self.name
 
     @property
     def history(self) -> Path:
+        """The file with one row per epoch."""
         return self.models / "history.csv"
 
     @property
     def metrics(self) -> Path:
+        """The metrics file."""
         return OUTPUTS / "metrics" / f"{self.name}.json"
 
     @property
     def predictions(self) -> Path:
+        """The file with one row per test image."""
         return OUTPUTS / "predictions" / f"{self.name}.csv"
 
     @property
     def figures(self) -> Path:
+        """The folder of the figures of this run."""
         return OUTPUTS / "figures" / self.name
 
     def facts(self) -> JsonDict:

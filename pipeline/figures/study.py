@@ -162,6 +162,7 @@ def mean_curve(runs: Sequence[Sequence[tuple[float, float]]]) -> npt.NDArray[np.
 
 
 def beside_the_scale(figure: Figure, models: Sequence[str]) -> None:
+    """Name the models that are off the scale, below the figure."""
     figure.supxlabel(f"off the scale: {', '.join(models)}", fontsize=8)
 
 
@@ -327,7 +328,7 @@ def shares_of_decisions(
         axes = figure.subplots(1, len(labels), sharey=True)
         height = np.arange(len(rows))
         for k, (axis, label) in enumerate(zip(axes, labels, strict=True)):
-            axis.plot([row[1][k] for row in rows], height, "o", color=COLOURS[0], label="found")
+            axis.plot([row[1][k] for row in rows], height, "o", color=COLOURS[0], label="observed")
             axis.plot([row[2][k] for row in rows], height, "x", color=COLOURS[1], label="by arg-max S p")
             axis.plot([row[3][k] for row in rows], height, "|", color="#777777", label="by arg-max p")
             axis.set_title(label)
@@ -340,7 +341,7 @@ def shares_of_decisions(
         axes[0].set_ylim(len(rows) - 0.5, -0.5)
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=3)
-        figure.suptitle("Share of PrivateTest decided for each class")
+        figure.suptitle("Share of PrivateTest images assigned to each class")
 
 
 def spread_scatter(rows: Sequence[tuple[str, float, float, float | None]], path: Path) -> None:

@@ -174,6 +174,7 @@ class TargetSpec:
 
     @property
     def uses_votes(self) -> bool:
+        """Whether the targets are made from FER+ votes."""
         return self.source in SOURCES and SOURCES[self.source].uses_votes
 
     @property

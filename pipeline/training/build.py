@@ -45,6 +45,7 @@ class TrainingRun:
 
     @property
     def images_per_epoch(self) -> int:
+        """The number of images in the batches of an epoch."""
         return images_per_epoch(self.recipe, len(self.training.labels))
 
     def train(

@@ -25,6 +25,7 @@ class Checkpoint:
     path: Path
 
     def save(self, groups: Groups, facts: JsonDict) -> None:
+        """Write the state, atomically."""
         tensors = {
             f"{group}/{name}": tensor.detach().cpu().contiguous()
             for group, named in groups.items()

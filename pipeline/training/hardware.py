@@ -42,9 +42,11 @@ class Hardware:
 
     @property
     def layout(self) -> torch.memory_format:
+        """Return PyTorch's memory format."""
         return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
     def autocast(self) -> AbstractContextManager[None]:
+        """Return a context that computes in this number format."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device, torch.bfloat16)

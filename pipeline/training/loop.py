@@ -66,13 +66,14 @@ class Images:
 
     @classmethod
     def of(cls, data: FerData, split: str) -> Images:
+        """Return the images and labels of one split of a data set."""
         rows = data.rows(split)
         return cls(
             torch.from_numpy(data.images[rows])[:, None], torch.from_numpy(data.labels[rows].astype(np.int64))
         )
 
     def told(self, truth: Truth, split: str) -> Images:
-        """The same images under other labels."""
+        """Return the same images under other labels."""
         if split == "val":
             return (
                 self if truth.val_labels is None else replace(self, labels=_tensor(truth.val_labels).long())
@@ -87,13 +88,14 @@ class Images:
         )
 
     def to(self, device: str) -> Images:
+        """Copy the images to a device."""
         soft, weights, rows = (
             None if tensor is None else tensor.to(device) for tensor in (self.soft, self.weights, self.rows)
         )
         return Images(self.pixels.to(device), self.labels.to(device), soft, weights, rows, self.drawn)
 
     def labels_in(self, epoch: int, seed: int) -> Tensor:
-        """The label of each image in one epoch: int64 [N], drawn by a generator of its own where labels are drawn."""
+        """Return the label of each image in one epoch, int64 [N], from a generator of its own where labels are drawn."""
         if self.soft is None or not self.drawn:
             return self.labels
         generator = torch.Generator().manual_seed((LABEL_STREAM << 40) + (seed << 20) + epoch)
@@ -101,13 +103,13 @@ class Images:
         return drawn.to(self.labels.device)
 
     def batch(self, places: Tensor, labels: Tensor) -> BatchLabels:
-        """What the images in these places of an epoch [B] are called; labels: as `labels_in` gives them."""
+        """Return the labels of the images in these places of an epoch [B]; labels: as `labels_in` gives them."""
         rows = self.images_in(places)
         soft = None if self.soft is None or self.drawn else self.soft[rows]
         return BatchLabels(labels[rows], soft, None if self.weights is None else self.weights[rows])
 
     def images_in(self, places: Tensor) -> Tensor:
-        """The images in these places of an epoch: int64 [B]."""
+        """Return the images in these places of an epoch: int64 [B]."""
         return places if self.rows is None else self.rows[places]
 
     def grey_levels(self) -> tuple[float, float]:
@@ -128,7 +130,7 @@ class BatchLabels:
     weights: Tensor | None = None
 
     def value(self, loss: Loss, output: Tensor) -> Tensor:
-        """The loss of a batch; of hard labels without weights by the loss's own formula, which rounds otherwise."""
+        """Return the loss of a batch, of hard labels without weights by the loss's own formula, which rounds otherwise."""
         if self.soft is None and self.weights is None:
             return loss(output, self.hard)
         soft = self.soft
@@ -254,6 +256,7 @@ class TemporalEnsemble:
         self.mean = torch.full((images, classes), 1 / classes, device=device)
 
     def of(self, rows: Tensor, weight: float) -> SoftTargets | None:
+        """Return the earlier predictions for these images and their weight, or None if the weight is 0."""
         return SoftTargets(self.mean[rows], weight) if weight else None
 
     def add(self, rows: Tensor, scores: Tensor) -> None:
@@ -317,6 +320,7 @@ class Trainer:
         return value.detach(), scores.detach()
 
     def state(self) -> dict[str, dict[str, Tensor]]:
+        """Return the state by group and name, for a checkpoint."""
         return {
             "network": self.network.state_dict(),
             "average": self.average,
@@ -324,6 +328,7 @@ class Trainer:
         }
 
     def restore(self, state: Groups) -> None:
+        """Restore what `state` returned."""
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["average"])
         restore_momentum(self.optimizer, state["momentum"])
