@@ -95,7 +95,7 @@ class Images:
         return Images(self.pixels.to(device), self.labels.to(device), soft, weights, rows, self.drawn)
 
     def labels_in(self, epoch: int, seed: int) -> Tensor:
-        """Return the label of each image in one epoch, int64 [N], from a generator of its own where labels are drawn."""
+        """Return the label of each image in one epoch, int64 [N]; where labels are drawn, by a generator of its own."""
         if self.soft is None or not self.drawn:
             return self.labels
         generator = torch.Generator().manual_seed((LABEL_STREAM << 40) + (seed << 20) + epoch)
@@ -130,7 +130,7 @@ class BatchLabels:
     weights: Tensor | None = None
 
     def value(self, loss: Loss, output: Tensor) -> Tensor:
-        """Return the loss of a batch, of hard labels without weights by the loss's own formula, which rounds otherwise."""
+        """Return the loss of a batch: of hard labels without weights by its own formula, which rounds otherwise."""
         if self.soft is None and self.weights is None:
             return loss(output, self.hard)
         soft = self.soft
