@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import read_rows
-from pipeline.files import read_json
+from pipeline.files import flatten, read_json
 from pipeline.tracking import client, store
 from pipeline.tracking.study import log_study
 from tests.browser import CHROMIUM, Browser
@@ -32,7 +32,7 @@ STUDY = ROOT / "results/fer2013"
 
 
 def test_flatten_joins_names_with_dots() -> None:
-    assert client.flatten({"a": {"b": 1, "c": {"d": None}}, "e": "x"}) == {
+    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": "x"}) == {
         "a.b": 1,
         "a.c.d": None,
         "e": "x",
