@@ -19,7 +19,7 @@ from pipeline.files import sha256
 from pipeline.labels.vectors import LabelVectors
 from tests.clone import Clone
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+pytestmark = pytest.mark.slow
 
 CELLS = ("baseline-0", "w2v_cosine-0")
 
