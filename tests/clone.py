@@ -71,6 +71,15 @@ class Clone:
         name, *rest = arguments
         return self.run(sys.executable, "-m", f"stages.{name}", *rest, expect=expect, **environment)
 
+    def stages(self, *lines: str, **environment: str) -> list[str]:
+        """Run stages one after another, such as "train baseline 0"; what each of them said on stderr.
+
+        Each has a process of its own, which comes from one that has imported what they share: to import PyTorch and
+        MLflow takes longer than what these stages do.
+        """
+        said = self.run(sys.executable, "-c", FORKED, *lines, expect=0, **environment).stderr
+        return said.split(NEXT_STAGE)[1:]
+
     def fer(
         self, *arguments: str, expect: int | None = 0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
@@ -123,6 +132,27 @@ class Clone:
             self.path, path, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts")
         )
         return Clone(path, self.environment | environment)
+
+
+NEXT_STAGE = "--- the next stage\n"
+FORKED = f"""
+import os, runpy, sys
+import mlflow
+from stages import compare, evaluate, train
+
+for stage in (compare, evaluate, train):
+    del sys.modules[stage.__name__]
+for line in sys.argv[1:]:
+    sys.stderr.write({NEXT_STAGE!r})
+    sys.stderr.flush()
+    if not (child := os.fork()):
+        module, *sys.argv[1:] = line.split()
+        runpy.run_module(f"stages.{{module}}", run_name="__main__", alter_sys=True)
+        sys.exit()
+    if status := os.waitpid(child, 0)[1]:
+        sys.exit(f"{{line}} ended with {{os.waitstatus_to_exitcode(status)}}")
+"""
+"""What `python -m stages.train` and its like do, without a new interpreter for each."""
 
 
 def clone_of_working_tree(path: Path, changes: dict[str, Any]) -> Clone:

@@ -13,6 +13,22 @@ from filelock import FileLock
 from tests.clone import SMALL, Clone, clone_of_working_tree
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that many short tests fill the end, when tests run in several processes.
+
+    While one process makes the clone that most slow tests share, the others run those that do without.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+
+    def place(item: pytest.Item) -> tuple[bool, bool, bool]:
+        shared = {"original", "finished"} & {*getattr(item, "fixturenames", ())}
+        slow, medium = (item.get_closest_marker(name) is not None for name in ("slow", "medium"))
+        return not slow, not medium, bool(shared)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def make_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Clone]:
     """Clone this repository as it is in the working tree, with the small configuration, committed."""
@@ -27,7 +43,7 @@ def make_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Clone]
 def original(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone after its first `dvc repro`, with what that logged: made once for all processes of a test run.
 
-    For one group of tests alone, as DVC lets one command at a time into a folder; the others have `finished`.
+    To be read alone, as all of them share it; what runs commands in it has `finished` or a copy.
     """
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

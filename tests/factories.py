@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import confusion_matrix, recall_score
+from torch import Tensor
 
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.data.fer import LABELS
+from pipeline.training.losses import LOSSES, Loss
 
 IMAGES = 700
 ACTUAL = np.random.default_rng(9).integers(0, len(LABELS), IMAGES)
@@ -90,3 +93,9 @@ def row(
         "test.severity.human.mistakes": summary(0.5, 0.01),
     }
     return ComparisonRow(model, decoder, seeds, metrics, () if difference is None else seeds)
+
+
+def loss_of(name: str, targets: Tensor, **options: Any) -> Loss:
+    """The loss of that name in the number format of its targets, where `make_loss` always takes float32."""
+    kind: Callable[..., Loss] = LOSSES[name]
+    return kind(targets, **options)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import ModuleType
@@ -47,3 +49,15 @@ def test_the_product_imports_no_tests(house: ModuleType) -> None:
         text = (ROOT / module).read_text(encoding="utf-8")
         assert "import tests" not in text, module
         assert "from tests" not in text, module
+
+
+def test_no_test_imports_another_test() -> None:
+    """What several of them need is a helper of its own, so that every test file can be read and moved alone."""
+    for file in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                modules = [f"{node.module}.{alias.name}" for alias in node.names]
+                assert node.level == 0, f"{file} imports by a relative name"
+            found = [name for name in modules if re.search(r"\b(test_\w+|conftest)\b", name)]
+            assert [name for name in found if name.startswith("tests.")] == [], file

@@ -134,7 +134,8 @@ def test_help_is_printed_and_nothing_starts(
 def test_help_may_stand_beside_other_arguments(
     line: str, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert typed([(words := line.split())[0]], *words[1:]) == 0
+    command, *arguments = line.split()
+    assert typed([command], *arguments) == 0
     assert capsys.readouterr().out.startswith("Usage: ")
 
 

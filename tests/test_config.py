@@ -43,6 +43,8 @@ SECTIONS = [
     for key, value in ENTRIES.items()
     if isinstance(value, dict) and not key.endswith(".options") and key not in (*FREE, WORDS)
 ]
+WRONG: tuple[Any, ...] = (None, True, [[]])
+"""Values of types that few keys take."""
 MODELS = ", ".join(RAW["models"])
 
 
@@ -132,7 +134,7 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     [
         (key, 1 if isinstance(value, bool) and wrong is True else wrong)
         for key, value in ENTRIES.items()
-        for wrong in (None, True, [[]])
+        for wrong in WRONG
     ],
     ids=repr,
 )

@@ -163,7 +163,6 @@ def steps() -> list[Step]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("clones")
 def test_a_model_is_used_as_the_page_says(finished: Clone, tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/stages.md").read_text(), flags=re.DOTALL)
     clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
@@ -213,6 +212,8 @@ def test_the_page_extends_every_table() -> None:
     assert {table for step in steps() for table, _, _ in step.entries} >= {"LOSSES", "SOURCES", "DECODERS"}
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("extended")
 def test_the_tests_pass_with_the_examples(followed: Clone) -> None:
     """Those that the page adds, and those that were there."""
     files = [step.file for step in steps() if step.file.startswith("tests/")]
@@ -220,6 +221,8 @@ def test_the_tests_pass_with_the_examples(followed: Clone) -> None:
     followed.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("extended")
 def test_the_examples_train_decode_and_compare(followed: Clone) -> None:
     """The real stages: nothing but the tables knows of the new names."""
     names = ["baseline", "w2v_margin", "cosine_facial", "ldl_sharpened"]

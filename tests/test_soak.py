@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.data import fer_csv
+from pipeline.data import fer_csv, sources
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
 from tests.soak import archives, parameters, parsers, pool
@@ -155,20 +155,20 @@ def test_workers_that_die_and_searches_that_were_stopped(
 
 def test_what_fetch_must_not_do_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = archives.Packed("csv", archives.as_csv(), True)
-    fetch = archives.sources.fetch_archive
+    fetch = sources.fetch_archive
 
     def bring() -> None:
         shutil.rmtree(tmp_path / "raw", ignore_errors=True)
         (tmp_path / "fer2013.csv").write_bytes(archives.as_csv())
         archives.bring(tmp_path / "fer2013.csv", tmp_path / "raw", packed, True, "whole")
 
-    def wrongly(how: Callable[[Path, Path], None]) -> None:
-        def fetch_wrongly(path: Path, folder: Path) -> archives.sources.Provenance:
+    def wrongly(how: Callable[[Path, Path], object]) -> None:
+        def fetch_wrongly(path: Path, folder: Path) -> sources.Provenance:
             kept = fetch(path, folder)
             how(path, folder / kept.file)
             return kept
 
-        monkeypatch.setattr(archives.sources, "fetch_archive", fetch_wrongly)
+        monkeypatch.setattr(sources, "fetch_archive", fetch_wrongly)
         with pytest.raises(pool.BrokenPromiseError):
             bring()
 
@@ -176,9 +176,9 @@ def test_what_fetch_must_not_do_is_seen(tmp_path: Path, monkeypatch: pytest.Monk
     wrongly(lambda path, kept: path.write_bytes(b"changed"))
     wrongly(lambda path, kept: (kept.parent / "half").touch())
     wrongly(lambda path, kept: kept.write_bytes(archives.as_csv()[:-1]))
-    monkeypatch.setattr(archives.sources, "fetch_archive", fetch)
+    monkeypatch.setattr(sources, "fetch_archive", fetch)
     other = replace(archives.faces(), labels=np.zeros(archives.ROWS, np.uint8))
-    monkeypatch.setattr(archives.sources, "read_raw", lambda *_: other)
+    monkeypatch.setattr(sources, "read_raw", lambda *_: other)
     with pytest.raises(pool.BrokenPromiseError, match="not what was packed"):
         bring()
 

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy._core._exceptions import _ArrayMemoryError
 from safetensors import SafetensorError
 
 from pipeline import files
@@ -27,7 +28,7 @@ from pipeline.trouble import explain, in_one_sentence
 ROOT = Path(__file__).parents[1]
 
 
-def os_error(number: int, *names: str) -> OSError:
+def os_error(number: int, *names: str | bytes) -> OSError:
     first, *second = names or [None]
     return OSError(number, os.strerror(number), first, None, *second)
 
@@ -64,7 +65,7 @@ TROUBLES = {
     "PyTorch": (RuntimeError("basic_ios::clear: iostream error"), "disk is full or a limit"),
     "wrapped": (caused(RuntimeError("not saved"), os_error(errno.ENOSPC)), "disk is full"),
     "memory": (MemoryError(), "memory of this machine is full"),
-    "memory, NumPy": (np._core._exceptions._ArrayMemoryError((9,), np.dtype("u1")), "memory of this machine"),
+    "memory, NumPy": (_ArrayMemoryError((9,), np.dtype("u1")), "memory of this machine"),
     "memory, no process": (os_error(errno.ENOMEM), "memory of this machine is full"),
     "memory, PyTorch": (
         RuntimeError(
@@ -219,7 +220,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("limit", [full_disk, no_large_files])
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_disk_that_takes_no_more_is_told_by_the_files_own_name(
-    tmp_path: Path, limit: Callable[[Path], Iterator[None]], name: str
+    tmp_path: Path, limit: Callable[[Path], AbstractContextManager[None]], name: str
 ) -> None:
     """Whatever writes it: the file that was there stays, and nothing is left beside it."""
     folder = tmp_path / "outputs"
@@ -236,7 +237,7 @@ def test_a_disk_that_takes_no_more_is_told_by_the_files_own_name(
 
 @pytest.mark.parametrize("limit", [full_disk, no_large_files])
 def test_an_archive_that_does_not_fit_leaves_nothing(
-    tmp_path: Path, limit: Callable[[Path], Iterator[None]]
+    tmp_path: Path, limit: Callable[[Path], AbstractContextManager[None]]
 ) -> None:
     archive = tmp_path / "fer2013.csv"
     archive.write_bytes(NOISE.tobytes())

@@ -159,7 +159,7 @@ def test_cosines_correlate_with_the_confusion_they_were_made_from() -> None:
 def test_nothing_correlates_with_the_confusion_of_a_class_without_images() -> None:
     models = study()
     for run in models["cross_entropy"].values():
-        run.metrics["confusion"][2] = [0] * 7  # type: ignore[index]
+        run.metrics["confusion"][2] = [0] * 7
     assert findings.correlations(models, "cross_entropy") == []
 
 

@@ -86,7 +86,7 @@ def test_every_decoder_is_a_row_even_another_one_of_the_baseline() -> None:
 def test_a_metric_of_fewer_images_is_compared_on_those() -> None:
     first, second = entry("baseline", [0], 0.7), entry("other", [0], 0.7)
     halved = [
-        replace(e, right=e.right | {"test_clean.accuracy": {0: e.right["test.accuracy"][0][: IMAGES // 2]}})
+        replace(e, right={**e.right, "test_clean.accuracy": {0: e.right["test.accuracy"][0][: IMAGES // 2]}})
         for e in (first, second)
     ]
     row = compare(halved, 200)[1]

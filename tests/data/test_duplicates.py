@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +40,8 @@ def scenes(n: int, seed: int = 0) -> Bytes:
             cy, cx, width = rng.uniform(0, 52), rng.uniform(0, 52), rng.uniform(1.5, 8)
             image += rng.normal() * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * width**2))
     low, high = images.min((1, 2), keepdims=True), images.max((1, 2), keepdims=True)
-    return (20 + 200 * (images - low) / (high - low)).astype(np.uint8)
+    scaled: Bytes = (20 + 200 * (images - low) / (high - low)).astype(np.uint8)
+    return scaled
 
 
 def crop(image: Bytes, down: int = 2, across: int = 2) -> Bytes:
@@ -166,7 +169,7 @@ def test_the_order_of_sums_does_not_matter() -> None:
     assert 12 * 12 * (49 * 16 * 255) ** 2 < 2**53
 
 
-ALTERED = {
+ALTERED: dict[str, Callable[[Bytes], npt.NDArray[Any]]] = {
     "identical": lambda image: crop(image),
     "one pixel changed": lambda image: np.where(np.arange(2304).reshape(48, 48) == 99, 255, crop(image)),
     "compressed": lambda image: jpeg(crop(image), 40),

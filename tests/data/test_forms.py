@@ -119,6 +119,11 @@ def with_label(data: bytes) -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT) + data
 
 
+def empty_folder(folder: Path) -> Path:
+    (folder / "given").mkdir()
+    return folder / "given"
+
+
 def unpacked(files: Files) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         for name, data in files.items():
@@ -576,7 +581,7 @@ REFUSED: dict[str, tuple[bytes | Callable[[Path], Path], list[str]]] = {
     "votes in a zip": (zipped(FERPLUS | {"FERPlus-master/fer2013new.csv": ballots()}), ["FER+'s votes", "data.votes"]),
     "votes in a folder": (unpacked({"fer2013new.csv": ballots()}), ["FER+'s votes", "data.votes"]),
     "empty in a zip": (zipped({"fer2013.csv": b""}), ["fer2013.csv of given.bin is empty"]),
-    "empty folder": (lambda path: (path / "given").mkdir() or path / "given", ["holds neither", "data.path"]),
+    "empty folder": (empty_folder, ["holds neither", "data.path"]),
     "empty zip": (zipped({}), ["holds neither", "data.path"]),
     "two archives": (unpacked(TWO_ARCHIVES), ["2 candidate archives", "data.path"]),
     "split into files": (

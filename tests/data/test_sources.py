@@ -363,7 +363,7 @@ def test_a_bomb_stops_at_the_limit(form: str, tmp_path: Path, monkeypatch: pytes
 
 def test_a_file_over_the_limit_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_BYTES", 100)
-    monkeypatch.setattr(sources.shutil, "copyfileobj", lambda *_: pytest.fail("it was copied"))
+    monkeypatch.setattr("pipeline.data.sources.shutil.copyfileobj", lambda *_: pytest.fail("it was copied"))
     refuse(put(tmp_path / "big.csv", bytes(101)), "big.csv holds more than", tmp_path / "raw")
 
 

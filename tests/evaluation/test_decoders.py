@@ -111,6 +111,8 @@ def test_two_views_are_averaged_as_probabilities() -> None:
     np.testing.assert_array_equal(ArgMax()(both), both.probabilities.argmax(axis=1))
     np.testing.assert_allclose(softmax(both.scores), both.probabilities)
     assert both.cosines is not None
+    assert first.cosines is not None
+    assert second.cosines is not None
     np.testing.assert_allclose(both.cosines, (first.cosines + second.cosines) / 2)
 
 

@@ -7,12 +7,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.evaluation import grad_cam
 from pipeline.evaluation.grad_cam import heat_maps
 from pipeline.training.losses import LOSSES, Loss
 from pipeline.training.model import FerNet
+from tests.factories import loss_of
 
 CLASSES = 7
 
@@ -30,13 +31,15 @@ def faces(count: int, size: int = 48) -> Tensor:
 
 
 def make(name: str = "cross_entropy") -> Loss:
-    return LOSSES[name](torch.eye(CLASSES))
+    return loss_of(name, torch.eye(CLASSES))
 
 
 def plain_grad_cam(made: FerNet, loss: Loss, image: Tensor, label: int) -> Tensor:
     """ReLU of the sum over channels of (mean over places of d score / d A) times A, A the last pooling's input."""
     outputs: list[Tensor] = []
-    made.blocks[-1].conv1.register_forward_hook(lambda layer, inputs, output: outputs.append(output))
+    layer = made.blocks[-1].conv1
+    assert isinstance(layer, nn.Module)
+    layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output))
     score = loss.scores(made(image.float()[None]))[0, label]
     features = outputs[0]
     (gradient,) = torch.autograd.grad(score, features)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pipeline.evaluation.decoders import ArgMax, CostSensitive
 from pipeline.evaluation.measure import decide, measure
 from pipeline.evaluation.predictions import Predictions
 from pipeline.training.losses import make_loss
+from pipeline.training.model import FerNet
 
 N = 40
 DISGUST = LABELS.index("disgust")
@@ -35,7 +37,7 @@ def found(data: FerData) -> Predictions:
     torch.manual_seed(0)
     loss = make_loss("cross_entropy", {"label_smoothing": 0.0}, np.eye(7), "cpu")
     # Unlike an untrained FerNet, of many opinions.
-    network = nn.Sequential(nn.Flatten(), nn.LayerNorm(48 * 48), nn.Linear(48 * 48, 7))
+    network = cast(FerNet, nn.Sequential(nn.Flatten(), nn.LayerNorm(48 * 48), nn.Linear(48 * 48, 7)))
     gram = np.full((7, 7), 0.9)
     gram[DISGUST] = gram[:, DISGUST] = 0.0
     np.fill_diagonal(gram, 1.0)

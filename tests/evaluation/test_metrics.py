@@ -1,10 +1,14 @@
 """Metrics against plain computations, one image at a time."""
 
+from __future__ import annotations
+
 import json
 import math
 import warnings
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import balanced_accuracy_score, f1_score
@@ -18,18 +22,21 @@ from pipeline.evaluation.metrics import (
     split_metrics,
     vote_metrics,
 )
-from pipeline.tracking.client import flatten
+from pipeline.files import flatten
+
+Ints = npt.NDArray[np.integer]
+Floats = npt.NDArray[np.float64]
 
 ANGRY, DISGUST, FEAR, HAPPY, SAD, SURPRISE, NEUTRAL = range(7)
 DISTANCES = {"affective": np.abs(np.subtract.outer(np.arange(7.0), np.arange(7.0)))}
 
 
-def softmax(scores):
-    e = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+def softmax(scores: Floats) -> Floats:
+    e: Floats = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
 
 
-def example(n=400, seed=0, sharpness=2.0):
+def example(n: int = 400, seed: int = 0, sharpness: float = 2.0) -> tuple[Ints, Floats]:
     """Labels and the probabilities of a model that is right about two times in three."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(7, size=n)
@@ -38,7 +45,7 @@ def example(n=400, seed=0, sharpness=2.0):
     return labels, softmax(sharpness * scores)
 
 
-def ballots(*counts):
+def ballots(*counts: dict[str, int]) -> npt.NDArray[np.uint8]:
     """FER+ rows from {column: votes} dictionaries."""
     rows = np.zeros((len(counts), len(VOTE_COLUMNS)), np.uint8)
     for row, count in zip(rows, counts, strict=True):
@@ -47,12 +54,18 @@ def ballots(*counts):
     return rows
 
 
-def score(labels, probabilities, predicted=None, temperature=1.0, votes=None):
+def score(
+    labels: Ints,
+    probabilities: Floats,
+    predicted: Ints | None = None,
+    temperature: float = 1.0,
+    votes: npt.NDArray[np.uint8] | None = None,
+) -> dict[str, Any]:
     decisions = probabilities.argmax(axis=1) if predicted is None else predicted
     return split_metrics(labels, decisions, decisions, probabilities, temperature, DISTANCES, votes)
 
 
-def test_scores_of_decisions_match_counting_by_hand():
+def test_scores_of_decisions_match_counting_by_hand() -> None:
     labels, probabilities = example()
     predicted = probabilities.argmax(axis=1)
     metrics = score(labels, probabilities)
@@ -72,7 +85,7 @@ def test_scores_of_decisions_match_counting_by_hand():
     assert metrics["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
 
 
-def test_accuracy_flip_uses_its_own_decisions_and_nothing_else_does():
+def test_accuracy_flip_uses_its_own_decisions_and_nothing_else_does() -> None:
     labels, probabilities = example()
     plain = score(labels, probabilities)
     flipped = split_metrics(labels, probabilities.argmax(axis=1), labels, probabilities, 1.0, DISTANCES)
@@ -80,19 +93,18 @@ def test_accuracy_flip_uses_its_own_decisions_and_nothing_else_does():
     assert {**flipped, "accuracy_flip": plain["accuracy"]} == plain
 
 
-def test_top2_and_nll_match_one_image_at_a_time():
+def test_top2_and_nll_match_one_image_at_a_time() -> None:
     labels, probabilities = example()
     metrics = score(labels, probabilities)
     in_top2 = [
-        y in sorted(range(7), key=lambda k, p=p: -p[k])[:2]
-        for y, p in zip(labels, probabilities, strict=True)
+        y in sorted(range(7), key=p.__getitem__)[-2:] for y, p in zip(labels, probabilities, strict=True)
     ]
     surprise = [-math.log(p[y]) for y, p in zip(labels, probabilities, strict=True)]
     assert metrics["top2"] == pytest.approx(sum(in_top2) / 400)
     assert metrics["nll"] == pytest.approx(sum(surprise) / 400)
 
 
-def test_decoder_changes_decisions_but_not_what_judges_the_probabilities():
+def test_decoder_changes_decisions_but_not_what_judges_the_probabilities() -> None:
     labels, probabilities = example()
     plain, other = score(labels, probabilities), score(labels, probabilities, predicted=(labels + 1) % 7)
     assert other["accuracy"] == 0.0
@@ -100,7 +112,7 @@ def test_decoder_changes_decisions_but_not_what_judges_the_probabilities():
         assert other[key] == plain[key]
 
 
-def test_severity_over_all_is_error_rate_times_severity_of_mistakes():
+def test_severity_over_all_is_error_rate_times_severity_of_mistakes() -> None:
     labels, probabilities = example()
     predicted = probabilities.argmax(axis=1)
     severity = score(labels, probabilities)["severity"]["affective"]
@@ -109,7 +121,7 @@ def test_severity_over_all_is_error_rate_times_severity_of_mistakes():
     assert severity["all"] == pytest.approx(sum(costs) / 400)
 
 
-def test_severity_is_read_from_the_label_to_the_decision():
+def test_severity_is_read_from_the_label_to_the_decision() -> None:
     one_way = {"one_way": np.zeros((7, 7))}
     one_way["one_way"][ANGRY, HAPPY] = 3.0
     labels, predicted = np.array([ANGRY, HAPPY]), np.array([HAPPY, ANGRY])
@@ -117,7 +129,7 @@ def test_severity_is_read_from_the_label_to_the_decision():
     assert metrics["severity"]["one_way"] == {"all": 1.5, "mistakes": 1.5}
 
 
-def test_severity_without_mistakes_is_zero():
+def test_severity_without_mistakes_is_zero() -> None:
     labels, probabilities = example()
     assert score(labels, probabilities, predicted=labels)["severity"]["affective"] == {
         "all": 0.0,
@@ -125,7 +137,7 @@ def test_severity_without_mistakes_is_zero():
     }
 
 
-def test_keys_are_the_same_and_numbers_finite_whatever_the_data():
+def test_keys_are_the_same_and_numbers_finite_whatever_the_data() -> None:
     labels, probabilities = example()
     votes = ballots(*[{"happiness": 9, "fear": 1}] * 400)
     usual = score(labels, probabilities, votes=votes)
@@ -141,7 +153,7 @@ def test_keys_are_the_same_and_numbers_finite_whatever_the_data():
     assert "votes" not in score(labels, probabilities)
 
 
-def test_takes_labels_of_a_byte_and_probabilities_of_single_precision():
+def test_takes_labels_of_a_byte_and_probabilities_of_single_precision() -> None:
     labels, probabilities = example()
     single = probabilities.astype(np.float32).astype(np.float64)
     with warnings.catch_warnings():
@@ -150,12 +162,12 @@ def test_takes_labels_of_a_byte_and_probabilities_of_single_precision():
     assert flatten(metrics) == pytest.approx(flatten(score(labels, probabilities)), abs=1e-6)
 
 
-def test_nothing_to_score_is_an_error():
+def test_nothing_to_score_is_an_error() -> None:
     with pytest.raises(ValueError, match="no images"):
         score(np.empty(0, int), np.empty((0, 7)))
 
 
-def test_calibration_error_matches_a_loop_over_bins():
+def test_calibration_error_matches_a_loop_over_bins() -> None:
     labels, probabilities = example(1000)
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     total = 0.0
@@ -166,7 +178,7 @@ def test_calibration_error_matches_a_loop_over_bins():
     assert expected_calibration_error(labels, probabilities) == pytest.approx(total)
 
 
-def test_calibration_error_of_known_cases():
+def test_calibration_error_of_known_cases() -> None:
     certain = np.eye(7)[[HAPPY] * 4]
     assert expected_calibration_error(np.array([HAPPY] * 4), certain) == 0.0
     assert expected_calibration_error(np.array([HAPPY, SAD, SAD, SAD]), certain) == 0.75
@@ -175,7 +187,7 @@ def test_calibration_error_of_known_cases():
     assert expected_calibration_error(np.array([ANGRY, ANGRY, ANGRY, DISGUST]), three_quarters) == 0.0
 
 
-def test_reliability_bins_close_on_the_right_and_leave_empty_bins_at_zero():
+def test_reliability_bins_close_on_the_right_and_leave_empty_bins_at_zero() -> None:
     probabilities = np.array([[0.5, 0.5, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]])
     bins = reliability_bins(np.array([ANGRY, ANGRY]), probabilities, bins=2)
     assert bins.images.tolist() == [1, 1]
@@ -183,27 +195,27 @@ def test_reliability_bins_close_on_the_right_and_leave_empty_bins_at_zero():
     assert reliability_bins(np.array([ANGRY]), probabilities[1:], bins=2).accuracy.tolist() == [0.0, 1.0]
 
 
-def test_temperature_divides_scores():
+def test_temperature_divides_scores() -> None:
     scores = np.random.default_rng(0).normal(size=(50, 7))
     np.testing.assert_allclose(apply_temperature(softmax(scores), 2.5), softmax(scores / 2.5))
     np.testing.assert_allclose(apply_temperature(softmax(scores), 1.0), softmax(scores))
 
 
-def test_fitted_temperature_is_the_best_on_a_fine_grid():
+def test_fitted_temperature_is_the_best_on_a_fine_grid() -> None:
     labels, probabilities = example(2000, sharpness=3.0)
     fitted = fit_temperature(labels, probabilities)
 
-    def nll(temperature):
+    def nll(temperature: float) -> float:
         p = probabilities ** (1 / temperature)
-        p /= p.sum(axis=1, keepdims=True)
-        return -np.log(p[np.arange(len(labels)), labels]).mean()
+        p = p / p.sum(axis=1, keepdims=True)
+        return float(-np.log(p[np.arange(len(labels)), labels]).mean())
 
     grid = np.geomspace(0.05, 20, 4000)
     assert fitted == pytest.approx(grid[np.argmin([nll(t) for t in grid])], rel=2e-3)
     assert fitted > 1.2
 
 
-def test_fitted_temperature_undoes_a_known_one():
+def test_fitted_temperature_undoes_a_known_one() -> None:
     rng = np.random.default_rng(1)
     truth = softmax(1.5 * rng.normal(size=(20_000, 7)))
     labels = (truth.cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
@@ -211,20 +223,20 @@ def test_fitted_temperature_undoes_a_known_one():
     assert fit_temperature(labels, apply_temperature(truth, 0.4)) == pytest.approx(2.5, abs=0.1)
 
 
-def test_calibration_lowers_nll_and_ece_of_an_overconfident_model():
+def test_calibration_lowers_nll_and_ece_of_an_overconfident_model() -> None:
     labels, probabilities = example(2000, sharpness=4.0)
     metrics = score(labels, probabilities, temperature=fit_temperature(labels, probabilities))
     assert metrics["nll_calibrated"] < metrics["nll"]
     assert metrics["ece_calibrated"] < metrics["ece"]
 
 
-def test_impossible_probabilities_cost_36_nats_not_infinity():
+def test_impossible_probabilities_cost_36_nats_not_infinity() -> None:
     metrics = score(np.array([HAPPY]), np.eye(7)[[SAD]])
     assert metrics["nll"] == pytest.approx(52 * math.log(2))
     assert 0.05 <= fit_temperature(np.array([HAPPY]), np.eye(7)[[SAD]]) <= 20
 
 
-def test_accuracy_against_votes_counts_clear_majorities_only():
+def test_accuracy_against_votes_counts_clear_majorities_only() -> None:
     votes = ballots(
         {"happiness": 9, "sadness": 1}, {"anger": 8, "fear": 2}, {"happiness": 5, "sadness": 5}, {"NF": 10}
     )
@@ -233,7 +245,7 @@ def test_accuracy_against_votes_counts_clear_majorities_only():
     assert metrics["accuracy"] == 0.5
 
 
-def test_divergences_from_votes_match_sums_by_hand():
+def test_divergences_from_votes_match_sums_by_hand() -> None:
     votes = ballots({"happiness": 8, "surprise": 2}, {"neutral": 6, "sadness": 4}, {"NF": 10})
     _, probabilities = example(3)
     p = probabilities
@@ -248,7 +260,7 @@ def test_divergences_from_votes_match_sums_by_hand():
     assert metrics["js"] == pytest.approx((jensenshannon(q, p[:2], axis=1) ** 2).mean())
 
 
-def test_divergences_from_votes_at_their_ends():
+def test_divergences_from_votes_at_their_ends() -> None:
     votes = ballots({"happiness": 10})
     agree = vote_metrics(np.array([HAPPY]), np.eye(7)[[HAPPY]], votes)
     oppose = vote_metrics(np.array([SAD]), np.eye(7)[[SAD]], votes)

@@ -1,7 +1,14 @@
 """Every figure writes one sane, repeatable PNG, or nothing at all."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import matplotlib
 import numpy as np
+import numpy.typing as npt
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -18,7 +25,7 @@ PROBABILITIES = RNG.dirichlet(np.ones(7), N)
 DECISION = PROBABILITIES.argmax(axis=1)
 CONFIDENCE = PROBABILITIES.max(axis=1)
 MAPS = RNG.random((7, 48, 48))
-COUNTS = RNG.integers(0, 900, (7, 7))
+COUNTS: npt.NDArray[np.int64] = RNG.integers(0, 900, (7, 7))
 PER_CLASS = {name: {"precision": 0.7, "recall": 0.6, "f1": 0.65, "support": 491} for name in LABELS}
 CURVES = {
     name: [[(epoch, 0.7 - 0.5 / epoch + seed / 100) for epoch in range(1, 9 - seed)] for seed in range(2)]
@@ -46,9 +53,17 @@ RECALLS = {
     }
     for name in ("w2v_cosine", "cosine_random")
 }
+
+
+def correlations(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    return np.asarray(np.corrcoef(counts))
+
+
+Draw = Callable[[Path], None]
+
 DATA = FerData(IMAGES, LABEL.astype(np.uint8), np.zeros(N, np.uint8))
 
-DRAW = {
+DRAW: dict[str, Draw] = {
     "contact_sheet": lambda path: data.contact_sheet(DATA, path, per_class=5),
     "confusion_counts": lambda path: model.confusion(COUNTS, LABELS, path, False, "Baseline"),
     "confusion_shares": lambda path: model.confusion(COUNTS, LABELS, path, True, "Baseline"),
@@ -59,7 +74,7 @@ DRAW = {
     ),
     "heat_maps": lambda path: model.heat_maps(IMAGES[:5], MAPS[:5], list("abcde"), path),
     "class_mean_heat_maps": lambda path: model.class_mean_heat_maps(IMAGES[:7] / 1.0, MAPS, LABELS, path),
-    "gram": lambda path: data.gram(np.corrcoef(COUNTS), LABELS, path, "Similarity of the label words"),
+    "gram": lambda path: data.gram(correlations(COUNTS), LABELS, path, "Similarity of the label words"),
     "validation_curves": lambda path: study.validation_curves(CURVES, path),
     "difference_forest": lambda path: study.difference_forest(TESTS, "baseline", path),
     "model_bars": lambda path: study.model_bars(ACCURACIES, path),
@@ -73,23 +88,23 @@ DRAW = {
         [("w2v_cosine", 0.1, 0.68, 0.01), ("cosine_one_hot", 0.0, 0.7, None)], path
     ),
     "grams": lambda path: study.grams(
-        {f"model {k}": np.corrcoef(COUNTS + k) for k in range(4)}, LABELS, path
+        {f"model {k}": correlations(COUNTS + k) for k in range(4)}, LABELS, path
     ),
     "recall_differences": lambda path: study.recall_differences(RECALLS, LABELS, path),
 }
 
 
-@pytest.fixture(params=DRAW.values(), ids=DRAW.keys())
-def draw(request):
-    return request.param
+@pytest.fixture(params=list(DRAW))
+def draw(request: pytest.FixtureRequest) -> Draw:
+    return DRAW[request.param]
 
 
-def pixels(path):
+def pixels(path: Path) -> npt.NDArray[np.uint8]:
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB"))
 
 
-def test_writes_a_picture_of_sane_size_with_something_on_it(draw, tmp_path):
+def test_writes_a_picture_of_sane_size_with_something_on_it(draw: Draw, tmp_path: Path) -> None:
     draw(tmp_path / "new" / "figure.png")
     picture = pixels(tmp_path / "new" / "figure.png")
     height, width, _ = picture.shape
@@ -102,7 +117,7 @@ def test_writes_a_picture_of_sane_size_with_something_on_it(draw, tmp_path):
     assert not drawn[:, [0, -1]].any()
 
 
-def test_same_data_gives_the_same_bytes_whatever_the_user_prefers(draw, tmp_path):
+def test_same_data_gives_the_same_bytes_whatever_the_user_prefers(draw: Draw, tmp_path: Path) -> None:
     draw(tmp_path / "first.png")
     with matplotlib.rc_context({"axes.facecolor": "red", "font.size": 20, "savefig.bbox": "tight"}):
         draw(tmp_path / "second.png")
@@ -113,10 +128,12 @@ def test_same_data_gives_the_same_bytes_whatever_the_user_prefers(draw, tmp_path
         assert word not in first
 
 
-def test_a_failed_save_leaves_the_old_picture_and_no_temporary_file(draw, tmp_path, monkeypatch):
+def test_a_failed_save_leaves_the_old_picture_and_no_temporary_file(
+    draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "figure.png").write_bytes(b"the old one")
 
-    def half_a_file(self, path, **options):
+    def half_a_file(self: Figure, path: Path, **options: Any) -> None:
         path.write_bytes(b"half")
         raise OSError("disk full")
 
@@ -127,15 +144,29 @@ def test_a_failed_save_leaves_the_old_picture_and_no_temporary_file(draw, tmp_pa
     assert (tmp_path / "figure.png").read_bytes() == b"the old one"
 
 
-def captions(monkeypatch, call):
+def figures_saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved from here on, in order; their files stay empty."""
+    saved: list[Figure] = []
+
+    def save(self: Figure, path: Path, **options: Any) -> None:
+        saved.append(self)
+        path.write_bytes(b"")
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    return saved
+
+
+def captions(monkeypatch: pytest.MonkeyPatch, call: Callable[[], None]) -> list[str]:
     """The titles over the faces that `call` draws, in order."""
-    shown = []
+    shown: list[str] = []
     monkeypatch.setattr(model, "face", lambda axis, image, caption="": shown.append(caption))
     call()
     return shown
 
 
-def test_confident_mistakes_shows_the_surest_first_and_no_right_answer(tmp_path, monkeypatch):
+def test_confident_mistakes_shows_the_surest_first_and_no_right_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels, predicted = np.array([0, 1, 2, 3]), np.array([1, 1, 3, 4])
     confidence = np.array([0.5, 0.99, 0.9, 0.7])
     shown = captions(
@@ -147,16 +178,15 @@ def test_confident_mistakes_shows_the_surest_first_and_no_right_answer(tmp_path,
     assert shown == ["fear\n→ happy 90%", "happy\n→ sad 70%"]
 
 
-def test_no_mistakes_is_a_picture_too(tmp_path):
+def test_no_mistakes_is_a_picture_too(tmp_path: Path) -> None:
     model.confident_mistakes(IMAGES, LABEL, LABEL, CONFIDENCE, LABELS, tmp_path / "none.png")
     assert (pixels(tmp_path / "none.png") != 255).any()
 
 
-def test_models_far_below_the_best_are_named_beside_the_scale(tmp_path, monkeypatch):
-    saved = []
-    monkeypatch.setattr(
-        Figure, "savefig", lambda self, path, **options: saved.append(self) or path.write_bytes(b"")
-    )
+def test_models_far_below_the_best_are_named_beside_the_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = figures_saved(monkeypatch)
     study.severity_scatter(SEVERITIES, "human", tmp_path / "with.png")
     study.severity_scatter(SEVERITIES[:2], "human", tmp_path / "without.png")
     drawn = [figure.axes[0].get_legend_handles_labels()[1] for figure in saved]
@@ -166,11 +196,10 @@ def test_models_far_below_the_best_are_named_beside_the_scale(tmp_path, monkeypa
     ]  # fmt: skip
 
 
-def test_models_far_below_the_best_do_not_set_the_scale(tmp_path, monkeypatch):
-    saved = []
-    monkeypatch.setattr(
-        Figure, "savefig", lambda self, path, **options: saved.append(self) or path.write_bytes(b"")
-    )
+def test_models_far_below_the_best_do_not_set_the_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = figures_saved(monkeypatch)
     far = study.ModelAccuracy("original_second", 0.15, 0.14)
     study.model_bars([ACCURACIES[0], far, ACCURACIES[1]], tmp_path / "bars.png")
     flat = [[(0, 0.1), (1, 0.15)]]
@@ -197,7 +226,7 @@ def test_models_far_below_the_best_do_not_set_the_scale(tmp_path, monkeypatch):
     ] * 7
 
 
-def test_a_class_without_images_stays_blank_in_the_class_means(tmp_path):
+def test_a_class_without_images_stays_blank_in_the_class_means(tmp_path: Path) -> None:
     faces, maps = IMAGES[:7] / 1.0, MAPS.copy()
     faces[1] = maps[1] = np.nan
     model.class_mean_heat_maps(faces, maps, LABELS, tmp_path / "means.png")
@@ -207,7 +236,7 @@ def test_a_class_without_images_stays_blank_in_the_class_means(tmp_path):
     assert inked[1] < 0.1 < min(inked[:1] + inked[2:])
 
 
-def test_many_models_keep_styles_apart_and_inside_the_picture(tmp_path):
+def test_many_models_keep_styles_apart_and_inside_the_picture(tmp_path: Path) -> None:
     names = [f"model-{k}" for k in range(24)]
     study.validation_curves(dict.fromkeys(names, CURVES["cosine"]), tmp_path / "curves.png")
     study.model_bars(

@@ -34,7 +34,7 @@ def training(seed: int = 0, images: int = 70) -> Training:
 def words(seed: int = 0, dimensions: int = 12) -> np.ndarray:
     """Unit vectors with much in common, as words have."""
     rows = np.random.default_rng(seed).normal(size=(K, dimensions)) + 1
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -128,6 +128,7 @@ def test_human_targets_are_the_mean_votes_of_the_classes() -> None:
     vectors = SOURCES["human"](Training(np.arange(K, dtype=np.uint8), votes, 0))
     np.testing.assert_allclose(vectors, np.eye(K))
     mixed = SOURCES["human"](data)
+    assert data.votes is not None
     shares = []
     for label in range(K):
         of_class = [row for row, y in zip(data.votes.tolist(), data.labels, strict=True) if y == label]

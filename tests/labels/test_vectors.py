@@ -50,7 +50,7 @@ def text_file(folder: Path, *lines: str) -> Path:
 
 def unit(vector: np.ndarray) -> np.ndarray:
     row = vector.astype(np.float64)
-    return row / np.sqrt((row**2).sum())
+    return np.asarray(row / np.sqrt((row**2).sum()))
 
 
 @pytest.mark.parametrize("form", FORMS)

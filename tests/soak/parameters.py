@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import click
 import yaml
@@ -473,13 +474,13 @@ def wants_fetch(params: config.Params) -> bool:
     drawn = data.synthetic.train + data.synthetic.val + data.synthetic.test
     if data.source == "kaggle" or drawn > SMALL_IMAGES:  # nothing is downloaded here
         return False
-    return data.source != plain["source"] or data.synthetic.seed != plain["synthetic"]["seed"]
+    return bool(data.source != plain["source"] or data.synthetic.seed != plain["synthetic"]["seed"])
 
 
 def wants_embed(params: config.Params) -> bool:
     plain = tree()["labels"]
     read = {name: {"vectors": entry.vectors, "words": entry.words} for name, entry in params.labels.items()}
-    return read != plain
+    return bool(read != plain)
 
 
 STAGES: tuple[tuple[Callable[[], None], Callable[[config.Params], bool]], ...] = (
@@ -502,15 +503,15 @@ def furnish(folder: Path) -> None:
 @contextlib.contextmanager
 def inside(folder: Path) -> Any:
     """Stages run in the folder, without MLflow."""
-    before, switch, logs = Path.cwd(), os.environ.get("FER_TRACKING"), (fetch.log_fetch, embed.log_embed)
+    before, switch = Path.cwd(), os.environ.get("FER_TRACKING")
     os.chdir(folder)
-    fetch.log_fetch = embed.log_embed = lambda: None  # it draws figures, even for no one
     os.environ["FER_TRACKING"] = "off"
     try:
-        yield
+        # They draw figures, even for no one.
+        with mock.patch.object(fetch, "log_fetch"), mock.patch.object(embed, "log_embed"):
+            yield
     finally:
         os.chdir(before)
-        fetch.log_fetch, embed.log_embed = logs
         if switch is None:
             del os.environ["FER_TRACKING"]
         else:

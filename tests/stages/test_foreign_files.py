@@ -9,7 +9,7 @@ import pytest
 
 from tests.clone import Clone
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clones")]
+pytestmark = pytest.mark.slow
 
 BESIDE = [
     *("data/raw/fer2013.csv", "data/fer2013.csv", "models/mine.pt", "metrics/mine.json", "figures/a.png"),

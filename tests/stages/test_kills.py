@@ -16,7 +16,6 @@ from tests.clone import Clone
 from tests.soak.clones import differences, outputs, wrong_runs
 
 
-@pytest.mark.xdist_group("clones")
 @pytest.mark.slow
 def test_killed_evaluation_and_comparison_are_made_up_for(finished: Clone, tmp_path: Path) -> None:
     """kill -9 between two of their outputs, then the stage again: the same files, and one complete run each."""

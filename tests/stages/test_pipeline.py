@@ -19,7 +19,7 @@ from pipeline.files import sha256
 from pipeline.labels.vectors import LabelVectors
 from tests.clone import Clone
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+pytestmark = pytest.mark.slow
 
 CELLS = ("baseline-0", "w2v_cosine-0")
 
@@ -137,6 +137,7 @@ def test_mlflow_has_one_run_per_model_with_equal_keys(original: Clone) -> None:
         assert run.data.tags["fer.complete"] == sha256(original.path / f"outputs/metrics/{run_key}.json")[:12]
         assert run.data.tags["git.dirty"] == "false"
         assert run.data.tags["git.commit"] == original.run("git", "rev-parse", "HEAD~1").stdout.strip()
+        assert run.inputs is not None
         assert run.inputs.dataset_inputs[0].dataset.digest == prepared == run.data.tags["digest.prepared"]
         metrics = json.loads((original.path / f"outputs/metrics/{run_key}.json").read_text())
         assert run.data.metrics["test.accuracy"] == pytest.approx(metrics["test"]["accuracy"])

@@ -11,7 +11,7 @@ import pytest
 
 from tests.clone import Clone
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clones")]
+pytestmark = pytest.mark.slow
 
 
 def test_a_clone_under_any_name_runs_and_logs_with_no_python_on_the_path(

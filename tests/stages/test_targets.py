@@ -77,6 +77,16 @@ def test_another_set_of_words_changes_no_other_file(workspace: Path, monkeypatch
     assert changed == {"cosine_glove-0.npy", "cosine_glove-3.npy"}
 
 
+def test_two_equal_targets_are_refused_before_training(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = PARAMS.labels["word2vec"]
+    embed(ROOT / words.vectors, {**words.words, "fear": "sad"}, "word2vec").save(label_vectors("word2vec"))
+    with pytest.raises(UserError, match="The targets 'word2vec' of 'fear' and 'sad' are equal"):
+        run(monkeypatch, "w2v_cosine")
+    assert not Path("outputs/targets").exists()
+
+
 def test_what_a_decoder_weighs_by_must_exist_before_training(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,8 +18,6 @@ from pipeline.training import hardware
 from pipeline.training.hardware import Hardware, environment, numerics_key
 from tests.clone import Clone
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
-
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
@@ -37,6 +35,7 @@ def probabilities(clone: Clone) -> np.ndarray:
         return np.array([[float(row[label]) for label in LABELS] for row in csv.DictReader(file)])
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains(finished: Clone, tmp_path: Path) -> None:
     """The history differed by 3e-8 of its values when this was written, the probabilities by one in the file's last
     digit, 1e-6; 1e-3 is allowed for other processors."""
@@ -71,39 +70,41 @@ def test_two_processes_train_what_one_trains(finished: Clone, tmp_path: Path) ->
     np.testing.assert_allclose(probabilities(clone), probabilities(finished), atol=1e-3)
 
 
+@pytest.fixture(scope="module")
+def broken(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A copy for trainings that are refused."""
+    return finished.copy(tmp_path_factory.mktemp("broken") / "fer", FER_TRACKING="off")
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("broken")
 @pytest.mark.parametrize(
-    ("arguments", "changes", "sentence"),
+    ("changes", "sentence"),
     [
-        (("baselin", "0"), {}, "There is no model 'baselin' under `models:` in params.yaml"),
-        (("baseline", "0"), {"machine.threads": 64}, "'machine.threads' is 64, but PyTorch may use 1 here"),
-        (("baseline", "0"), {"recipes.fast.batch_size": 35}, "2 processes cannot share batches of 35 images"),
-        (("baseline", "0"), {}, "outputs/prepared is missing: run `dvc repro targets`"),
+        ({"machine.threads": 64}, "'machine.threads' is 64, but PyTorch may use 1 here"),
+        ({"recipes.fast.batch_size": 35}, "2 processes cannot share batches of 35 images"),
+        ({}, "outputs/prepared is missing: run `dvc repro targets`"),
     ],
-    ids=["unknown model", "too many threads", "odd batches", "no checks"],
+    ids=["too many threads", "odd batches", "no checks"],
 )
 def test_an_error_ends_all_processes_with_one_sentence(
-    finished: Clone, tmp_path: Path, arguments: tuple[str, str], changes: dict[str, int], sentence: str
+    broken: Clone, changes: dict[str, int], sentence: str
 ) -> None:
-    """The second is found by the first process alone, while the other waits for its choice."""
-    clone = finished.copy(tmp_path / "fer")
-    clone.set(changes)
-    if "prepared" in sentence:
-        (clone.path / "outputs/prepared/checks.json").unlink()
-    result = train(clone, *arguments, expect=None)
+    """Found by the first process alone, while the other waits for its choice; by both after that; by both before."""
+    params, checks = broken.path / "params.yaml", broken.path / "outputs/prepared/checks.json"
+    before, checked = params.read_bytes(), checks.read_bytes()
+    try:
+        broken.set(changes)
+        if not changes:
+            checks.unlink()
+        result = train(broken, "baseline", "0", expect=None)
+    finally:
+        params.write_bytes(before)
+        checks.write_bytes(checked)
     assert result.returncode != 0
     assert f"error: {sentence}" in result.stderr or f"error: params.yaml: {sentence}" in result.stderr
     assert result.stderr.count(sentence) <= 2, "once from each process, which torchrun may have ended before"
     assert "stages/train.py" not in result.stderr, "no traceback"
-
-
-def test_a_model_with_two_equal_targets_is_refused_before_the_training(
-    finished: Clone, tmp_path: Path
-) -> None:
-    clone = finished.copy(tmp_path / "fer")
-    clone.set({"labels.word2vec.words.fear": "sad"})
-    clone.stage("embed")
-    result = clone.stage("targets", expect=1)
-    assert "error: The targets 'word2vec' of 'fear' and 'sad' are equal" in result.stderr
 
 
 def test_what_an_interrupted_training_left_is_said(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import gzip
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +28,19 @@ from pipeline import cli
 from pipeline.data.synthetic.dataset import Synthetic, draw, to_fer_csv, to_votes_csv
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.workspace import PREPARED, RAW, SOURCE
-from stages import fetch, prepare
+from stages import fetch, prepare, train
 from tests.clone import Clone
 
 ROOT = Path(__file__).parents[2]
-pipeline = pytest.mark.xdist_group("pipeline")
 
 
-@pipeline
 @pytest.mark.slow
-def test_killed_training_resumes_to_the_same_history(
-    make_clone: Callable[..., Clone], tmp_path: Path
-) -> None:
+def test_killed_training_resumes_to_the_same_history(finished: Clone, tmp_path: Path) -> None:
     """kill -9 in the middle, `dvc repro`: the file is that of a training nobody disturbed."""
-    undisturbed = make_clone({"recipes.fast.epochs": 12, "recipes.fast.batch_size": 7})
-    undisturbed.dvc("repro", "targets")
+    undisturbed = untrained(finished, tmp_path / "undisturbed")
     killed = undisturbed.copy(tmp_path / "killed")
     run_key = ("repro", "--single-item", "train@baseline-0")
-    undisturbed.dvc(*run_key)
+    undisturbed.dvc(*run_key, FER_TRACKING="off")
 
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", *run_key], cwd=killed.path, env=killed.env(), start_new_session=True
@@ -78,43 +75,18 @@ def test_killed_training_resumes_to_the_same_history(
     assert curve(killed, runs[0]) == history(killed)
 
 
-@pipeline
 @pytest.mark.slow
-def test_a_training_that_starts_anew_on_other_hardware_has_a_run_of_its_own(
-    make_clone: Callable[..., Clone],
+def test_a_training_that_another_one_began_starts_anew_in_a_run_of_its_own(
+    finished: Clone, tmp_path: Path
 ) -> None:
-    """What was killed in another number format is no beginning of it, in MLflow either."""
-    clone = make_clone({"recipes.fast.epochs": 12, "recipes.fast.batch_size": 7})
-    clone.dvc("repro", "targets")
+    """Another are other code, any file that decides what a training ends with, and other hardware."""
+    clone = untrained(finished, tmp_path / "fer")
     run_key = [sys.executable, "-m", "stages.train", "baseline", "0"]
-    process = subprocess.Popen(run_key, cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    while not process.stdout.readline().startswith("    1 "):
-        assert process.poll() is None, "training ended before it could be killed"
-    process.kill()
-    process.wait()
-    clone.set({"machine.memory_format": "contiguous"})
-    shown = clone.stage("train", "baseline", "0").stdout
-    assert "is of other settings, data, code or hardware" in shown
-    finished, abandoned = clone.runs()["synthetic"]
-    assert (finished.info.status, abandoned.info.status) == ("FINISHED", "RUNNING")
-    assert abandoned.data.tags["memory_format"] == "channels_last", "known from the start"
-    assert finished.data.tags["memory_format"] == "contiguous"
-    assert curve(clone, finished) == history(clone)
-
-
-@pipeline
-@pytest.mark.slow
-def test_a_training_is_resumed_by_the_code_that_began_it_alone(finished: Clone, tmp_path: Path) -> None:
-    """Any file that decides what a training ends with counts, the stage itself and the data's form too."""
-    clone = finished.copy(tmp_path / "fer")
-    clone.set({"recipes.fast.epochs": 40, "recipes.fast.batch_size": 7})
 
     def begin() -> list[str]:
         """What the training prints until its second line of an epoch, at which it is killed."""
-        command = [sys.executable, "-m", "stages.train", "baseline", "0"]
         process = subprocess.Popen(
-            command, cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, text=True
+            run_key, cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, text=True
         )
         assert process.stdout is not None
         shown: list[str] = []
@@ -125,14 +97,33 @@ def test_a_training_is_resumed_by_the_code_that_began_it_alone(finished: Clone, 
         process.wait()
         return shown
 
-    begin()
-    for edited in ("stages/train.py", "pipeline/data/fer.py"):
+    def anew(shown: list[str]) -> bool:
+        said = any("is of other settings, data, code or hardware" in line for line in shown)
+        return said and any(line.startswith("    0 ") for line in shown)
+
+    assert not anew(begin())
+    for edited in ("stages/train.py", "pipeline/data/fer.py"):  # the stage itself, and the form of the data
         with (clone.path / edited).open("a") as file:
             file.write("# Another training.\n")
-        shown = begin()
-        assert any("is of other settings, data, code or hardware" in line for line in shown), edited
-        assert any(line.startswith("    0 ") for line in shown), f"{edited}: from the start"
-    assert len(clone.runs()["synthetic"]) == 3, "each has a run of its own"
+        assert anew(begin()), edited
+    clone.set({"machine.memory_format": "contiguous"})
+    assert anew(clone.stage("train", "baseline", "0").stdout.splitlines())
+
+    done, *abandoned = clone.runs()["synthetic"]
+    assert done.info.status == "FINISHED"
+    assert done.data.tags["memory_format"] == "contiguous"
+    assert curve(clone, done) == history(clone)
+    assert [run.info.status for run in abandoned] == 3 * ["RUNNING"]
+    for run in abandoned:
+        assert run.data.tags["memory_format"] == "channels_last", "known from the start"
+
+
+def untrained(finished: Clone, path: Path) -> Clone:
+    """A copy in which the baseline is to be trained, with enough epochs to be killed in one of them."""
+    clone = finished.copy(path)
+    clone.set({"recipes.fast.epochs": 12, "recipes.fast.batch_size": 7})
+    shutil.rmtree(clone.path / "outputs/models/baseline-0")
+    return clone
 
 
 def curve(clone: Clone, run: Any) -> list[float]:
@@ -147,7 +138,6 @@ def history(clone: Clone) -> list[float]:
         return [float(row["val_accuracy"]) for row in csv.DictReader(file)]
 
 
-@pipeline
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
@@ -174,11 +164,10 @@ def test_outputs_do_not_depend_on_mlflow(
         (clone.path / name).unlink()
     if not environment:
         (clone.path / "mlartifacts").touch()  # where MLflow wants a folder: it fails in the middle of a run
-    for stage in (("train", "baseline", "0"), ("evaluate", "baseline", "0"), ("compare",)):
-        result = clone.stage(*stage, **environment)
-        warnings = [line for line in result.stderr.splitlines() if line.startswith("warning: MLflow")]
-        assert len(warnings) == (0 if "FER_TRACKING" in environment else 1), result.stderr
-        assert "Traceback" not in result.stderr
+    for said in clone.stages("train baseline 0", "evaluate baseline 0", "compare", **environment):
+        warnings = [line for line in said.splitlines() if line.startswith("warning: MLflow")]
+        assert len(warnings) == (0 if "FER_TRACKING" in environment else 1), said
+        assert "Traceback" not in said
     for name in outputs:
         assert (clone.path / name).read_bytes() == (finished.path / name).read_bytes(), name
     ours, theirs = (
@@ -191,7 +180,6 @@ def test_outputs_do_not_depend_on_mlflow(
     assert [row["test.accuracy"] for row in ours] == [row["test.accuracy"] for row in theirs]
 
 
-@pipeline
 @pytest.mark.slow
 def test_database_deleted_between_train_and_evaluate(finished: Clone, tmp_path: Path) -> None:
     """A copy has no database, as if it were deleted: evaluate makes one and fills it."""
@@ -237,7 +225,7 @@ def use_archive(path: Path, **data: Any) -> None:
     clone.set({"data.source": "archive", "data.path": str(path), **{f"data.{k}": v for k, v in data.items()}})
 
 
-BAD_ROWS = {
+BAD_ROWS: dict[str, tuple[Callable[[bytes], bytes], list[str]]] = {
     "short row": (lambda line: line.split(b",")[0] + b"," + line.split(b",")[1] + b"\n", ["line 3"]),
     "few pixels": (lambda line: b"0,1 2 3,Training\n", ["line 3", "pixels", "2304"]),
     "letter": (lambda line: line.replace(b" ", b" x", 1), ["line 3", "pixels"]),
@@ -425,6 +413,12 @@ def test_bad_parameter_is_one_sentence(
     Clone(workspace).set({key: value})
     fails(fetch.main, capsys, key)
     assert not (workspace / "data").exists()
+
+
+def test_a_model_that_params_yaml_does_not_name_is_one_sentence(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails(partial(train.main, "baselin", 0), capsys, "'baselin'", "params.yaml", "baseline")
 
 
 def test_prepared_arrays_survive_the_round_trip(workspace: Path) -> None:

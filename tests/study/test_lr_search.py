@@ -112,11 +112,11 @@ def test_targets_that_are_alike_have_the_same_length_and_cosines() -> None:
         name: TargetSpec.parse(name).of(words, 0)
         for name in ("word2vec", "word2vec.permuted", "word2vec.whitened")
     }
-    found["random"] = SOURCES["random"](Training(np.arange(len(LABELS)), None, 0))
+    found["random"] = SOURCES["random"](Training(np.arange(len(LABELS), dtype=np.uint8), None, 0))
     for one, other in lr_search.ALIKE.items():
         assert found[one].shape == found[other].shape
-        cosines = [np.sort((found[name] @ found[name].T).ravel()) for name in (one, other)]
-        np.testing.assert_allclose(*cosines, atol=0.2)  # of random directions .06 is usual
+        ours, theirs = (np.sort((found[name] @ found[name].T).ravel()) for name in (one, other))
+        np.testing.assert_allclose(ours, theirs, atol=0.2)  # of random directions .06 is usual
 
 
 def test_the_first_model_of_each_kind_is_searched() -> None:

@@ -20,7 +20,6 @@ from tests.clone import ROOT, Clone
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("clones")
 def test_publish_keeps_what_shows_no_single_person(finished: Clone, tmp_path: Path) -> None:
     clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     clone.fer("publish")

@@ -5,21 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from pipeline.errors import UserError
 from pipeline.study import speedrun
 from pipeline.study.speedrun import describe, outdated
 from pipeline.workspace import RunKey
-from tests.clone import Clone
-
-slow = pytest.mark.slow
-pipeline = pytest.mark.xdist_group("clones")
+from tests.clone import ROOT, Clone
 
 FILES: dict[str, Any] = {
     "outputs/models/baseline-3/model.json": {
@@ -103,15 +102,16 @@ def archive_of(clone: Clone, folder: Path) -> Path:
     return archive
 
 
-@slow
-@pipeline
-def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone, tmp_path: Path) -> None:
-    clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
-    file = clone.path / "results" / "synthetic" / "speedrun.json"
-    printed = clone.fer("speedrun").stdout
+@pytest.mark.medium
+def test_a_run_of_the_workspace_is_what_its_files_say(
+    finished: Clone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished.path)
+    file = Path("results/synthetic/speedrun.json")
+    speedrun.speedrun()
     (run,) = json.loads(file.read_text())
-    model = json.loads((clone.path / "outputs/models/baseline-0/model.json").read_text())
-    with (clone.path / "outputs/models/baseline-0/history.csv").open() as rows:
+    model = json.loads(Path("outputs/models/baseline-0/model.json").read_text())
+    with Path("outputs/models/baseline-0/history.csv").open() as rows:
         accuracy = [float(row["val_accuracy"]) for row in csv.DictReader(rows)]
     assert [point[1] for point in run["curve"]] == accuracy
     assert [point[0] for point in run["curve"]] == pytest.approx(
@@ -119,33 +119,60 @@ def test_runs_of_the_workspace_and_of_experiments_share_one_file(finished: Clone
     )
     assert run["flop"] == model["training"]["flop"] == sum(model["epoch_flop"])
     assert run["training_seconds"] == pytest.approx(model["training"]["seconds"], abs=0.1)
-    assert "| fast | 0 |" in printed
+    assert "| fast | 0 |" in capsys.readouterr().out
     assert file.with_suffix(".png").stat().st_size > 5000
+    file.unlink()
+    file.with_suffix(".png").unlink()
 
-    # The workspace keeps its own parameters and outputs.
-    before = (clone.path / "params.yaml").read_text()
-    only_baseline = ("-S", "grid.models=[baseline]", "-S", "grid.seeds=[1,2]")
-    clone.dvc("exp", "run", "--temp", "--name", "speedrun-full", "-S", "recipe=full", *only_baseline)
-    assert (clone.path / "params.yaml").read_text() == before
-    clone.fer("speedrun", "speedrun-full")
+
+def test_runs_of_the_workspace_and_of_experiments_share_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(speedrun, "reader", recipes)
+    file = Path("results/drawn/speedrun.json")
+    speedrun.speedrun()
+    (run,) = json.loads(file.read_text())
+    speedrun.speedrun(["speedrun-full"])
     runs = json.loads(file.read_text())
     assert [(run["recipe"], run["seed"]) for run in runs] == [("fast", 0), ("full", 1), ("full", 2)]
     assert runs[0] == run  # it stays
-    clone.fer("speedrun", "speedrun-full")
+    speedrun.speedrun(["speedrun-full"])
     assert json.loads(file.read_text()) == runs  # a run replaces itself
     file.write_text(json.dumps([runs[0] | {"seed": 5, "settings": {"learning_rate": 7.0}}, *runs]))
-    clone.fer("speedrun")
+    speedrun.speedrun()
     assert json.loads(file.read_text()) == runs  # and all of its recipe that had other settings
 
-    missing = clone.fer("speedrun", "no-such-experiment", expect=1)
-    assert missing.stderr.startswith("error: ")
-    assert "no-such-experiment" in missing.stderr
-    assert json.loads(file.read_text()) == runs
+
+def recipes(experiment: str | None) -> Callable[[str], str]:
+    """Reads the files of a workspace with the fast recipe and seed 0, of an experiment with the full one, 1 and 2."""
+    recipe, seeds = ("fast", [0]) if experiment is None else ("full", [1, 2])
+
+    def read(path: str) -> str:
+        if path == "params.yaml":
+            params = yaml.safe_load((ROOT / path).read_text())
+            return yaml.safe_dump(
+                params | {"recipe": recipe, "grid": {"models": ["baseline"], "seeds": seeds}}
+            )
+        if path == "outputs/prepared/checks.json":
+            return json.dumps({"dataset": "drawn"})
+        if path.endswith("history.csv"):
+            return HISTORY
+        folder, name = path.removeprefix("outputs/").split("/", 1)
+        if folder == "models":
+            kept = FILES["outputs/models/baseline-3/model.json"]
+            seed = int(name.split("/")[0].removeprefix("baseline-"))
+            settings = kept["settings"] | {"recipe": {"name": recipe, "epochs": 3}, "seed": seed}
+            return json.dumps(kept | {"settings": settings})
+        return json.dumps(FILES["outputs/metrics/baseline-3.json"])
+
+    return read
 
 
-@slow
-@pipeline
-def test_make_trains_and_times_a_recipe_on_an_archive(finished: Clone, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_make_trains_and_times_a_recipe_on_an_archive(
+    finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The drawn faces as a FER-2013 archive, in a folder with a space in its name."""
     clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     archive = archive_of(clone, tmp_path / "my data")
@@ -153,6 +180,7 @@ def test_make_trains_and_times_a_recipe_on_an_archive(finished: Clone, tmp_path:
     script.parent.mkdir(parents=True)
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pipeline "$@"\n')
     script.chmod(0o755)
+    before = (clone.path / "params.yaml").read_text()
     # As installed already, with one seed instead of three, and of other counts than the real data.
     make = ("make", "--assume-old=install", "speedrun-full", "SEEDS=1", "EXPECT=any")
     told = clone.run(*make, expect=2).stderr
@@ -163,4 +191,17 @@ def test_make_trains_and_times_a_recipe_on_an_archive(finished: Clone, tmp_path:
     printed = clone.run(*make, f"ARCHIVE=../{archive.parent.name}/fer2013.csv").stdout
     assert "| full | 1 |" in printed
     (file,) = (clone.path / "results").glob("custom-*/speedrun.json")
-    assert [(run["recipe"], run["epochs"]) for run in json.loads(file.read_text())] == [("full", 4)]
+    (run,) = json.loads(file.read_text())
+    assert (run["recipe"], run["epochs"]) == ("full", 4)
+    own = json.loads((finished.path / "outputs/models/baseline-0/model.json").read_text())
+    assert run["machine"] == own["machine"], "or neither recipe could be kept beside the other"
+    assert (clone.path / "params.yaml").read_text() == before, "the workspace keeps its own parameters"
+    assert (clone.path / "outputs/models/baseline-0/history.csv").read_bytes() == (
+        finished.path / "outputs/models/baseline-0/history.csv"
+    ).read_bytes()
+
+    kept = file.read_bytes()
+    monkeypatch.chdir(clone.path)
+    with pytest.raises(UserError, match="no-such-experiment"):
+        speedrun.speedrun(["no-such-experiment"])
+    assert file.read_bytes() == kept

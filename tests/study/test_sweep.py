@@ -9,7 +9,7 @@ import pytest
 
 from tests.clone import Clone
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clones")]
+pytestmark = pytest.mark.slow
 
 
 def test_a_study_keeps_every_cell_and_goes_on_where_it_was_stopped(finished: Clone, tmp_path: Path) -> None:

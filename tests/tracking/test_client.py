@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import read_rows
-from pipeline.files import read_json
+from pipeline.files import flatten, read_json
 from pipeline.tracking import client, store
 from pipeline.tracking.study import log_study
 from tests.browser import CHROMIUM, Browser
@@ -32,7 +32,7 @@ STUDY = ROOT / "results/fer2013"
 
 
 def test_flatten_joins_names_with_dots() -> None:
-    assert client.flatten({"a": {"b": 1, "c": {"d": None}}, "e": "x"}) == {
+    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": "x"}) == {
         "a.b": 1,
         "a.c.d": None,
         "e": "x",
@@ -104,7 +104,7 @@ def logged(server: str, finished: Clone) -> tuple[str, dict[str, mlflow.entities
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("pipeline")
+@pytest.mark.xdist_group("server")
 def test_server_holds_metrics_curves_and_artifacts(
     server: str, logged: tuple[str, dict[str, mlflow.entities.Run]], finished: Clone
 ) -> None:
@@ -123,7 +123,7 @@ def test_server_holds_metrics_curves_and_artifacts(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("pipeline")
+@pytest.mark.xdist_group("server")
 def test_a_password_in_the_address_of_a_server_is_not_printed(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +161,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.browser
+@pytest.mark.xdist_group("dashboard")
 @NO_BROWSER
 def test_the_way_through_the_dashboard_ends_at_the_runs(study: str, tmp_path: Path) -> None:
     """Click by click as docs/dashboard.md says, from the page that opens first in a new browser."""
@@ -187,6 +188,7 @@ def test_the_way_through_the_dashboard_ends_at_the_runs(study: str, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.browser
+@pytest.mark.xdist_group("dashboard")
 @NO_BROWSER
 def test_the_page_that_opens_without_it_links_to_the_runs(study: str, tmp_path: Path) -> None:
     """Who forgets *Model training* sees no runs, but where they are."""
@@ -200,7 +202,7 @@ def test_the_page_that_opens_without_it_links_to_the_runs(study: str, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.xdist_group("pipeline")
+@pytest.mark.xdist_group("server")
 @NO_BROWSER
 def test_compare_page_shows_both_accuracies(
     server: str, logged: tuple[str, dict[str, mlflow.entities.Run]], tmp_path: Path

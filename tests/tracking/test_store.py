@@ -45,6 +45,12 @@ def stored(folder: Path, experiment: str = "synthetic") -> list[mlflow.entities.
     return list(api.search_runs([found.experiment_id]))
 
 
+def experiment(folder: Path, name: str = "synthetic") -> mlflow.entities.Experiment:
+    found = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db").get_experiment_by_name(name)
+    assert found is not None
+    return found
+
+
 def content(folder: Path, run_id: str) -> str:
     """The logged file, read through MLflow."""
     api = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
@@ -59,7 +65,7 @@ def test_an_experiment_deleted_in_the_ui_comes_back_with_its_runs(
 ) -> None:
     first = log()
     api = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
-    api.delete_experiment(api.get_experiment_by_name("synthetic").experiment_id)
+    api.delete_experiment(experiment(repository).experiment_id)
     forget()
     assert log(key="another") is not None
     assert {run.info.run_id for run in stored(repository)} > {first}
@@ -72,7 +78,7 @@ def test_after_mlflow_gc_the_same_can_be_logged_again(repository: Path) -> None:
     log()
     uri = f"sqlite:///{repository}/mlflow.db"
     api = mlflow.MlflowClient(uri)
-    number = api.get_experiment_by_name("synthetic").experiment_id
+    number = experiment(repository).experiment_id
     api.delete_experiment(number)
     result = CliRunner().invoke(gc, ["--backend-store-uri", uri, "--experiment-ids", number])
     assert result.exit_code == 0, result.output
@@ -85,6 +91,7 @@ def test_after_mlflow_gc_the_same_can_be_logged_again(repository: Path) -> None:
 
 def test_a_deleted_run_is_logged_again(repository: Path) -> None:
     first = log()
+    assert first is not None
     mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db").delete_run(first)
     where = client.Where("synthetic", "baseline-0", "key", "content")
     assert not client.is_complete(where)
@@ -96,7 +103,7 @@ def test_where_an_experiment_may_not_be_restored_the_command_is_named(
 ) -> None:
     log()
     api = mlflow.MlflowClient(f"sqlite:///{repository}/mlflow.db")
-    number = api.get_experiment_by_name("synthetic").experiment_id
+    number = experiment(repository).experiment_id
     api.delete_experiment(number)
     forget()
 
@@ -439,7 +446,7 @@ class unprivileged:  # noqa: N801
             os.seteuid(0)
 
 
-def log_model() -> client.Run:
+def log_model() -> client.MlflowRun:
     """A small network in the run of `log`."""
     import numpy as np
     import torch
@@ -483,17 +490,16 @@ def test_the_experiment_shows_its_runs(repository: Path) -> None:
     api.set_experiment_tag(described, "mlflow.note.content", "mine")
     for name in ("synthetic", "fer2013"):
         log(experiment=name)
-        experiment = api.get_experiment_by_name(name)
-        assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
-    assert experiment.tags["mlflow.note.content"] == "mine"
-    other = api.get_experiment_by_name("synthetic")
+        assert experiment(repository, name).tags["mlflow.experimentKind"] == "custom_model_development"
+    assert experiment(repository, "fer2013").tags["mlflow.note.content"] == "mine"
+    other = experiment(repository)
     assert (
         f"#/experiments/{other.experiment_id}/runs?workflowType=machine_learning"
         in other.tags["mlflow.note.content"]
     )
     assert "tags.kind" in other.tags[f"mlflow.sharedViewState.{store.VIEW}"]
     log(experiment=DATA_EXPERIMENT)
-    assert "Models" not in api.get_experiment_by_name(DATA_EXPERIMENT).tags["mlflow.note.content"]
+    assert "Models" not in experiment(repository, DATA_EXPERIMENT).tags["mlflow.note.content"]
 
 
 def test_a_race_for_a_new_experiment_is_won_by_one(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_the_first_calls_are_work_then_it_is_recorded_once_and_replayed(told: li
 def test_other_work_is_recorded_anew_on_the_same_stream(told: list[str]) -> None:
     replay = CudaGraphStep()
     for name in ("a", "b"):
-        take = replay.of(lambda name=name: told.append(name))
+        take = replay.of(partial(told.append, name))
         for _ in range(WARM_UP + 1):
             take()
     assert told == [

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import pytest
@@ -29,6 +29,7 @@ from pipeline.training.loop import BatchLabels, Epoch, Images, Trainer, train, v
 from pipeline.training.losses import LOSSES, CrossEntropy, LogitLoss, Loss
 from pipeline.training.model import FerNet
 from pipeline.training.recipe import Augment, Recipe
+from tests.factories import loss_of
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 2
@@ -74,7 +75,7 @@ def fresh(seed: int = 0, output_dim: int = CLASSES) -> FerNet:
 def make(name: str) -> Loss:
     """A loss; the vectors of the classes have another number of dimensions than there are classes."""
     vectors = torch.randn(CLASSES, DIMENSIONS, generator=torch.Generator().manual_seed(7))
-    return LOSSES[name](nn.functional.normalize(vectors, dim=1))
+    return loss_of(name, nn.functional.normalize(vectors, dim=1))
 
 
 # The cases: each computes in a group of any size.
@@ -143,7 +144,7 @@ class BreakingError(Exception):
 class Breaking(LogitLoss):
     """Cross-entropy that breaks off in one of its calls, in all processes at once."""
 
-    probabilistic = True
+    probabilistic: ClassVar[bool] = True
 
     def __init__(self, call: int) -> None:
         self.targets, self.left = torch.eye(CLASSES), call
@@ -289,7 +290,7 @@ def assert_close(found: Result, expected: Result, rtol: float, atol: float) -> N
     assert found.keys() == expected.keys()
     for name in expected:
         torch.testing.assert_close(
-            found[name], expected[name], rtol=rtol, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
+            found[name], expected[name], rtol=rtol, atol=atol, msg=partial("{}: {}".format, name)
         )
 
 

@@ -379,7 +379,7 @@ def test_a_gpu_is_used_and_asked_what_it_has(
 
 @pytest.mark.parametrize(("precision", "said"), [("bf16", 1), ("auto", 0), ("fp32", 0)])
 def test_a_gpu_without_bf16_says_so_where_it_was_wished_for(
-    cache: Path, gpu: SimpleNamespace, caplog: pytest.LogCaptureFixture, precision: str, said: int
+    cache: Path, gpu: SimpleNamespace, caplog: pytest.LogCaptureFixture, precision: Any, said: int
 ) -> None:
     gpu.bf16 = False
     assert choose(replace(AUTO, precision=precision), cache).precision == "fp32"
@@ -391,7 +391,7 @@ def test_a_gpu_without_bf16_says_so_where_it_was_wished_for(
 @pytest.mark.parametrize(("precision", "said"), [("bf16", 1), ("auto", 0), ("fp32", 0)])
 def test_a_processor_without_bf16_is_not_made_to_crawl(
     cache: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-    precision: str, said: int,
+    precision: Any, said: int,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(autotune, "has_bf16", lambda cuda: cuda)
     assert choose(replace(AUTO, precision=precision), cache).precision == "fp32"
@@ -665,7 +665,7 @@ def test_training_is_deterministic_and_takes_no_numbers_near_zero() -> None:
 
 
 def test_fp32_on_a_gpu_is_not_tf32() -> None:
-    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    switches: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [switch.allow_tf32 for switch in switches]
     try:
         for switch in switches:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline import config
 from pipeline.errors import UserError
@@ -23,7 +23,7 @@ from pipeline.training.augment import augment, flips
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.cuda_graph import WARM_UP
 from pipeline.training.distributed import Group
-from pipeline.training.hardware import Hardware
+from pipeline.training.hardware import Hardware, set_up
 from pipeline.training.loop import (
     BatchLabels,
     Epoch,
@@ -52,6 +52,7 @@ from pipeline.training.model import FerNet
 from pipeline.training.recipe import Augment, Recipe, learning_rate_at
 from pipeline.training.saved_model import predict
 from pipeline.trouble import in_one_sentence
+from tests.factories import loss_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -179,13 +180,16 @@ def test_weights_and_images_lie_in_memory_as_wished(layout: Any) -> None:
     )
     assert seen == [{"channels_last": (256, 1, 32, 4), "contiguous": (256, 64, 8, 1)}[layout]]
     for network in (trainer.network, trainer.averaged):
-        assert network.blocks[0].conv2.weight.is_contiguous(memory_format=hardware.layout)  # type: ignore[union-attr]
+        conv = network.blocks[0].conv2
+        assert isinstance(conv, nn.Conv2d)
+        assert conv.weight.is_contiguous(memory_format=hardware.layout)
 
 
 def test_the_memory_format_changes_roundings_only(tmp_path: Path) -> None:
+    layouts: tuple[Any, ...] = ("channels_last", "contiguous")
     rows = [
-        Outcome(tmp_path / layout, hardware=Hardware("cpu", "fp32", layout)).progress.history  # type: ignore[arg-type]
-        for layout in ("channels_last", "contiguous")
+        Outcome(tmp_path / layout, hardware=Hardware("cpu", "fp32", layout)).progress.history
+        for layout in layouts
     ]
     for first, second in zip(*rows, strict=True):
         assert asdict(first) == pytest.approx(asdict(second), rel=1e-3)
@@ -194,9 +198,12 @@ def test_the_memory_format_changes_roundings_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_network_is_compiled_only_if_wished(monkeypatch: pytest.MonkeyPatch, compiled: bool) -> None:
     compile_, seen = torch.compile, list[FerNet]()
-    monkeypatch.setattr(
-        torch, "compile", lambda model: seen.append(model) or compile_(model, backend="eager")
-    )
+
+    def compiling(model: FerNet) -> Any:
+        seen.append(model)
+        return compile_(model, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", compiling)
     trainer = Trainer(fresh(), cross_entropy(), RECIPE, replace(CPU, compile=compiled))
     before = copy.deepcopy(trainer.network.state_dict())
     trainer.step(
@@ -220,7 +227,7 @@ class InterruptionError(Exception):
 class Interrupting(LogitLoss):
     """Cross-entropy that breaks off, or breaks down, in one of its calls."""
 
-    probabilistic = True
+    probabilistic: ClassVar[bool] = True
 
     def __init__(self, call: int, value: float | None = None, error: Exception | None = None) -> None:
         self.inner, self.left, self.value, self.error = (
@@ -300,7 +307,7 @@ def test_seconds_are_kept_by_epoch_over_interruptions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = count()  # one second passes between any two looks at it, and each epoch looks twice
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("pipeline.training.loop.time.perf_counter", lambda: float(next(clock)))
     with pytest.raises(InterruptionError):
         Outcome(tmp_path, loss=Interrupting(9))
     assert Outcome(tmp_path).progress.seconds == RECIPE.epochs * [1.0]
@@ -348,7 +355,7 @@ def test_a_learning_rate_far_too_high_is_named(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_training_learns_what_can_be_learned(tmp_path: Path, name: str, rate: float) -> None:
     recipe = replace(RECIPE, epochs=10, sizes=(16,), augment=NO_AUGMENT)
-    loss = LOSSES[name](vectors())
+    loss = loss_of(name, vectors())
     outcome = Outcome(
         tmp_path, network=fresh(output_dim=loss.output_dim), loss=loss, recipe=recipe, images=textures(256, 2),
         rate=rate,
@@ -675,7 +682,7 @@ def test_one_seed_gives_one_result_on_a_gpu_also_after_an_interruption(
     tmp_path: Path, recipe: Recipe, precision: Any
 ) -> None:
     hardware = Hardware("cuda", precision)
-    hardware.set_up(hardware, seed=0)
+    set_up(hardware, seed=0)
     whole = Outcome(tmp_path / "a", recipe=recipe, hardware=hardware)
     assert_same(whole, Outcome(tmp_path / "b", recipe=recipe, hardware=hardware))
     with pytest.raises(InterruptionError):
@@ -734,10 +741,15 @@ def test_recorded_steps_are_those_that_python_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
 ) -> None:
     hardware = Hardware("cuda", "bf16")
-    hardware.set_up(hardware, seed=0)
+    set_up(hardware, seed=0)
     replays = []
     replay = torch.cuda.CUDAGraph.replay
-    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(graph), replay(graph)))
+
+    def counted(graph: torch.cuda.CUDAGraph) -> None:
+        replays.append(graph)
+        replay(graph)
+
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", counted)
     images = textures(220, 0)  # 13 steps in an epoch
     recorded = Outcome(tmp_path / "a", images=images, recipe=recipe, hardware=hardware)
     assert len(replays) == recipe.epochs * (13 - WARM_UP)
@@ -749,7 +761,7 @@ def test_recorded_steps_are_those_that_python_takes(
 class Peeping(LogitLoss):
     """Cross-entropy that looks at a value on the way."""
 
-    probabilistic = True
+    probabilistic: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.inner = cross_entropy()

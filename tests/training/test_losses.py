@@ -25,6 +25,7 @@ from pipeline.training.losses import (
     soft_loss,
     takes_soft_labels,
 )
+from tests.factories import loss_of
 
 CLASSES, DIMENSIONS = 7, 5
 SIZES = (1, 2, 3, 257)
@@ -41,13 +42,13 @@ Vectors = list[list[float]]
 
 
 def make(name: str, options: dict[str, float]) -> Loss:
-    return LOSSES[name](random_targets(), **options)
+    return loss_of(name, random_targets(), **options)
 
 
 def random_targets() -> torch.Tensor:
     """Unit vectors with unequal angles between them, some beyond a right angle."""
     rows = torch.randn(CLASSES, DIMENSIONS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return rows / rows.norm(dim=1, keepdim=True)
+    return torch.nn.functional.normalize(rows, dim=1)
 
 
 def batch(size: int, loss: Loss, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -151,7 +152,7 @@ def test_value_is_that_of_plain_python(name: str, options: dict[str, float], siz
     expected = PLAIN[name](output.tolist(), labels.tolist(), loss.targets.tolist(), **options)
     assert loss(output, labels).shape == ()
     assert loss(output, labels).item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
-    in_float32 = LOSSES[name](loss.targets.float(), **options)
+    in_float32 = loss_of(name, loss.targets.float(), **options)
     assert in_float32(output.float(), labels).item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
@@ -185,7 +186,7 @@ def test_gradient_is_that_of_finite_differences(name: str, options: dict[str, fl
 def test_zero_output_gives_a_finite_loss_and_gradient(
     name: str, options: dict[str, float], dtype: torch.dtype
 ) -> None:
-    loss = LOSSES[name](random_targets().to(dtype), **options)
+    loss = loss_of(name, random_targets().to(dtype), **options)
     output, labels = batch(5, loss)
     for zeros in ([0], [0, 1, 2, 3, 4]):
         leaf = output.to(dtype, copy=True)
@@ -245,9 +246,9 @@ def test_the_originals_give_the_last_two_samples_no_gradient(name: str) -> None:
 README_ORDER = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
 
-def keras_cosine_similarity(a: Any, b: Any) -> np.float64:
+def keras_cosine_similarity(a: Any, b: Any) -> float:
     a, b = np.asarray(a), np.asarray(b)
-    return -np.sum(a / np.linalg.norm(a) * (b / np.linalg.norm(b)))
+    return -float(np.sum(a / np.linalg.norm(a) * (b / np.linalg.norm(b))))
 
 
 def readme_first(weight: list[np.ndarray], y_true: np.ndarray, y_pred: np.ndarray) -> float:
@@ -363,7 +364,7 @@ def test_the_softmax_of_the_scores_is_what_a_probabilistic_loss_trains(name: str
     The options are such that labels are not softened and the cosine beside cross-entropy weighs nothing.
     """
     options = {"soft_labels": {"sharpness": 1e4}, "cosine_and_cross_entropy": {"weight": 1e4}}
-    loss = LOSSES[name](torch.eye(CLASSES, dtype=torch.float64), **options.get(name, {}))
+    loss = loss_of(name, torch.eye(CLASSES, dtype=torch.float64), **options.get(name, {}))
     wanted = torch.tensor([4, 3, 1, 1, 1, 1, 1])
     labels = torch.repeat_interleave(torch.arange(CLASSES), wanted)
     output = 0.1 * batch(1, loss)[0]
