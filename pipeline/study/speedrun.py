@@ -115,7 +115,7 @@ def describe(run_key: RunKey, read: Callable[[str], str]) -> JsonDict:
 def table(runs: list[JsonDict]) -> str:
     """Return a table of accuracies in per cent; each threshold as minutes, epochs and FLOP."""
     names = [f"{threshold:.2f}" for threshold in THRESHOLDS]
-    headings = ["recipe", "seed", "PublicTest", "PrivateTest", "flipped", "minutes", "epochs", "FLOP"]
+    headings = ["recipe", "seed", "PublicTest", "PrivateTest", "with flip", "minutes", "epochs", "FLOP"]
     lines = []
     for run in runs:
         accuracies = [run[name] for name in ("val_accuracy", "test_accuracy", "test_accuracy_flip")]
