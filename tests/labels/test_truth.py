@@ -87,6 +87,7 @@ def test_votes_are_the_shares_of_the_seven_and_no_vote_is_the_label() -> None:
         assert soft[row].tolist() == pytest.approx([count / sum(seven) for count in seven])
     assert soft[0].tolist() == [float(k == given()[0]) for k in range(K)]
     drawn = made("votes.drawn")
+    assert drawn.soft is not None
     np.testing.assert_array_equal(drawn.soft, soft)
 
 
@@ -112,7 +113,9 @@ def test_noise_changes_its_share_of_labels_evenly_in_both_splits(share: int) -> 
     assert steps[0] == 0
     assert steps[1:].min() > 0  # every other class
     assert (truth.val_labels != data().labels[N : N + 30]).any()
-    assert not np.array_equal(truth.labels, made(f"given.noisy{share}", seed=1).labels)
+    other = made(f"given.noisy{share}", seed=1).labels
+    assert other is not None
+    assert not np.array_equal(truth.labels, other)
 
 
 def test_noise_by_votes_draws_what_some_annotator_said() -> None:
@@ -154,8 +157,8 @@ def test_few_images_are_nested_and_as_many_of_each_class_as_there_are() -> None:
     chosen = {number: set(map(int, rows)) for number in (2, 5, 20)
               if (rows := made(f"given.few{number}").rows) is not None}  # fmt: skip
     assert chosen[2] < chosen[5] < chosen[20]
-    for number, rows in chosen.items():
-        counts = np.bincount(given()[sorted(rows)], minlength=K)
+    for number, images in chosen.items():
+        counts = np.bincount(given()[sorted(images)], minlength=K)
         assert counts.tolist() == np.minimum(number, np.bincount(given(), minlength=K)).tolist()
     other = made("given.few5", seed=1).rows
     assert other is not None
