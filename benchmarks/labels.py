@@ -37,7 +37,7 @@ def main() -> None:
         weights = np.ones(len(given)) if truth.weights is None else truth.weights
         rows.append([name, f"{100 * kept(truth, given):.1f}", f"{len(used):,}", f"{weights.mean():.2f}"])
     print(f"{header()}\n{dataset_name()}, Training of {len(given):,} images, seed 0\n")
-    print(table(["labels", "the given label keeps, %", "images used", "mean weight"], rows))
+    print(table(["labels", "left on the given label, %", "images used", "mean weight"], rows))
 
 
 def kept(truth: Truth, given: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:

@@ -42,7 +42,7 @@ def train_one(run_key: RunKey, group: Group) -> None:
     dataset, data = dataset_name(), FerData.load(PREPARED)
     hardware = group.broadcast(lambda: autotune.choose(params.machine))
     numerics = numerics_key(hardware, group.world_size)
-    # With the numerics, or a training that starts again elsewhere would continue another's curve in MLflow.
+    # Include the numerics: a run restarted on other hardware must not append to another run's MLflow curve.
     digest = fingerprint.digest(inputs | {"arithmetic": numerics})
     key = fingerprint.mlflow_key(run_key, digest)
     checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{numerics}.safetensors")
@@ -51,7 +51,7 @@ def train_one(run_key: RunKey, group: Group) -> None:
     )
 
     def fit(on_epoch: Callable[[Epoch], None]) -> tuple[dict[str, Tensor], Progress]:
-        group.barrier()  # until the first process has the lock, and so a checkpoint that no one else writes
+        group.barrier()  # wait until the main process holds the lock, so nobody else writes the checkpoint
         return training.train(checkpoint, on_epoch, group)
 
     if not group.is_main:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Pairing = Literal["images", "seeds"]
-"""What pairs two models: the same image (a bootstrap over images and seeds) or the same seed (a t test over seeds,
-for values that would reveal an image's label if they were kept per image)."""
+"""How two models are paired: the same image (a bootstrap over images and seeds) or the same seed (a t test over seeds,
+for values that are no means over images, or would reveal an image's label if they were kept per image)."""
 
 
 @dataclass(frozen=True)

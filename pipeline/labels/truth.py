@@ -1,4 +1,4 @@
-"""What a training is told of its images, where that is not FER-2013's own label alone.
+"""Training labels other than FER-2013's own.
 
 `models.<name>.labels` names one entry of `TRUTHS`, some with a number behind it (`given.noisy20`); without the key a
 model trains on the labels as they are. Nothing here changes PrivateTest, nor what evaluation measures. Where labels

@@ -73,7 +73,7 @@ def build_run(
     truth: Truth = AS_GIVEN,
 ) -> TrainingRun:
     """Set PyTorch up for this hardware and seed, and build loss and network. The seed sets the initial weights."""
-    training, validation = (Images.of(data, split).told(truth, split) for split in ("train", "val"))
+    training, validation = (Images.of(data, split).with_labels(truth, split) for split in ("train", "val"))
     set_up(hardware, seed)
     made = make_loss(loss, options, targets, hardware.device)
     mean, std = training.grey_levels()

@@ -52,9 +52,11 @@ class DivergenceError(UserError):
 class Images:
     """One split in memory: uint8 [N, 1, H, W] and int64 [N].
 
-    Where a training is told more than a label (see `labels.truth`), else None: soft, float32 [N, K], of each image;
-    weights, float32 [N]; rows, int64 [N], the image in each of the N places of an epoch. drawn: whether each epoch
-    draws a label for each image from `soft`.
+    The rest is None unless a model trains on other labels (see `labels.truth`).
+    soft: float32 [N, K], the label distribution of each image.
+    weights: float32 [N].
+    rows: int64 [N], the image in each of the N places of an epoch.
+    drawn: whether each epoch draws one label per image from `soft`.
     """
 
     pixels: Tensor
@@ -72,7 +74,7 @@ class Images:
             torch.from_numpy(data.images[rows])[:, None], torch.from_numpy(data.labels[rows].astype(np.int64))
         )
 
-    def told(self, truth: Truth, split: str) -> Images:
+    def with_labels(self, truth: Truth, split: str) -> Images:
         """Return the same images under other labels."""
         if split == "val":
             return (
@@ -98,7 +100,7 @@ class Images:
         """Return the label of each image in one epoch, int64 [N]; where labels are drawn, by a generator of its own."""
         if self.soft is None or not self.drawn:
             return self.labels
-        generator = torch.Generator().manual_seed((LABEL_STREAM << 40) + (seed << 20) + epoch)
+        generator = torch.Generator().manual_seed((LABEL_STREAM << 60) + (seed << 20) + epoch)
         drawn = torch.multinomial(self.soft.cpu(), 1, generator=generator)[:, 0]
         return drawn.to(self.labels.device)
 
@@ -130,7 +132,10 @@ class BatchLabels:
     weights: Tensor | None = None
 
     def value(self, loss: Loss, output: Tensor) -> Tensor:
-        """Return the loss of a batch: of hard labels without weights by its own formula, which rounds otherwise."""
+        """Return the loss of a batch.
+
+        Hard labels without weights use the loss's own formula, whose rounding differs from `expected_loss`.
+        """
         if self.soft is None and self.weights is None:
             return loss(output, self.hard)
         soft = self.soft

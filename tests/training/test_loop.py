@@ -787,7 +787,7 @@ def test_steps_are_recorded_on_a_gpu_by_a_process_of_its_own_without_compilation
 
 
 def soft_images(truth: Truth) -> Images:
-    return TRAINING.told(truth, "train")
+    return TRAINING.with_labels(truth, "train")
 
 
 def numbers(seed: int = 0) -> np.ndarray:
@@ -859,5 +859,5 @@ def test_a_training_under_other_labels_is_resumed_exactly(tmp_path: Path, truth:
 
 def test_other_labels_of_public_test_choose_the_epoch_by_them() -> None:
     truth = Truth(val_labels=np.ones(24, np.uint8))
-    assert VALIDATION.told(truth, "val").labels.tolist() == [1] * 24
-    assert VALIDATION.told(Truth(), "val") is VALIDATION
+    assert VALIDATION.with_labels(truth, "val").labels.tolist() == [1] * 24
+    assert VALIDATION.with_labels(Truth(), "val") is VALIDATION
