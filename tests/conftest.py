@@ -10,7 +10,15 @@ import pytest
 import torch
 from filelock import FileLock
 
+from pipeline import cli
+from pipeline.__main__ import fer
 from tests.clone import SMALL, Clone, clone_of_working_tree
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each of several processes compute on one thread: more would only wait for each other."""
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -61,6 +69,20 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 def finished(original: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The same with its outputs, but without MLflow's store. Shared: tests that change something work on a copy."""
     return original.copy(tmp_path_factory.mktemp("finished") / "fer")
+
+
+@pytest.fixture
+def fer_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run a command around the stages in a clone, in this process: a new one takes longer than most commands."""
+
+    def run(clone: Clone, *arguments: str) -> None:
+        with monkeypatch.context() as here:
+            here.chdir(clone.path)
+            here.setenv("FER_TRACKING", "off")
+            here.delenv("DVC_ROOT", raising=False)
+            cli.run(fer, arguments)
+
+    return run
 
 
 @pytest.fixture(autouse=True)

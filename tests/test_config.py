@@ -27,6 +27,8 @@ FREE = ("models", "labels", "recipes")
 WORDS = "labels.word2vec.words"
 """A mapping with exactly the labels as keys, which has a rule of its own."""
 REMOVED = object()
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""The fast one, where PyYAML was built with it: most tests write the whole file."""
 
 
 def entries(mapping: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -68,7 +70,9 @@ def changed(key: str, value: Any) -> dict[str, Any]:
 
 def load(folder: Path, raw: Any) -> config.Params:
     path = folder / "params.yaml"
-    path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    path.write_text(
+        raw if isinstance(raw, str) else yaml.dump(raw, Dumper=DUMPER, sort_keys=False), encoding="utf-8"
+    )
     return config.load(path)
 
 

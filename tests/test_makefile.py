@@ -69,7 +69,7 @@ def programs(tmp_path: Path) -> Path:
     """A folder of programs that note what they were called with, to stand before the real ones."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("dvc", "mlflow"):
+    for name in ("dvc", "mlflow", "fer"):
         config = f'echo "$DVC_GLOBAL_CONFIG_DIR" >{tmp_path}/config'
         program = f'#!/bin/sh\n{config}\nprintf "%s\\0" "$@" >>{tmp_path}/called\n'
         (folder / name).write_text(program)

@@ -54,11 +54,11 @@ def lost(clone: Clone, names: list[str]) -> list[str]:
     return [name for name, file in files.items() if not file.exists() or file.read_text() != name]
 
 
-def test_no_command_removes_a_file_of_the_user(clone: Clone) -> None:
+def test_no_command_removes_a_file_of_the_user(clone: Clone, fer_in: Callable[..., None]) -> None:
     everything = [*BESIDE, *WITHIN]
     assert "up to date" in clone.dvc("status"), "a foreign file made a stage stale"
     for command in ("publish", "speedrun"):
-        clone.fer(command)
+        fer_in(clone, command)
     (clone.path / "outputs/reports/ablation.md").unlink()
     clone.set({"data.synthetic.seed": 1})  # makes every stage stale
     clone.dvc("repro", "train@baseline-0")
@@ -69,7 +69,7 @@ def test_no_command_removes_a_file_of_the_user(clone: Clone) -> None:
     assert lost(clone, everything) == []
     assert "up to date" in clone.dvc("status", "train@baseline-0", "evaluate@baseline-0")
 
-    clone.fer("clean")
+    fer_in(clone, "clean")
     assert lost(clone, everything) == []
     left = [path for path in (clone.path / "outputs").rglob("*") if path.is_file()]
     names = {path.relative_to(clone.path).as_posix() for path in left}

@@ -20,9 +20,11 @@ from tests.clone import ROOT, Clone
 
 
 @pytest.mark.slow
-def test_publish_keeps_what_shows_no_single_person(finished: Clone, tmp_path: Path) -> None:
+def test_publish_keeps_what_shows_no_single_person(
+    finished: Clone, tmp_path: Path, fer_in: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
     clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
-    clone.fer("publish")
+    fer_in(clone, "publish")
     kept = {
         str(path.relative_to(clone.path / "results/synthetic"))
         for path in clone.path.glob("results/synthetic/**/*.*")
@@ -32,8 +34,9 @@ def test_publish_keeps_what_shows_no_single_person(finished: Clone, tmp_path: Pa
     assert not [name for name in kept if "mistakes" in name or name.endswith("/heat_maps.png")]
 
     clone.set({"recipes.fast.weight_decay": 0.123})
-    refused = clone.fer("publish", expect=1)
-    assert refused.stderr.startswith(
+    with pytest.raises(SystemExit):
+        fer_in(clone, "publish")
+    assert capsys.readouterr().err.startswith(
         "error: baseline-0, w2v_cosine-0: made with other settings than params.yaml has now"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,9 @@ def test_a_cell_that_fails_is_named_and_the_others_are_kept(finished: Clone, tmp
     assert not (clone.path / "results/synthetic/runs/w2v_cosine-0.json").exists()
 
 
-def test_a_model_that_is_not_in_the_grid_is_refused(finished: Clone) -> None:
-    result = finished.fer("sweep", "--model", "w2v_abs", expect=1)
-    assert "There is no entry of grid.models 'w2v_abs'" in result.stderr
+def test_a_model_that_is_not_in_the_grid_is_refused(
+    finished: Clone, fer_in: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        fer_in(finished, "sweep", "--model", "w2v_abs")
+    assert "There is no entry of grid.models 'w2v_abs'" in capsys.readouterr().err

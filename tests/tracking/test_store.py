@@ -541,38 +541,54 @@ def test_a_training_that_broke_off_continues_its_run_and_a_finished_one_does_not
 
 
 HALF_WAY = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-if int(sys.argv[1]):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+import os, resource, signal, sys
+from pathlib import Path
+import mlflow
 from pipeline.tracking import client
-with client.run("synthetic", "baseline-0", "key", {"kind": "model"}) as run:
-    run.metrics({"test": {"accuracy": 0.5}})
-print(run.run_id if run.working else None)
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for folder, limit in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == 0, folder
+        continue
+    os.chdir(folder)
+    for stream, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(f"{folder}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    with client.run("synthetic", "baseline-0", "key", {"kind": "model"}) as run:
+        run.metrics({"test": {"accuracy": 0.5}})
+    print(run.run_id if run.working else None)
+    break
 """
-"""Log a run where no file can grow beyond so many bytes (0: any), as on a disk that is full."""
+"""Log a run in each folder, where no file can grow beyond so many bytes (0: any), as on a disk that is full.
+
+Each in a process of its own, which has imported MLflow already.
+"""
 
 
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
-def test_a_disk_that_is_full_while_the_database_is_made_leaves_none(tmp_path: Path, share: float) -> None:
+@pytest.mark.medium
+def test_a_disk_that_is_full_while_the_database_is_made_leaves_none(tmp_path: Path) -> None:
     """MLflow cannot go on with half of its tables: the next stage makes the database anew, and logs."""
     whole = (make_repository(tmp_path / "whole") / "mlflow.db").stat().st_size
-    folder = tmp_path / "fer"
-    folder.mkdir()
+    limits = {tmp_path / str(share): int(whole * share) for share in (0.05, 0.9)}
     paths = {"PYTHONPATH": str(ROOT), "FER_TRACKING": "on", "MLFLOW_TRACKING_URI": "", "DVC_ROOT": ""}
 
-    def stage(limit: int) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", HALF_WAY, str(limit)]
-        return subprocess.run(
-            command, cwd=folder, env=os.environ | paths, capture_output=True, text=True, check=True
-        )
+    def stages(*arguments: str) -> None:
+        subprocess.run([sys.executable, "-c", HALF_WAY, *arguments], env=os.environ | paths, check=True)
 
-    full = stage(int(whole * share))
-    assert full.stdout.split() == ["None"]
-    assert full.stderr.count("warning: MLflow") == 1
-    assert "Traceback" not in full.stderr
-    assert not (folder / "mlflow.db").exists()
-    assert stage(0).stdout.split() != ["None"]
+    for folder in limits:
+        folder.mkdir()
+    stages(*(str(word) for pair in limits.items() for word in pair))
+    for folder in limits:
+        said = Path(f"{folder}.stderr").read_text()
+        assert Path(f"{folder}.stdout").read_text().split() == ["None"], said
+        assert said.count("warning: MLflow") == 1
+        assert "Traceback" not in said
+        assert not (folder / "mlflow.db").exists()
+
+    stages(str(folder), "0")
+    assert Path(f"{folder}.stdout").read_text().split() != ["None"]
     (run,) = stored(folder)
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"test.accuracy": 0.5})
     assert sorted(path.name for path in folder.glob("mlflow.db*")) == ["mlflow.db", "mlflow.db.lock"]
