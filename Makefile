@@ -9,7 +9,7 @@ export DVC_GLOBAL_CONFIG_DIR := $(CURDIR)/.dvc/without_git
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro speedrun speedrun-fast speedrun-full check test soak lint wheel ui report backfill lock clean
+.PHONY: help install repro speedrun speedrun-fast speedrun-full check coverage test soak lint wheel ui report backfill lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ speedrun-fast speedrun-full: speedrun-%: install
 
 check: install lint ## lint, types and the fast tests: before every commit
 	pytest -n 2 --dist loadgroup -m 'not slow and not medium' -q
+
+coverage: install ## which lines of pipeline and stages the tests run, without those that run whole pipelines
+	pytest -n 2 --dist loadgroup -m 'not slow' -q --cov
 
 test: install lint ## lint, types and every test
 	pytest -n 2 --dist loadgroup

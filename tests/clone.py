@@ -90,7 +90,7 @@ class Clone:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("DVC_", "MLFLOW_", "FER_", "GIT_"))
+            if not name.startswith(("DVC_", "MLFLOW_", "FER_", "GIT_", "PYTHONDONTWRITEBYTECODE"))
         }
         # The queue starts `dvc` from PATH, which must be that of these tests; two tests share two cores, and what they
         # expect is what processors compute.

@@ -266,6 +266,7 @@ def test_help_has_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     assert told.count("default") == 1
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("line", [["--help"], ["张"], ["模型", "x"]])
 def test_names_in_other_scripts_end_no_command(line: list[str]) -> None:
     """Neither in what is printed nor in a sentence, in whatever encoding the terminal has."""

@@ -129,6 +129,7 @@ def test_a_folder_without_a_repository_tells_dvc_so(tmp_path: Path, programs: Pa
     assert config == ("" if has_git else str(folder / ".dvc" / "without_git"))
 
 
+@pytest.mark.medium
 def test_dvc_runs_in_an_unpacked_download_as_make_calls_it_and_after_git_init(tmp_path: Path) -> None:
     folder = tmp_path / "fer"
     (folder / ".dvc").mkdir(parents=True)

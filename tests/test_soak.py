@@ -25,18 +25,21 @@ quickly = hypothesis.settings(
 BATCH = 40
 
 
+@pytest.mark.medium
 @quickly
 @hypothesis.given(parsers.fer_csv_files())
 def test_the_csv_parser_reads_and_refuses_what_a_plain_reader_does(data: bytes) -> None:
     parsers.check_csv(data)
 
 
+@pytest.mark.medium
 @quickly
 @hypothesis.given(parsers.votes_files())
 def test_the_votes_parser_reads_and_refuses_what_a_plain_reader_does(file: tuple[bytes, list[int]]) -> None:
     parsers.check_votes(file)
 
 
+@pytest.mark.medium
 def test_generated_files_are_read_and_refused() -> None:
     """A search in which one of the two does not happen tells nothing."""
     assert 10 < parsers.search("csv", 60, 1) < 55
@@ -61,6 +64,7 @@ def test_a_parser_that_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None
         parsers.check_csv(data.replace(b"PublicTest", b"Test"))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("batch", range(4))
 def test_mutated_archives_are_read_or_refused_in_a_sentence(batch: int) -> None:
     outcomes = [pool.attempt(archives.run, 1, case) for case in range(batch * BATCH, (batch + 1) * BATCH)]
@@ -68,6 +72,7 @@ def test_mutated_archives_are_read_or_refused_in_a_sentence(batch: int) -> None:
     assert Counter(outcome.kind for outcome in outcomes)["sentence"] > BATCH / 4
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("batch", range(2))
 def test_mutated_parameters_are_understood_or_refused_in_a_sentence(batch: int) -> None:
     outcomes = [pool.attempt(parameters.run, 1, case) for case in range(batch * BATCH, (batch + 1) * BATCH)]
@@ -75,6 +80,7 @@ def test_mutated_parameters_are_understood_or_refused_in_a_sentence(batch: int) 
     assert Counter(outcome.kind for outcome in outcomes)["sentence"] > BATCH / 4
 
 
+@pytest.mark.medium
 def test_every_form_is_read_when_nothing_happened_to_it(tmp_path: Path) -> None:
     """Otherwise a search for damage would only see refusals."""
     import random

@@ -47,7 +47,7 @@ OUT_OF_MEMORY = (
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB of which 12.00 MiB is "
     "free. Of the allocated memory 6.90 GiB is allocated by PyTorch, and 9.00 MiB is reserved by PyTorch."
 )
-TROUBLES = {
+TROUBLES: dict[str, tuple[Exception | Callable[[], Exception], str]] = {
     "disk full": (os_error(errno.ENOSPC), "disk is full .*Free some space, then run the same command again"),
     "disk full, of a file": (os_error(errno.ENOSPC, "models/x.npy"), "models/x.npy .*the disk is full"),
     "disk full while copying": (
@@ -120,7 +120,9 @@ TROUBLES = {
         "Another process",
     ),
     "compiler": (
-        torch._inductor.exc.InductorError(RuntimeError("g++ failed"), None),
+        lambda: torch._inductor.exc.InductorError(
+            RuntimeError("g++ failed"), None
+        ),  # takes seconds to import
         "machine.compile to false",
     ),
 }
@@ -143,7 +145,8 @@ BUGS = [
 
 @pytest.mark.parametrize("name", TROUBLES)
 def test_a_trouble_of_the_machine_is_one_sentence(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    error, words = TROUBLES[name]
+    made, words = TROUBLES[name]
+    error = made if isinstance(made, Exception) else made()
     with pytest.raises(SystemExit) as stopped, in_one_sentence():
         raise error
     assert stopped.value.code == 1
@@ -296,8 +299,11 @@ def stage():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_is_quiet_and_leaves_nothing_half_written(tmp_path: Path, number: signal.Signals) -> None:
     process = subprocess.Popen(
-        [*command(WAITS), str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [*command(WAITS), str(tmp_path)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # These tests may run under nohup or in the background, which ignore it.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     assert len(list(tmp_path.iterdir())) == 1

@@ -63,21 +63,25 @@ def test_simulated_models_look_like_those_on_fer2013() -> None:
     assert a.mean() - b.mean() == pytest.approx(0.02, abs=0.008)
 
 
+@pytest.mark.medium
 def test_bootstrap_rejects_five_per_cent_when_nothing_differs() -> None:
     assert 0.02 <= rejection_rate(300, 400, seeds=1, images=600) <= 0.09
 
 
+@pytest.mark.medium
 def test_bootstrap_allows_for_seeds_that_differ() -> None:
     """Images alone would reject in 33 to 35 % of these cases."""
     assert rejection_rate(200, 400, seeds=3, images=3589, seed_points=0.8) <= 0.09
     assert rejection_rate(200, 400, seeds=5, images=3589, seed_points=0.8) <= 0.09
 
 
+@pytest.mark.medium
 def test_bootstrap_finds_two_points() -> None:
     assert rejection_rate(40, 1000, seeds=1, images=3589, points=2.0) >= 0.6
     assert rejection_rate(40, 1000, seeds=3, images=3589, points=2.0) >= 0.8
 
 
+@pytest.mark.medium
 def test_bootstrap_finds_two_points_among_many_rows() -> None:
     """Holm asks most of a row where no other differs: p times their number."""
     rng = np.random.default_rng(8)
@@ -142,6 +146,7 @@ def test_bootstrap_is_repeatable_symmetric_and_independent_of_batching(
     assert batched.p == pytest.approx(forward.p, abs=0.02)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", [np.bool_, np.float64])
 def test_ten_thousand_resamples_of_privatetest_take_seconds(kind: type[np.generic]) -> None:
     """Five seeds on 3,589 images: right or wrong, and severities, of which no two are alike."""
@@ -242,6 +247,7 @@ def test_minimum_detectable_difference_by_hand() -> None:
     assert found == pytest.approx(2.801585 * 0.01, rel=1e-4)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("seed_points", [0.0, 0.4])
 def test_minimum_detectable_difference_is_found_in_about_80_of_100_cases(seed_points: float) -> None:
     rng, images, seeds = np.random.default_rng(4), 3589, 5

@@ -147,6 +147,7 @@ def test_without_ambiguity_the_annotators_agree_with_the_label() -> None:
     assert 0 < (unknown > 0).mean() < 0.25, "covered faces, about one in eight, leave some annotators unsure"
 
 
+@pytest.mark.medium
 def test_label_noise_is_proportional_to_ambiguity() -> None:
     """With share s even on 0..a/2, a vote names the label with E[(1-s)^2 + s^2] = 1 - a/2 + a^2/6."""
     for ambiguity in (0.3, 1.0):
@@ -157,6 +158,7 @@ def test_label_noise_is_proportional_to_ambiguity() -> None:
         assert agreement == pytest.approx(1 - ambiguity / 2 + ambiguity**2 / 6, abs=0.03)
 
 
+@pytest.mark.medium
 def test_an_untrained_eye_can_learn_it_but_not_at_once() -> None:
     """Half-size pixels and a linear model: far above chance (.2 for always happy), far from perfect."""
     data = draw(Synthetic(seed=5, train=600, val=0, test=200, ambiguity=0.3))

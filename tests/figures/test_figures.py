@@ -104,6 +104,7 @@ def pixels(path: Path) -> npt.NDArray[np.uint8]:
         return np.asarray(picture.convert("RGB"))
 
 
+@pytest.mark.medium
 def test_writes_a_picture_of_sane_size_and_the_same_again_whatever_the_user_prefers(
     draw: Draw, tmp_path: Path
 ) -> None:
@@ -235,6 +236,7 @@ def test_a_class_without_images_stays_blank_in_the_class_means(tmp_path: Path) -
     assert inked[1] < 0.1 < min(inked[:1] + inked[2:])
 
 
+@pytest.mark.medium
 def test_many_models_keep_styles_apart_and_inside_the_picture(tmp_path: Path) -> None:
     names = [f"model-{k}" for k in range(24)]
     study.validation_curves(dict.fromkeys(names, CURVES["cosine"]), tmp_path / "curves.png")

@@ -75,6 +75,7 @@ def test_a_block_without_end_or_beginning_is_an_error(text: str) -> None:
         fill(text, {"a": "", "b": ""}, Path("page.md"))
 
 
+@pytest.mark.medium
 def test_the_committed_pages_are_what_the_committed_runs_give(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,13 +14,14 @@ from typing import Any
 import mlflow
 import pytest
 from click.testing import CliRunner
-from mlflow.cli import gc
 
 from pipeline.errors import UserError
 from pipeline.tracking import client, store
 from pipeline.tracking.runs import DATA_EXPERIMENT
 from tests.clone import ROOT
 from tests.mlflow_store import enter, forget, log, make_repository
+
+pytestmark = pytest.mark.medium
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +76,8 @@ def test_an_experiment_deleted_in_the_ui_comes_back_with_its_runs(
 
 
 def test_after_mlflow_gc_the_same_can_be_logged_again(repository: Path) -> None:
+    from mlflow.cli import gc  # takes seconds to import
+
     log()
     uri = f"sqlite:///{repository}/mlflow.db"
     api = mlflow.MlflowClient(uri)
@@ -567,7 +570,6 @@ Each in a process of its own, which has imported MLflow already.
 """
 
 
-@pytest.mark.medium
 def test_a_disk_that_is_full_while_the_database_is_made_leaves_none(tmp_path: Path) -> None:
     """MLflow cannot go on with half of its tables: the next stage makes the database anew, and logs."""
     whole = (make_repository(tmp_path / "whole") / "mlflow.db").stat().st_size

@@ -31,6 +31,7 @@ def log() -> None:
     study.log_study(STUDY, MODELS, read_rows(STUDY / "ablation.json"))
 
 
+@pytest.mark.medium
 def test_every_kept_run_is_in_mlflow_once_with_all_that_a_training_would_log(store: str) -> None:
     log()
     log()  # changes nothing
@@ -56,6 +57,7 @@ def test_every_kept_run_is_in_mlflow_once_with_all_that_a_training_would_log(sto
     assert {"reports/ablation.md", "reports/accuracy.png"} <= reports
 
 
+@pytest.mark.medium
 def test_a_store_that_cannot_be_read_costs_a_warning_only(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

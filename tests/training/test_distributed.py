@@ -31,7 +31,8 @@ from pipeline.training.model import FerNet
 from pipeline.training.recipe import Augment, Recipe
 from tests.factories import loss_of
 
-pytestmark = pytest.mark.xdist_group("distributed")  # the cases are computed once, for all of them
+# The cases are computed once, for all of them.
+pytestmark = [pytest.mark.medium, pytest.mark.xdist_group("distributed")]
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 2

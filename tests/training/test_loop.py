@@ -346,6 +346,7 @@ def test_a_learning_rate_far_too_high_is_named(tmp_path: Path) -> None:
         Outcome(tmp_path, rate=1e30)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("name", "rate"),
     [
