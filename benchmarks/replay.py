@@ -23,7 +23,8 @@ from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.training import hardware, loop
 from pipeline.training.hardware import Hardware
-from pipeline.training.loop import Images, train
+from pipeline.training.images import Images
+from pipeline.training.loop import train
 from pipeline.training.losses import make_loss
 from pipeline.training.model import FerNet
 from pipeline.training.recipe import Recipe

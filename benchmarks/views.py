@@ -23,7 +23,7 @@ from pipeline import cli
 from pipeline.cli import FOLDER
 from pipeline.data.fer import FerData
 from pipeline.training.hardware import EVALUATION
-from pipeline.training.loop import Images
+from pipeline.training.images import Images
 from pipeline.training.losses import Loss
 from pipeline.training.model import FerNet
 from pipeline.training.saved_model import load_trained, predict

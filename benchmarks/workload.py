@@ -20,12 +20,11 @@ from pipeline.data.fer import IMAGE_SIZE, LABELS, PUBLISHED_COUNTS
 from pipeline.training import loop
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.hardware import Hardware
+from pipeline.training.images import Images
 from pipeline.training.loop import (
     Epoch,
     EpochPlan,
-    Images,
     Progress,
-    TemporalEnsemble,
     Trainer,
     augmented,
     state_of,
@@ -34,6 +33,7 @@ from pipeline.training.loop import (
     validate,
 )
 from pipeline.training.losses import make_loss
+from pipeline.training.memory import TemporalEnsemble
 from pipeline.training.model import FerNet
 
 TRAINING, VALIDATION = (sum(PUBLISHED_COUNTS[split]) for split in ("train", "val"))

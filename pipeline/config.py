@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,7 +26,10 @@ from pipeline.labels.targets import TargetSpec
 from pipeline.labels.truth import LabelSpec
 from pipeline.schema import listed, must_be, problem, quoted, require_one_of, wrong
 from pipeline.training.autotune import MachineParams
-from pipeline.training.losses import LOSSES, EmbeddingLoss, takes_soft_labels
+from pipeline.training.losses import LOSSES, EmbeddingLoss, LogitLoss, takes_soft_labels
+from pipeline.training.memory import Relabel
+from pipeline.training.method import CHOICES, Method
+from pipeline.training.model import Pool
 from pipeline.training.recipe import Recipe
 from pipeline.workspace import resolve
 
@@ -130,6 +133,26 @@ class ModelParams:
     learning_rate: Rate
     labels: str = ""
     """What Training is told of its images (see `labels.truth`); empty: their labels."""
+    mix: dict[str, Any] = field(default_factory=dict)
+    consistency: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
+    policy: dict[str, Any] = field(default_factory=dict)
+    """A kind of `training.method.CHOICES` and its options, like the three before; empty: none."""
+    pool: Pool = "max"
+    epoch_factor: Annotated[int, Field(ge=1, le=100)] = 1
+    """How many times as many epochs as the recipe has: for controls of equal cost."""
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The optional choices that this row makes, by key: what older runs have no key for."""
+        return {name: value for name in ("labels", *CHOICES) if (value := getattr(self, name))} | (
+            {"pool": self.pool} if self.pool != "max" else {}
+        )
+
+    @property
+    def method(self) -> Method:
+        """The choices that the training loop makes use of."""
+        return Method.of({key: getattr(self, key) for key in CHOICES})
 
     @model_validator(mode="after")
     def _suits_its_loss(self) -> ModelParams:
@@ -137,32 +160,78 @@ class ModelParams:
         require_one_of(self.loss, LOSSES, "loss")
         if self.targets != "one_hot" and not LOSSES[self.loss].uses_targets:
             raise wrong(f"one_hot, because the loss {self.loss} uses no targets", "targets")
+        _require_options(
+            LOSSES[self.loss],
+            self.options,
+            f"the loss {self.loss}",
+            "options",
+            given={"targets": torch.eye(len(LABELS))},
+        )
+        for key, table in CHOICES.items():
+            choice = getattr(self, key)
+            if choice:
+                if "kind" not in choice:
+                    raise problem("{key} is missing", key, "kind")
+                require_one_of(choice["kind"], table, key, "kind")
+                options = {name: value for name, value in choice.items() if name != "kind"}
+                _require_options(table[choice["kind"]], options, f"{key} {choice['kind']}", key)
+        return self
+
+    @model_validator(mode="after")
+    def _choices_fit_together(self) -> ModelParams:
         if self.labels:
             try:
-                spec = LabelSpec.parse(self.labels)
+                LabelSpec.parse(self.labels)
             except ValueError as error:
                 raise wrong(str(error).removeprefix("must be "), "labels") from None
-            if spec.kind.is_soft and not takes_soft_labels(LOSSES[self.loss]):
-                raise problem(
-                    f"{{key}} is {self.labels}, but the loss {self.loss} knows one label of an image and no weight: "
-                    "choose another loss",
-                    "labels",
-                )
-        kind: Any = LOSSES[self.loss]
-        known = [field.name for field in dataclasses.fields(kind) if field.name != "targets"]
-        hints = typing.get_type_hints(kind)
-        for option, value in self.options.items():
-            if option not in known:
-                knows = listed(known) or "no options"
-                raise problem(
-                    f"{{key}} is not an option of the loss {self.loss}, which has {knows}", "options", option
-                )
-            schema.require(hints[option], value, "options", option)
-        try:
-            kind(torch.eye(len(LABELS)), **self.options)
-        except (TypeError, ValueError) as error:
-            raise problem(f"{{key}} do not fit the loss: {error}", "options") from None
+        labels = LabelSpec.parse(self.labels).kind if self.labels else None
+        method, loss = self.method, f"the loss {self.loss}"
+        soft = {
+            "labels": bool(labels and labels.is_soft),
+            "mix": method.mix is not None,
+            "memory": bool(method.memory and method.memory.is_soft),
+        }
+        for key in (key for key, needed in soft.items() if needed):
+            if not takes_soft_labels(LOSSES[self.loss]):
+                what = f"{{key}} is {_named(getattr(self, key))}, but {loss} knows one label of an image and no weight"
+                raise problem(f"{what}: choose another loss", key)
+        if method.consistency and not issubclass(LOSSES[self.loss], LogitLoss):
+            what = f"{{key}} compares class maps, but with {loss} the network answers with a vector"
+            raise problem(f"{what}: choose another loss", "consistency")
+        if method.memory and method.mix:
+            what = "{key} remembers what the network says of an image, but mix shows it no image by itself"
+            raise problem(f"{what}: remove one of the two", "memory")
+        if method.memory and labels and labels.selects:
+            what = f"{{key}} needs every image in each epoch, but the labels {self.labels} leave some out"
+            raise problem(f"{what}: remove one of the two", "memory")
+        if isinstance(method.memory, Relabel) and labels and labels.is_distribution:
+            what = f"{{key}} changes the label of an image, but the labels {self.labels} are more than one"
+            raise problem(f"{what}: remove one of the two", "memory")
         return self
+
+
+def _named(choice: str | dict[str, Any]) -> str:
+    return choice if isinstance(choice, str) else str(choice["kind"])
+
+
+def _require_options(
+    kind: Any, options: dict[str, Any], whose: str, *at: str, given: dict[str, Any] | None = None
+) -> None:
+    """Raise unless `options` are fields of the dataclass `kind`, of their types, and accepted by it."""
+    given = given or {}
+    known = [field.name for field in dataclasses.fields(kind) if field.name not in given]
+    hints = typing.get_type_hints(kind)
+    for option, value in options.items():
+        if option not in known:
+            knows = listed(known) or "no options"
+            raise problem(f"{{key}} is not an option of {whose}, which has {knows}", *at, option)
+        schema.require(hints[option], value, *at, option)
+    try:
+        kind(**given, **options)
+    except (TypeError, ValueError) as error:
+        raise problem(
+            f"{{key}} do not fit the loss: {error}" if given else f"{{key}} is wrong: {error}", *at
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -226,6 +295,11 @@ class Params:
         """The recipe that `recipe` names."""
         return self.recipes[self.recipe]
 
+    def recipe_of(self, model: str) -> Recipe:
+        """Return the recipe that a model is trained by: the chosen one, longer if the model asks for it."""
+        recipe = self.chosen_recipe
+        return dataclasses.replace(recipe, epochs=self.model(model).epoch_factor * recipe.epochs)
+
     @model_validator(mode="after")
     def _names_are_known(self) -> Params:
         for name in self.labels:
@@ -258,6 +332,21 @@ class Params:
                     what = f"{choice}, which is made of FER+ votes, but 'data.votes' is empty"
                     mend = "set it or take the model out of grid.models"
                     raise problem(f"{{key}} names {what}: {mend}", "models", name)
+        return self
+
+    @model_validator(mode="after")
+    def _methods_fit_the_recipe(self) -> Params:
+        recipe, name = self.chosen_recipe, self.recipe
+        for model in self.grid.models:
+            kind = self.models[model].mix.get("kind")
+            if kind and recipe.self_distillation:
+                what = f"mixes images, but the recipe {name} learns from what the network said of each image by itself"
+                mend = f"set recipes.{name}.self_distillation to 0.0"
+                raise problem(f"{{key}} {what}: {mend}", "models", model, "mix")
+            if kind == "cutmix" and recipe.augment.cutout:
+                what = f"pastes boxes, and the recipe {name} cuts out others, so that neither could be judged"
+                mend = f"set recipes.{name}.augment.cutout to 0.0"
+                raise problem(f"{{key}} {what}: {mend}", "models", model, "mix")
         return self
 
 

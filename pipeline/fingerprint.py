@@ -55,7 +55,8 @@ class RunSettings:
     @classmethod
     def of(cls, params: config.Params, run_key: RunKey) -> RunSettings:
         """Take the settings of a run from params.yaml. Raises UserError if it has no such model."""
-        return cls(run_key, params.model(run_key.model), params.recipe, params.chosen_recipe)
+        model = run_key.model
+        return cls(run_key, params.model(model), params.recipe, params.recipe_of(model))
 
     @property
     def uses_votes(self) -> bool:
@@ -65,14 +66,13 @@ class RunSettings:
     def inputs(self, targets: npt.NDArray[np.float64]) -> JsonDict:
         """Return the part that determines what is trained, with the targets [K, D]; a digest is made of it."""
         model = self.model
-        labels = {"labels": model.labels} if model.labels else {}  # older runs have no such key
         return {
             "seed": self.run_key.seed,
             "model": {
                 "loss": model.loss,
                 "options": model.options,
                 "learning_rate": model.learning_rate,
-                **labels,
+                **model.choices,
             },
             "targets": targets.round(6).tolist(),
             "recipe": asdict(self.recipe),
@@ -81,10 +81,8 @@ class RunSettings:
     @property
     def loss(self) -> JsonDict:
         """Return the loss as model.json and the metrics file describe it."""
-        labels = {"labels": self.model.labels} if self.model.labels else {}
-        return {
-            "name": self.model.loss, "options": self.model.options, "targets": self.model.targets, **labels,
-        }  # fmt: skip
+        model = self.model
+        return {"name": model.loss, "options": model.options, "targets": model.targets, **model.choices}
 
     def to_dict(self) -> JsonDict:
         """Return the settings as the metrics file keeps them, ready for JSON."""
@@ -98,12 +96,11 @@ class RunSettings:
 
 def mlflow_params(run_key: RunKey, settings: JsonDict, decoders: Sequence[str]) -> JsonDict:
     """Return the MLflow parameters for the settings in a metrics file (`RunSettings.to_dict`)."""
-    loss = settings["loss"]
+    loss = dict(settings["loss"])
     return {
         "seed": run_key.seed,
         "model": {
-            "name": run_key.model, "loss": loss["name"], "options": loss["options"], "targets": loss["targets"],
-            **({"labels": loss["labels"]} if "labels" in loss else {}),
+            "name": run_key.model, "loss": loss.pop("name"), **loss,
             "decoders": list(decoders), "learning_rate": settings["learning_rate"],
         },
         "recipe": settings["recipe"],

@@ -55,7 +55,13 @@ class RunKey:
 
     @property
     def labels(self) -> Path:
+        """The file with the labels that the run is trained on, where they are not those of the data."""
         return TARGETS / f"{self.name}.labels.npz"
+
+    @property
+    def choices(self) -> Path:
+        """The file with the run's optional choices."""
+        return TARGETS / f"{self.name}.choices.json"
 
     @property
     def models(self) -> Path:
@@ -113,7 +119,7 @@ WRITTEN: Mapping[str, tuple[str, ...]] = {
     "raw": ("source.json", "sha256-*"),
     "prepared": ("images.npy", "labels.npy", "split.npy", "votes.npy", "checks.json", "duplicates.csv"),
     "labels": ("*/label_vectors.npz", "*/similarity.csv"),
-    "targets": ("*-[0-9]*.npy", "*-[0-9]*.labels.npz"),
+    "targets": ("*-[0-9]*.npy", "*-[0-9]*.labels.npz", "*-[0-9]*.choices.json"),
     "models": ("*-[0-9]*/model.safetensors", "*-[0-9]*/model.json", "*-[0-9]*/history.csv"),
     "metrics": ("*-[0-9]*.json",),
     "predictions": ("*-[0-9]*.csv",),
@@ -126,6 +132,8 @@ WRITTEN: Mapping[str, tuple[str, ...]] = {
         "*-[0-9]*/mistakes.png",
         "*-[0-9]*/heat_maps.png",
         "*-[0-9]*/class_heat_maps.png",
+        "*-[0-9]*/class_maps.png",
+        "*-[0-9]*/uncertainty.png",
     ),
     "reports": (
         "ablation.json",

@@ -43,7 +43,8 @@ def main(model: str, seed: int) -> None:
     )
     draw(
         run_key.figures, f"{model}, seed {seed}, PrivateTest", network, loss, pixels_of(data, found.index[test]),
-        actual, predicted, found.probabilities[test], measured["test"], params.evaluate,
+        actual, predicted, found.probabilities[test], found.uncertainty[test],
+        None if data.votes is None else data.votes[found.index[test]], measured["test"], params.evaluate,
     )  # fmt: skip
     write_json(
         run_key.metrics, described(run_key, loss) | measured | made(run_key)

@@ -47,8 +47,9 @@ def train_one(run_key: RunKey, group: Group) -> None:
     key = fingerprint.mlflow_key(run_key, digest)
     checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{numerics}.safetensors")
     training = build_run(
-        data, model.loss, model.options, targets, recipe, model.learning_rate, run_key.seed, hardware, truth
-    )
+        data, model.loss, model.options, targets, recipe, model.learning_rate, run_key.seed, hardware, truth,
+        model.method, model.pool,
+    )  # fmt: skip
 
     def fit(on_epoch: Callable[[Epoch], None]) -> tuple[dict[str, Tensor], Progress]:
         group.barrier()  # wait until the main process holds the lock, so nobody else writes the checkpoint

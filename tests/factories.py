@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.metrics import confusion_matrix, recall_score
 from torch import Tensor
 
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.data.fer import LABELS
+from pipeline.training.consistency import FlipMaps, ScaleMaps
+from pipeline.training.images import Images
 from pipeline.training.losses import LOSSES, Loss
+from pipeline.training.memory import Neighbours, Relabel, SmallLoss
+from pipeline.training.method import AutoAugment, Method
+from pipeline.training.mix import CutMix, MixUp
 
 IMAGES = 700
 ACTUAL = np.random.default_rng(9).integers(0, len(LABELS), IMAGES)
@@ -99,3 +106,31 @@ def loss_of(name: str, targets: Tensor, **options: Any) -> Loss:
     """The loss of that name in the number format of its targets, where `make_loss` always takes float32."""
     kind: Callable[..., Loss] = LOSSES[name]
     return kind(targets, **options)
+
+
+METHODS = {
+    "cutmix": Method(mix=CutMix(share=0.7)),
+    "mixup": Method(mix=MixUp(share=0.7)),
+    "autoaugment": Method(policy=AutoAugment("cifar10")),
+    "autoaugment alone": Method(policy=AutoAugment("imagenet", instead=True)),
+    "relabel": Method(memory=Relabel(start=0.25, margin=0.01)),
+    "small loss": Method(memory=SmallLoss(start=0.25, dropped=0.3)),
+    "neighbours": Method(memory=Neighbours(weight=0.6)),
+    "EAC": Method(consistency=FlipMaps(erase="shared")),
+    "EAC, independent": Method(consistency=FlipMaps(erase="independent")),
+    "VAC": Method(consistency=ScaleMaps()),
+    "several": Method(
+        memory=Relabel(start=0.25), consistency=FlipMaps(supervise="all"), policy=AutoAugment("svhn")
+    ),
+    "two of a kind": Method(mix=CutMix(share=1.0), consistency=FlipMaps(weight=1.0)),
+}
+"""Every way to train that a row may choose besides its loss, at strengths that tell within some epochs."""
+
+
+def with_neighbours(images: Images) -> Images:
+    """The images with two neighbours each, some without affinity."""
+    count = len(images.labels)
+    rows = torch.arange(count)
+    neighbours = torch.stack([(rows + 1) % count, (rows + 7) % count], 1)
+    affinities = torch.tensor([1.0, 0.5]) * (rows % 5 > 0)[:, None]
+    return replace(images, neighbours=neighbours, affinities=affinities)

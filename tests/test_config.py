@@ -97,9 +97,19 @@ def as_yaml(value: Any) -> Any:
 def test_the_shipped_file_loads_and_nothing_of_it_is_lost() -> None:
     params = config.load(PARAMS)
     read = as_yaml(dataclasses.asdict(params))
+    defaults = {
+        "labels": "",
+        "mix": {},
+        "consistency": {},
+        "memory": {},
+        "policy": {},
+        "pool": "max",
+        "epoch_factor": 1,
+    }
     for model in read["models"].values():
-        if not model["labels"]:  # the one key that may be absent
-            del model["labels"]
+        for name, default in defaults.items():  # the keys that may be absent
+            if model[name] == default:
+                del model[name]
     assert read == RAW
     assert params.chosen_recipe is params.recipes[RAW["recipe"]]
     assert params.model("w2v_softmax").options == {"scale": 10.0}
@@ -122,8 +132,8 @@ def test_an_unknown_model_is_named_with_the_known_ones() -> None:
 def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path, section: str) -> None:
     key = f"{section}.momentun".removeprefix(".")
     known = ", ".join(entry.rpartition(".")[2] for entry in ENTRIES if above(entry) == section)
-    if above(section) == "models" and not known.endswith("labels"):
-        known += ", labels"
+    if above(section) == "models":
+        known = ", ".join(field.name for field in dataclasses.fields(config.ModelParams))
     message = refusal(tmp_path, changed(key, 1))
     assert message == f"params.yaml: Unknown key '{key}'. Valid keys: {known}."
 
@@ -624,3 +634,88 @@ def test_labels_of_votes_need_votes(tmp_path: Path) -> None:
     values["grid"]["models"] = ["baseline", "ldl_votes"]
     message = refusal(tmp_path, values)
     assert "'models.ldl_votes' names votes, which is made of FER+ votes, but 'data.votes' is empty" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "choice", "sentence"),
+    [
+        ("mix", {"share": 0.5}, ".kind' is missing."),
+        ("mix", {"kind": "cutmx"}, ".kind' is 'cutmx', but must be one of cutmix, mixup."),
+        (
+            "mix",
+            {"kind": "cutmix", "shar": 0.5},
+            ".shar' is not an option of mix cutmix, which has share, alpha.",
+        ),
+        ("mix", {"kind": "mixup", "alpha": "1"}, ".alpha' is '1', but must be a number"),
+        ("mix", {"kind": "mixup", "share": 1.5}, "share must be from 0 to 1, not 1.5"),
+        ("mix", "cutmix", "' is 'cutmix', but must be a mapping of keys to values."),
+        ("consistency", {"kind": "flip_maps", "erase": "all"}, ".erase' is 'all', but must be"),
+        ("consistency", {"kind": "flip_maps", "weight": -1.0}, "weight must be 0 or more, not -1.0"),
+        ("memory", {"kind": "relabel", "start": 2.0}, "start must be from 0 to 1, not 2.0"),
+        ("policy", {"kind": "autoaugment", "policy": "mnist"}, ".policy' is 'mnist', but must be"),
+        ("policy", {"kind": "autoaugment", "instead": 1}, ".instead' is 1, but must be true or false."),
+        ("pool", "min", "' is 'min', but must be"),
+        ("epoch_factor", 0, "' is 0, but must be from 1 to 100."),
+    ],
+)
+def test_a_choice_that_does_not_exist_is_named(tmp_path: Path, key: str, choice: Any, sentence: str) -> None:
+    message = refusal(tmp_path, changed(f"models.baseline.{key}", choice))
+    assert message.startswith(f"params.yaml: 'models.baseline.{key}")
+    assert sentence in message
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "named", "sentence"),
+    [
+        (
+            "w2v_cosine",
+            {"consistency": {"kind": "flip_maps"}},
+            "consistency",
+            "the network answers with a vector",
+        ),
+        ("original_first", {"mix": {"kind": "cutmix"}}, "mix", "knows one label of an image"),
+        ("original_first", {"memory": {"kind": "small_loss"}}, "memory", "knows one label of an image"),
+        (
+            "baseline",
+            {"mix": {"kind": "mixup"}, "memory": {"kind": "relabel"}},
+            "memory",
+            "mix shows it no image",
+        ),
+        ("few100", {"memory": {"kind": "relabel"}}, "memory", "the labels given.few100 leave some out"),
+        (
+            "drop_votes",
+            {"memory": {"kind": "small_loss"}},
+            "memory",
+            "the labels given.certain leave some out",
+        ),
+        ("ldl_votes", {"memory": {"kind": "relabel"}}, "memory", "the labels votes are more than one"),
+        ("ldl_drawn", {"memory": {"kind": "relabel"}}, "memory", "the labels votes.drawn are more than one"),
+        ("rul", {"decoders": ["crm.word2vec"]}, "decoders[0]", "needs probabilities"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_refused(
+    tmp_path: Path, model: str, changes: dict[str, Any], named: str, sentence: str
+) -> None:
+    values = copy.deepcopy(RAW)
+    values["models"][model] |= changes
+    message = refusal(tmp_path, values)
+    assert message.startswith(f"params.yaml: 'models.{model}.{named}'")
+    assert sentence in message
+
+
+@pytest.mark.parametrize(("key", "value"), [("self_distillation", 0.8), ("augment.cutout", 0.2)])
+def test_cutmix_is_refused_where_the_recipe_gets_in_its_way(tmp_path: Path, key: str, value: float) -> None:
+    values = changed(f"recipes.fast.{key}", value)
+    refused = copy.deepcopy(values)
+    refused["grid"]["models"] = ["baseline", "cutmix"]
+    message = refusal(tmp_path, refused)
+    assert message.startswith("params.yaml: 'models.cutmix.mix'")
+    assert f"set recipes.fast.{key} to 0.0" in message
+    config.parse(yaml.safe_dump(values))  # of no account to other models
+
+
+def test_a_model_may_train_longer_than_the_recipe() -> None:
+    params = config.load(PARAMS)
+    fast = params.chosen_recipe
+    assert params.recipe_of("baseline") == fast
+    assert params.recipe_of("twice_the_epochs") == dataclasses.replace(fast, epochs=2 * fast.epochs)

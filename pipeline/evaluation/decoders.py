@@ -26,12 +26,14 @@ class ModelOutput:
 
     scores: the loss's scores, [N, K]. probabilities: their softmax; a trained posterior only if the loss is
     probabilistic, otherwise a convention that ranks the classes as the model does. cosines: of the output with each
-    label vector, [N, K]; None if the output is not a vector.
+    label vector, [N, K]; None if the output is not a vector. uncertainty: what the network says of it, [N]; None if it
+    says nothing.
     """
 
     scores: Floats
     probabilities: Floats
     cosines: Floats | None
+    uncertainty: Floats | None = None
 
     def averaged(self, other: ModelOutput) -> ModelOutput:
         """Return the mean of two views of the same images; scores are those of the mean probabilities."""

@@ -13,13 +13,13 @@ from torch import Tensor
 from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.data.votes import majority
 from pipeline.evaluation.decoders import Decoder, ModelOutput, softmax
-from pipeline.evaluation.metrics import CLASSES, fit_temperature, split_metrics
+from pipeline.evaluation.metrics import CLASSES, entropy, fit_temperature, split_metrics
 from pipeline.evaluation.predictions import Predictions
 from pipeline.files import JsonDict
 from pipeline.labels.distances import affective_distance, cosine_distance, human_distance
 from pipeline.labels.vectors import LabelVectors
 from pipeline.training.hardware import EVALUATION
-from pipeline.training.losses import EmbeddingLoss, Loss
+from pipeline.training.losses import EmbeddingLoss, Loss, UncertaintyLoss
 from pipeline.training.model import FerNet
 from pipeline.training.saved_model import predict
 from pipeline.workspace import label_vectors
@@ -49,6 +49,7 @@ def decide(
         near_duplicate=near_duplicate[rows],
         majority=np.full(len(rows), -1) if data.votes is None else majority(data.votes[rows]),
         probabilities=answer.probabilities,
+        uncertainty=entropy(answer.probabilities) if answer.uncertainty is None else answer.uncertainty,
         predicted={name: decode(answer) for name, decode in decoders.items()},
         predicted_flip={name: decode(averaged) for name, decode in decoders.items()},
     )
@@ -63,7 +64,8 @@ def model_output(loss: Loss, output: Tensor) -> ModelOutput:
     """Interpret the outputs [N, O] of a network under its loss."""
     scores = loss.scores(output).numpy().astype(np.float64)
     cosines = loss.cosines(output).numpy().astype(np.float64) if isinstance(loss, EmbeddingLoss) else None
-    return ModelOutput(scores, softmax(scores), cosines)
+    own = loss.uncertainty(output).numpy().astype(np.float64) if isinstance(loss, UncertaintyLoss) else None
+    return ModelOutput(scores, softmax(scores), cosines, own)
 
 
 def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) -> JsonDict:
@@ -76,6 +78,7 @@ def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) 
                 found.actual[chosen], found.predicted[decoder][chosen], found.predicted_flip[decoder][chosen],
                 found.probabilities[chosen], temperature,
                 distances, None if data.votes is None else data.votes[found.index][chosen],
+                found.uncertainty[chosen],
             )
             for name, chosen in {"val": val, "test": test, "test_clean": test & ~found.near_duplicate}.items()
         }

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, rel_entr, softmax
+from scipy.special import entr, log_softmax, rel_entr, softmax
+from scipy.stats import spearmanr
 from sklearn.metrics import (
     accuracy_score,
     log_loss,
@@ -50,6 +51,7 @@ def split_metrics(
     temperature: float,
     distances: Mapping[str, npt.NDArray[np.float64]],
     votes: npt.NDArray[np.uint8] | None = None,
+    uncertainty: npt.NDArray[np.float64] | None = None,
 ) -> JsonDict:
     """Return every metric of one split, with the same keys whatever the data (`votes` and `pairs` may be absent).
 
@@ -62,10 +64,10 @@ def split_metrics(
       as the smallest step of a float64 (36 nats).
     - `severity.<name>`: mean of `distances[name][label, predicted]` over all images and over the mistakes
       alone; without a mistake both are 0, so that all = error rate * mistakes always holds (zero diagonal).
-    - `votes`, `pairs`: see `vote_metrics` and `pairs.pair_metrics`; absent if `votes` is None.
+    - `votes`, `pairs`: see `vote_metrics`, `uncertainty_metrics` and `pairs.pair_metrics`; absent if `votes` is None.
 
-    votes: FER+ counts, uint8 [N, 10], columns `VOTE_COLUMNS`. distances: name -> float64 [7, 7]. Raises ValueError if
-    there are no images.
+    votes: FER+ counts, uint8 [N, 10], columns `VOTE_COLUMNS`. distances: name -> float64 [7, 7]. uncertainty: what the
+    model says of its own, [N]; by default the entropy of the probabilities. Raises ValueError if there are no images.
     """
     if len(labels) == 0:
         raise ValueError("there are no images to score")
@@ -101,7 +103,9 @@ def split_metrics(
         },
     }
     if votes is not None:
-        metrics["votes"] = vote_metrics(predicted, probabilities, votes)
+        metrics["votes"] = vote_metrics(predicted, probabilities, votes) | uncertainty_metrics(
+            entropy(probabilities) if uncertainty is None else uncertainty, probabilities, votes
+        )
         metrics["pairs"] = pair_metrics(probabilities, votes)
     return metrics
 
@@ -149,6 +153,43 @@ def vote_metrics(
         "js": float(js.mean()) if voted.any() else 0.0,
         "images": int(clear.sum()),
     }
+
+
+def uncertainty_metrics(
+    uncertainty: npt.NDArray[np.float64],
+    probabilities: npt.NDArray[np.float64],
+    votes: npt.NDArray[np.uint8],
+) -> dict[str, float]:
+    """Ask whether a model is uncertain where people disagree, over the images with any vote for the seven classes.
+
+    - `uncertainty`: Spearman's rank correlation between `uncertainty` [N] and the entropy of an image's votes;
+    - `entropy`: the same for the entropy of the probabilities, which every model has.
+
+    0 where a correlation is not defined.
+    """
+    shares, voted = distribution(votes)
+    disagreement = entropy(shares[voted])
+    return {
+        "uncertainty": _rank_correlation(uncertainty[voted], disagreement),
+        "entropy": _rank_correlation(entropy(probabilities[voted]), disagreement),
+    }
+
+
+def vote_entropy(votes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Return the entropy of each image's votes for the seven classes in nats, [N]; NaN without such a vote."""
+    shares, voted = distribution(votes)
+    return np.where(voted, entropy(shares), np.nan)
+
+
+def entropy(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return -sum_k p_k log p_k of each row, in nats: [N, K] -> [N]."""
+    return np.asarray(entr(probabilities).sum(axis=1))
+
+
+def _rank_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+    if len(set(first)) < 2 or len(set(second)) < 2:
+        return 0.0
+    return float(spearmanr(first, second).statistic)
 
 
 def reliability_bins(

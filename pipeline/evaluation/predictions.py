@@ -22,7 +22,9 @@ class Predictions:
 
     index: row in the data set; split: index into `SPLITS`; actual: the true class; near_duplicate: bool, whether
     Training has an exact or near duplicate; majority: the class that FER+ agrees on, -1 if none; probabilities: float
-    [N, K]. By decoder, the model's own first: the decided class, from one view and from the mean with the mirror image.
+    [N, K]; uncertainty: float [N], higher for the less certain, what the network says or else the entropy of its
+    probabilities. By decoder, the model's own first: the decided class, from one view and from the mean with the mirror
+    image.
     """
 
     index: npt.NDArray[np.integer]
@@ -31,6 +33,7 @@ class Predictions:
     near_duplicate: npt.NDArray[np.bool_]
     majority: Classes
     probabilities: npt.NDArray[np.floating]
+    uncertainty: npt.NDArray[np.floating]
     predicted: Mapping[str, Classes]
     predicted_flip: Mapping[str, Classes]
 
@@ -43,15 +46,15 @@ class Predictions:
         }
         write_csv(
             path,
-            ["index", "split", "actual", "near_duplicate", "majority", *decided, *LABELS],
+            ["index", "split", "actual", "near_duplicate", "majority", *decided, *LABELS, "uncertainty"],
             (
                 [
                     row, SPLITS[split], LABELS[y], int(duplicate), LABELS[voted] if voted >= 0 else "",
-                    *(LABELS[k] for k in named), *(f"{p:.6f}" for p in probability),
+                    *(LABELS[k] for k in named), *(f"{p:.6f}" for p in probability), f"{unsure:.6f}",
                 ]
-                for row, split, y, duplicate, voted, named, probability in zip(
+                for row, split, y, duplicate, voted, named, probability, unsure in zip(
                     self.index, self.split, self.actual, self.near_duplicate, self.majority,
-                    zip(*decided.values(), strict=True), self.probabilities, strict=True,
+                    zip(*decided.values(), strict=True), self.probabilities, self.uncertainty, strict=True,
                 )
             ),
         )  # fmt: skip
@@ -75,6 +78,7 @@ class Predictions:
                 [LABELS.index(row["majority"]) if row["majority"] else -1 for row in rows], np.int64
             ),
             probabilities=np.array([[float(row[label]) for label in LABELS] for row in rows]),
+            uncertainty=np.array([float(row["uncertainty"]) for row in rows]),
             predicted={name: numbers(f"predicted{_suffix(name, own)}", LABELS) for name in decoders},
             predicted_flip={
                 name: numbers(f"predicted_flip{_suffix(name, own)}", LABELS) for name in decoders

@@ -17,12 +17,15 @@ from torch import Tensor
 from pipeline import config
 from pipeline.data.fer import LABELS
 from pipeline.evaluation import grad_cam
+from pipeline.evaluation.class_maps import mirrored_maps
 from pipeline.evaluation.metrics import (
     CALIBRATION_BINS,
     CLASSES,
     expected_calibration_error,
     reliability_bins,
+    vote_entropy,
 )
+from pipeline.figures import views
 from pipeline.figures.canvas import COLOURS, annotated_matrix, canvas, face, faces
 from pipeline.files import JsonDict
 from pipeline.training.losses import Loss
@@ -34,9 +37,10 @@ Floats = npt.NDArray[np.float64]
 
 def draw(
     folder: Path, title: str, network: FerNet, loss: Loss, pixels: Tensor, actual: Ints, predicted: Ints,
-    probabilities: Floats, metrics: JsonDict, settings: config.EvaluateParams,
+    probabilities: Floats, uncertain: Floats, votes: npt.NDArray[np.uint8] | None, metrics: JsonDict,
+    settings: config.EvaluateParams,
 ) -> None:  # fmt: skip
-    """Draw all figures of one model, from the test split."""
+    """Draw all figures of one model, from the test split. votes: uint8 [N, 10], or None."""
     counts = confusion_matrix(actual, predicted, labels=CLASSES)
     confusion(counts, LABELS, folder / "confusion.png", normalised=False, title=title)
     confusion(counts, LABELS, folder / "confusion_normalised.png", normalised=True, title=title)
@@ -62,6 +66,16 @@ def draw(
     class_mean_heat_maps(
         class_means(images[sample], actual[sample]), class_means(maps, actual[sample]),
         LABELS, folder / "class_heat_maps.png",
+    )  # fmt: skip
+
+    mean_faces = class_means(images[sample], actual[sample])
+    mirrored = mirrored_maps(
+        network, loss, torch.from_numpy(np.nan_to_num(mean_faces)).float()[:, None], torch.arange(len(LABELS))
+    )
+    views.class_maps(mean_faces, mirrored, LABELS, folder / "class_maps.png", title)
+    views.uncertainty(
+        images, actual, uncertain, None if votes is None else vote_entropy(votes), LABELS,
+        folder / "uncertainty.png", title, settings.class_mean_faces,
     )  # fmt: skip
 
 

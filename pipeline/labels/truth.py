@@ -67,7 +67,8 @@ class Truth:
 
     labels: uint8 [N], and val_labels, uint8 [M], those of PublicTest; soft: float32 [N, K], rows add up to 1; weights:
     float32 [N]; rows: int32 [N], the image in each place of an epoch. drawn: bool [1], whether each epoch draws one
-    label for each image from `soft`.
+    label for each image from `soft`. neighbours: int32 [N, k], the images whose landmarks are most similar, with their
+    affinities: float32 [N, k].
     """
 
     labels: npt.NDArray[np.uint8] | None = None
@@ -76,6 +77,8 @@ class Truth:
     weights: npt.NDArray[np.float32] | None = None
     rows: npt.NDArray[np.int32] | None = None
     drawn: npt.NDArray[np.bool_] | None = None
+    neighbours: npt.NDArray[np.int32] | None = None
+    affinities: npt.NDArray[np.float32] | None = None
 
     def save(self, path: Path) -> None:
         """Write what there is as an `.npz`: an archive without arrays if nothing is changed."""
@@ -160,6 +163,16 @@ def few(asked: Asked) -> Truth:
     return Truth(rows=_filled(np.concatenate(chosen), len(labels)))
 
 
+def dropped(asked: Asked) -> Truth:
+    """Without number / 100 of the images of each class, drawn by the seed: the control of every other dropping."""
+    labels = asked.training.labels
+    kept = []
+    for k in range(K):
+        images = asked.random(20 + k).permutation(np.flatnonzero(labels == k))
+        kept.append(images[round(len(images) * asked.number / 100) :])
+    return Truth(rows=_filled(asked.random(6).permutation(np.concatenate(kept)), len(labels)))
+
+
 def _filled(images: npt.NDArray[np.integer], places: int) -> npt.NDArray[np.int32]:
     """The images over and over, in all the places of an epoch. Raises UserError if there is none."""
     if not len(images):
@@ -171,25 +184,29 @@ def _filled(images: npt.NDArray[np.integer], places: int) -> npt.NDArray[np.int3
 class Kind:
     """How labels are made and what they need. numbers: what may stand behind the name; None: nothing.
 
-    is_soft: whether the loss must have a value for each image and class.
+    is_soft: whether the loss must have a value for each image and class. is_distribution: whether an image has more
+    than one label. selects: whether an epoch leaves images out.
     """
 
     make: Callable[[Asked], Truth]
     uses_votes: bool = False
     is_soft: bool = False
+    is_distribution: bool = False
+    selects: bool = False
     numbers: range | None = None
 
 
 TRUTHS: dict[str, Kind] = {
-    "votes": Kind(votes, uses_votes=True, is_soft=True),
-    "votes.drawn": Kind(votes_drawn, uses_votes=True),
+    "votes": Kind(votes, uses_votes=True, is_soft=True, is_distribution=True),
+    "votes.drawn": Kind(votes_drawn, uses_votes=True, is_distribution=True),
     "majority": Kind(of_majority, uses_votes=True),
     "given.noisy": Kind(noisy, numbers=range(1, 91)),
     "given.noisy_votes": Kind(noisy_votes, uses_votes=True),
-    "given.certain": Kind(certain, uses_votes=True),
+    "given.certain": Kind(certain, uses_votes=True, selects=True),
     "given.weighted": Kind(weighted, uses_votes=True, is_soft=True),
     "given.balanced": Kind(balanced, is_soft=True),
-    "given.few": Kind(few, numbers=range(1, 100_000)),
+    "given.few": Kind(few, selects=True, numbers=range(1, 100_000)),
+    "given.dropped": Kind(dropped, selects=True, numbers=range(1, 91)),
 }
 """What `models.<name>.labels` may name."""
 

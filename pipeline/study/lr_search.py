@@ -37,8 +37,8 @@ def search(models: Sequence[str] = ()) -> None:
     for name in models:
         params.model(name)  # before the first of them is trained for hours
     file = Path("results") / dataset_name() / "learning_rates.json"
-    short, full = params.search.epochs, params.chosen_recipe.epochs
     for name in models or representatives(params):
+        short, full = lengths(name, params)
         while (rate := following(accuracies(file, name, short, params), params.search)) is not None:
             try_rate(file, name, rate, short, params)
         for rate in finalists(accuracies(file, name, short, params), params.search):
@@ -57,7 +57,7 @@ def try_rate(file: Path, name: str, rate: float, epochs: int, params: config.Par
     model = replace(params.model(name), learning_rate=rate)
     recipe = replace(params.chosen_recipe, epochs=epochs)
     run_key = RunKey(name, params.search.seed)
-    if recipe == params.chosen_recipe and sweep.is_kept(
+    if recipe == params.recipe_of(name) and sweep.is_kept(
         file.parent, run_key, replace(params, models=params.models | {name: model})
     ):
         run = read_json(file.parent / "runs" / f"{run_key.name}.json")
@@ -76,9 +76,8 @@ def settings_of(name: str, epochs: int, params: config.Params) -> Trial:
     """Return the settings that all trials of one model and length share."""
     model = params.model(name)
     recipe = replace(params.chosen_recipe, epochs=epochs)
-    labels = {"labels": model.labels} if model.labels else {}
     return {
-        "loss": model.loss, "model": name, "options": model.options, "targets": model.targets, **labels,
+        "loss": model.loss, "model": name, "options": model.options, "targets": model.targets, **model.choices,
         "seed": params.search.seed, "recipe": json.loads(json.dumps(asdict(recipe))),
     }  # fmt: skip
 
@@ -93,9 +92,13 @@ def accuracies(file: Path, name: str, epochs: int, params: config.Params) -> dic
 
 def comparable(trials: Sequence[Trial], params: config.Params) -> list[Trial]:
     """Return the trials with the current recipe, budget, options and targets, of models that still exist."""
-    lengths = (params.search.epochs, params.chosen_recipe.epochs)
-    wanted = [settings_of(name, epochs, params) for name in params.models for epochs in lengths]
+    wanted = [settings_of(name, epochs, params) for name in params.models for epochs in lengths(name, params)]
     return [run for run in trials if any(settings.items() <= run.items() for settings in wanted)]
+
+
+def lengths(name: str, params: config.Params) -> tuple[int, int]:
+    """Return the epochs of a model's short and of its full-length trainings."""
+    return params.model(name).epoch_factor * params.search.epochs, params.recipe_of(name).epochs
 
 
 def representatives(params: config.Params) -> list[str]:
@@ -107,10 +110,9 @@ def representatives(params: config.Params) -> list[str]:
 
 
 def kind(model: config.ModelParams) -> str:
-    """Return what determines the rate: loss, options, labels and targets, `ALIKE` targets counted as one."""
-    return (
-        f"{model.loss} {json.dumps(model.options)} {ALIKE.get(model.targets, model.targets)} {model.labels}"
-    )
+    """Return what determines the rate: loss, options, choices and targets, `ALIKE` targets counted as one."""
+    chosen = {**model.choices, "epoch_factor": model.epoch_factor}
+    return f"{model.loss} {json.dumps(model.options)} {ALIKE.get(model.targets, model.targets)} {json.dumps(chosen)}"
 
 
 def following(found: Mapping[float, float], search: config.SearchParams) -> float | None:

@@ -29,6 +29,8 @@ SHOWABLE = (
     "class_heat_maps.png",
     "per_class.png",
     "reliability.png",
+    "class_maps.png",
+    "uncertainty.png",
 )
 """Figures of one model that are made of numbers or of means over many faces."""
 TAKEN = ("runs", "figures")

@@ -36,7 +36,7 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, requested: autotune.Mac
     truth = LabelSpec.parse(model.labels).make(data, seed) if model.labels else Truth()
     run = build_run(
         data, model.loss, model.options, targets, recipe, model.learning_rate, seed,
-        autotune.choose(requested), truth,
+        autotune.choose(requested), truth, model.method, model.pool,
     )  # fmt: skip
     outcome: JsonDict = {
         "val_accuracy": None,

@@ -15,9 +15,11 @@ from pipeline.labels.truth import Truth
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.distributed import Group
 from pipeline.training.hardware import Hardware, set_up
-from pipeline.training.loop import SINGLE, Epoch, Images, Progress, epoch_flop, images_per_epoch, train
+from pipeline.training.images import Images
+from pipeline.training.loop import PLAIN, SINGLE, Epoch, Progress, epoch_flop, images_per_epoch, train
 from pipeline.training.losses import Loss, make_loss
-from pipeline.training.model import FerNet
+from pipeline.training.method import Method
+from pipeline.training.model import FerNet, Pool
 from pipeline.training.recipe import Recipe
 
 AS_GIVEN = Truth()
@@ -37,11 +39,12 @@ class TrainingRun:
     learning_rate: float
     seed: int
     hardware: Hardware
+    method: Method = PLAIN
 
     @property
     def flop(self) -> list[int]:
         """Return the floating point operations of each epoch."""
-        return epoch_flop(self.network, self.recipe, len(self.training.labels))
+        return epoch_flop(self.network, self.recipe, len(self.training.labels), self.method)
 
     @property
     def images_per_epoch(self) -> int:
@@ -57,7 +60,7 @@ class TrainingRun:
         """Run `loop.train`."""
         return train(
             self.network, self.loss, self.training, self.validation, self.recipe, self.learning_rate, self.seed,
-            self.hardware, checkpoint, on_epoch, group,
+            self.hardware, checkpoint, on_epoch, group, self.method,
         )  # fmt: skip
 
 
@@ -71,12 +74,23 @@ def build_run(
     seed: int,
     hardware: Hardware,
     truth: Truth = AS_GIVEN,
+    method: Method = PLAIN,
+    pool: Pool = "max",
 ) -> TrainingRun:
     """Set PyTorch up for this hardware and seed, and build loss and network. The seed sets the initial weights."""
     training, validation = (Images.of(data, split).with_labels(truth, split) for split in ("train", "val"))
     set_up(hardware, seed)
     made = make_loss(loss, options, targets, hardware.device)
     mean, std = training.grey_levels()
-    arguments = {"widths": list(recipe.widths), "output_dim": made.output_dim, "mean": mean, "std": std}
-    network = FerNet(list(recipe.widths), made.output_dim, mean, std)
-    return TrainingRun(network, arguments, made, training, validation, recipe, learning_rate, seed, hardware)
+    arguments: JsonDict = {
+        "widths": list(recipe.widths),
+        "output_dim": made.output_dim,
+        "mean": mean,
+        "std": std,
+    }
+    if pool != "max":  # older models have no such argument
+        arguments["pool"] = pool
+    network = FerNet(**arguments)
+    return TrainingRun(
+        network, arguments, made, training, validation, recipe, learning_rate, seed, hardware, method
+    )

@@ -6,142 +6,40 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field
+from functools import cache, partial
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.data.fer import FerData
 from pipeline.errors import UserError
 from pipeline.files import JsonDict
-from pipeline.labels.truth import Truth
 from pipeline.training.augment import DRAWS, augment, flips
 from pipeline.training.checkpoint import Checkpoint, Groups
 from pipeline.training.cuda_graph import CudaGraphStep
 from pipeline.training.distributed import Group, require_equal_shares
 from pipeline.training.hardware import Hardware
-from pipeline.training.losses import Loss, expected_loss, soft_loss
+from pipeline.training.images import BatchLabels, Images
+from pipeline.training.losses import Loss
+from pipeline.training.memory import Memory, SoftTargets, TemporalEnsemble, restore
+from pipeline.training.method import Method
+from pipeline.training.mix import Mixture, mixed_labels
 from pipeline.training.model import FerNet
 from pipeline.training.recipe import Augment, Recipe, learning_rate_at
 from pipeline.training.saved_model import predict
 
-MEMORY = 0.5
-"""Weight of the previous mean of an image's predictions when a new one is added."""
-LABEL_STREAM = 1
-"""Tells the generator of drawn labels from that of augmentation, which has stream 0."""
+PLAIN = Method()
+"""Training without anything besides loss, targets and labels."""
 AUGMENTATION = "augmentation"
 """The profiler's name for the time from the images in memory to a batch for the network."""
 SINGLE = Group()
 """A process that trains on its own."""
 
 
-def _tensor(array: npt.NDArray[np.generic]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array))
-
-
 class DivergenceError(UserError):
     """The loss of a training is no longer finite."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """One split in memory: uint8 [N, 1, H, W] and int64 [N].
-
-    The rest is None unless a model trains on other labels (see `labels.truth`).
-    soft: float32 [N, K], the label distribution of each image.
-    weights: float32 [N].
-    rows: int64 [N], the image in each of the N places of an epoch.
-    drawn: whether each epoch draws one label per image from `soft`.
-    """
-
-    pixels: Tensor
-    labels: Tensor
-    soft: Tensor | None = None
-    weights: Tensor | None = None
-    rows: Tensor | None = None
-    drawn: bool = False
-
-    @classmethod
-    def of(cls, data: FerData, split: str) -> Images:
-        """Return the images and labels of one split of a data set."""
-        rows = data.rows(split)
-        return cls(
-            torch.from_numpy(data.images[rows])[:, None], torch.from_numpy(data.labels[rows].astype(np.int64))
-        )
-
-    def with_labels(self, truth: Truth, split: str) -> Images:
-        """Return the same images under other labels."""
-        if split == "val":
-            return (
-                self if truth.val_labels is None else replace(self, labels=_tensor(truth.val_labels).long())
-            )
-        return replace(
-            self,
-            labels=self.labels if truth.labels is None else _tensor(truth.labels).long(),
-            soft=None if truth.soft is None else _tensor(truth.soft),
-            weights=None if truth.weights is None else _tensor(truth.weights),
-            rows=None if truth.rows is None else _tensor(truth.rows).long(),
-            drawn=truth.drawn is not None,
-        )
-
-    def to(self, device: str) -> Images:
-        """Copy the images to a device."""
-        soft, weights, rows = (
-            None if tensor is None else tensor.to(device) for tensor in (self.soft, self.weights, self.rows)
-        )
-        return Images(self.pixels.to(device), self.labels.to(device), soft, weights, rows, self.drawn)
-
-    def labels_in(self, epoch: int, seed: int) -> Tensor:
-        """Return the label of each image in one epoch, int64 [N]; where labels are drawn, by a generator of its own."""
-        if self.soft is None or not self.drawn:
-            return self.labels
-        generator = torch.Generator().manual_seed((LABEL_STREAM << 60) + (seed << 20) + epoch)
-        drawn = torch.multinomial(self.soft.cpu(), 1, generator=generator)[:, 0]
-        return drawn.to(self.labels.device)
-
-    def batch(self, places: Tensor, labels: Tensor) -> BatchLabels:
-        """Return the labels of the images in these places of an epoch [B]; labels: as `labels_in` gives them."""
-        rows = self.images_in(places)
-        soft = None if self.soft is None or self.drawn else self.soft[rows]
-        return BatchLabels(labels[rows], soft, None if self.weights is None else self.weights[rows])
-
-    def images_in(self, places: Tensor) -> Tensor:
-        """Return the images in these places of an epoch: int64 [B]."""
-        return places if self.rows is None else self.rows[places]
-
-    def grey_levels(self) -> tuple[float, float]:
-        """Return mean and standard deviation over all pixels, to four decimals."""
-        counts = torch.bincount(self.pixels.flatten(), minlength=256).double()  # no copy in a wider type
-        levels = torch.arange(256, dtype=torch.float64)
-        mean = counts @ levels / counts.sum()
-        variance = counts @ (levels - mean).square() / counts.sum()
-        return round(float(mean), 4), round(float(variance.sqrt()), 4)
-
-
-@dataclass(frozen=True)
-class BatchLabels:
-    """Of B images: hard, int64 [B]; soft, float32 [B, K], and weights, float32 [B], or None."""
-
-    hard: Tensor
-    soft: Tensor | None = None
-    weights: Tensor | None = None
-
-    def value(self, loss: Loss, output: Tensor) -> Tensor:
-        """Return the loss of a batch.
-
-        Hard labels without weights use the loss's own formula, whose rounding differs from `expected_loss`.
-        """
-        if self.soft is None and self.weights is None:
-            return loss(output, self.hard)
-        soft = self.soft
-        if soft is None:
-            soft = nn.functional.one_hot(self.hard, len(loss.targets)).float()
-        return expected_loss(soft_loss(loss), output, soft, self.weights)
 
 
 @dataclass(frozen=True)
@@ -192,7 +90,8 @@ class EpochPlan:
     size: the side of the images; weight: that of the network's own predictions; last_rate: the learning rate at the
     end. order: int64 [S, B], the places of each batch; labels: int64 [N], of each image; flip: bool [N] and draws:
     float32 [N, DRAWS], of each place; rates: float32 [S]; decays: float64 [S], of the moving average; losses: float32
-    [S], written step by step; position: int64 [1], the next step.
+    [S], written step by step; position: int64 [1], the next step. mixture and boxes: what a mix and a consistency have
+    drawn for each place.
     """
 
     size: int
@@ -206,11 +105,14 @@ class EpochPlan:
     decays: Tensor
     losses: Tensor
     position: Tensor
+    mixture: Mixture | None = None
+    boxes: Tensor | None = None
 
     @classmethod
     def of(
-        cls, recipe: Recipe, epoch: int, training: Images, learning_rate: float, seed: int, device: str
-    ) -> EpochPlan:
+        cls, recipe: Recipe, epoch: int, training: Images, learning_rate: float, seed: int, device: str,
+        method: Method = PLAIN,
+    ) -> EpochPlan:  # fmt: skip
         """Plan an epoch for N images; an incomplete last batch is left out."""
         count = len(training.labels)
         batch = min(count, recipe.batch_size)
@@ -224,8 +126,10 @@ class EpochPlan:
         ]
         # The average follows closely at first, then over the last 1 / (1 - decay) steps.
         decays = [min(recipe.ema_decay, (1 + step) / (10 + step)) for step in steps]
+        size = recipe.size_in(epoch)
+        mixture, boxes = method.draw(count, size, seed, epoch)
         return cls(
-            size=recipe.size_in(epoch),
+            size=size,
             weight=recipe.self_distillation * epoch / max(1, recipe.epochs - 1),
             last_rate=rates[-1],
             order=order.to(device),
@@ -236,6 +140,8 @@ class EpochPlan:
             decays=torch.tensor(decays, dtype=torch.float64, device=device),
             losses=torch.zeros(batches, device=device),
             position=torch.zeros(1, dtype=torch.int64, device=device),
+            mixture=None if mixture is None else mixture.to(device),
+            boxes=None if boxes is None else boxes.to(device),
         )
 
     def now(self, values: Tensor) -> Tensor:
@@ -243,46 +149,16 @@ class EpochPlan:
         return values.index_select(0, self.position)[0]
 
 
-@dataclass(frozen=True)
-class SoftTargets:
-    """The network's own earlier predictions for a batch [B, K], and their weight."""
-
-    probabilities: Tensor
-    weight: float
-
-
-class TemporalEnsemble:
-    """For each image the mean of the network's predictions in the epochs so far, the latest with the highest weight.
-
-    mean: float32 [N, K], initially uniform over the classes.
-    """
-
-    def __init__(self, images: int, classes: int, device: str) -> None:
-        self.mean = torch.full((images, classes), 1 / classes, device=device)
-
-    def of(self, rows: Tensor, weight: float) -> SoftTargets | None:
-        """Return the earlier predictions for these images and their weight, or None if the weight is 0."""
-        return SoftTargets(self.mean[rows], weight) if weight else None
-
-    def add(self, rows: Tensor, scores: Tensor) -> None:
-        """Add the scores [B, K] of the epoch for these images."""
-        self.mean[rows] = self.mean[rows].lerp(scores.softmax(1), 1 - MEMORY)
-
-
 class Trainer:
     """The state that a step changes: the network, its moving average, and the optimiser's momentum."""
 
     def __init__(
-        self, network: FerNet, loss: Loss, recipe: Recipe, hardware: Hardware, group: Group = SINGLE
-    ) -> None:
+        self, network: FerNet, loss: Loss, recipe: Recipe, hardware: Hardware, group: Group = SINGLE,
+        method: Method = PLAIN,
+    ) -> None:  # fmt: skip
         network.to(hardware.device, memory_format=hardware.layout)  # type: ignore[call-overload]
-        self.network, self.loss, self.recipe, self.hardware, self.group = (
-            network,
-            loss,
-            recipe,
-            hardware,
-            group,
-        )
+        self.network, self.loss, self.recipe, self.hardware = network, loss, recipe, hardware
+        self.group, self.method = group, method
         self.averaged = copy.deepcopy(network)
         self.average = self.averaged.state_dict()
         self.optimizer = torch.optim.SGD(
@@ -291,7 +167,7 @@ class Trainer:
             nesterov=True,
             fused=True if hardware.device == "cuda" else None,  # it reads the learning rate on the GPU
         )
-        model = group.wrap(network)
+        model = group.wrap(method.views_of(network, len(loss.targets)))
         self.model = torch.compile(model) if hardware.compile else model
 
     def step(
@@ -301,18 +177,19 @@ class Trainer:
         learning_rate: Tensor,
         decay: Tensor,
         soft_targets: SoftTargets | None = None,
+        boxes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Learn from a batch: this process's share of the images, all of the labels. Nothing here waits for a GPU.
 
-        learning_rate and decay, that of the moving average, are scalars on the device. Returns the batch's loss and its
-        scores [B, K], both without gradient.
+        learning_rate and decay, that of the moving average, are scalars on the device; boxes, those of this process's
+        images, are for a consistency. Returns the batch's loss and its scores [B, K], both without gradient.
         """
         for settings in self.optimizer.param_groups:
             settings["lr"] = learning_rate
         with self.hardware.autocast():
-            output = self.model(images.contiguous(memory_format=self.hardware.layout))
-        output = self.group.all_gather(output)
-        value, scores = labels.value(self.loss, output), self.loss.scores(output)
+            inputs = images.contiguous(memory_format=self.hardware.layout)
+            output = self.model(inputs) if boxes is None else self.model(inputs, boxes)
+        value, scores = self.method.objective(self.loss, self.group.all_gather(output), labels)
         if soft_targets is not None:
             own = nn.functional.cross_entropy(scores, soft_targets.probabilities)
             value = (1 - soft_targets.weight) * value + soft_targets.weight * own
@@ -351,6 +228,7 @@ def train(
     checkpoint: Checkpoint | None,
     on_epoch: Callable[[Epoch], None],
     group: Group = SINGLE,
+    method: Method = PLAIN,
 ) -> tuple[dict[str, Tensor], Progress]:
     """Train `network` in place; return the averaged weights of the best epoch on PublicTest, and the history.
 
@@ -360,13 +238,16 @@ def train(
     """
     device = hardware.device
     training, validation = training.to(device), validation.to(device)
-    trainer = Trainer(network, loss, recipe, hardware, group)
+    trainer = Trainer(network, loss, recipe, hardware, group, method)
     ensemble = TemporalEnsemble(len(training.labels), len(loss.targets), device)
+    memory = method.memory.make(training, len(loss.targets)) if method.memory else None
     progress, best = Progress(), dict[str, Tensor]()
     if checkpoint and (saved := checkpoint.load()):
         state, facts = saved
         trainer.restore(state)
         best, ensemble.mean = state["best"], state["opinions"]["mean"].to(device)
+        if memory:
+            restore(memory, state["memory"])
         progress = Progress([Epoch(**row) for row in facts["history"]], facts["seconds"], facts["best_epoch"])
 
     count = len(training.labels)
@@ -374,9 +255,12 @@ def train(
     replay = CudaGraphStep() if records_steps(hardware, group) else None
     for epoch in range(len(progress.history), recipe.epochs):
         start = time.perf_counter()
-        plan = EpochPlan.of(recipe, epoch, training, learning_rate, seed, device)
+        plan = EpochPlan.of(recipe, epoch, training, learning_rate, seed, device, method)
+        seen = method.before_epoch(training, seed, epoch)
+        if memory:
+            memory.start_epoch(epoch, recipe.epochs)
         network.train()
-        step = partial(train_step, trainer, ensemble, training, plan)
+        step = partial(train_step, trainer, ensemble, seen, plan, memory)
         take = replay.of(step) if replay else step
         for _ in range(len(plan.rates)):
             take()
@@ -392,7 +276,7 @@ def train(
         progress.history.append(row)
         progress.seconds.append(round(time.perf_counter() - start, 3))
         if checkpoint and group.is_main:
-            checkpoint.save(state_of(trainer, ensemble, best), asdict(progress))
+            checkpoint.save(state_of(trainer, ensemble, best, memory), asdict(progress))
         if group.is_main:
             on_epoch(row)
     return best, progress
@@ -404,16 +288,35 @@ def images_per_epoch(recipe: Recipe, count: int) -> int:
     return count // batch * batch
 
 
-def train_step(trainer: Trainer, ensemble: TemporalEnsemble, training: Images, plan: EpochPlan) -> None:
+def train_step(
+    trainer: Trainer,
+    ensemble: TemporalEnsemble,
+    training: Images,
+    plan: EpochPlan,
+    memory: Memory | None = None,
+) -> None:
     """Run the step at the plan's position."""
-    recipe, group = trainer.recipe, trainer.group
+    recipe, method = trainer.recipe, trainer.method
     places = plan.now(plan.order)
-    images = augmented(training, group.shard(places), plan, recipe.augment)
-    soft_targets = ensemble.of(places, plan.weight)
+    mine = trainer.group.shard(places)
     labels = training.batch(places, plan.labels)
-    value, scores = trainer.step(images, labels, plan.now(plan.rates), plan.now(plan.decays), soft_targets)
+    if memory:
+        labels = memory.labels(places, labels)
+    if method.mix is None or plan.mixture is None:
+        images = augmented(training, mine, plan, method.augment(recipe))
+    else:
+        before = trainer.group.shard(places.roll(1))[:1]  # the partner of the first
+        images = augmented(training, torch.cat([before, mine]), plan, method.augment(recipe))
+        images = method.mix.images(images[1:], images[:-1], plan.mixture.of(mine))
+        labels = mixed_labels(labels, plan.mixture.kept[places], len(trainer.loss.targets))
+    value, scores = trainer.step(
+        images, labels, plan.now(plan.rates), plan.now(plan.decays), ensemble.of(places, plan.weight),
+        None if plan.boxes is None else plan.boxes[mine],
+    )  # fmt: skip
     if recipe.self_distillation:
         ensemble.add(places, scores)
+    if memory:
+        memory.add(places, scores)
     plan.losses.index_copy_(0, plan.position, value[None])
     plan.position.add_(1)
 
@@ -425,9 +328,12 @@ def augmented(training: Images, places: Tensor, plan: EpochPlan, spec: Augment) 
         return augment(pixels, plan.flip[places], plan.size, spec, plan.draws[places])
 
 
-def state_of(trainer: Trainer, ensemble: TemporalEnsemble, best: Mapping[str, Tensor]) -> Groups:
+def state_of(
+    trainer: Trainer, ensemble: TemporalEnsemble, best: Mapping[str, Tensor], memory: Memory | None = None
+) -> Groups:
     """Return the content of a checkpoint other than the progress."""
-    return {**trainer.state(), "best": best, "opinions": {"mean": ensemble.mean}}
+    state = {**trainer.state(), "best": best, "opinions": {"mean": ensemble.mean}}
+    return state | {"memory": memory.tensors} if memory else state
 
 
 def records_steps(hardware: Hardware, group: Group) -> bool:
@@ -495,14 +401,17 @@ def validate(
     return float(cross_entropy), float((scores.argmax(1) == data.labels).float().mean())
 
 
-def epoch_flop(network: FerNet, recipe: Recipe, images: int) -> list[int]:
-    """Return the floating point operations of each epoch: a forward pass costs f, a step about 3 f."""
+def epoch_flop(network: FerNet, recipe: Recipe, images: int, method: Method = PLAIN) -> list[int]:
+    """Return the floating point operations of each epoch: a forward pass costs f, a step about 3 f for each view."""
     network = copy.deepcopy(network).eval()  # counting must not touch the normalisation statistics
     batch = 2
-    forward = {}
-    for size in set(recipe.sizes):
+
+    @cache
+    def forward(size: int) -> int:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.zeros(batch, 1, size, size))
-        forward[size] = counter.get_total_flops() // batch
+        return int(counter.get_total_flops()) // batch
+
     seen = images_per_epoch(recipe, images)
-    return [3 * forward[recipe.size_in(epoch)] * seen for epoch in range(recipe.epochs)]
+    sides = (method.view_sizes(recipe.size_in(epoch)) for epoch in range(recipe.epochs))
+    return [3 * sum(map(forward, views)) * seen for views in sides]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ from torch import Tensor
 
 EPSILON = 1e-6
 """Smallest length that a vector is divided by: a zero output gets cosine 0 and a bounded gradient."""
+VARIANCE_EPSILON = 1e-5
+"""Added to a variance before its root, as batch normalisation does."""
 
 
 class Loss(Protocol):
@@ -52,8 +54,17 @@ class SoftLoss(Loss, Protocol):
         ...
 
 
+@runtime_checkable
+class UncertaintyLoss(Loss, Protocol):
+    """A loss whose network also says how uncertain it is of an image."""
+
+    def uncertainty(self, output: Tensor) -> Tensor:
+        """Return a number for each image, [B], higher for the less certain."""
+        ...
+
+
 class LogitLoss:
-    """A loss whose network outputs one logit per class: [B, K]."""
+    """A loss whose network outputs one logit per class, first of its outputs if it has more: [B, K]."""
 
     targets: Tensor
     uses_targets: ClassVar[bool] = True
@@ -280,6 +291,111 @@ class SoftLabels(LogitLoss):
         return -output.log_softmax(1) @ (self.sharpness * similarity).softmax(1).T
 
 
+@dataclass(frozen=True)
+class RelativeUncertainty(LogitLoss):
+    """mean over the batch of -(log softmax(m_i)_y_i + log softmax(m_i)_y_j) / 2, m_i = a_i f_i + (1 - a_i) f_j.
+
+    Relative uncertainty learning (Zhang et al., NeurIPS 2021). The output [B, K + D] is the K logits f and D logarithms
+    of variances z. j = i - 1 in the batch, cyclically. z is standardised over the batch, u_i = mean_d exp(z_id), and
+    a_i = u_i / (u_i + u_j): the more uncertain image of a pair weighs more, because in a mixture of equal parts the
+    clearer one would hide it. The paper mixes features before the linear classifier; as the weights add up to one,
+    mixing logits is the same. It standardises z by a batch norm with learned scale and has a bottleneck of 64 features
+    with dropout, which are left out; its code pairs images by a random permutation and halves the sum, as here.
+
+    `dimensions` is D. Without `weighted`, a = 1/2 for every pair: the control that ignores uncertainty. Both targets of
+    a mixture are halves, so softmax(f) is no trained posterior.
+    """
+
+    targets: Tensor
+    dimensions: int = 64
+    weighted: bool = True
+    probabilistic: ClassVar[bool] = False
+    uses_targets: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.dimensions <= 1024:
+            raise ValueError(f"dimensions must be from 1 to 1024, not {self.dimensions!r}")
+
+    @property
+    def output_dim(self) -> int:
+        return len(self.targets) + self.dimensions
+
+    def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
+        mixed = self._mixed(output)
+        return (F.cross_entropy(mixed, labels) + F.cross_entropy(mixed, labels.roll(1))) / 2
+
+    def under_each(self, output: Tensor) -> Tensor:
+        surprise = -self._mixed(output).log_softmax(1)
+        return (
+            surprise + surprise.roll(-1, 0)
+        ) / 2  # an image is in two mixtures: its own and the next one's
+
+    def scores(self, output: Tensor) -> Tensor:
+        return output[:, : len(self.targets)]
+
+    def uncertainty(self, output: Tensor) -> Tensor:
+        """Return u of each image, [B]: relative to the images beside it in `output`."""
+        variances = output[:, len(self.targets) :]
+        centred = variances - variances.mean(0)
+        return (centred / (centred.square().mean(0) + VARIANCE_EPSILON).sqrt()).exp().mean(1)
+
+    def _mixed(self, output: Tensor) -> Tensor:
+        logits = self.scores(output)
+        if not self.weighted:
+            return (logits + logits.roll(1, 0)) / 2
+        uncertainty = self.uncertainty(output)
+        share = (uncertainty / (uncertainty + uncertainty.roll(1)))[:, None]
+        return share * logits + (1 - share) * logits.roll(1, 0)
+
+
+@dataclass(frozen=True)
+class SelfCure(LogitLoss):
+    """CE(a f, y) + max(0, margin - (mean a of the upper group - mean a of the rest)), a_i = sigmoid(c_i).
+
+    Self-attention weights with rank regularisation (SCN; Wang et al., CVPR 2020). The output [B, K + 1] is the K
+    logits f and c. The upper group is the `share` of the batch with the highest weights a; without the second term all
+    weights tend to one. The published code adds the terms, as here, where the paper weighs them; its margin is .07 at
+    64 images a batch. It also relabels images: that is `memory: {kind: relabel}`. With weights of one and no margin it
+    is cross-entropy.
+    """
+
+    targets: Tensor
+    margin: float = 0.07
+    share: float = 0.7
+    probabilistic: ClassVar[bool] = True
+    uses_targets: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < 1:
+            raise ValueError(f"margin must be from 0 to below 1, not {self.margin!r}")
+        if not 0 < self.share < 1:
+            raise ValueError(f"share must be between 0 and 1, not {self.share!r}")
+
+    @property
+    def output_dim(self) -> int:
+        return len(self.targets) + 1
+
+    def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(self.scores(output), labels) + self._ranking(output)
+
+    def under_each(self, output: Tensor) -> Tensor:
+        return self._ranking(output) - self.scores(output).log_softmax(1)
+
+    def scores(self, output: Tensor) -> Tensor:
+        return output[:, :-1] * output[:, -1:].sigmoid()
+
+    def uncertainty(self, output: Tensor) -> Tensor:
+        """Return 1 - a of each image, [B]."""
+        return 1 - output[:, -1].sigmoid()
+
+    def _ranking(self, output: Tensor) -> Tensor:
+        ranked = output[:, -1].sigmoid().sort(descending=True).values
+        upper = max(1, int(self.share * len(ranked)))
+        if upper == len(ranked):
+            return output.new_zeros(())  # a batch of one has no rest
+        return F.relu(self.margin - (ranked[:upper].mean() - ranked[upper:].mean()))
+
+
 def _summed_samples(batch_size: int) -> int:
     """Return how many samples the README's loops visit: sample 0, then `range(1, B - 2)`."""
     return max(1, batch_size - 2)
@@ -334,6 +450,8 @@ LOSSES: dict[str, type[Loss]] = {
     "cosine_and_cross_entropy": CosineAndCrossEntropy,
     "hinge_rank": HingeRank,
     "soft_labels": SoftLabels,
+    "relative_uncertainty": RelativeUncertainty,
+    "self_cure": SelfCure,
     "original_first": OriginalFirst,
     "original_second": OriginalSecond,
 }

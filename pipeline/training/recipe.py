@@ -33,6 +33,11 @@ class Augment:
     contrast: Range
     cutout: Share
 
+    @classmethod
+    def none(cls) -> Augment:
+        """Return no augmentation but flips."""
+        return cls(rotation=0.0, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0, cutout=0.0)
+
 
 @dataclass(frozen=True)
 class Recipe:

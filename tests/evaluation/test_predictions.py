@@ -20,6 +20,7 @@ def test_what_is_written_comes_back_under_every_decoder(tmp_path: Path) -> None:
         near_duplicate=np.array([False, True, False]),
         majority=np.array([3, -1, 0]),
         probabilities=generator.dirichlet(np.ones(len(LABELS)), 3),
+        uncertainty=np.array([0.25, 1.75, 0.5]),
         predicted={name: generator.integers(7, size=3) for name in decoders},
         predicted_flip={name: generator.integers(7, size=3) for name in decoders},
     )
@@ -28,13 +29,14 @@ def test_what_is_written_comes_back_under_every_decoder(tmp_path: Path) -> None:
     header, first, *_ = path.read_text().splitlines()
     assert header == (
         "index,split,actual,near_duplicate,majority,predicted,predicted.nearest,predicted.crm.word2vec,predicted_flip,"
-        f"predicted_flip.nearest,predicted_flip.crm.word2vec,{','.join(LABELS)}"
+        f"predicted_flip.nearest,predicted_flip.crm.word2vec,{','.join(LABELS)},uncertainty"
     )
     assert first.startswith(f"7,val,angry,0,happy,{LABELS[some.predicted['argmax'][0]]},")
     again = Predictions.read(path, decoders)
     for name in ("index", "split", "actual", "near_duplicate", "majority"):
         assert getattr(again, name).tolist() == getattr(some, name).tolist()
     np.testing.assert_allclose(again.probabilities, some.probabilities, atol=5e-7)
+    assert again.uncertainty.tolist() == some.uncertainty.tolist()
     for name in decoders:
         assert again.predicted[name].tolist() == some.predicted[name].tolist()
         assert again.predicted_flip[name].tolist() == some.predicted_flip[name].tolist()

@@ -25,11 +25,13 @@ from pipeline.errors import UserError
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.distributed import Group, SyncBatchNorm, group, require_equal_shares
 from pipeline.training.hardware import Hardware
-from pipeline.training.loop import BatchLabels, Epoch, Images, Trainer, train, validate
+from pipeline.training.images import BatchLabels, Images
+from pipeline.training.loop import PLAIN, Epoch, Trainer, train, validate
 from pipeline.training.losses import LOSSES, CrossEntropy, LogitLoss, Loss
+from pipeline.training.method import Method
 from pipeline.training.model import FerNet
 from pipeline.training.recipe import Augment, Recipe
-from tests.factories import loss_of
+from tests.factories import METHODS, loss_of, with_neighbours
 
 # The cases are computed once, for all of them.
 pytestmark = [pytest.mark.medium, pytest.mark.xdist_group("distributed")]
@@ -50,6 +52,7 @@ STEPS = 5
 RATES = {
     "cross_entropy": 0.05, "cosine": 0.5, "absolute_cosine": 0.5, "scaled_cosine": 0.05,
     "cosine_and_cross_entropy": 0.5, "hinge_rank": 0.1, "soft_labels": 0.05,
+    "relative_uncertainty": 0.05, "self_cure": 0.05,
     "original_first": 0.02, "original_second": 0.5,
 }  # fmt: skip
 """By loss, large enough that five steps change the network."""
@@ -159,10 +162,14 @@ class Breaking(LogitLoss):
             raise BreakingError
         return self.inner(output, labels)
 
+    def under_each(self, output: Tensor) -> Tensor:
+        return self.inner.under_each(output)
+
 
 def trained(
-    group: Group, path: Path, seed: int = 0, stop: int = 0, recipe: Recipe = RECIPE, rate: float = 0.2
-) -> Result:
+    group: Group, path: Path, seed: int = 0, stop: int = 0, recipe: Recipe = RECIPE, rate: float = 0.2,
+    method: Method = PLAIN,
+) -> Result:  # fmt: skip
     """A whole training from a network of that seed, or, if it breaks off, why."""
     told: list[int] = []
     network = fresh(seed)
@@ -172,8 +179,9 @@ def trained(
 
     try:
         best, progress = train(
-            network, Breaking(stop), TRAINING, VALIDATION, recipe, rate, 0, CPU, Checkpoint(path), tell, group
-        )
+            network, Breaking(stop), with_neighbours(TRAINING), VALIDATION, recipe, rate, 0, CPU, Checkpoint(path),
+            tell, group, method,
+        )  # fmt: skip
     except (BreakingError, UserError) as error:
         return {"error": str(error), "told": told}
     return {
@@ -234,6 +242,12 @@ def everything(group: Group, folder: Path) -> Result:
         # Weights that are not in the checkpoint would show: this network starts elsewhere.
         "resumed": trained(group, broken, seed=5),
         "odd": trained(group, folder / "odd.safetensors", recipe=replace(RECIPE, batch_size=15)),
+        "methods": {
+            name: trained(
+                group, folder / f"{name}.safetensors", method=method, recipe=replace(RECIPE, epochs=2)
+            )
+            for name, method in METHODS.items()
+        },
         "too fast": trained(group, folder / "fast.safetensors", rate=1e30),
     }
 
@@ -430,6 +444,18 @@ def test_a_training_by_two_processes_is_that_by_one(both: list[Result], alone: R
     names = ("history", "seconds", "told")
     assert_close(without(ours, *names), without(theirs, *names), rtol=1e-3, atol=1e-4)
     assert theirs["best_epoch"] > 0  # something was learned, so later weights count
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_in_two_processes_is_that_in_one(both: list[Result], alone: Result, name: str) -> None:
+    found, expected = both[0]["methods"][name], alone["methods"][name]
+    for mine, theirs in zip(found["history"], expected["history"], strict=True):
+        assert mine == pytest.approx(theirs, rel=2e-3, abs=2e-3)
+    assert_close(
+        {key: value for key, value in found.items() if key.startswith("network")},
+        {key: value for key, value in expected.items() if key.startswith("network")},
+        rtol=2e-2, atol=2e-3,
+    )  # fmt: skip
 
 
 def test_both_processes_end_with_equal_weights_and_histories(both: list[Result]) -> None:

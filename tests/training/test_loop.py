@@ -9,11 +9,13 @@ from dataclasses import asdict, replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import config
 from pipeline.errors import UserError
@@ -24,18 +26,18 @@ from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.cuda_graph import WARM_UP
 from pipeline.training.distributed import Group
 from pipeline.training.hardware import Hardware, set_up
+from pipeline.training.images import BatchLabels, Images
 from pipeline.training.loop import (
-    BatchLabels,
+    PLAIN,
     Epoch,
     EpochPlan,
-    Images,
-    SoftTargets,
     Trainer,
     augmented,
     decay_groups,
     epoch_flop,
     records_steps,
     train,
+    train_step,
     update_ema,
     validate,
 )
@@ -48,11 +50,14 @@ from pipeline.training.losses import (
     Loss,
     make_loss,
 )
+from pipeline.training.memory import Neighbours, Relabel, SmallLoss, SoftTargets, TemporalEnsemble
+from pipeline.training.method import Method
+from pipeline.training.mix import CutMix
 from pipeline.training.model import FerNet
 from pipeline.training.recipe import Augment, Recipe, learning_rate_at
 from pipeline.training.saved_model import predict
 from pipeline.trouble import in_one_sentence
-from tests.factories import loss_of
+from tests.factories import METHODS, loss_of, with_neighbours
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -119,6 +124,7 @@ class Outcome:
         rate: float = RATE,
         hardware: Hardware = CPU,
         on_epoch: Callable[[Epoch], None] = lambda row: None,
+        method: Method = PLAIN,
     ) -> None:
         self.rows: list[Epoch] = []
         self.network = network or fresh(widths=recipe.widths)
@@ -130,7 +136,7 @@ class Outcome:
 
         self.best, self.progress = train(
             self.network, loss or cross_entropy(), images, VALIDATION, recipe, rate, seed, hardware,
-            self.checkpoint, note,
+            self.checkpoint, note, method=method,
         )  # fmt: skip
 
 
@@ -618,9 +624,10 @@ def test_opinions_are_means_of_predictions_the_latest_counting_most(
         rate: Tensor,
         decay: Tensor,
         soft_targets: SoftTargets | None,
+        boxes: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         given.append(soft_targets)
-        value, scores = step(self, images, labels, rate, decay, soft_targets)
+        value, scores = step(self, images, labels, rate, decay, soft_targets, boxes)
         predicted.append(torch.empty_like(scores).index_copy_(0, labels.hard, scores).softmax(1))
         return value, scores
 
@@ -862,3 +869,115 @@ def test_other_labels_of_public_test_choose_the_epoch_by_them() -> None:
     truth = Truth(val_labels=np.ones(24, np.uint8))
     assert VALIDATION.with_labels(truth, "val").labels.tolist() == [1] * 24
     assert VALIDATION.with_labels(Truth(), "val") is VALIDATION
+
+
+def of_method(folder: Path, method: Method, **changes: Any) -> Outcome:
+    return Outcome(folder, images=with_neighbours(TRAINING), method=method, **changes)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_repeated_and_resumed_exactly_and_is_not_plain_training(
+    tmp_path: Path, name: str
+) -> None:
+    method = METHODS[name]
+    first = of_method(tmp_path / "a", method, seed=3)
+    assert_same(first, of_method(tmp_path / "b", method, seed=3))
+    assert first.progress.history != of_method(tmp_path / "plain", PLAIN, seed=3).progress.history
+
+    def stop(row: Epoch) -> None:
+        if row.epoch == 1:
+            raise InterruptionError
+
+    with pytest.raises(InterruptionError):
+        of_method(tmp_path / "c", method, seed=3, on_epoch=stop)
+    resumed = of_method(tmp_path / "c", method, seed=3, network=fresh(seed=5))
+    assert_same(first, resumed)
+    assert [row.epoch for row in resumed.rows] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Method(mix=CutMix(share=0.0)),
+        Method(memory=Relabel(margin=1.0)),
+        Method(memory=SmallLoss(dropped=0.0)),
+        Method(memory=Neighbours(weight=0.0)),
+    ],
+    ids=["cutmix", "relabel", "small loss", "neighbours"],
+)
+def test_a_method_of_no_strength_is_plain_training(tmp_path: Path, method: Method) -> None:
+    """To rounding: soft labels are summed in another order than hard ones."""
+    plain, found = of_method(tmp_path / "a", PLAIN), of_method(tmp_path / "b", method)
+    for first, second in zip(plain.progress.history, found.progress.history, strict=True):
+        assert asdict(second) == pytest.approx(asdict(first), rel=1e-4)
+
+
+class Waiting(TorchDispatchMode):
+    """Refuses what makes Python wait for a GPU: reading a value, and shapes that depend on one."""
+
+    FORBIDDEN: ClassVar[set[str]] = {
+        "_local_scalar_dense", "nonzero", "masked_select", "equal", "unique_consecutive", "_unique2", "is_nonzero",
+    }  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in self.FORBIDDEN:
+            raise AssertionError(f"{name} waits")
+        return func(*args, **(kwargs or {}))
+
+
+def recordable_step(method: Method, loss: Loss, epoch: int = 3) -> None:
+    """Take a step of a later epoch, where everything is at work, without looking at a value."""
+    training = with_neighbours(TRAINING)
+    trainer = Trainer(fresh(output_dim=loss.output_dim), loss, RECIPE, CPU, method=method)
+    memory = method.memory.make(training, CLASSES) if method.memory else None
+    plan = EpochPlan.of(RECIPE, epoch, training, RATE, 0, "cpu", method)
+    if memory:
+        memory.start_epoch(epoch, RECIPE.epochs)
+    ensemble = TemporalEnsemble(len(training.labels), CLASSES, "cpu")
+    # On a processor, and there alone, the optimiser reads the learning rate.
+    with Waiting(), mock.patch.object(trainer.optimizer, "step"):
+        train_step(trainer, ensemble, training, plan, memory)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_step_of_a_method_reads_no_value_back(name: str) -> None:
+    recordable_step(METHODS[name], cross_entropy())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_step_of_a_loss_reads_no_value_back(name: str) -> None:
+    recordable_step(PLAIN, make_loss(name, {}, vectors().double().numpy()))
+
+
+def test_a_value_that_is_read_back_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="_local_scalar_dense waits"):
+        recordable_step(PLAIN, Peeping())
+
+
+def test_flop_count_every_view() -> None:
+    network, images = fresh(), len(TRAINING.labels)
+    once = epoch_flop(network, RECIPE, images)
+    assert epoch_flop(network, RECIPE, images, METHODS["EAC"]) == [2 * flop for flop in once]
+    large, small = forward_flop(12), forward_flop(8)
+    assert epoch_flop(network, RECIPE, images, METHODS["VAC"])[0] == 3 * 2 * (large + small) * 64
+
+
+def test_every_epoch_has_draws_of_its_own_for_a_method() -> None:
+    """And those of the augmentation stay as they are without it."""
+    for name in ("cutmix", "EAC"):
+        plans = [
+            EpochPlan.of(RECIPE, epoch, TRAINING, RATE, 0, "cpu", method)
+            for epoch, method in ((0, PLAIN), (0, METHODS[name]), (0, METHODS[name]), (1, METHODS[name]))
+        ]
+        assert torch.equal(plans[0].draws, plans[1].draws)
+        assert torch.equal(plans[0].order, plans[1].order)
+        drawn = [plan.boxes if plan.mixture is None else plan.mixture.boxes for plan in plans[1:]]
+        assert drawn[0] is not None
+        assert drawn[1] is not None
+        assert drawn[2] is not None
+        assert torch.equal(drawn[0], drawn[1])
+        assert not torch.equal(drawn[0], drawn[2])

@@ -18,6 +18,7 @@ from pipeline.training.losses import (
     HingeRank,
     LogitLoss,
     Loss,
+    UncertaintyLoss,
     cosines,
     cosines_to_label,
     expected_loss,
@@ -35,8 +36,12 @@ OPTIONS: dict[str, list[dict[str, float]]] = {
     "cosine_and_cross_entropy": [{}, {"weight": 2.0}],
     "hinge_rank": [{}, {"margin": 0.7}],
     "soft_labels": [{}, {"sharpness": 1.5}],
+    "relative_uncertainty": [{}, {"dimensions": 3}, {"dimensions": 1, "weighted": False}],
+    "self_cure": [{}, {"margin": 0.5, "share": 0.4}],
 }
 CASES = [(name, options) for name in LOSSES for options in OPTIONS.get(name, [{}])]
+OF_THE_BATCH = {"relative_uncertainty", "self_cure"}
+"""Losses in which the value of an image depends on the images beside it."""
 SOFT = [(name, options) for name, options in CASES if takes_soft_labels(LOSSES[name])]
 Vectors = list[list[float]]
 
@@ -111,6 +116,31 @@ def plain_soft_labels(f: Vectors, y: list[int], w: Vectors, sharpness: float = 5
     return total / len(f)
 
 
+def plain_relative_uncertainty(
+    f: Vectors, y: list[int], w: Vectors, dimensions: int = 64, weighted: bool = True
+) -> float:
+    logits, z = [row[: len(w)] for row in f], [row[len(w) :] for row in f]
+    count = len(f)
+    means = [sum(row[d] for row in z) / count for d in range(dimensions)]
+    stds = [math.sqrt(sum((row[d] - mean) ** 2 for row in z) / count + 1e-5) for d, mean in enumerate(means)]
+    u = [sum(math.exp((v - mean) / std) for v, mean, std in zip(row, means, stds, strict=True)) for row in z]
+    total = 0.0
+    for i in range(count):
+        a = u[i] / (u[i] + u[i - 1]) if weighted else 0.5
+        mixed = log_softmax([a * s + (1 - a) * t for s, t in zip(logits[i], logits[i - 1], strict=True)])
+        total -= (mixed[y[i]] + mixed[y[i - 1]]) / 2
+    return total / count
+
+
+def plain_self_cure(f: Vectors, y: list[int], w: Vectors, margin: float = 0.07, share: float = 0.7) -> float:
+    weights = [1 / (1 + math.exp(-row[-1])) for row in f]
+    logits = [[a * score for score in row[:-1]] for a, row in zip(weights, f, strict=True)]
+    ranked, upper = sorted(weights, reverse=True), max(1, int(share * len(f)))
+    rest = ranked[upper:]
+    gap = sum(ranked[:upper]) / upper - sum(rest) / len(rest) if rest else math.inf
+    return plain_cross_entropy(logits, y, w) + max(0.0, margin - gap)
+
+
 def visited(count: int) -> list[int]:
     """The samples that the README's loops visit."""
     return [0, *range(1, count - 2)]
@@ -132,6 +162,8 @@ PLAIN: dict[str, Callable[..., float]] = {
     "cosine_and_cross_entropy": plain_cosine_and_cross_entropy,
     "hinge_rank": plain_hinge_rank,
     "soft_labels": plain_soft_labels,
+    "relative_uncertainty": plain_relative_uncertainty,
+    "self_cure": plain_self_cure,
     "original_first": plain_original_first,
     "original_second": plain_original_second,
 }
@@ -328,6 +360,11 @@ def test_losses_on_vectors_ignore_the_length_of_the_output(name: str) -> None:
         ("cosine_and_cross_entropy", "weight", 0.0),
         ("hinge_rank", "margin", 0.0),
         ("soft_labels", "sharpness", -1.0),
+        ("relative_uncertainty", "dimensions", 0),
+        ("self_cure", "margin", -0.1),
+        ("self_cure", "margin", 1.0),
+        ("self_cure", "share", 0.0),
+        ("self_cure", "share", 1.0),
     ],
 )
 def test_options_that_make_no_sense_are_refused(name: str, option: str, value: float) -> None:
@@ -338,9 +375,8 @@ def test_options_that_make_no_sense_are_refused(name: str, option: str, value: f
 @pytest.mark.parametrize("name", LOSSES)
 def test_outputs_are_as_many_as_the_loss_says(name: str) -> None:
     loss = make(name, {})
-    assert loss.output_dim == {"cosine_and_cross_entropy": DIMENSIONS + CLASSES}.get(
-        name, CLASSES if isinstance(loss, LogitLoss) else DIMENSIONS
-    )
+    more = {"cosine_and_cross_entropy": CLASSES, "relative_uncertainty": 64, "self_cure": 1}
+    assert loss.output_dim == (CLASSES if isinstance(loss, LogitLoss) else DIMENSIONS) + more.get(name, 0)
     output, _ = batch(4, loss)
     assert loss.scores(output).shape == (4, CLASSES)
     if isinstance(loss, EmbeddingLoss):
@@ -398,7 +434,7 @@ def test_hinge_rank_is_zero_once_every_class_is_a_margin_behind() -> None:
     assert loss(0.9 * output, labels).item() == pytest.approx(6 * 0.05)
 
 
-@pytest.mark.parametrize(("name", "options"), SOFT)
+@pytest.mark.parametrize(("name", "options"), [case for case in SOFT if case[0] not in OF_THE_BATCH])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_loss_under_each_label_is_the_loss_of_that_label(
     name: str, options: dict[str, float], size: int
@@ -446,3 +482,41 @@ def test_soft_labels_and_weights_are_a_plain_sum(name: str, options: dict[str, f
 def test_the_originals_have_no_value_for_an_image_and_a_class(name: str) -> None:
     with pytest.raises(ValueError, match="no value for each image and class"):
         soft_loss(make(name, {}))
+
+
+def test_self_cure_with_weights_of_one_and_no_margin_is_cross_entropy() -> None:
+    loss = make("self_cure", {"margin": 0.0})
+    output, labels = batch(17, loss)
+    output[:, -1] = 50
+    expected = torch.nn.functional.cross_entropy(output[:, :-1], labels)
+    assert loss(output, labels).item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_relative_uncertainty_of_equal_images_is_cross_entropy() -> None:
+    loss = make("relative_uncertainty", {})
+    one, _ = batch(1, loss)
+    output, labels = one.expand(9, -1), torch.full((9,), 2)
+    expected = torch.nn.functional.cross_entropy(loss.scores(output), labels)
+    assert loss(output, labels).item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_of_a_pair_the_more_uncertain_image_weighs_more_and_is_told() -> None:
+    loss = make("relative_uncertainty", {"dimensions": 4})
+    assert isinstance(loss, UncertaintyLoss)
+    sure, unsure = torch.zeros(1, CLASSES + 4), torch.zeros(1, CLASSES + 4)
+    unsure[:, CLASSES:] = 1.0
+    unsure[0, 0] = 1.0  # its logits alone have anything to say
+    output = torch.cat([sure, unsure]).double()
+    assert loss.uncertainty(output).tolist() == pytest.approx([math.exp(-1), math.e], rel=1e-3)
+    share = math.e / (math.e + math.exp(-1))
+    mixed = torch.tensor([share] + 6 * [0.0], dtype=torch.float64)
+    expected = -mixed.log_softmax(0)[0]
+    assert loss(output, torch.tensor([0, 0])).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_self_cure_is_uncertain_where_its_weight_is_small() -> None:
+    loss = make("self_cure", {})
+    assert isinstance(loss, UncertaintyLoss)
+    output, _ = batch(5, loss)
+    expected = [1 - 1 / (1 + math.exp(-value)) for value in output[:, -1].tolist()]
+    assert loss.uncertainty(output).tolist() == pytest.approx(expected)
