@@ -209,7 +209,8 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 def test_the_page_extends_every_table() -> None:
-    assert {table for step in steps() for table, _, _ in step.entries} >= {"LOSSES", "SOURCES", "DECODERS"}
+    tables = {table for step in steps() for table, _, _ in step.entries}
+    assert tables >= {"LOSSES", "SOURCES", "DECODERS", "TRUTHS", "MIXES", "CONSISTENCIES", "MEMORIES"}
 
 
 @pytest.mark.slow
@@ -218,7 +219,10 @@ def test_the_tests_pass_with_the_examples(followed: Clone) -> None:
     """Those that the page adds, and those that were there."""
     files = [step.file for step in steps() if step.file.startswith("tests/")]
     files += ["tests/test_config.py", "tests/comparison/test_findings.py"]  # which read the tables
-    about = " or ".join(("loss", "targets", "decoder", "option", "costs", "nearest", "shipped", "findings"))
+    about = " or ".join((
+        "loss", "targets", "decoder", "option", "costs", "nearest", "shipped", "findings", "mix", "memory",
+        "consistency", "lower_half", "bootstrapping", "equal_views",
+    ))  # fmt: skip
     told = followed.run(
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", about, *files
     ).stdout
@@ -229,7 +233,9 @@ def test_the_tests_pass_with_the_examples(followed: Clone) -> None:
 @pytest.mark.xdist_group("extended")
 def test_the_examples_train_decode_and_compare(followed: Clone) -> None:
     """The real stages: nothing but the tables knows of the new names."""
-    names = ["baseline", "w2v_margin", "cosine_facial", "ldl_sharpened"]
+    names = [
+        "baseline", "w2v_margin", "cosine_facial", "ldl_sharpened", "lower_half", "flip_agreement", "bootstrap",
+    ]  # fmt: skip
     followed.set({"grid.models": names})
     followed.run(sys.executable, "-c", STAGES, *names, FER_TRACKING="off")
 
@@ -237,7 +243,7 @@ def test_the_examples_train_decode_and_compare(followed: Clone) -> None:
     assert [(row["model"], row["decoder"]) for row in table] == [
         (name, decoder) for name in names for decoder in ROWS[name]["decoders"]
     ]
-    for name, output_dim in zip(names, (7, 300, 27, 7), strict=True):
+    for name, output_dim in zip(names, (7, 300, 27, 7, 7, 7, 7), strict=True):
         folder = followed.path / "outputs/models" / f"{name}-0"
         assert json.loads((folder / "model.json").read_text())["network"]["output_dim"] == output_dim
         with (folder / "history.csv").open() as file:
