@@ -2,9 +2,9 @@
 
     python -m benchmarks.methods [--rounds 5]
 
-Every row of params.yaml that has a loss or a choice of its own beside labels takes steps in turns with the baseline, on as
-many random images as FER-2013 has, with one thread. What is done before an epoch (AutoAugment) is shared out among its
-steps. Operations are those of the network; `epoch_factor` multiplies both.
+Every row of params.yaml that has a loss or a choice of its own beside labels takes steps in turns with the baseline, on
+as many random images as FER-2013 has, with one thread. What is done before an epoch (AutoAugment) is shared out among
+its steps. Operations are those of the network; `epoch_factor` multiplies both.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def differs(params: Params, name: str) -> bool:
 
 
 def row(params: Params, name: str, device: Hardware, data: Images) -> tuple[Callable[[], None], float, int]:
-    """Return a step of a row in its last epoch, the seconds a step has of the epoch's preparation, and its operations."""
+    """Return a step of a row's last epoch, the seconds a step has of the epoch's preparation, and the operations."""
     model, recipe = params.model(name), params.recipe_of(name)
     method, last = model.method, recipe.epochs - 1
     loss = make_loss(model.loss, model.options, np.eye(len(LABELS)))

@@ -49,11 +49,9 @@ def main(file: Path | None) -> None:
 def described(params: Params, name: str) -> JsonDict:
     """Return what a row was trained with, ready for JSON."""
     model = params.model(name)
-    chosen = {key: value for key, value in model.choices.items()}
-    settings = {"loss": model.loss, "options": model.options, "targets": model.targets, **chosen}
-    return dict(
-        json.loads(json.dumps(settings | {"learning_rate": model.learning_rate, "recipe": params.recipe}))
-    )
+    settings = {"loss": model.loss, "options": model.options, "targets": model.targets, **model.choices}
+    settings |= {"learning_rate": model.learning_rate, "recipe": params.recipe}
+    return dict(json.loads(json.dumps(settings)))
 
 
 def page(params: Params, rows: dict[str, JsonDict]) -> str:

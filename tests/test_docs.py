@@ -25,6 +25,7 @@ from pipeline.labels.targets import SOURCES, TRANSFORMS
 from pipeline.labels.truth import TRUTHS
 from pipeline.labels.vectors import embed
 from pipeline.training.losses import LOSSES
+from pipeline.training.method import CHOICES
 from tests.clone import ROOT, SMALL, Clone
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,10 +41,10 @@ def params() -> dict[str, Any]:
 
 
 def paths(section: dict[str, Any], parent: str = "") -> Iterator[str]:
-    """The dotted path of every value, as docs/parameters.md writes it. `options` stays in one piece."""
+    """The dotted path of every value, as docs/parameters.md writes it. `options` and choices stay in one piece."""
     for name, value in section.items():
         path = f"{parent}.{NAMES.get(parent, name)}" if parent else name
-        if isinstance(value, dict) and name != "options":
+        if isinstance(value, dict) and name not in ("options", *CHOICES):
             yield from paths(value, path)
         else:
             yield path
@@ -61,8 +62,17 @@ def test_the_parameter_tables_hold_every_key_and_no_other(params: dict[str, Any]
 
 def test_the_options_of_every_model_are_documented(params: dict[str, Any]) -> None:
     used = {option for model in params["models"].values() for option in model["options"]}
-    for page in ("parameters.md", "losses.md"):
-        assert used <= set(re.findall(r"`(\w+)`", (ROOT / "docs" / page).read_text()))
+    chosen = {
+        option for model in params["models"].values() for key in CHOICES for option in model.get(key, ())
+    }
+    for page, wanted in (("parameters.md", used | chosen - {"kind"}), ("losses.md", used)):
+        assert wanted <= set(re.findall(r"`(\w+)(?:: \w+)?`", (ROOT / "docs" / page).read_text()))
+
+
+@pytest.mark.parametrize("kind", [kind for table in CHOICES.values() for kind in table])
+def test_every_kind_of_a_choice_is_documented(kind: str) -> None:
+    assert re.search(rf"`\w+: (?:\{{kind: )?{kind}\b|`{kind}`", (ROOT / "docs/methods.md").read_text())
+    assert f"{{kind: {kind}}}" in (ROOT / "docs/parameters.md").read_text()
 
 
 @pytest.mark.parametrize("name", [*LOSSES, *SOURCES, *TRANSFORMS, *DECODERS])
