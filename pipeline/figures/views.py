@@ -65,7 +65,7 @@ def uncertainty(
     most: faces behind a mean, at most a third of the class.
     """
     width = 1.15 * len(labels)
-    with canvas(path, width + 4.2, 3.8, title) as figure:
+    with canvas(path, width + 4.2, 3.5, title) as figure:
         left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(width, 4.2))[0]
         axes = left.subplots(2, len(labels), squeeze=False)
         for k, label in enumerate(labels):
@@ -79,6 +79,17 @@ def uncertainty(
                 axis.set_axis_off()
                 if count >= FEWEST:
                     face(axis, _stretched(images[chosen].mean(axis=0)), name)
+                else:
+                    axis.set_title(name, fontsize=9, pad=3)
+                    axis.text(
+                        0.5,
+                        0.5,
+                        "too few\nfaces",
+                        transform=axis.transAxes,
+                        ha="center",
+                        va="center",
+                        fontsize=8,
+                    )
         for axis, name in zip(axes[:, 0], ("most certain", "least certain"), strict=True):
             axis.text(
                 -0.12, 0.5, name, transform=axis.transAxes, rotation=90, ha="right", va="center", fontsize=9

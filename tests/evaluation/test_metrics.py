@@ -16,10 +16,13 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from pipeline.data.fer import LABELS, VOTE_COLUMNS
 from pipeline.evaluation.metrics import (
     apply_temperature,
+    entropy,
     expected_calibration_error,
     fit_temperature,
     reliability_bins,
     split_metrics,
+    uncertainty_metrics,
+    vote_entropy,
     vote_metrics,
 )
 from pipeline.files import flatten
@@ -269,3 +272,26 @@ def test_divergences_from_votes_at_their_ends() -> None:
     assert agree["js"] == 0
     assert oppose["kl"] == pytest.approx(-math.log(1e-7), abs=1e-5)
     assert oppose["js"] == pytest.approx(math.log(2))
+
+
+def test_uncertainty_is_held_against_the_entropy_of_the_votes() -> None:
+    """Ranks alone count; images without a vote for the seven do not."""
+    votes = np.zeros((5, 10), np.uint8)
+    votes[:, 0] = [10, 9, 7, 5, 0]  # neutral
+    votes[:, 1] = [0, 1, 3, 5, 0]  # happiness
+    votes[4, 9] = 10  # not a face
+    certain = np.full((5, 7), 0.001)
+    certain[:, 0] = 1 - 0.006
+    same = uncertainty_metrics(np.array([0.1, 2.0, 3.0, 40.0, -9.0]), certain, votes)
+    assert same == {"uncertainty": pytest.approx(1), "entropy": 0}  # all probabilities are alike
+    swapped = uncertainty_metrics(np.array([0.1, 3.0, 2.0, 40.0, -9.0]), certain, votes)
+    assert swapped["uncertainty"] == pytest.approx(1 - 6 * 2 / (4 * 15))  # Spearman's formula
+
+
+def test_entropy_in_nats() -> None:
+    p = np.array([[1.0, 0, 0, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0, 0, 0], [1 / 7] * 7])
+    assert entropy(p) == pytest.approx([0, np.log(2), np.log(7)])
+    votes = np.zeros((2, 10), np.uint8)
+    votes[0, :2] = 5
+    assert vote_entropy(votes)[0] == pytest.approx(np.log(2))
+    assert np.isnan(vote_entropy(votes)[1])
