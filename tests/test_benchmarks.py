@@ -7,6 +7,7 @@ import pkgutil
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from benchmarks.operators import (
     reorders,
     spent,
 )
+from benchmarks.policies import INVERSIONS, MOVES, added_bytes, share
 from benchmarks.timing import alternate, table
 from benchmarks.views import accuracies, moved
 from benchmarks.workload import Workload, random_images
@@ -38,6 +40,7 @@ from pipeline.training.hardware import Hardware
 from pipeline.training.loop import Epoch
 from pipeline.training.losses import make_loss
 from pipeline.training.model import FerNet
+from pipeline.training.policies import POLICIES, Policy, apply_sub_policies
 from pipeline.training.recipe import Augment
 from tests.factories import loss_of
 
@@ -249,3 +252,24 @@ def test_an_epoch_meets_every_whole_batch_once(workload: Workload) -> None:
     assert [len(batch) for batch in rows] == [6] * 6
     assert len(torch.cat(rows[:3]).unique()) == 18
     assert torch.equal(rows[0], rows[3])
+
+
+@pytest.mark.parametrize("names", [MOVES, INVERSIONS], ids=["moved", "inverted"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_shares_of_changed_images_are_those_that_happen(policy: str, names: set[str]) -> None:
+    """Other operations are left out: they could hide that an image was moved."""
+    steps = tuple(
+        tuple(step if step[0] in names else ("Color", 1.0, 0) for step in pair) for pair in POLICIES[policy]
+    )
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(20_000, -1, -1, -1)
+    draws = torch.rand(20_000, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    changed = (apply_sub_policies(images, cast("Policy", steps), draws) != images).flatten(1).any(1)
+    assert float(changed.double().mean()) == pytest.approx(share(POLICIES[policy], names), abs=0.02)
+
+
+def test_added_memory_is_that_at_the_highest_point() -> None:
+    def case() -> None:
+        for _ in range(3):
+            torch.zeros(200, 1000, 250).add_(1)  # 200 MB, given back each time
+
+    assert 150e6 < added_bytes(case) < 350e6
