@@ -2,9 +2,9 @@
 
     python -m benchmarks.short_runs [--file results/<data set>/short_runs.md]
 
-No result: the learning rates are not searched, one epoch is no training, and PublicTest alone is read. Rows with a memory
-have two epochs, as the first only fills it. A row is written as soon as it is trained, and trained again only if its
-settings change.
+No result: the learning rates are not searched, one epoch is no training, and PublicTest alone is read. Rows with a
+memory have two epochs, as the first only fills it. A row is written as soon as it is trained, and trained again only if
+its settings change.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def page(params: Params, rows: dict[str, JsonDict]) -> str:
     codes, machines = (", ".join(sorted({row[key] for _, row in known})) for key in ("code", "machine"))
     return (
         "# Short runs: evidence that every row trains, no result\n\n"
-        f"PublicTest accuracy in per cent after so many epochs of the {params.recipe} recipe, seed {SEED}, at the learning "
-        f"rates of `params.yaml`, which were not searched for these rows. The largest class alone would give "
+        f"PublicTest accuracy in per cent after so many epochs of the {params.recipe} recipe, seed {SEED}, at the "
+        f"learning rates of `params.yaml`, which were not searched for these rows. The largest class alone would give "
         f"{100 * chance:.1f}. `python -m benchmarks.short_runs`, code {codes}; {machines}.\n\n"
         f"{table(['row', 'epochs', 'PublicTest'], lines)}\n"
     )
