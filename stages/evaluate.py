@@ -26,7 +26,8 @@ def main(model: str, seed: int) -> None:
     wanted = params.model(model).decoders
     network, loss = load_trained(run_key.models)
     data = FerData.load(PREPARED)
-    decoders = {name: DecoderSpec.parse(name).make(run_key.seed) for name in wanted}
+    targets = loss.targets.double().numpy()
+    decoders = {name: DecoderSpec.parse(name).make(run_key.seed, targets) for name in wanted}
 
     near_duplicate = read_near_duplicates(PREPARED / "duplicates.csv", len(data.labels))
     found = decide(network, loss, data, near_duplicate, decoders)
