@@ -41,7 +41,7 @@ def made_up(
             "training": {"precision": "bf16"}, "machine": {"threads": 1},
             "history": [{"epoch": 0, "val_accuracy": 0.5}],
             "gram": (np.eye(len(LABELS)) if gram is None else gram).tolist(),
-            "confusion": confusion_matrix(ACTUAL, predicted).tolist(),
+            "confusion": confusion_matrix(ACTUAL, predicted).tolist(), "temperature": 1.0,
             "test": {
                 "accuracy": float(right.mean()),
                 "accuracy_flip": float(right.mean()),

@@ -332,7 +332,8 @@ def test_costs_are_those_of_known_targets(tmp_path: Path, decoder: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "decoder", ["argmax.", "argmax.word2vec", "argmax.something", "nearest.word2vec", "nearest.", "inverse.word2vec"]
+    "decoder",
+    ["argmax.", "argmax.word2vec", "argmax.something", "nearest.word2vec", "nearest.", "inverse.word2vec"],
 )
 def test_decoders_that_weigh_nothing_stand_alone(tmp_path: Path, decoder: str) -> None:
     message = refusal(tmp_path, changed("models.w2v_cosine.decoders", [decoder]))
