@@ -23,7 +23,6 @@ from sklearn.metrics import (
 
 from pipeline.data.fer import LABELS
 from pipeline.data.votes import distribution, majority
-from pipeline.evaluation.pairs import pair_metrics
 from pipeline.files import JsonDict
 
 CLASSES = range(len(LABELS))
@@ -51,7 +50,7 @@ def split_metrics(
     distances: Mapping[str, npt.NDArray[np.float64]],
     votes: npt.NDArray[np.uint8] | None = None,
 ) -> JsonDict:
-    """Return every metric of one split, with the same keys whatever the data (`votes` and `pairs` may be absent).
+    """Return the metrics of one split, with the same keys whatever the data (`votes` may be absent).
 
     - `accuracy` is that of `predicted`, `accuracy_flip` that of `predicted_flip`; all other scores of
       decisions use `predicted`.
@@ -62,7 +61,7 @@ def split_metrics(
       as the smallest step of a float64 (36 nats).
     - `severity.<name>`: mean of `distances[name][label, predicted]` over all images and over the mistakes
       alone; without a mistake both are 0, so that all = error rate * mistakes always holds (zero diagonal).
-    - `votes`, `pairs`: see `vote_metrics` and `pairs.pair_metrics`; absent if `votes` is None.
+    - `votes`: see `vote_metrics`; absent if `votes` is None.
 
     votes: FER+ counts, uint8 [N, 10], columns `VOTE_COLUMNS`. distances: name -> float64 [7, 7]. Raises ValueError if
     there are no images.
@@ -102,7 +101,6 @@ def split_metrics(
     }
     if votes is not None:
         metrics["votes"] = vote_metrics(predicted, probabilities, votes)
-        metrics["pairs"] = pair_metrics(probabilities, votes)
     return metrics
 
 
