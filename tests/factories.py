@@ -76,14 +76,14 @@ def study() -> dict[str, dict[int, RunRecord]]:
 
 def row(
     model: str, difference: float | None, p: float = 0.5, severity: float = 0.01, *, decoder: str = "argmax",
-    seeds: Sequence[int] = (0, 1, 2), val: float = 0.7, detectable: float = 0.014,
+    seeds: Sequence[int] = (0, 1, 2), val: float = 0.7,
 ) -> ComparisonRow:  # fmt: skip
     """A row whose accuracy is that far from the baseline's, with the corrected p; the baseline without a difference."""
 
     def summary(mean: float, value: float | None) -> MetricSummary:
         if difference is None or value is None:
             return MetricSummary(mean)
-        test = PairedTest(value, value - 0.01, value + 0.01, p, detectable=detectable, p_holm=p)
+        test = PairedTest(value, value - 0.01, value + 0.01, p, p_holm=p)
         return MetricSummary(mean, test=test)
 
     metrics = {

@@ -67,7 +67,6 @@ def report() -> None:
     timed = kept(STUDY / "speedrun.json")
     blocks = {
         "answer": prose.answer(rows, models),
-        "detectable": prose.detectable(rows, models),
         "near_duplicates": prose.near_duplicates(models[baseline]),
         "full": prose.full(timed),
         "table": f"{table(rows)}\n\n{footnote(baseline)}",
