@@ -125,6 +125,7 @@ WRITTEN: Mapping[str, tuple[str, ...]] = {
     "predictions": ("*-[0-9]*.csv",),
     "figures": (
         "*-[0-9]*/decisions.csv",
+        "*-[0-9]*/pairs.csv",
         "*-[0-9]*/confusion.png",
         "*-[0-9]*/confusion_normalised.png",
         "*-[0-9]*/reliability.png",

@@ -9,7 +9,8 @@ from pipeline import cli, config, workspace
 from pipeline.data.duplicates import read_near_duplicates
 from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.evaluation.decoders import DecoderSpec
-from pipeline.evaluation.measure import decide, measure, pixels_of, reference_distances
+from pipeline.evaluation.measure import decide, measure, measure_pairs, pixels_of, reference_distances
+from pipeline.evaluation.pairs import PairRow
 from pipeline.figures.model import draw
 from pipeline.files import JsonDict, write_csv, write_json
 from pipeline.fingerprint import evaluation_digest
@@ -26,7 +27,8 @@ def main(model: str, seed: int) -> None:
     wanted = params.model(model).decoders
     network, loss = load_trained(run_key.models)
     data = FerData.load(PREPARED)
-    decoders = {name: DecoderSpec.parse(name).make(run_key.seed) for name in wanted}
+    targets = loss.targets.double().numpy()
+    decoders = {name: DecoderSpec.parse(name).make(run_key.seed, targets) for name in wanted}
 
     near_duplicate = read_near_duplicates(PREPARED / "duplicates.csv", len(data.labels))
     found = decide(network, loss, data, near_duplicate, decoders)
@@ -40,6 +42,14 @@ def main(model: str, seed: int) -> None:
         run_key.figures / "decisions.csv",
         ["actual", "predicted"],
         ([LABELS[y], LABELS[k]] for y, k in zip(actual, predicted, strict=True)),
+    )
+    write_csv(
+        run_key.figures / "pairs.csv",
+        PairRow._fields,
+        (
+            [f"{value:.6f}" if isinstance(value, float) else value for value in row]
+            for row in measure_pairs(found, data)
+        ),
     )
     draw(
         run_key.figures, f"{model}, seed {seed}, PrivateTest", network, loss, pixels_of(data, found.index[test]),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline import cli, config, workspace
 from pipeline.data.fer import FerData
+from pipeline.errors import UserError
 from pipeline.evaluation.decoders import DecoderSpec
 from pipeline.files import JsonDict, write_json, write_npy
 from pipeline.labels.targets import TargetSpec
@@ -23,9 +24,13 @@ def main() -> None:
     vectors, labels, choices = {}, {}, dict[Path, JsonDict]()
     for run_key in (RunKey(*pair) for pair in params.grid.pairs()):
         model, seed = params.model(run_key.model), run_key.seed
-        for name in model.decoders:
-            DecoderSpec.parse(name).make(seed)  # what cannot be made is reported before the training
-        vectors[run_key.targets] = TargetSpec.parse(model.targets).load(seed)
+        own = TargetSpec.parse(model.targets).load(seed)
+        for name in model.decoders:  # what cannot be made is reported before the training
+            try:
+                DecoderSpec.parse(name).make(seed, own)
+            except UserError as error:
+                raise UserError(f"models.{run_key.model}: {error}") from None
+        vectors[run_key.targets] = own
         labels[run_key.labels] = (
             LabelSpec.parse(model.labels).make(FerData.load(PREPARED), seed) if model.labels else Truth()
         )

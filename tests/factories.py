@@ -48,7 +48,7 @@ def made_up(
             "training": {"precision": "bf16"}, "machine": {"threads": 1},
             "history": [{"epoch": 0, "val_accuracy": 0.5}],
             "gram": (np.eye(len(LABELS)) if gram is None else gram).tolist(),
-            "confusion": confusion_matrix(ACTUAL, predicted).tolist(),
+            "confusion": confusion_matrix(ACTUAL, predicted).tolist(), "temperature": 1.0,
             "test": {
                 "accuracy": float(right.mean()),
                 "accuracy_flip": float(right.mean()),
@@ -83,14 +83,14 @@ def study() -> dict[str, dict[int, RunRecord]]:
 
 def row(
     model: str, difference: float | None, p: float = 0.5, severity: float = 0.01, *, decoder: str = "argmax",
-    seeds: Sequence[int] = (0, 1, 2), val: float = 0.7, detectable: float = 0.014,
+    seeds: Sequence[int] = (0, 1, 2), val: float = 0.7,
 ) -> ComparisonRow:  # fmt: skip
     """A row whose accuracy is that far from the baseline's, with the corrected p; the baseline without a difference."""
 
     def summary(mean: float, value: float | None) -> MetricSummary:
         if difference is None or value is None:
             return MetricSummary(mean)
-        test = PairedTest(value, value - 0.01, value + 0.01, p, detectable=detectable, p_holm=p)
+        test = PairedTest(value, value - 0.01, value + 0.01, p, p_holm=p)
         return MetricSummary(mean, test=test)
 
     metrics = {

@@ -343,7 +343,8 @@ def test_costs_are_those_of_known_targets(tmp_path: Path, decoder: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "decoder", ["argmax.", "argmax.word2vec", "argmax.something", "nearest.word2vec", "nearest."]
+    "decoder",
+    ["argmax.", "argmax.word2vec", "argmax.something", "nearest.word2vec", "nearest.", "inverse.word2vec"],
 )
 def test_decoders_that_weigh_nothing_stand_alone(tmp_path: Path, decoder: str) -> None:
     message = refusal(tmp_path, changed("models.w2v_cosine.decoders", [decoder]))
@@ -379,15 +380,16 @@ def test_costs_weigh_the_probabilities_of_losses_that_train_some(tmp_path: Path)
     )
 
 
-def test_nearest_is_for_losses_whose_network_answers_with_a_vector(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decoder", ["nearest", "inverse"])
+def test_vectors_are_compared_for_losses_whose_network_answers_with_one(tmp_path: Path, decoder: str) -> None:
     refused = []
     for loss in LOSSES:
-        raw = with_decoder(loss, "nearest")
+        raw = with_decoder(loss, decoder)
         if issubclass(LOSSES[loss], EmbeddingLoss):
-            assert load(tmp_path, raw).model("baseline").decoders == ("argmax", "nearest")
+            assert load(tmp_path, raw).model("baseline").decoders == ("argmax", decoder)
         else:
             assert refusal(tmp_path, raw) == (
-                "params.yaml: 'models.baseline.decoders[1]' is nearest, which compares the output with label "
+                f"params.yaml: 'models.baseline.decoders[1]' is {decoder}, which compares the output with label "
                 f"vectors, but with the loss {loss} the network answers with one number per class: "
                 "choose another decoder."
             )

@@ -156,9 +156,13 @@ def test_the_cosines_of_the_label_words_are_those_of_the_page(params: dict[str, 
 
 
 class Step(NamedTuple):
-    """One step of docs/extend.md: the file it is about, the code for it, the entries (table, name, value) for it."""
+    """One step of docs/extend.md: the file it is about, the code for it, the entries (table, name, value) for it.
+
+    language: of the code; `diff` if it is a change of lines that are there.
+    """
 
     file: str
+    language: str
     code: str
     entries: list[tuple[str, str, str]]
 
@@ -166,10 +170,21 @@ class Step(NamedTuple):
 def steps() -> list[Step]:
     page = (ROOT / "docs/extend.md").read_text(encoding="utf-8")
     step = re.compile(
-        r"^\d\. In `([\w/.]+)`.*?```\w+\n(.*?)```(.*?)(?=^\d\. |^#|\Z)", re.MULTILINE | re.DOTALL
+        r"^\d\. In `([\w/.]+)`.*?```(\w+)\n(.*?)```(.*?)(?=^\d\. |^#|\Z)", re.MULTILINE | re.DOTALL
     )
     entry = re.compile(r'`(\w+)`: `"(\w+)": (.+?)`')
-    return [Step(file, textwrap.dedent(code), entry.findall(rest)) for file, code, rest in step.findall(page)]
+    return [
+        Step(file, language, textwrap.dedent(code), entry.findall(rest))
+        for file, language, code, rest in step.findall(page)
+    ]
+
+
+def patched(text: str, diff: str) -> str:
+    """The text with the lines of a diff that begin with + added, where those that begin with a space are."""
+    lines = diff.splitlines(keepends=True)
+    before = "".join(line[1:] for line in lines if line[0] == " ")
+    assert text.count(before) == 1, f"not found once:\n{before}"
+    return text.replace(before, "".join(line[1:] for line in lines))
 
 
 @pytest.mark.slow
@@ -198,12 +213,14 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     folder = tmp_path_factory.mktemp("followed")
     for name in ("pipeline", "stages", "tests", "resources"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "params.yaml"):
+    for name in ("pyproject.toml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder)
-    for file, code, entries in steps():
-        if file.endswith(".py"):
+    for file, language, code, entries in steps():
+        if language != "yaml":
             text = (folder / file).read_text(encoding="utf-8")
-            if entries:  # before the table, which needs it
+            if language == "diff":
+                text = patched(text, code)
+            elif entries:  # before the table, which needs it
                 text = text.replace(f"\n{entries[0][0]}: ", f"\n{code}\n\n{entries[0][0]}: ", 1)
             else:
                 text += f"\n\n{code}"
@@ -230,8 +247,8 @@ def test_the_tests_pass_with_the_examples(followed: Clone) -> None:
     files = [step.file for step in steps() if step.file.startswith("tests/")]
     files += ["tests/test_config.py", "tests/comparison/test_findings.py"]  # which read the tables
     about = " or ".join((
-        "loss", "targets", "decoder", "option", "costs", "nearest", "shipped", "findings", "mix", "memory",
-        "consistency", "lower_half", "bootstrapping", "equal_views",
+        "loss", "targets", "decoder", "option", "costs", "nearest", "shipped", "findings", "brier", "balanced", "mix",
+        "memory", "consistency", "lower_half", "bootstrapping", "equal_views",
     ))  # fmt: skip
     told = followed.run(
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", about, *files
@@ -263,6 +280,9 @@ def test_the_examples_train_decode_and_compare(followed: Clone) -> None:
         for row in csv.DictReader(file):
             sure = max(float(row[label]) for label in LABELS) >= 0.5
             assert row["predicted.cautious"] == (row["predicted"] if sure else "neutral")
+    assert all(0 < row["test.brier"]["mean"] < 2 for row in table)
+    assert "Brier" in (followed.path / "outputs/reports/ablation.md").read_text(encoding="utf-8")
+    assert (followed.path / "outputs/reports/balanced.png").exists()
 
 
 STAGES = """

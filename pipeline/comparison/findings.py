@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -14,9 +14,19 @@ from pipeline.comparison.paired import Entry, compare
 from pipeline.comparison.records import RunRecord, entry
 from pipeline.comparison.rows import ComparisonRow
 from pipeline.comparison.statistics import Difference, Interval, holm, interval95, paired_bootstrap
-from pipeline.comparison.theory import agreement, confusion_correlation, shares, spread
+from pipeline.comparison.theory import (
+    agreement,
+    confusion_correlation,
+    relabelled_fits,
+    relabelling_p,
+    scaled_score_fit,
+    score_fit,
+    shares,
+    spread,
+)
 from pipeline.data.fer import LABELS
 from pipeline.evaluation.decoders import CostSensitive, ModelOutput
+from pipeline.evaluation.metrics import apply_temperature
 from pipeline.files import JsonDict
 from pipeline.labels.targets import TargetSpec
 
@@ -33,6 +43,8 @@ IDEA = "w2v_cosine"
 """The idea as it was meant, without a second term: the cosine loss towards the words' vectors."""
 TWIN = "w2v_whitened"
 """`IDEA` with the similarities removed from the vectors."""
+UNEQUAL = 1e-3
+"""Spread of the cosines above which they differ: their rounding in a metrics file is below it."""
 
 
 class RowId(NamedTuple):
@@ -94,6 +106,24 @@ class Prediction:
     plain: npt.NDArray[np.float64]
     spread: float
     accuracy: Interval
+
+
+@dataclass(frozen=True)
+class ScoreFit:
+    """How well a model's scores on PrivateTest are predicted from the posterior of the same seed: means over seeds.
+
+    similarities: R^2 of the prediction with the model's own S; alone: with S = I; scaled: with S = I and one fitted
+    factor (`theory.score_fit`, `theory.scaled_score_fit`). p: share of relabellings of S whose mean R^2 is as high, and
+    p_holm corrected for all models; None if the cosines are equal, so that relabelling changes nothing.
+    """
+
+    model: str
+    seeds: int
+    similarities: Interval
+    alone: Interval
+    scaled: Interval
+    p: float | None
+    p_holm: float | None = None
 
 
 def first(runs: Mapping[int, RunRecord]) -> JsonDict:
@@ -192,6 +222,43 @@ def predictions(models: Models, posterior: str, resamples: int) -> list[Predicti
     return rows
 
 
+def score_fits(models: Models, posterior: str) -> list[ScoreFit]:
+    """Predict the scores of every cosine model that shares a seed with the posterior, at the posterior's temperature.
+
+    The temperature is that of the posterior's metrics file, fitted on PublicTest.
+    """
+    found = []
+    for model, runs in models.items():
+        shared = [seed for seed in runs if seed in models[posterior]]
+        if first(runs)["loss"] != "cosine" or not shared:
+            continue
+        sides = [_scores_posterior_gram(runs[seed], models[posterior][seed]) for seed in shared]
+        tested = all(spread(gram) > UNEQUAL for _, _, gram in sides)
+        fits = [relabelled_fits(*side) for side in sides] if tested else []
+        found.append(
+            ScoreFit(
+                model=model,
+                seeds=len(shared),
+                similarities=interval95([score_fit(*side) for side in sides]),
+                alone=interval95([score_fit(c, p, np.eye(len(gram))) for c, p, gram in sides]),
+                scaled=interval95([scaled_score_fit(c, p, np.eye(len(gram))) for c, p, gram in sides]),
+                p=relabelling_p(np.mean(fits, axis=0)) if tested else None,
+            )
+        )
+    p_values = iter(holm([row.p for row in found if row.p is not None]))
+    return [row if row.p is None else replace(row, p_holm=float(next(p_values))) for row in found]
+
+
+def _scores_posterior_gram(
+    run: RunRecord, posterior: RunRecord
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return a cosine model's scores up to a constant per image, the posterior of these images, and S."""
+    # The softmax of cosines is at least e^-2 / K: only made-up probabilities reach the floor.
+    kept = np.maximum(run.probabilities[run.test].astype(np.float64), np.finfo(np.float16).tiny)
+    p = posterior.probabilities[posterior.test].astype(np.float64)
+    return np.log(kept), apply_temperature(p, posterior.metrics["temperature"]), np.array(run.metrics["gram"])
+
+
 def corrected(rows: Sequence[Prediction]) -> dict[str, float]:
     """Return the Holm-corrected p of each model's difference, where the rules differ and there are enough seeds."""
     tested = [row for row in rows if row.differing and row.seeds >= ENOUGH]
@@ -219,7 +286,7 @@ def correlations(models: Models, baseline: str) -> list[tuple[str, float, float]
     grams = {
         name: gram
         for name, gram in grams.items()
-        if spread(gram) > 1e-3 and not TargetSpec.parse(name).uses_seed
+        if spread(gram) > UNEQUAL and not TargetSpec.parse(name).uses_seed
     }
     if not grams or not confusion.sum(axis=1).all():
         return []

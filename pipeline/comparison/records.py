@@ -7,7 +7,7 @@ gets right; the label of any other image can be inferred.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.comparison.paired import Entry
+from pipeline.comparison.registry import METRICS
 from pipeline.data.fer import SPLITS
 from pipeline.errors import UserError
 from pipeline.evaluation.predictions import Predictions
@@ -116,6 +117,16 @@ class RunRecord:
             )  # fmt: skip
 
 
+BY_IMAGE: Mapping[str, Callable[[RunRecord, str], Bools]] = {
+    "test.accuracy": lambda run, decoder: run.right[decoder][run.test],
+    "test.accuracy_flip": lambda run, decoder: run.right_flip[decoder][run.test],
+    "test_clean.accuracy": lambda run, decoder: run.right[decoder][run.test & run.clean],
+    "test.votes.accuracy": lambda run, decoder: run.right_votes[decoder][run.test & run.voted],
+}
+"""Which images are right, for each metric that `METRICS` pairs by image, under a decoder: [N] of those it is a mean
+over. Without such images, as without votes, the metric is not compared."""
+
+
 def require_one_training(run_key: RunKey, model: JsonDict, metrics: JsonDict) -> None:
     """Raise UserError if the model was retrained with other settings after the metrics were measured."""
     if metrics["settings_digest"] != model["settings_digest"]:
@@ -148,15 +159,17 @@ def entry(model: str, decoder: str, runs: Mapping[int, RunRecord]) -> Entry:
             raise UserError(f"{model}-{seed} was evaluated without the decoder {decoder}: evaluate it again.")
         if not all(np.array_equal(getattr(run, name), getattr(some, name)) for name in SAME_IMAGES):
             raise UserError(f"The seeds of {model} were measured on different images: evaluate them again.")
-    right = {
-        "test.accuracy": {seed: run.right[decoder][run.test] for seed, run in runs.items()},
-        "test.accuracy_flip": {seed: run.right_flip[decoder][run.test] for seed, run in runs.items()},
-        "test_clean.accuracy": {seed: run.right[decoder][run.test & run.clean] for seed, run in runs.items()},
-    }
-    if all(run.voted.any() for run in runs.values()):
-        right["test.votes.accuracy"] = {
-            seed: run.right_votes[decoder][run.test & run.voted] for seed, run in runs.items()
-        }
+    right = {}
+    for metric in METRICS:
+        if metric.paired != "images":
+            continue
+        if metric.name not in BY_IMAGE:
+            raise ValueError(
+                f"METRICS pairs {metric.name} by image, but BY_IMAGE does not give its images: add it, or pair by seed"
+            )
+        found = {seed: BY_IMAGE[metric.name](run, decoder) for seed, run in runs.items()}
+        if all(len(images) for images in found.values()):
+            right[metric.name] = found
     measured = {
         seed: {name: run.of(decoder)[name] for name in ("val", "test", "test_clean")}
         | {"training": run.metrics["training"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline.comparison.findings import Contrast, Prediction, corrected, row_name
+from pipeline.comparison.findings import Contrast, Prediction, ScoreFit, corrected, row_name
 from pipeline.comparison.registry import METRICS, Metric
 from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Interval
@@ -163,6 +163,24 @@ def prediction_table(rows: Sequence[Prediction], posterior: str, between_seeds: 
     )
 
 
+def score_table(rows: Sequence[ScoreFit]) -> str:
+    """Return a table of how well the prediction fits each cosine model's scores, with and without its similarities."""
+    if not rows:
+        return "No model with the cosine loss has been run yet."
+    return markdown_table(
+        ["model", "seeds", "R² with S", "R² with S = I", "R² with S = I, scaled", "p (relabelled, Holm)"],
+        (
+            [
+                row.model,
+                str(row.seeds),
+                *(deviating(value, 3) for value in (row.similarities, row.alone, row.scaled)),
+                "" if row.p_holm is None else p_value(row.p_holm),
+            ]
+            for row in rows
+        ),
+    )
+
+
 def correlation_table(rows: Sequence[tuple[str, float, float]]) -> str:
     """Return a table of targets, the correlation of their cosines with the baseline's confusion, and p."""
     if not rows:
@@ -193,9 +211,7 @@ def write_csv_table(path: Path, rows: Sequence[ComparisonRow]) -> None:
 
 def number(metric: Metric, value: MetricSummary) -> str:
     """Format mean and standard deviation: fractions in per cent, other values unchanged."""
-    factor, digits = (100, 2) if metric.percent else (1, 3)
-    text = f"{factor * value.mean:.{digits}f}"
-    return text if value.std is None else f"{text} ± {factor * value.std:.{digits}f}"
+    return deviating(value, 2, 100) if metric.percent else deviating(value, 3)
 
 
 def points(fraction: float) -> str:
@@ -225,4 +241,10 @@ def p_value(p: float) -> str:
 
 def per_cent(value: Interval) -> str:
     """Format mean and standard deviation in per cent."""
-    return f"{100 * value.mean:.1f}" + ("" if value.std is None else f" ± {100 * value.std:.1f}")
+    return deviating(value, 1, 100)
+
+
+def deviating(value: Interval | MetricSummary, digits: int, factor: float = 1) -> str:
+    """Format mean and standard deviation, the latter if there is one, times a factor."""
+    text = f"{factor * value.mean:.{digits}f}"
+    return text if value.std is None else f"{text} ± {factor * value.std:.{digits}f}"

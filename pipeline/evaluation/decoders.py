@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from pipeline.labels.targets import TargetSpec
+from pipeline.errors import UserError
+from pipeline.labels.targets import SMALLEST, TargetSpec
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -52,12 +53,14 @@ def softmax(scores: npt.NDArray[np.floating]) -> Floats:
 class Decoder(Protocol):
     """A decision rule. needs_probabilities, needs_vectors: its requirements on the loss.
 
-    weighs: whether it is made of a Gram matrix, by which it weighs mistakes.
+    weighs: whether it is made of the Gram matrix of the targets in its name, by which it weighs mistakes. inverts:
+    whether it is made of the Gram matrix of the model's own targets.
     """
 
     needs_probabilities: ClassVar[bool]
     needs_vectors: ClassVar[bool]
     weighs: ClassVar[bool]
+    inverts: ClassVar[bool]
 
     def __call__(self, output: ModelOutput) -> Ints: ...
 
@@ -69,6 +72,7 @@ class ArgMax:
     needs_probabilities: ClassVar[bool] = False
     needs_vectors: ClassVar[bool] = False
     weighs: ClassVar[bool] = False
+    inverts: ClassVar[bool] = False
 
     def __call__(self, output: ModelOutput) -> Ints:
         return np.asarray(output.scores.argmax(axis=1), np.int64)
@@ -81,11 +85,43 @@ class Nearest:
     needs_probabilities: ClassVar[bool] = False
     needs_vectors: ClassVar[bool] = True
     weighs: ClassVar[bool] = False
+    inverts: ClassVar[bool] = False
 
     def __call__(self, output: ModelOutput) -> Ints:
-        if output.cosines is None:
-            raise ValueError("the model's output is no vector")
-        return np.asarray(output.cosines.argmax(axis=1), np.int64)
+        return np.asarray(_cosines(output).argmax(axis=1), np.int64)
+
+
+@dataclass(frozen=True)
+class Inverse:
+    """arg-max over k of (S^-1 c)_k with c_k = cos(f, w_k): `Nearest` with the targets' similarities taken out.
+
+    S is `gram`, the cosines between the model's own targets, [K, K]. In the limit of the cosine loss f points along
+    W^T p, so c = S p / sqrt(p^T S p) and S^-1 c is the posterior p times a positive number: q = S^-1 c / sum_k
+    (S^-1 c)_k is p itself, and its arg-max that of p (see docs/losses.md). q is not divided by its sum here, because in
+    a trained network entries, and even the sum, can be negative. Raises UserError if S has no inverse.
+    """
+
+    gram: Floats
+    needs_probabilities: ClassVar[bool] = False
+    needs_vectors: ClassVar[bool] = True
+    weighs: ClassVar[bool] = False
+    inverts: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if np.linalg.eigvalsh(self.gram)[0] < SMALLEST:
+            raise UserError(
+                "The decoder 'inverse' needs label vectors that are linearly independent, but these are not (those of "
+                "targets that end in '.centred' never are): choose other targets or another decoder."
+            )
+
+    def __call__(self, output: ModelOutput) -> Ints:
+        return np.asarray(np.linalg.solve(self.gram, _cosines(output).T).argmax(axis=0), np.int64)
+
+
+def _cosines(output: ModelOutput) -> Floats:
+    if output.cosines is None:
+        raise ValueError("the model's output is no vector")
+    return output.cosines
 
 
 @dataclass(frozen=True)
@@ -101,6 +137,7 @@ class CostSensitive:
     needs_probabilities: ClassVar[bool] = True
     needs_vectors: ClassVar[bool] = False
     weighs: ClassVar[bool] = True
+    inverts: ClassVar[bool] = False
 
     def __call__(self, output: ModelOutput) -> Ints:
         return np.asarray((output.probabilities @ (1 - self.gram).T).argmin(axis=1), np.int64)
@@ -109,6 +146,7 @@ class CostSensitive:
 DECODERS: dict[str, type[Decoder]] = {
     "argmax": ArgMax,
     "nearest": Nearest,
+    "inverse": Inverse,
     "crm": CostSensitive,
 }
 """The names that `models.<name>.decoders` in params.yaml may use. The name of one that weighs mistakes is followed
@@ -128,10 +166,13 @@ class DecoderSpec:
         rule, dot, weights = name.partition(".")
         return cls(rule, TargetSpec.parse(weights) if dot else None)
 
-    def make(self, seed: int) -> Decoder:
-        """Return the decoder, with the cosines of the targets by which it weighs mistakes."""
-        make: Callable[..., Decoder] = DECODERS[self.rule]
-        if self.weights is None:
-            return make()
-        vectors = self.weights.load(seed)
-        return make(vectors @ vectors.T)
+    def make(self, seed: int, targets: Floats) -> Decoder:
+        """Return the decoder, with the cosines that it is made of. targets: the model's own, [K, D].
+
+        Raises UserError if targets in its name cannot be made, or if the model's own cannot be inverted.
+        """
+        kind = DECODERS[self.rule]
+        make: Callable[..., Decoder] = kind
+        if self.weights is not None:
+            targets = self.weights.load(seed)
+        return make(targets @ targets.T) if kind.weighs or kind.inverts else make()

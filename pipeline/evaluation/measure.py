@@ -14,6 +14,7 @@ from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.data.votes import majority
 from pipeline.evaluation.decoders import Decoder, ModelOutput, softmax
 from pipeline.evaluation.metrics import CLASSES, entropy, fit_temperature, split_metrics
+from pipeline.evaluation.pairs import PairRow, pair_metrics, pair_table, usual_partners
 from pipeline.evaluation.predictions import Predictions
 from pipeline.files import JsonDict
 from pipeline.labels.distances import affective_distance, cosine_distance, human_distance
@@ -72,6 +73,8 @@ def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) 
     """Compute every metric of each decoder on PublicTest, PrivateTest and PrivateTest without near duplicates."""
     val, test = (found.split == SPLITS.index(name) for name in ("val", "test"))
     temperature = fit_temperature(found.actual[val], found.probabilities[val])
+    splits = {"val": val, "test": test, "test_clean": test & ~found.near_duplicate}
+    pairs = {name: _second_readings(found, data, chosen) for name, chosen in splits.items()}
     metrics = {
         decoder: {
             name: split_metrics(
@@ -79,8 +82,8 @@ def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) 
                 found.probabilities[chosen], temperature,
                 distances, None if data.votes is None else data.votes[found.index][chosen],
                 found.uncertainty[chosen],
-            )
-            for name, chosen in {"val": val, "test": test, "test_clean": test & ~found.near_duplicate}.items()
+            ) | pairs[name]
+            for name, chosen in splits.items()
         }
         for decoder in found.predicted
     }  # fmt: skip
@@ -93,6 +96,23 @@ def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) 
         **metrics[own],
         "decoders": {name: metrics[name] for name in others},
     }
+
+
+def _second_readings(found: Predictions, data: FerData, chosen: npt.NDArray[np.bool_]) -> JsonDict:
+    """Return the entry `pairs` of a split; none without votes. A decoder does not change it."""
+    if data.votes is None:
+        return {}
+    partners = usual_partners(data.votes[data.rows("train")])
+    return {"pairs": pair_metrics(found.probabilities[chosen], data.votes[found.index[chosen]], partners)}
+
+
+def measure_pairs(found: Predictions, data: FerData) -> list[PairRow]:
+    """Return how the second reading of each pair of classes is found on PrivateTest; nothing without votes."""
+    if data.votes is None:
+        return []
+    test = found.split == SPLITS.index("test")
+    partners = usual_partners(data.votes[data.rows("train")])
+    return pair_table(found.probabilities[test], data.votes[found.index[test]], partners)
 
 
 def reference_distances(data: FerData, words: Iterable[str]) -> dict[str, Floats]:

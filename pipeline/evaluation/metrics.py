@@ -24,7 +24,6 @@ from sklearn.metrics import (
 
 from pipeline.data.fer import LABELS
 from pipeline.data.votes import distribution, majority
-from pipeline.evaluation.pairs import pair_metrics
 from pipeline.files import JsonDict
 
 CLASSES = range(len(LABELS))
@@ -53,7 +52,7 @@ def split_metrics(
     votes: npt.NDArray[np.uint8] | None = None,
     uncertainty: npt.NDArray[np.float64] | None = None,
 ) -> JsonDict:
-    """Return every metric of one split, with the same keys whatever the data (`votes` and `pairs` may be absent).
+    """Return the metrics of one split, with the same keys whatever the data (`votes` may be absent).
 
     - `accuracy` is that of `predicted`, `accuracy_flip` that of `predicted_flip`; all other scores of
       decisions use `predicted`.
@@ -64,7 +63,7 @@ def split_metrics(
       as the smallest step of a float64 (36 nats).
     - `severity.<name>`: mean of `distances[name][label, predicted]` over all images and over the mistakes
       alone; without a mistake both are 0, so that all = error rate * mistakes always holds (zero diagonal).
-    - `votes`, `pairs`: see `vote_metrics`, `uncertainty_metrics` and `pairs.pair_metrics`; absent if `votes` is None.
+    - `votes`: see `vote_metrics` and `uncertainty_metrics`; absent if `votes` is None.
 
     votes: FER+ counts, uint8 [N, 10], columns `VOTE_COLUMNS`. distances: name -> float64 [7, 7]. uncertainty: what the
     model says of its own, [N]; by default the entropy of the probabilities. Raises ValueError if there are no images.
@@ -106,7 +105,6 @@ def split_metrics(
         metrics["votes"] = vote_metrics(predicted, probabilities, votes) | uncertainty_metrics(
             entropy(probabilities) if uncertainty is None else uncertainty, probabilities, votes
         )
-        metrics["pairs"] = pair_metrics(probabilities, votes)
     return metrics
 
 

@@ -1,4 +1,4 @@
-"""Generate the sentences of the study that hold its numbers: answer, bound, near duplicates, full recipe.
+"""Generate the sentences of the study that hold its numbers: the answer and its bound, near duplicates, full recipe.
 
 `fer report` inserts them into the pages. Every other paragraph is written by hand.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import NamedTuple
 
 from pipeline.comparison import findings
 from pipeline.comparison.findings import ENOUGH, Models, row_name
@@ -21,56 +22,56 @@ def judged(rows: Sequence[ComparisonRow], models: Models) -> list[ComparisonRow]
     return [row for row in rows if findings.is_word_loss(row, models) and len(row.paired_seeds) >= ENOUGH]
 
 
-def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
-    """Return the study's answer: the best loss on label words, all of them together, and the severity of mistakes."""
+class Answer(NamedTuple):
+    """What the judged losses on label words come to.
+
+    best: the row that PublicTest prefers. better, worse: how many of the `total` rows the corrected test finds above
+    and below the baseline. bound: the highest upper limit of their 95 % intervals, a fraction.
+    """
+
+    best: ComparisonRow
+    total: int
+    better: int
+    worse: int
+    bound: float
+
+
+def found(rows: Sequence[ComparisonRow], models: Models) -> Answer | None:
+    """Return the answer of the study in numbers; None if no loss on label words has enough seeds."""
     words = judged(rows, models)
     if not words:
-        return f"**No loss on label words has been run with {ENOUGH} seeds yet: there is no answer.**"
-    best = findings.best_of(words)
+        return None
     better, worse = (sum(row.test().verdict == sign for row in words) for sign in (1, -1))
+    return Answer(findings.best_of(words), len(words), better, worse, max(row.test().high for row in words))
+
+
+def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
+    """Return the study's answer in two sentences: the best loss on label words, and a bound for all of them."""
+    result = found(rows, models)
+    if result is None:
+        return f"**No loss on label words has been run with {ENOUGH} seeds yet: there is no answer.**"
     outcome = {
         1: "A loss on label words helps",
-        0: "The preferred loss on label words is not shown to help" if better
+        0: "The preferred loss on label words is not shown to help" if result.better
         else "No loss on label words is shown to help",
         -1: "Losses on label words do harm",
-    }[best.test().verdict]  # fmt: skip
-    name, against, count = row_name(best, rows), baseline_in_words(rows[0], models), len(words)
+    }[result.best.test().verdict]  # fmt: skip
     all_words = sum(findings.is_word_loss(row, models) for row in rows)
-    judged_only = f" with {ENOUGH} seeds or more" if all_words > count else ""
-    which = (
-        f"the best of the {count}{judged_only}, `{name}` (chosen on PublicTest),"
-        if count > 1
-        else f"the only one{judged_only}, `{name}`,"
-    )
-    lines = [f"**{outcome}: {which} differs from {against} by {difference_in_words(best)}.**"]
-    if count > 1:
-        lines.append(
-            f"Of the {count}, {better} are more accurate than it and {worse} are less accurate by that test."
+    judged_only = f" with {ENOUGH} seeds or more" if all_words > result.total else ""
+    name = row_name(result.best, rows)
+    limit = f"a gain of more than {100 * result.bound:.2f} points" if result.bound > 0 else "a gain"
+    if result.total > 1:
+        which = f"the best of {result.total}{judged_only} on PublicTest, `{name}`,"
+        bound = (
+            f"Of the {result.total}, {result.better} are more accurate and {result.worse} less accurate by that test, "
+            f"and none of their 95 % intervals allows {limit}."
         )
-    severities = [severity(words, distance) for distance in ("human", "affective")]
-    lines += [line for line in severities if line]
-    if any(severities):
-        seeds = max(len(row.paired_seeds) for row in words)
-        lines.append(
-            f"Severity is tested over seeds alone, so with {seeds} of them only large differences can be confirmed."
-        )
-    return " ".join(lines)
-
-
-def severity(rows: Sequence[ComparisonRow], distance: str) -> str:
-    """Count the rows whose severity differs from the baseline's, over all images and over mistakes alone."""
-
-    def verdicts(part: str) -> list[int]:
-        key = f"test.severity.{distance}.{part}"
-        return [row.test(key).verdict for row in rows if key in row and row[key].test]
-
-    whole, mistakes = verdicts("all"), verdicts("mistakes")
-    if not whole:
-        return ""
+    else:
+        which = f"the only one{judged_only}, `{name}`,"
+        bound = f"Its interval does not allow {limit}."
     return (
-        f"By the {distance} distance between emotions, severity over all images is significantly lower in "
-        f"{whole.count(-1)} of {len(whole)} and higher in {whole.count(1)}; over mistakes alone it is lower in "
-        f"{mistakes.count(-1)} and higher in {mistakes.count(1)}."
+        f"**{outcome}: {which} differs from {baseline_in_words(rows[0], models)} by "
+        f"{difference_in_words(result.best)}.** {bound}"
     )
 
 
@@ -87,20 +88,6 @@ def difference_in_words(row: ComparisonRow) -> str:
     return (
         f"{points(test.difference)} points on PrivateTest (95 % interval {points(test.low)} to {points(test.high)}, "
         f"Holm-corrected p {p_value(test.p_holm)}, {seeds} seed{'s' * (seeds > 1)})"
-    )
-
-
-def detectable(rows: Sequence[ComparisonRow], models: Models) -> str:
-    """Return the bound of the answer: the size of difference that the study could have missed."""
-    limits = {row.model: row.test().detectable or 0.0 for row in judged(rows, models)}
-    if not limits:
-        return "Nothing has been compared yet."
-    *_, most = sorted(limits, key=lambda model: limits[model])
-    low, high = f"{100 * min(limits.values()):.1f}", f"{100 * limits[most]:.1f}"
-    return (
-        f"For the losses on label words, a true difference of {low if low == high else f'{low} to {high}'} points, "
-        f"depending on the row (largest for `{most}`), would have been found in about 80 % of cases before the "
-        "correction for multiple comparisons; smaller differences may exist."
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline import config
 from pipeline.comparison import findings
-from pipeline.comparison.findings import Models, Prediction
+from pipeline.comparison.findings import Models, Prediction, ScoreFit
 from pipeline.comparison.paired import compare
 from pipeline.comparison.records import RunRecord, entries
 from pipeline.comparison.rows import ComparisonRow, write_rows
@@ -26,6 +26,7 @@ from pipeline.comparison.tables import (
     markdown,
     prediction_table,
     replication_table,
+    score_table,
     table,
 )
 from pipeline.data.fer import LABELS
@@ -54,18 +55,18 @@ def report() -> None:
     posterior = findings.posterior_of(models, baseline)
     predictions = findings.predictions(models, posterior, params.compare.resamples)
     contrasts = findings.contrasts(models, params.compare.resamples)
+    fits = findings.score_fits(models, posterior)
     alike = findings.between_seeds(models, posterior)
 
     write_rows(STUDY / "ablation.json", rows)
     images = findings.first(models[baseline])["test"]["images"]
     write_text(STUDY / "ablation.md", markdown(rows, "fer2013", images, baseline))
-    write_predictions(STUDY / "prediction.csv", predictions)
+    write_predictions(STUDY / "prediction.csv", predictions, fits)
     figures.draw(models, rows, baseline, STUDY)
     trials = lr_search.comparable(kept(STUDY / "learning_rates.json"), params)
     timed = kept(STUDY / "speedrun.json")
     blocks = {
         "answer": prose.answer(rows, models),
-        "detectable": prose.detectable(rows, models),
         "near_duplicates": prose.near_duplicates(models[baseline]),
         "full": prose.full(timed),
         "table": f"{table(rows)}\n\n{footnote(baseline)}",
@@ -73,6 +74,7 @@ def report() -> None:
         "contrasts": contrast_table(contrasts),
         "replication": replication_table(pairs, rows),
         "prediction": prediction_table(predictions, posterior, alike),
+        "scores": score_table(fits),
         "correlation": correlation_table(findings.correlations(models, baseline)),
         "rates": lr_search.table(trials).strip(),
         "speedrun": speedrun.table(timed),
@@ -171,17 +173,20 @@ def require_one_study(models: Models, params: config.Params, folder: Path) -> No
                 )
 
 
-def write_predictions(path: Path, rows: Sequence[Prediction]) -> None:
-    """Write the test of the prediction with the shares of every class: observed, by arg-max S p, by arg-max p."""
+def write_predictions(path: Path, rows: Sequence[Prediction], fits: Sequence[ScoreFit]) -> None:
+    """Write both tests of the prediction, with the shares of every class: observed, by arg-max S p, by arg-max p."""
     classes = [f"{kind} {label}" for kind in ("found", "predicted", "plain") for label in LABELS]
     numbers = ["as_posterior", "as_costs", "difference", "low", "high", "p", "spread", "accuracy", *classes]
     counts = ["differing", "with_costs", "with_posterior"]
+    explained = ["r2", "r2_identity", "r2_identity_scaled", "p_relabelled", "p_relabelled_holm"]
     lines = []
-    for row in rows:
+    for row, fit in zip(rows, fits, strict=True):
         values = (
             row.as_posterior.mean, row.as_costs.mean, *row.difference, row.spread, row.accuracy.mean,
             *row.found, *row.predicted, *row.plain,
         )  # fmt: skip
         counted = (row.differing, row.with_costs, row.with_posterior)
-        lines.append([row.model, row.seeds, *counted, *(f"{value:.6f}" for value in values)])
-    write_csv(path, ["model", "seeds", *counts, *numbers], lines)
+        scores = (fit.similarities.mean, fit.alone.mean, fit.scaled.mean, fit.p, fit.p_holm)
+        shown = ["" if value is None else f"{value:.6f}" for value in (*values, *scores)]
+        lines.append([row.model, row.seeds, *counted, *shown])
+    write_csv(path, ["model", "seeds", *counts, *numbers, *explained], lines)

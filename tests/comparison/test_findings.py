@@ -93,6 +93,32 @@ def test_where_the_two_rules_differ_the_sides_are_counted() -> None:
     assert row.plain.sum() == pytest.approx(1)
 
 
+def test_scores_are_predicted_from_the_posterior_of_the_same_seed_at_its_temperature() -> None:
+    models = study()
+    for seed, run in models["w2v_cosine"].items():
+        if seed in models["cross_entropy"]:
+            posterior = models["cross_entropy"][seed]
+            posterior.metrics["temperature"] = 1.7
+            p = np.maximum(posterior.probabilities.astype(np.float64), 2e-16) ** (1 / 1.7)
+            p /= p.sum(axis=1, keepdims=True)
+            gram = np.array(run.metrics["gram"])
+            scores = p @ gram / np.sqrt(np.einsum("nj,jk,nk->n", p, gram, p))[:, None]
+            run.probabilities[:] = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    rows = {row.model: row for row in findings.score_fits(models, "cross_entropy")}
+    assert {name: row.seeds for name, row in rows.items()} == {
+        "cosine_one_hot": 2, "w2v_cosine": 2, "w2v_permuted": 1,
+    }  # fmt: skip
+    fitting, plain = rows["w2v_cosine"], rows["cosine_one_hot"]
+    assert fitting.similarities.mean == pytest.approx(1, abs=1e-3)  # they are kept in half precision
+    assert fitting.alone.mean < fitting.scaled.mean < 0.99
+    # Both similar pairs, the classes within each and the three others may change places without changing S.
+    assert fitting.p == pytest.approx((2 * 2 * 2) * 6 / 5040)
+    assert plain.similarities == plain.alone
+    assert (plain.p, plain.p_holm) == (None, None)
+    tested = [row for row in rows.values() if row.p is not None]
+    assert [row.p_holm for row in tested] == pytest.approx(holm([row.p for row in tested if row.p]))
+
+
 def test_a_row_is_found_by_model_and_decoder() -> None:
     models = study()
     found = findings.row_entry(models, RowId("w2v_cosine"))

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.comparison import records
 from pipeline.comparison.records import RunRecord, entries
+from pipeline.comparison.registry import METRICS, Metric
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.files import write_csv, write_json
@@ -182,3 +184,13 @@ def test_runs_on_other_images_or_twins_are_not_compared() -> None:
         entries({"a": {0: a}, "b": {0: dataclasses.replace(b, clean=~b.clean)}}, "a")
     with pytest.raises(UserError, match="The seeds of a were measured on different images"):
         entries({"a": {0: a, 1: dataclasses.replace(a, voted=~a.voted)}}, "a")
+
+
+def test_a_metric_that_is_paired_by_image_needs_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it would have a column and, without a word, no test."""
+    runs = {"a": {0: made_up("a", 0, [True, False])}}
+    monkeypatch.setattr(records, "METRICS", (*METRICS, Metric("test.top2", "top 2", paired="images")))
+    with pytest.raises(ValueError, match=r"METRICS pairs test\.top2 by image, but BY_IMAGE does not"):
+        entries(runs, "a")
+    monkeypatch.setattr(records, "METRICS", (*METRICS, Metric("test.top2", "top 2", paired="seeds")))
+    assert "test.top2" not in entries(runs, "a")[0].right

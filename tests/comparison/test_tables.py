@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.comparison.findings import Contrast, Prediction, RowId, row_name
+from pipeline.comparison.findings import Contrast, Prediction, RowId, ScoreFit, row_name
 from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Difference, Interval
 from pipeline.comparison.tables import (
@@ -16,6 +16,7 @@ from pipeline.comparison.tables import (
     markdown,
     prediction_table,
     replication_table,
+    score_table,
 )
 
 
@@ -88,6 +89,19 @@ def test_the_prediction_is_shown_with_its_deviations() -> None:
         "| 30.0, 10.0, 14.3 | 10.0, 10.0, 14.3 |"
     )
     assert prediction_table([], "cross_entropy", None) == "No model with the cosine loss has been run yet."
+
+
+def test_a_fit_of_scores_has_no_p_where_there_is_nothing_to_relabel() -> None:
+    several, less, one = Interval(0.85, 0.01, 0.09), Interval(-0.3, 0.02, 0.2), Interval(0.82, None, None)
+    rows = [
+        ScoreFit("w2v", 2, several, less, several, 2e-4, 0.004),
+        ScoreFit("one_hot", 1, one, one, one, None),
+    ]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in score_table(rows).splitlines()[2:]]
+    assert [line[0] for line in lines] == ["w2v", "one_hot"]
+    assert [line[-1] for line in lines] == ["0.004", ""]
+    assert "-0.300 ± 0.020" in lines[0]
+    assert score_table([])
 
 
 def test_a_correlation_has_its_sign_and_p() -> None:

@@ -9,11 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.errors import UserError
 from pipeline.evaluation.decoders import (
     DECODERS,
     ArgMax,
     CostSensitive,
     Decoder,
+    DecoderSpec,
+    Inverse,
     ModelOutput,
     Nearest,
     softmax,
@@ -30,7 +33,7 @@ def output(count: int = 40, seed: int = 0) -> ModelOutput:
 
 
 def gram(seed: int = 1) -> np.ndarray:
-    vectors = np.random.default_rng(seed).normal(size=(CLASSES, 5))
+    vectors = np.random.default_rng(seed).normal(size=(CLASSES, 9))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors @ vectors.T
 
@@ -66,10 +69,39 @@ def test_nearest_is_the_label_vector_at_the_smallest_distance() -> None:
     assert Nearest()(ModelOutput(scores, softmax(scores), outputs @ labels.T)).tolist() == wanted
 
 
-def test_nearest_of_an_output_that_is_no_vector_is_refused() -> None:
+@pytest.mark.parametrize("decoder", [Nearest(), Inverse(EYE)])
+def test_a_vector_is_needed_where_vectors_are_compared(decoder: Decoder) -> None:
     scores = np.zeros((1, 7))
     with pytest.raises(ValueError, match="no vector"):
-        Nearest()(ModelOutput(scores, softmax(scores), None))
+        decoder(ModelOutput(scores, softmax(scores), None))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_inverse_finds_the_most_probable_class_in_the_output_that_the_cosine_loss_aims_at(seed: int) -> None:
+    """Whatever the vectors: f of any length along W^T p decodes to arg-max p, which the nearest vector often is not."""
+    rng = np.random.default_rng(seed)
+    targets = rng.normal(size=(CLASSES, 12)) + 0.5
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+    posterior = rng.dirichlet(np.full(CLASSES, 0.5), 200)
+    outputs = rng.uniform(0.1, 9, (200, 1)) * (posterior @ targets)
+    cosines = np.array(
+        [[w @ f / math.sqrt(w @ w) / math.sqrt(f @ f) for w in targets] for f in outputs]
+    )  # fmt: skip
+    said = ModelOutput(cosines, softmax(cosines), cosines)
+    found = DecoderSpec.parse("inverse").make(0, targets)(said)
+    assert found.tolist() == [row.index(max(row)) for row in posterior.tolist()]
+    assert (Nearest()(said) != found).any()
+
+
+def test_inverse_of_orthogonal_vectors_is_the_nearest() -> None:
+    said = output()
+    np.testing.assert_array_equal(Inverse(EYE)(said), Nearest()(said))
+
+
+def test_what_has_no_inverse_is_refused() -> None:
+    dependent = np.eye(CLASSES)[[0, 1, 2, 3, 4, 5, 5]]
+    with pytest.raises(UserError, match="'inverse' needs label vectors that are linearly independent"):
+        DecoderSpec.parse("inverse").make(0, dependent)
 
 
 def test_cost_sensitive_takes_the_class_of_least_expected_cost() -> None:
@@ -125,9 +157,9 @@ def test_two_views_without_vectors_have_no_cosines_and_sure_ones_stay_finite() -
 
 
 def make(name: str) -> Decoder:
-    """A decoder of that name; those that weigh mistakes are made of a Gram matrix."""
+    """A decoder of that name; those that weigh mistakes or invert cosines are made of a Gram matrix."""
     kind: Callable[..., Decoder] = DECODERS[name]
-    return kind(gram()) if DECODERS[name].weighs else kind()
+    return kind(gram()) if DECODERS[name].weighs or DECODERS[name].inverts else kind()
 
 
 @pytest.mark.parametrize("name", DECODERS)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.data.fer import LABELS, SPLITS, FerData
+from pipeline.data.fer import LABELS, SPLITS, VOTE_COLUMNS, VOTES_OF_LABELS, FerData
 from pipeline.evaluation.decoders import ArgMax, CostSensitive
-from pipeline.evaluation.measure import decide, measure
+from pipeline.evaluation.measure import decide, measure, measure_pairs
 from pipeline.evaluation.predictions import Predictions
 from pipeline.training.losses import make_loss
 from pipeline.training.model import FerNet
@@ -77,3 +77,26 @@ def test_private_test_has_no_say_in_the_temperature(found: Predictions, data: Fe
     before = measure(found, data, DISTANCE)["temperature"]
     assert temperature(slice(15, None)) == before
     assert temperature(slice(0, 15)) != before
+
+
+def test_only_training_says_which_classes_go_together(found: Predictions, data: FerData) -> None:
+    """In Training every class makes a pair with its predecessor, in PrivateTest with its successor."""
+    assert "pairs" not in measure(found, data, DISTANCE)["test"]
+    assert measure_pairs(found, data) == []
+    votes = np.zeros((N, len(VOTE_COLUMNS)), np.uint8)
+    first = found.probabilities[:, :].argmax(axis=1)
+    for row in range(N):
+        k = row % 7 if row < 10 else int(first[row - 10])
+        votes[row, VOTES_OF_LABELS[k]] = 5
+        votes[row, VOTES_OF_LABELS[(k + (-1 if row < 10 else 1)) % 7]] = 5
+    known = replace(data, votes=votes)
+    # A pair of neighbours is one of a class and its predecessor, whichever of the two is first.
+    assert measure(found, known, DISTANCE)["test"]["pairs"]["images"] == 15
+    swapped = votes.copy()
+    swapped[:10] = votes[[10] * 10]
+    one, other = (
+        measure(found, replace(data, votes=some), DISTANCE)["test"]["pairs"] for some in (votes, swapped)
+    )
+    assert one["prior"] != other["prior"]
+    assert one["halves"] == other["halves"]
+    assert sum(row.images for row in measure_pairs(found, known)) == 15

@@ -32,8 +32,10 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *models: str, seeds: tuple[int, ...] = (0, 3)) -> None:
-    params = replace(PARAMS, grid=config.Grid(models, seeds))
+def run(
+    monkeypatch: pytest.MonkeyPatch, *models: str, seeds: tuple[int, ...] = (0, 3), params: config.Params = PARAMS
+) -> None:  # fmt: skip
+    params = replace(params, grid=config.Grid(models, seeds))
     monkeypatch.setattr(config, "load", lambda: params)
     targets.main()
 
@@ -97,3 +99,13 @@ def test_what_a_decoder_weighs_by_must_exist_before_training(
     with pytest.raises(UserError, match=r"The targets 'human' need FER\+ votes for every class of Training"):
         run(monkeypatch, "cross_entropy")
     assert not Path("outputs/targets").exists()
+
+
+def test_cosines_without_an_inverse_are_refused_before_training(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {name: replace(PARAMS.model(name), decoders=("argmax", "inverse")) for name in PARAMS.models}
+    params = replace(PARAMS, models=models)
+    run(monkeypatch, "w2v_cosine", params=params)
+    with pytest.raises(UserError, match=r"^models\.w2v_centred: The decoder 'inverse' needs"):
+        run(monkeypatch, "w2v_centred", params=params)

@@ -1,99 +1,109 @@
-"""What the pages say of the numbers: never more than the tests confirm."""
+"""The generated sentences: which numbers they hold, and that they never claim more than the tests confirm."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from pipeline.study.prose import answer, detectable, full, near_duplicates
+import pytest
+
+from pipeline.comparison.rows import ComparisonRow
+from pipeline.study.prose import answer, found, full, near_duplicates
 from tests.factories import row, study
 
+BASELINE = row("cross_entropy", None)
 
-def told(difference: float, p: float, severity: float = 0.01) -> str:
-    rows = [row("cross_entropy", None), row("cosine_one_hot", 0.05, 0.001)]
+
+def rows(difference: float, p: float) -> list[ComparisonRow]:
+    """A control that is better, a loss on words that PublicTest prefers, and one that it does not, with no effect."""
     other = row("w2v_cosine", 0.0, val=0.6)
-    return answer([*rows, row("w2v_cosine", difference, p, severity), other], study())
+    return [BASELINE, row("cosine_one_hot", 0.05, 0.001), row("w2v_cosine", difference, p), other]
 
 
-def test_a_loss_that_the_test_does_not_confirm_is_not_called_better() -> None:
-    assert told(0.012, 0.06) == (
-        "**No loss on label words is shown to help: the best of the 2, `w2v_cosine` (chosen on "
-        "PublicTest), differs from `cross_entropy` (cross-entropy) by +1.20 points on PrivateTest (95 % interval +0.20 "
-        "to +2.20, Holm-corrected p 0.060, 3 seeds).** "
-        "Of the 2, 0 are more accurate than it and 0 are less accurate by that test. "
-        "By the human distance between emotions, severity over all images is significantly lower in 0 of 2 and higher "
-        "in 0; over mistakes alone it is lower in 0 and higher in 0. "
-        "Severity is tested over seeds alone, so with 3 of them only large differences can be confirmed."
+def sentences(text: str) -> list[str]:
+    return re.split(r"(?<=[.!?])(?:\*\*)?\s+", text)
+
+
+def claim(text: str) -> str:
+    """What comes before the first number."""
+    return re.split(r"\d", text)[0]
+
+
+@pytest.mark.parametrize(("difference", "p"), [(0.012, 0.06), (0.012, 0.04), (-0.012, 0.0004)])
+def test_the_answer_is_two_sentences_with_the_preferred_row_and_its_test(difference: float, p: float) -> None:
+    text = answer(rows(difference, p), study())
+    first, second = sentences(text)
+    for number in (difference, difference - 0.01, difference + 0.01):
+        assert f"{100 * number:+.2f}" in first
+    assert ("< 0.001" if p < 0.001 else f"{p:.3f}") in first
+    assert "`w2v_cosine`" in first
+    assert "`cross_entropy`" in first
+    assert f"{max(100 * difference + 1, 1):.2f}" in second  # the other row's interval ends at one point
+
+
+def test_a_claim_is_as_strong_as_its_test() -> None:
+    """A difference that is confirmed up, down and not at all are three things to say."""
+    confirmed, unsure, worse, unsure_too = (
+        claim(answer(rows(*case), study()))
+        for case in ((0.012, 0.04), (0.012, 0.06), (-0.012, 0.04), (-0.012, 0.06))
     )
+    assert len({confirmed, unsure, worse}) == 3
+    assert unsure == unsure_too
 
 
-def test_a_loss_that_the_test_confirms_is_called_better_or_worse() -> None:
-    better, worse = told(0.012, 0.04, -0.02), told(-0.012, 0.0004)
-    assert better.startswith("**A loss on label words helps: the best of the 2, ")
-    assert "1 are more accurate than it and 0 are less accurate" in better
-    assert "significantly lower in 1 of 2 and higher in 0" in better
-    assert "over mistakes alone it is lower in 0 and higher in 1" in better
-    assert worse.startswith("**Losses on label words do harm: the best of the 2, ")
-    assert "p < 0.001" in worse
-    assert "0 are more accurate than it and 1 are less accurate" in worse
-    assert "significantly lower in 0 of 2 and higher in 1" in worse
-
-
-def test_one_loss_is_not_called_the_best_of_one() -> None:
-    text = answer([row("cross_entropy", None), row("w2v_cosine", -0.02, 0.01)], study())
-    assert text.startswith(
-        "**Losses on label words do harm: the only one, `w2v_cosine`, differs from "
-        "`cross_entropy` (cross-entropy) by -2.00 points"
-    )
-    assert "Of the" not in text
+def test_the_numbers_are_those_of_the_losses_on_words_alone() -> None:
+    result = found(rows(0.012, 0.04), study())
+    assert result is not None
+    assert (result.best.test().difference, result.total, result.better, result.worse) == (0.012, 2, 1, 0)
+    assert result.bound == pytest.approx(0.022)  # not the 6 points of the control
+    result = found(rows(-0.012, 0.0004), study())
+    assert result is not None
+    assert (result.better, result.worse) == (0, 1)
+    assert result.bound == pytest.approx(0.01)  # of the other row
+    assert found([BASELINE, *rows(0.0, 1.0)[1:2], row("w2v_permuted", 0.05, 0.001)], study()) is None
 
 
 def test_a_loss_that_helps_but_is_not_preferred_is_not_passed_over() -> None:
     other = row("w2v_cosine", 0.05, 0.001, val=0.6)
-    text = answer([row("cross_entropy", None), row("w2v_cosine", 0.01), other], study())
-    assert text.startswith("**The preferred loss on label words is not shown to help: the best of the 2, ")
-    assert "Of the 2, 1 are more accurate" in text
+    text = answer([BASELINE, row("w2v_cosine", 0.01), other], study())
+    assert claim(text) != claim(answer(rows(0.01, 0.5), study()))
+    result = found([BASELINE, row("w2v_cosine", 0.01), other], study())
+    assert result is not None
+    assert (result.best.test().difference, result.better) == (0.01, 1)
+
+
+def test_one_loss_is_not_the_best_of_one_and_below_zero_there_is_no_gain_to_bound() -> None:
+    first, second = sentences(answer([BASELINE, row("w2v_cosine", -0.02, 0.01)], study()))
+    assert "-2.00" in first
+    assert claim(first) != claim(answer([*rows(-0.02, 0.01)], study()))
+    assert not re.search(r"\d", second)
+    assert re.search(r"0\.30", sentences(answer([BASELINE, row("w2v_cosine", -0.007)], study()))[1])
 
 
 def test_the_baseline_is_named_with_its_options() -> None:
     models = study()
     for run in models["cross_entropy"].values():
         run.metrics["settings"]["loss"]["options"]["label_smoothing"] = 0.1
-    text = answer([row("cross_entropy", None), row("w2v_cosine", 0.0)], models)
-    assert "`cross_entropy` (cross-entropy, label smoothing 0.1)" in text
+    assert "label smoothing 0.1" in answer([BASELINE, row("w2v_cosine", 0.0)], models)
 
 
-def test_controls_are_no_losses_on_label_words() -> None:
-    rows = [row("cross_entropy", None), row("cosine_one_hot", 0.05, 0.001), row("w2v_permuted", 0.05, 0.001)]
-    assert (
-        answer(rows, study())
-        == "**No loss on label words has been run with 3 seeds yet: there is no answer.**"
-    )
-    assert detectable(rows, study()) == "Nothing has been compared yet."
-
-
-def test_fewer_than_three_seeds_are_no_answer() -> None:
-    few = row("w2v_cosine", -0.03, 0.001, seeds=[0, 1])
-    assert "there is no answer" in answer([row("cross_entropy", None), few], study())
-    assert "differs" in answer([row("cross_entropy", None), row("w2v_cosine", -0.03, 0.001)], study())
-
-
-def test_what_could_have_been_missed_is_said() -> None:
-    rows = [row("cross_entropy", None), row("w2v_cosine", 0.0)]
-    assert "a true difference of 1.4 points" in detectable(rows, study())
-    rows.append(row("other", 0.0, detectable=0.021))
-    models = study() | {"other": study()["w2v_cosine"]}
-    assert "difference of 1.4 to 2.1 points, depending on the row (largest for `other`)" in detectable(
-        rows, models
-    )
-    rows[-1] = row("other", 0.0, detectable=0.021, seeds=[0, 1])  # not judged
-    assert "a true difference of 1.4 points" in detectable(rows, models)
+def test_fewer_than_three_seeds_are_no_answer_and_do_not_count() -> None:
+    few = row("w2v_cosine", 0.3, 0.001, seeds=[0, 1])
+    enough = row("w2v_cosine", -0.03, 0.001)
+    assert found([BASELINE, few], study()) is None
+    assert not re.search(r"0\.3|30\.", answer([BASELINE, few], study()))
+    assert found([BASELINE, enough, few], study()) == found([BASELINE, enough], study())
+    # That others were left out is said.
+    assert answer([BASELINE, enough, few], study()) != answer([BASELINE, enough], study())
 
 
 def test_near_duplicates_are_the_images_that_the_clean_test_lacks() -> None:
     models = study()
     for run in models["cross_entropy"].values():
         run.metrics["test_clean"]["images"] = 500
-    assert "leaves out the 200 of 700 test images" in near_duplicates(models["cross_entropy"])
+    text = near_duplicates(models["cross_entropy"])
+    assert len(sentences(text)) == 1
+    assert re.findall(r"\d+", text) == ["200", "700"]
 
 
 def test_the_full_recipe_is_the_run_that_public_test_prefers() -> None:
@@ -104,18 +114,14 @@ def test_the_full_recipe_is_the_run_that_public_test_prefers() -> None:
             "machine": {"processor": "some", "device": device, "threads": 2},
         }  # fmt: skip
 
+    def numbers(text: str) -> list[float]:
+        assert len(sentences(text)) == 1
+        return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
+
     runs = [run("fast", 0.66, 0.67, 2), run("full", 0.70, 0.71, 20), run("full", 0.69, 0.75, 30)]
-    assert "With 10 times the compute (20 minutes on some with 2 threads), the" in full(runs)
-    assert "(20 minutes on some), the" in full([runs[0], run("full", 0.70, 0.71, 20, device="cuda")])
-    assert "**71.0 %, 72.0 % with flip**" in full(runs)
-    assert "**71.0 % (68.0 % without near duplicates), 72.0 % with flip**" in full(
-        [runs[0], runs[1] | {"test_accuracy_clean": 0.68}]
-    )
+    # Ten times the compute, twenty minutes on two threads; accuracy, and that with the mirror image.
+    assert numbers(full(runs)) == [10, 20, 2, 71, 72]
+    assert numbers(full([runs[0], run("full", 0.70, 0.71, 20, device="cuda")])) == [10, 20, 71, 72]
+    assert numbers(full([runs[0], runs[1] | {"test_accuracy_clean": 0.68}])) == [10, 20, 2, 71, 68, 72]
     for some in ([], runs[:1], runs[1:]):
-        assert full(some) == "The two recipes have not been timed yet."
-
-
-def test_rows_with_too_few_seeds_are_not_counted_and_that_is_said() -> None:
-    few = row("w2v_cosine", 0.3, 0.001, seeds=[0])
-    text = answer([row("cross_entropy", None), row("w2v_cosine", -0.02, 0.01), few], study())
-    assert "the only one with 3 seeds or more, `w2v_cosine`, differs" in text
+        assert numbers(full(some)) == []
