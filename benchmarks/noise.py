@@ -3,8 +3,8 @@
     python -m benchmarks.noise [--noise 30] [--epochs 20] [--seeds 3]
 
 Reads outputs/prepared (`dvc repro prepare`), meant for drawn faces: their labels are right but for what is planted, and
-their PrivateTest is no one's. PublicTest is corrupted alike and chooses the epoch; accuracy is that on PrivateTest, clean.
-Every row has the learning rate of params.yaml.
+no study depends on their PrivateTest. PublicTest is corrupted alike and chooses the epoch; accuracy is that on clean
+PrivateTest. Every row has the learning rate of params.yaml.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def accuracy(params: Params, data: FerData, name: str, noise: int, epochs: int, 
 
 if __name__ == "__main__":
     options = [
-        click.Option(["--noise"], type=click.IntRange(1, 90), default=30, help="Per cent of wrong labels."),
+        click.Option(["--noise"], type=Number(1, 90), default=30, help="Per cent of wrong labels."),
         click.Option(["--epochs"], type=Number(), default=20, help="Epochs of each training."),
         click.Option(["--seeds"], type=Number(), default=3, help="Trainings of each row."),
     ]
