@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -170,3 +171,8 @@ def clone_of_working_tree(path: Path, changes: dict[str, Any]) -> Clone:
     clone.set(changes)
     clone.commit("A small study")
     return clone
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that `dvc repro` says it has run."""
+    return re.findall(r"Running stage '(.+)'", output)

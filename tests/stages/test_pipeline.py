@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -23,15 +22,11 @@ from pipeline.files import sha256
 from pipeline.labels.targets import TargetSpec
 from pipeline.labels.vectors import LabelVectors
 from pipeline.workspace import PREPARED
-from tests.clone import Clone
+from tests.clone import Clone, stages_run
 
 pytestmark = pytest.mark.slow
 
 CELLS = ("baseline-0", "w2v_cosine-0")
-
-
-def stages_run(output: str) -> list[str]:
-    return re.findall(r"Running stage '(.+)'", output)
 
 
 def test_first_repro_writes_every_output(finished: Clone) -> None:
