@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +17,9 @@ import torch
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline import schema
-from pipeline.data.fer import LABELS
+from pipeline.data.classes import MOST, alike, normal, rule
+from pipeline.data.fer import LABELS, are_fer2013s
+from pipeline.data.splits import SplitParams
 from pipeline.data.synthetic.dataset import Synthetic
 from pipeline.errors import UserError
 from pipeline.evaluation.decoders import DECODERS, DecoderSpec
@@ -53,6 +55,13 @@ def _without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _class_name(name: str) -> str:
+    name = normal(name)
+    if must := rule(name):
+        raise wrong(must)
+    return name
+
+
 UserPath = Annotated[str, AfterValidator(_user_path)]
 Digest = Annotated[str, Field(pattern="^([0-9A-Fa-f]{64})?$"), must_be("64 hexadecimal digits or empty")]
 Name = Annotated[
@@ -60,6 +69,7 @@ Name = Annotated[
 ]
 """Names become parts of file names, DVC keys and MLflow tags, where - @ = and / have meanings."""
 Word = Annotated[str, Field(pattern=r"\S")]
+ClassName = Annotated[str, AfterValidator(_class_name)]
 Words = Annotated[
     Word | Annotated[list[Word], Field(min_length=1)], must_be("a word, a phrase or a list of them")
 ]
@@ -70,14 +80,26 @@ Filled = Field(min_length=1)
 Distinct = AfterValidator(_without_repeats)
 
 
+def _normal_keys(words: dict[str, Any]) -> dict[str, Any]:
+    return {normal(label): word for label, word in words.items()}
+
+
 @dataclass(frozen=True)
 class DataParams:
-    source: Literal["synthetic", "archive", "kaggle"]
+    source: Literal["synthetic", "archive", "kaggle", "folder"]
     path: UserPath
     votes: UserPath
     sha256: Digest
     expect: Literal["any", "fer2013"]
     synthetic: Synthetic
+    labels: tuple[ClassName, ...] = ()
+    """The classes in their order; empty: FER-2013's seven, or the folders of the source `folder`."""
+    split: SplitParams = field(default_factory=SplitParams)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The classes in their order; None if only the folder of pictures tells."""
+        return self.labels or (None if self.source == "folder" else LABELS)
 
     @model_validator(mode="after")
     def _suit_the_source(self) -> DataParams:
@@ -89,6 +111,31 @@ class DataParams:
             raise wrong("empty for drawn faces, which have their own votes", "votes")
         if self.source == "synthetic" and self.sha256:
             raise wrong("empty for drawn faces, whose bytes are fixed", "sha256")
+        if self.source == "folder":
+            if not self.path:
+                raise wrong("the path of a folder of pictures", "path")
+            if self.votes:
+                raise wrong("empty for a folder of pictures, which FER+ knows nothing of", "votes")
+            if self.expect != "any":
+                raise wrong("any for a folder of pictures, which is not FER-2013 as published", "expect")
+        elif self.labels not in ((), LABELS):
+            raise problem(
+                f"{{key}} must be empty or FER-2013's seven in their order ({', '.join(LABELS)}) unless data.source is "
+                "folder",
+                "labels",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _classes_can_be_told_apart(self) -> DataParams:
+        if self.labels and not 2 <= len(self.labels) <= MOST:
+            raise problem(f"{{key}} has {len(self.labels)} entries, but must have from 2 to {MOST}", "labels")
+        if (same := alike(self.labels)) is not None:
+            raise problem(
+                f"{{key}} has {same[0]!r} and {same[1]!r}, which are the same but for their case, or in MLflow: rename "
+                "one",
+                "labels",
+            )
         return self
 
 
@@ -97,16 +144,7 @@ class WordSet:
     """The words that stand for the labels, and the word2vec file that holds their vectors."""
 
     vectors: UserPath
-    words: dict[str, Words]
-
-    @model_validator(mode="after")
-    def _are_of_the_labels(self) -> WordSet:
-        if set(self.words) != set(LABELS):
-            keys = quoted(list(self.words))
-            raise problem(
-                f"{{key}} has the keys {keys}, but must have exactly the labels {listed(LABELS)}", "words"
-            )
-        return self
+    words: Annotated[dict[str, Words], AfterValidator(_normal_keys)]
 
 
 @dataclass(frozen=True)
@@ -153,6 +191,13 @@ class ModelParams:
     def method(self) -> Method:
         """The choices that the training loop makes use of."""
         return Method.of({key: getattr(self, key) for key in CHOICES})
+
+    @property
+    def target_specs(self) -> dict[str, TargetSpec]:
+        """The targets of the loss, and those by which decoders weigh mistakes, by the words that name them."""
+        weights = {choice: DecoderSpec.parse(choice).weights for choice in self.decoders}
+        found = {choice: spec for choice, spec in weights.items() if spec}
+        return {**found, self.targets: TargetSpec.parse(self.targets)}
 
     @model_validator(mode="after")
     def _suits_its_loss(self) -> ModelParams:
@@ -290,6 +335,25 @@ class Params:
         vectors = {f"labels.{name}.vectors": words.vectors for name, words in self.labels.items()}
         return {"data.path": self.data.path, "data.votes": self.data.votes, **vectors}
 
+    def word_sets(self, classes: Sequence[str]) -> dict[str, WordSet]:
+        """Return the sets of words of these classes.
+
+        FER-2013's own sets are left out of other classes if nothing in the grid uses them. Raises UserError for any
+        other set that has not exactly the classes as keys.
+        """
+        for name, what in self._misfits(classes):
+            raise UserError(f"params.yaml: 'labels.{name}.words' {what}, which are those of the data.")
+        return {name: words for name, words in self.labels.items() if set(words.words) == set(classes)}
+
+    def _misfits(self, classes: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield each set of words that does not fit the classes, and what is wrong with its keys."""
+        used = {spec.source for name in self.grid.models for spec in self.models[name].target_specs.values()}
+        for name, words in self.labels.items():
+            spare = name not in used and are_fer2013s(list(words.words)) and not are_fer2013s(classes)
+            if set(words.words) != set(classes) and not spare:
+                keys = quoted(list(words.words))
+                yield name, f"has the keys {keys}, but must have exactly the labels {listed(classes)}"
+
     @property
     def chosen_recipe(self) -> Recipe:
         """The recipe that `recipe` names."""
@@ -317,21 +381,33 @@ class Params:
     def _models_fit_together(self) -> Params:
         targets = label_targets.names(self.labels)
         has_votes = self.data.source == "synthetic" or bool(self.data.votes)
+        own = self.data.source == "folder"
         for name, model in self.models.items():
             require_one_of(model.targets, targets, "models", name, "targets")
             for index, decoder in enumerate(model.decoders):
                 _require_decoder(decoder, model.loss, targets, "models", name, "decoders", index)
+            if name not in self.grid.models:
+                continue
             # Without votes such a model would fail after its training, in evaluate.
-            weights = {choice: DecoderSpec.parse(choice).weights for choice in model.decoders}
-            uses_votes = {choice: bool(spec and spec.uses_votes) for choice, spec in weights.items()}
-            uses_votes[model.targets] = TargetSpec.parse(model.targets).uses_votes
+            uses_votes = {choice: spec.uses_votes for choice, spec in model.target_specs.items()}
             if model.labels:
                 uses_votes[model.labels] = LabelSpec.parse(model.labels).kind.uses_votes
             for choice in (choice for choice, used in uses_votes.items() if used):
-                if not has_votes and name in self.grid.models:
-                    what = f"{choice}, which is made of FER+ votes, but 'data.votes' is empty"
-                    mend = "set it or take the model out of grid.models"
+                if not has_votes:
+                    what = f"{choice}, which is made of FER+ votes, but "
+                    what += "a folder of pictures has none" if own else "'data.votes' is empty"
+                    mend = f"{'' if own else 'set it or '}take the model out of grid.models"
                     raise problem(f"{{key}} names {what}: {mend}", "models", name)
+            for choice, spec in model.target_specs.items():
+                if spec.is_of_fer2013 and self.data.classes and not are_fer2013s(self.data.classes):
+                    what = f"{choice}, which is known for FER-2013's classes alone"
+                    raise problem(f"{{key}} names {what}: take the model out of grid.models", "models", name)
+        return self
+
+    @model_validator(mode="after")
+    def _words_are_of_the_classes(self) -> Params:
+        for name, what in self._misfits(self.data.classes) if self.data.classes else ():
+            raise problem(f"{{key}} {what}", "labels", name, "words")
         return self
 
     @model_validator(mode="after")

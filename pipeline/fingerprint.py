@@ -145,9 +145,12 @@ def mlflow_key(run_key: RunKey, inputs_digest: str) -> str:
 
 def shown_settings(settings: RunSettings, params: config.Params) -> JsonDict:
     """Return the parameters that MLflow shows for a training, including machine and data. Training keeps them."""
+    data = asdict(params.data)
+    if params.data.source != "folder":  # older runs have no such keys
+        del data["labels"], data["split"]
     shown = {
         "machine": asdict(params.machine),
-        "data": asdict(params.data),
+        "data": data,
         "labels": {name: asdict(words) for name, words in params.labels.items()},
     }
     return settings.mlflow_params() | _as_read(shown)

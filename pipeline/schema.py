@@ -142,6 +142,8 @@ def _explained(error: ValidationError) -> tuple[Place, str]:
     rule = RULES[name].format(**context)
     if place[-1:] == ("[key]",):
         return place[:-1], f"{{key}} must {rule}"
+    if name == "string_type" and isinstance(value, bool | int | float):
+        rule += " (in quotes, if it is a name)"
     if name == "float_type" and isinstance(value, str):
         rule += " (YAML reads numbers such as 1e-4 as text: write 1.0e-4)"
     return place, f"{{key}} is {quoted(reduce(lambda whole, part: whole[part], at, value))}, but must {rule}"

@@ -117,7 +117,16 @@ def dataset_name() -> str:
 
 WRITTEN: Mapping[str, tuple[str, ...]] = {
     "raw": ("source.json", "sha256-*"),
-    "prepared": ("images.npy", "labels.npy", "split.npy", "votes.npy", "checks.json", "duplicates.csv"),
+    "prepared": (
+        "classes.json",
+        "images.npy",
+        "labels.npy",
+        "split.npy",
+        "votes.npy",
+        "checks.json",
+        "duplicates.csv",
+        "files.csv",
+    ),
     "labels": ("*/label_vectors.npz", "*/similarity.csv"),
     "targets": ("*-[0-9]*.npy", "*-[0-9]*.labels.npz", "*-[0-9]*.choices.json"),
     "models": ("*-[0-9]*/model.safetensors", "*-[0-9]*/model.json", "*-[0-9]*/history.csv"),

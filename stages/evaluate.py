@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from pipeline import cli, config, workspace
 from pipeline.data.duplicates import read_near_duplicates
-from pipeline.data.fer import LABELS, SPLITS, FerData
+from pipeline.data.fer import SPLITS, FerData
 from pipeline.evaluation.decoders import DecoderSpec
 from pipeline.evaluation.measure import decide, measure, measure_pairs, pixels_of, reference_distances
 from pipeline.evaluation.pairs import PairRow
@@ -33,7 +33,7 @@ def main(model: str, seed: int) -> None:
     near_duplicate = read_near_duplicates(PREPARED / "duplicates.csv", len(data.labels))
     found = decide(network, loss, data, near_duplicate, decoders)
     found.write(run_key.predictions)
-    measured = measure(found, data, reference_distances(data, params.labels))
+    measured = measure(found, data, reference_distances(data, params.word_sets(data.classes)))
 
     workspace.clear(run_key.figures)
     own, test = next(iter(decoders)), found.split == SPLITS.index("test")
@@ -41,7 +41,7 @@ def main(model: str, seed: int) -> None:
     write_csv(  # for DVC's plot of the confusion, which cannot choose rows
         run_key.figures / "decisions.csv",
         ["actual", "predicted"],
-        ([LABELS[y], LABELS[k]] for y, k in zip(actual, predicted, strict=True)),
+        ([data.classes[y], data.classes[k]] for y, k in zip(actual, predicted, strict=True)),
     )
     write_csv(
         run_key.figures / "pairs.csv",

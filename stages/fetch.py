@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from pipeline import cli, config, workspace
-from pipeline.data.sources import Provenance, fetch_archive, fetch_bytes, fetch_kaggle, fetch_votes
+from pipeline.data.sources import (
+    Provenance,
+    fetch_archive,
+    fetch_bytes,
+    fetch_folder,
+    fetch_kaggle,
+    fetch_votes,
+)
 from pipeline.data.synthetic import dataset
 from pipeline.errors import UserError, about
 from pipeline.files import write_json
@@ -37,6 +44,9 @@ def bring(data: config.DataParams) -> tuple[Provenance, Provenance | None]:
             fetch_bytes(dataset.to_votes_csv(drawn), "synthetic", "fer2013new.csv", RAW),
         )
     digest = data.sha256.lower() or None
+    if data.source == "folder":
+        with about("data.path"):
+            return fetch_folder(resolve(data.path), RAW, data.labels, digest), None
     votes = None
     if data.votes:
         with about("data.votes"):

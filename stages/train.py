@@ -89,6 +89,7 @@ def train_one(run_key: RunKey, group: Group) -> None:
             "seed": run_key.seed,
             "inputs_digest": digest,
             "settings_digest": fingerprint.settings_digest(inputs),
+            "classes": data.classes,
             "settings": shown,
             "network": training.network_arguments,
             "loss": settings.loss,

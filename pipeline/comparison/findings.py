@@ -24,7 +24,6 @@ from pipeline.comparison.theory import (
     shares,
     spread,
 )
-from pipeline.data.fer import LABELS
 from pipeline.evaluation.decoders import CostSensitive, ModelOutput
 from pipeline.evaluation.metrics import apply_temperature
 from pipeline.files import JsonDict
@@ -131,6 +130,11 @@ def first(runs: Mapping[int, RunRecord]) -> JsonDict:
     return next(iter(runs.values())).metrics
 
 
+def classes_of(models: Models) -> tuple[str, ...]:
+    """Return the names of the classes, which are the same in all runs."""
+    return tuple(first(next(iter(models.values())))["test"]["per_class"])
+
+
 def is_own(row: ComparisonRow, models: Models) -> bool:
     """Return whether a row is under the model's own decoder."""
     return bool(row.decoder == first(models[row.model])["decoder"])
@@ -212,9 +216,9 @@ def predictions(models: Models, posterior: str, resamples: int) -> list[Predicti
                 differing=int(np.not_equal(by_costs, theirs).sum()),
                 with_costs=int((like_costs & ~like_posterior).sum()),
                 with_posterior=int((like_posterior & ~like_costs).sum()),
-                found=np.mean([shares(decided, len(LABELS)) for decided in mine], axis=0),
-                predicted=np.mean([shares(decided, len(LABELS)) for decided in by_costs], axis=0),
-                plain=np.mean([shares(decided, len(LABELS)) for decided in theirs], axis=0),
+                found=np.mean([shares(decided, len(grams[0])) for decided in mine], axis=0),
+                predicted=np.mean([shares(decided, len(grams[0])) for decided in by_costs], axis=0),
+                plain=np.mean([shares(decided, len(grams[0])) for decided in theirs], axis=0),
                 spread=float(np.mean([spread(gram) for gram in grams])),
                 accuracy=interval95([run.metrics["test"]["accuracy"] for run, _ in pairs]),
             )
@@ -306,7 +310,7 @@ def recall_differences(
         if model == baseline or not shared:
             continue
         found[model] = {}
-        for k, label in enumerate(LABELS):
+        for k, label in enumerate(classes_of(models)):
             if not images[k]:
                 found[model][label] = (np.nan, np.nan, np.nan)
                 continue

@@ -66,8 +66,9 @@ _JUNK = ("__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin")
 class Budget:
     """The limits that remain while one file is read, nested archives included."""
 
-    def __init__(self) -> None:
+    def __init__(self, members: int | None = None, excess: str = "it is not FER-2013") -> None:
         self._bytes = self._members = self._nested = 0
+        self._most, self._excess = members, excess
 
     def unpack(self, count: int, name: str) -> None:
         """Count decompressed bytes. Raises UserError above `MAX_BYTES`."""
@@ -76,10 +77,11 @@ class Budget:
             raise too_large(name)
 
     def list(self, count: int, name: str) -> None:
-        """Count members. Raises UserError above `MAX_MEMBERS`."""
+        """Count members. Raises UserError above the limit, by default `MAX_MEMBERS`."""
         self._members += count
-        if self._members > MAX_MEMBERS:
-            raise UserError(f"{name} has more than {MAX_MEMBERS} members: it is not FER-2013.")
+        most = self._most or MAX_MEMBERS
+        if self._members > most:
+            raise UserError(f"{name} has more than {most} members: {self._excess}.")
 
     def open_nested(self, name: str) -> None:
         """Count a nested archive. Raises UserError above `MAX_NESTED`."""
@@ -114,7 +116,7 @@ class Bundle:
     """The members of an archive or the files of a folder."""
 
     def __init__(self, name: str, budget: Budget) -> None:
-        self.name, self._budget, self._looks = name, budget, 0
+        self.name, self._budget, self._looks, self._only_names = name, budget, 0, False
         self.entries: list[Entry] = []
 
     def open(self, entry: Entry) -> io.BufferedReader:
@@ -130,7 +132,7 @@ class Bundle:
         entry = Entry(path, key, size)
         if _is_junk(path):
             return
-        if not entry.is_image and self._is_worth_a_look(path):
+        if not (entry.is_image or self._only_names) and self._is_worth_a_look(path):
             with self.open(entry) as content:
                 entry = dataclasses.replace(entry, head=content.read(HEAD))
         self.entries.append(entry)
@@ -147,15 +149,21 @@ class Bundle:
 
 
 class FolderBundle(Bundle):
-    """The files below a folder. Links are not followed, but listed."""
+    """The files below a folder. Links are not followed, but listed. folders: the paths of all folders in it.
 
-    def __init__(self, folder: Path, budget: Budget) -> None:
+    only_names: whether no file is looked into, because only images are wanted.
+    """
+
+    def __init__(self, folder: Path, budget: Budget, only_names: bool = False) -> None:
         super().__init__(shown(folder.resolve().name or str(folder)), budget)
+        self._only_names = only_names
         self.links: list[Path] = []
+        self.folders: list[str] = []
         for root, folders, names in os.walk(folder, onerror=_raise):
             self.links += [Path(root, entry) for entry in folders if Path(root, entry).is_symlink()]
             folders[:] = sorted(entry for entry in folders if not _is_junk(entry))
             inside = os.path.relpath(root, folder)
+            self.folders += [_normal(f"{inside}/{entry}") for entry in folders]
             for entry in sorted(names):
                 path = os.path.join(root, entry)
                 status = os.lstat(path)

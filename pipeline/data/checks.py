@@ -21,15 +21,16 @@ ORDERED_AGREEMENT = 0.4
 """FER+ agrees with FER-2013's label on most images, and on about one in five when rows are mismatched."""
 
 
-def check(data: FerData, duplicates: Duplicates, expect: str = "any") -> JsonDict:
+def check(data: FerData, duplicates: Duplicates, expect: str | None = "any") -> JsonDict:
     """Return the contents of `checks.json`.
 
     With expect="fer2013" the counts must be the published ones, or UserError names the first that differs; with
-    expect="any" a difference is a warning. Everything else that is unusual is a warning.
+    expect="any" a difference is a warning; with None, for pictures of the user's own, nothing is compared. Everything
+    else that is unusual is a warning.
     """
-    if expect not in EXPECTATIONS:
+    if expect not in (*EXPECTATIONS, None):
         raise UserError(f"data.expect is {expect!r}: it must be one of {', '.join(EXPECTATIONS)}.")
-    difference = _first_difference(data)
+    difference = _first_difference(data) if expect else None
     if difference and expect == "fer2013":
         raise UserError(
             f"This is not FER-2013 as published: {difference}."
@@ -39,7 +40,7 @@ def check(data: FerData, duplicates: Duplicates, expect: str = "any") -> JsonDic
     counts = class_counts(data)
     return {
         "rows": len(data.labels),
-        "classes": {split: dict(zip(LABELS, row, strict=True)) for split, row in counts.items()},
+        "classes": {split: dict(zip(data.classes, row, strict=True)) for split, row in counts.items()},
         "constant_images": len(flat),
         "constant_rows": flat.tolist(),
         "duplicates": {
@@ -51,9 +52,10 @@ def check(data: FerData, duplicates: Duplicates, expect: str = "any") -> JsonDic
 
 
 def class_counts(data: FerData) -> dict[str, list[int]]:
-    """Count the images per split and class, in the order of `LABELS`."""
+    """Count the images per split and class, in the order of the classes."""
     return {
-        split: np.bincount(data.labels[data.rows(split)], minlength=len(LABELS)).tolist() for split in SPLITS
+        split: np.bincount(data.labels[data.rows(split)], minlength=len(data.classes)).tolist()
+        for split in SPLITS
     }
 
 
@@ -78,7 +80,7 @@ def _warnings(data: FerData, difference: str | None, flat: npt.NDArray[np.intp])
     if difference:
         yield f"This is not FER-2013 as published: {difference}."
     for split, counts in class_counts(data).items():
-        missing = [label for label, count in zip(LABELS, counts, strict=True) if count == 0]
+        missing = [label for label, count in zip(data.classes, counts, strict=True) if count == 0]
         if missing:
             yield f"Split {split} has no image of class {', '.join(missing)}: its scores leave them out."
     if len(flat):

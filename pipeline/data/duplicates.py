@@ -35,7 +35,7 @@ from scipy.ndimage import correlate1d
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.data.fer import IMAGE_SIZE, LABELS, SPLITS, FerData
+from pipeline.data.fer import IMAGE_SIZE, SPLITS, FerData
 from pipeline.errors import UserError
 
 COLUMNS = ("group", "kind", "index", "split", "label", "conflicting", "cross_split")
@@ -89,7 +89,7 @@ def find(images: Bytes) -> Duplicates:
 def summary(groups: Groups, data: FerData) -> dict[str, int]:
     """Return the counts that `checks.json` keeps for one kind of duplicate."""
     split_counts = _members(groups, data.splits, len(SPLITS))
-    label_counts = _members(groups, data.labels, len(LABELS))
+    label_counts = _members(groups, data.labels, len(data.classes))
     twins = near_duplicates_of_training(groups, data.splits)
     return {
         "distinct_images": len(groups) - int((groups >= 0).sum()) + len(split_counts),
@@ -110,7 +110,7 @@ def near_duplicates_of_training(groups: Groups, splits: Bytes) -> npt.NDArray[np
 def table(duplicates: Duplicates, data: FerData) -> Iterator[tuple[int, str, int, str, str, int, int]]:
     """Return the rows of `duplicates.csv`, group by group: see `COLUMNS`."""
     for kind, groups in (("exact", duplicates.exact), ("near", duplicates.near)):
-        conflicting = (_members(groups, data.labels, len(LABELS)) > 0).sum(axis=1) > 1
+        conflicting = (_members(groups, data.labels, len(data.classes)) > 0).sum(axis=1) > 1
         cross_split = (_members(groups, data.splits, len(SPLITS)) > 0).sum(axis=1) > 1
         for row in np.argsort(groups, kind="stable")[(groups < 0).sum() :]:
             group = int(groups[row])
@@ -119,7 +119,7 @@ def table(duplicates: Duplicates, data: FerData) -> Iterator[tuple[int, str, int
                 kind,
                 int(row),
                 SPLITS[data.splits[row]],
-                LABELS[data.labels[row]],
+                data.classes[data.labels[row]],
                 int(conflicting[group]),
                 int(cross_split[group]),
             )

@@ -1,7 +1,8 @@
-"""Represent FER-2013 as arrays: class names, official splits and one container for all modules."""
+"""Represent a data set as arrays: class names, splits and one container for all modules; and FER-2013's own facts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UserError
-from pipeline.files import write_npy
+from pipeline.files import read_json, write_json, write_npy
 
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The classes in FER-2013's own order: the number in the `emotion` column is the index here."""
+"""FER-2013's classes in its own order: the number in the `emotion` column is the index here."""
 
 SPLITS = ("train", "val", "test")
 USAGES = ("Training", "PublicTest", "PrivateTest")
@@ -38,6 +39,9 @@ VOTES_OF_LABELS = (4, 5, 6, 1, 3, 2, 0)
 
 IMAGE_SIZE = 48
 
+CLASSES_FILE = "classes.json"
+"""The file beside the arrays that names the classes in the order of their numbers."""
+
 PUBLISHED_COUNTS: dict[str, tuple[int, ...]] = {
     "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),
     "val": (467, 56, 496, 895, 653, 415, 607),
@@ -54,21 +58,24 @@ EXPECTATIONS = ("any", "fer2013")
 class FerData:
     """A data set in FER-2013's terms, in the row order of its CSV file.
 
-    images: uint8 [N, 48, 48]; labels: uint8 [N], indices into `LABELS`;
-    splits: uint8 [N], indices into `SPLITS`; votes: uint8 [N, 10] as FER+ counts them, or None.
+    images: uint8 [N, 48, 48]; labels: uint8 [N], indices into `classes`;
+    splits: uint8 [N], indices into `SPLITS`; votes: uint8 [N, 10] as FER+ counts them, or None;
+    classes: the K names. Only FER-2013's own classes, in its order, have votes.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint8]
     splits: npt.NDArray[np.uint8]
     votes: npt.NDArray[np.uint8] | None = None
+    classes: tuple[str, ...] = LABELS
 
     def rows(self, split: str) -> npt.NDArray[np.intp]:
         """Return the row numbers of one split, ascending."""
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
     def save(self, folder: Path) -> None:
-        """Write `images.npy`, `labels.npy`, `split.npy` and, if there are votes, `votes.npy`."""
+        """Write `classes.json`, `images.npy`, `labels.npy`, `split.npy` and, if there are votes, `votes.npy`."""
+        write_json(folder / CLASSES_FILE, self.classes)
         arrays = {"images": self.images, "labels": self.labels, "split": self.splits}
         if self.votes is not None:
             arrays["votes"] = self.votes
@@ -90,4 +97,17 @@ class FerData:
             return array
 
         votes = read("votes") if (folder / "votes.npy").exists() else None
-        return cls(read("images", "r"), read("labels"), read("split"), votes)
+        return cls(read("images", "r"), read("labels"), read("split"), votes, load_classes(folder))
+
+
+def load_classes(folder: Path) -> tuple[str, ...]:
+    """Read the class names that `FerData.save` wrote. Raises UserError if the folder holds no prepared data."""
+    path = folder / CLASSES_FILE
+    if not path.exists():
+        raise UserError(f"{path} is missing: run `dvc repro prepare` first.")
+    return tuple(read_json(path))
+
+
+def are_fer2013s(classes: Sequence[str]) -> bool:
+    """Return whether these are FER-2013's seven classes, in any order."""
+    return len(classes) == len(LABELS) and set(classes) == set(LABELS)

@@ -5,6 +5,9 @@ or as a member of a `.zip`, `.tar`, `.tar.gz` or `.tar.xz`, or of one of these i
 download; and Kaggle's folder set (`train/<class>/Training_<id>.jpg`, `test/<class>/{PublicTest,PrivateTest}_<id>.jpg`),
 as a folder, which is kept as a zip, or in one of these archives.
 
+Other pictures are read from a folder with one folder per class (`pipeline.data.folder_set`), and kept in the form in
+which they are used: as grey images of 48 x 48 pixels, without what else their files tell of people and places.
+
 Archives come from unknown sources: `pipeline.data.archives` reads them safely.
 """
 
@@ -16,19 +19,19 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
-from pipeline.data import archives, fer_csv, kinds, votes
+from pipeline.data import archives, fer_csv, folder_set, kinds, votes
 from pipeline.data.archives import HEAD, Bundle, Entry, FolderBundle, Found, Search, Wanted, shown
 from pipeline.data.fer import IMAGE_SIZE, LABELS, USAGES, FerData
+from pipeline.data.pictures import opened
 from pipeline.errors import UserError
 from pipeline.files import naming, sha256
 
@@ -114,6 +117,30 @@ def fetch_kaggle(folder: Path, expected_sha256: str | None = None) -> Provenance
         ) from error
     bundle = FolderBundle(downloaded, archives.Budget())
     return _keep(folder, "kaggle", KAGGLE_SET, lambda copy: _pack(bundle, copy), expected_sha256)
+
+
+def fetch_folder(
+    path: Path, folder: Path, classes: Sequence[str] = (), expected_sha256: str | None = None,
+    note: Callable[[str], object] = print,
+) -> Provenance:  # fmt: skip
+    """Keep the pictures of a folder with one folder per class as `sha256-<first 16 digits>.npz`.
+
+    classes: their names in order; without, the names of the folders, sorted. `note` is told how many there are, and of
+    files that are left out. Raises UserError, with nothing left in `folder`, if the folder or a picture cannot be read.
+    """
+    name = shown(path.resolve().name)
+    if path.is_file():
+        raise UserError(
+            f"{name} is a file, but the source 'folder' takes a folder of pictures: unpack it first, or set data.source"
+            " to archive if it is FER-2013."
+        )
+    if not path.is_dir():
+        raise _missing(path, "data.path", "a folder of pictures")
+    pictures = folder_set.read(path, classes, note)
+    note(f"pictures: {folder_set.count_by_class(pictures)}")
+    with _filled(folder, pictures.save, name, expected_sha256) as (copy, digest):
+        final = copy.replace(folder / f"sha256-{digest[:16]}.npz")
+        return Provenance("folder", name, final.stat().st_size, digest, final.name, in_published_order=False)
 
 
 def fetch_votes(path: Path, folder: Path) -> Provenance:
@@ -215,16 +242,7 @@ def _keep(
     expected_sha256: str | None,
     label: str | None = None,
 ) -> Provenance:
-    folder.mkdir(parents=True, exist_ok=True)
-    with naming(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
-        copy = Path(temporary) / "archive"
-        fill(copy)
-        digest = sha256(copy)
-        if expected_sha256 and digest != expected_sha256.lower():
-            raise UserError(
-                f"{label or name} has the SHA-256 digest {digest}, but {expected_sha256} is expected:"
-                " use the file with that digest, or change data.sha256."
-            )
+    with _filled(folder, fill, label or name, expected_sha256) as (copy, digest):
         found = _read_to_end(copy, label or name)
         final = folder / f"sha256-{digest[:16]}{found.suffix}"
         copy.replace(final)
@@ -239,14 +257,30 @@ def _keep(
         )
 
 
-def _keep_bytes(data: bytes, source: str, name: str, folder: Path, used: str | None) -> Provenance:
+@contextmanager
+def _filled(
+    folder: Path, fill: Callable[[Path], object], label: str, expected_sha256: str | None = None
+) -> Iterator[tuple[Path, str]]:
+    """Yield a temporary file in `folder` that `fill` wrote, and its digest. The block moves it to its place.
+
+    Raises UserError if the digest is not the expected one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with naming(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
         copy = Path(temporary) / "archive"
-        copy.write_bytes(data)
+        fill(copy)
         digest = sha256(copy)
-        final = folder / f"sha256-{digest[:16]}.csv"
-        copy.replace(final)
+        if expected_sha256 and digest != expected_sha256.lower():
+            raise UserError(
+                f"{label} has the SHA-256 digest {digest}, but {expected_sha256} is expected:"
+                " use the file with that digest, or change data.sha256."
+            )
+        yield copy, digest
+
+
+def _keep_bytes(data: bytes, source: str, name: str, folder: Path, used: str | None) -> Provenance:
+    with _filled(folder, lambda copy: copy.write_bytes(data), name) as (copy, digest):
+        final = copy.replace(folder / f"sha256-{digest[:16]}.csv")
     return Provenance(source, name, len(data), digest, final.name, used)
 
 
@@ -391,7 +425,8 @@ def _place(member: str, name: str) -> tuple[int, int, int]:
     match = _IMAGE_NAME.fullmatch(file)
     if match is None:
         raise UserError(
-            f"{name}: the name of {member!r} does not give its split; images must be named {_LAYOUT}."
+            f"{name}: the name of {member!r} does not give its split; images must be named {_LAYOUT}"
+            " (for pictures of your own, set data.source to folder)."
         )
     usage, number = match.groups()
     expected_top = "train" if usage == "Training" else "test"
@@ -439,18 +474,10 @@ def _image_bytes(bundle: Bundle, entry: Entry) -> bytes:
 
 
 def _decode(data: bytes, member: str, name: str) -> npt.NDArray[np.uint8]:
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-            found = f"{image.width} x {image.height} pixels in mode {image.mode}"
-            fits = image.mode == "L" and image.size == (IMAGE_SIZE, IMAGE_SIZE)
-            pixels = np.asarray(image) if fits else None
-    # PNG's reader raises SyntaxError for a broken file.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow's message contains the address of the object that it reads from.
-        reason = "it is not a JPEG or PNG file" if isinstance(error, UnidentifiedImageError) else error
-        raise UserError(
-            f"{name}: image {member!r} cannot be read ({reason}): fetch the set again."
-        ) from error
+    with opened(data, f"{name}: image {member!r}", ("JPEG", "PNG"), "fetch the set again") as image:
+        found = f"{image.width} x {image.height} pixels in mode {image.mode}"
+        fits = image.mode == "L" and image.size == (IMAGE_SIZE, IMAGE_SIZE)
+        pixels = np.asarray(image) if fits else None
     if pixels is None:
         raise UserError(
             f"{name}: image {member!r} has {found}, but must have {IMAGE_SIZE} x {IMAGE_SIZE} in grey (L)."

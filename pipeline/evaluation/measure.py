@@ -10,10 +10,10 @@ import torch
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from pipeline.data.fer import LABELS, SPLITS, FerData
+from pipeline.data.fer import SPLITS, FerData, are_fer2013s
 from pipeline.data.votes import majority
 from pipeline.evaluation.decoders import Decoder, ModelOutput, softmax
-from pipeline.evaluation.metrics import CLASSES, entropy, fit_temperature, split_metrics
+from pipeline.evaluation.metrics import entropy, fit_temperature, split_metrics
 from pipeline.evaluation.pairs import PairRow, pair_metrics, pair_table, usual_partners
 from pipeline.evaluation.predictions import Predictions
 from pipeline.files import JsonDict
@@ -53,6 +53,7 @@ def decide(
         uncertainty=entropy(answer.probabilities) if answer.uncertainty is None else answer.uncertainty,
         predicted={name: decode(answer) for name, decode in decoders.items()},
         predicted_flip={name: decode(averaged) for name, decode in decoders.items()},
+        classes=data.classes,
     )
 
 
@@ -81,14 +82,15 @@ def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) 
                 found.actual[chosen], found.predicted[decoder][chosen], found.predicted_flip[decoder][chosen],
                 found.probabilities[chosen], temperature,
                 distances, None if data.votes is None else data.votes[found.index][chosen],
-                found.uncertainty[chosen],
+                found.uncertainty[chosen], data.classes,
             ) | pairs[name]
             for name, chosen in splits.items()
         }
         for decoder in found.predicted
     }  # fmt: skip
     own, *others = metrics
-    confusion = confusion_matrix(found.actual[test], found.predicted[own][test], labels=CLASSES)
+    numbers = range(len(data.classes))
+    confusion = confusion_matrix(found.actual[test], found.predicted[own][test], labels=numbers)
     return {
         "decoder": own,
         "temperature": temperature,
@@ -118,12 +120,12 @@ def measure_pairs(found: Predictions, data: FerData) -> list[PairRow]:
 def reference_distances(data: FerData, words: Iterable[str]) -> dict[str, Floats]:
     """Return the distances by which mistakes are weighed, by name.
 
-    Those of the sets of words, and two that no model trains on as such: the affective and the human one (from Training
-    votes alone).
+    Those of the sets of words, and for FER-2013's classes two that no model trains on as such: the affective and the
+    human one (from Training votes alone).
     """
-    distances = {"affective": affective_distance()}
+    distances = {"affective": affective_distance(data.classes)} if are_fer2013s(data.classes) else {}
     for name in words:
-        distances[name] = cosine_distance(LabelVectors.load(label_vectors(name)).gram_of(LABELS))
+        distances[name] = cosine_distance(LabelVectors.load(label_vectors(name)).gram_of(data.classes))
     if data.votes is not None:
         training = data.rows("train")
         human = human_distance(data.labels[training], data.votes[training])

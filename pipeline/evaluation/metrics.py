@@ -1,13 +1,13 @@
 """Compute the metrics of one model's decisions and probabilities on one split, as a nested dict of numbers.
 
-Arrays: labels and predicted int [N], indices into `LABELS`; probabilities float64 [N, 7], rows summing to one.
+Arrays: labels and predicted int [N], indices of the K classes; probabilities float64 [N, K], rows summing to one.
 `predicted` is the decoder's decision and need not be the arg-max of the probabilities. All values are fractions or in
 nats, never per cent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,6 @@ from pipeline.data.fer import LABELS
 from pipeline.data.votes import distribution, majority
 from pipeline.files import JsonDict
 
-CLASSES = range(len(LABELS))
 CALIBRATION_BINS = 15
 TEMPERATURE_RANGE = (0.01, 20.0)
 
@@ -51,12 +50,13 @@ def split_metrics(
     distances: Mapping[str, npt.NDArray[np.float64]],
     votes: npt.NDArray[np.uint8] | None = None,
     uncertainty: npt.NDArray[np.float64] | None = None,
+    classes: Sequence[str] = LABELS,
 ) -> JsonDict:
     """Return the metrics of one split, with the same keys whatever the data (`votes` may be absent).
 
     - `accuracy` is that of `predicted`, `accuracy_flip` that of `predicted_flip`; all other scores of
       decisions use `predicted`.
-    - `balanced_accuracy`: mean recall over the classes that occur. `macro_f1`: mean F1 over all seven, where
+    - `balanced_accuracy`: mean recall over the classes that occur. `macro_f1`: mean F1 over all K, where
       a class that neither occurs nor is predicted counts as zero.
     - `top2`, `nll` and `ece` evaluate `probabilities`, so a decoder does not change them; `nll_calibrated` and
       `ece_calibrated` evaluate them after `apply_temperature`. NLL is in nats, and a probability of zero counts
@@ -65,16 +65,18 @@ def split_metrics(
       alone; without a mistake both are 0, so that all = error rate * mistakes always holds (zero diagonal).
     - `votes`: see `vote_metrics` and `uncertainty_metrics`; absent if `votes` is None.
 
-    votes: FER+ counts, uint8 [N, 10], columns `VOTE_COLUMNS`. distances: name -> float64 [7, 7]. uncertainty: what the
-    model says of its own, [N]; by default the entropy of the probabilities. Raises ValueError if there are no images.
+    votes: FER+ counts, uint8 [N, 10], columns `VOTE_COLUMNS`. distances: name -> float64 [K, K]. uncertainty: what the
+    model says of its own, [N]; by default the entropy of the probabilities. classes: the K names.
+    Raises ValueError if there are no images.
     """
     if len(labels) == 0:
         raise ValueError("there are no images to score")
     # A softmax in single precision, or a rounded CSV file, misses one by more than scikit-learn accepts.
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     calibrated = apply_temperature(probabilities, temperature)
+    numbers = range(len(classes))
     precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predicted, labels=CLASSES, zero_division=0
+        labels, predicted, labels=numbers, zero_division=0
     )
     metrics: JsonDict = {
         "images": len(labels),
@@ -90,12 +92,14 @@ def split_metrics(
                 "f1": float(f1[k]),
                 "support": int(support[k]),
             }
-            for k, label in enumerate(LABELS)
+            for k, label in enumerate(classes)
         },
-        "top2": float(top_k_accuracy_score(labels, probabilities, k=2, labels=CLASSES)),
-        "nll": float(log_loss(labels, probabilities, labels=CLASSES)),
+        "top2": float(top_k_accuracy_score(labels, probabilities, k=2, labels=numbers))
+        if len(classes) > 2
+        else 1.0,  # scikit-learn has no second guess among two
+        "nll": float(log_loss(labels, probabilities, labels=numbers)),
         "ece": expected_calibration_error(labels, probabilities),
-        "nll_calibrated": float(log_loss(labels, calibrated, labels=CLASSES)),
+        "nll_calibrated": float(log_loss(labels, calibrated, labels=numbers)),
         "ece_calibrated": expected_calibration_error(labels, calibrated),
         "severity": {
             name: mistake_severity(labels, predicted, distance) for name, distance in distances.items()
@@ -113,7 +117,7 @@ def mistake_severity(
     predicted: npt.NDArray[np.integer],
     distance: npt.NDArray[np.float64],
 ) -> dict[str, float]:
-    """Return the mean distance [7, 7] from label to decision, over `all` images and over `mistakes` (0 if none).
+    """Return the mean distance [K, K] from label to decision, over `all` images and over `mistakes` (0 if none).
 
     Read the two together: the second can improve while accuracy falls (many mistakes, each a mild one).
     """

@@ -15,6 +15,10 @@ from pipeline.files import write_csv
 
 Classes = npt.NDArray[np.integer]
 
+COLUMNS = ("index", "split", "actual", "near_duplicate", "majority", "uncertainty")
+DECISION = "predicted"
+"""How the name of a column of decisions begins. The columns that are neither these nor `COLUMNS` are the classes."""
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -25,6 +29,7 @@ class Predictions:
     [N, K]; uncertainty: float [N], higher for the less certain, what the network says or else the entropy of its
     probabilities. By decoder, the model's own first: the decided class, from one view and from the mean with the mirror
     image.
+    classes: the K names.
     """
 
     index: npt.NDArray[np.integer]
@@ -36,23 +41,24 @@ class Predictions:
     uncertainty: npt.NDArray[np.floating]
     predicted: Mapping[str, Classes]
     predicted_flip: Mapping[str, Classes]
+    classes: tuple[str, ...] = LABELS
 
     def write(self, path: Path) -> None:
         """Write a row for each image, with class names."""
-        own = next(iter(self.predicted))
-        decided = {f"predicted{_suffix(name, own)}": labels for name, labels in self.predicted.items()}
+        own, names = next(iter(self.predicted)), self.classes
+        decided = {f"{DECISION}{_suffix(name, own)}": labels for name, labels in self.predicted.items()}
         decided |= {
-            f"predicted_flip{_suffix(name, own)}": labels for name, labels in self.predicted_flip.items()
+            f"{DECISION}_flip{_suffix(name, own)}": labels for name, labels in self.predicted_flip.items()
         }
         write_csv(
             path,
-            ["index", "split", "actual", "near_duplicate", "majority", *decided, *LABELS, "uncertainty"],
+            [*COLUMNS, *decided, *names],
             (
                 [
-                    row, SPLITS[split], LABELS[y], int(duplicate), LABELS[voted] if voted >= 0 else "",
-                    *(LABELS[k] for k in named), *(f"{p:.6f}" for p in probability), f"{unsure:.6f}",
+                    row, SPLITS[split], names[y], int(duplicate), names[voted] if voted >= 0 else "",
+                    f"{unsure:.6f}", *(names[k] for k in decisions), *(f"{p:.6f}" for p in probability),
                 ]
-                for row, split, y, duplicate, voted, named, probability, unsure in zip(
+                for row, split, y, duplicate, voted, decisions, probability, unsure in zip(
                     self.index, self.split, self.actual, self.near_duplicate, self.majority,
                     zip(*decided.values(), strict=True), self.probabilities, self.uncertainty, strict=True,
                 )
@@ -63,7 +69,10 @@ class Predictions:
     def read(cls, path: Path, decoders: Sequence[str]) -> Predictions:
         """Read what `write` wrote, for these decoders, the model's own first."""
         with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        columns = reader.fieldnames or ()
+        classes = tuple(name for name in columns if name not in COLUMNS and not name.startswith(DECISION))
 
         def numbers(column: str, names: Sequence[str]) -> npt.NDArray[np.uint8]:
             return np.array([names.index(row[column]) for row in rows], np.uint8)
@@ -72,17 +81,18 @@ class Predictions:
         return cls(
             index=np.array([int(row["index"]) for row in rows], np.int32),
             split=numbers("split", SPLITS),
-            actual=numbers("actual", LABELS),
+            actual=numbers("actual", classes),
             near_duplicate=np.array([row["near_duplicate"] == "1" for row in rows], bool),
             majority=np.array(
-                [LABELS.index(row["majority"]) if row["majority"] else -1 for row in rows], np.int64
+                [classes.index(row["majority"]) if row["majority"] else -1 for row in rows], np.int64
             ),
-            probabilities=np.array([[float(row[label]) for label in LABELS] for row in rows]),
+            probabilities=np.array([[float(row[label]) for label in classes] for row in rows]),
             uncertainty=np.array([float(row["uncertainty"]) for row in rows]),
-            predicted={name: numbers(f"predicted{_suffix(name, own)}", LABELS) for name in decoders},
+            predicted={name: numbers(f"{DECISION}{_suffix(name, own)}", classes) for name in decoders},
             predicted_flip={
-                name: numbers(f"predicted_flip{_suffix(name, own)}", LABELS) for name in decoders
+                name: numbers(f"{DECISION}_flip{_suffix(name, own)}", classes) for name in decoders
             },
+            classes=classes,
         )
 
 

@@ -31,6 +31,7 @@ STYLE = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
     "font.size": 10,
     "axes.titlesize": 11,
+    "text.parse_math": False,  # a name may have two dollar signs
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": False,
@@ -67,11 +68,22 @@ def faces(count: int, columns: int, path: Path, title: str = "") -> Iterator[lis
         yield list(axes[:count])
 
 
+def font_size(text: str, letters: int) -> float:
+    """Return the size at which the longest line of a caption fits where `letters` of 9 points do."""
+    longest = max(map(len, text.split("\n")))
+    return 9 * min(1.0, letters / max(longest, 1))
+
+
+def scale(classes: int) -> float:
+    """Return how much larger than for FER-2013's seven a matrix of classes is drawn."""
+    return max(1.0, classes / 7)
+
+
 def face(axis: Axes, image: npt.NDArray[np.generic], caption: str = "") -> None:
     """Draw one face."""
     axis.imshow(image, cmap="gray", vmin=0, vmax=255)
     axis.set_axis_off()
-    axis.set_title(caption, fontsize=9, pad=3)
+    axis.set_title(caption, fontsize=font_size(caption, 17), pad=3)
 
 
 def annotated_matrix(

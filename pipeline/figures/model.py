@@ -15,18 +15,16 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from pipeline import config
-from pipeline.data.fer import LABELS
 from pipeline.evaluation import grad_cam
 from pipeline.evaluation.class_maps import mirrored_maps
 from pipeline.evaluation.metrics import (
     CALIBRATION_BINS,
-    CLASSES,
     expected_calibration_error,
     reliability_bins,
     vote_entropy,
 )
 from pipeline.figures import views
-from pipeline.figures.canvas import COLOURS, annotated_matrix, canvas, face, faces
+from pipeline.figures.canvas import COLOURS, annotated_matrix, canvas, face, faces, font_size, scale
 from pipeline.files import JsonDict
 from pipeline.training.losses import Loss
 from pipeline.training.model import FerNet
@@ -41,40 +39,40 @@ def draw(
     settings: config.EvaluateParams,
 ) -> None:  # fmt: skip
     """Draw all figures of one model, from the test split. votes: uint8 [N, 10], or None."""
-    counts = confusion_matrix(actual, predicted, labels=CLASSES)
-    confusion(counts, LABELS, folder / "confusion.png", normalised=False, title=title)
-    confusion(counts, LABELS, folder / "confusion_normalised.png", normalised=True, title=title)
+    classes = list(metrics["per_class"])
+    counts = confusion_matrix(actual, predicted, labels=range(len(classes)))
+    confusion(counts, classes, folder / "confusion.png", normalised=False, title=title)
+    confusion(counts, classes, folder / "confusion_normalised.png", normalised=True, title=title)
     reliability(actual, probabilities, folder / "reliability.png", title)
     per_class_bars(metrics["per_class"], folder / "per_class.png", title)
     images, confidence = pixels[:, 0].numpy(), probabilities.max(axis=1)
-    confident_mistakes(images, actual, predicted, confidence, LABELS, folder / "mistakes.png")
+    confident_mistakes(images, actual, predicted, confidence, classes, folder / "mistakes.png")
 
     shown = surest_of_each(actual, predicted, confidence, settings.heat_maps)
     maps = grad_cam.heat_maps(network, loss, pixels[shown], torch.from_numpy(predicted[shown])).numpy()
     captions = [
-        f"{LABELS[predicted[n]]} (right)"
+        f"{classes[predicted[n]]} (right)"
         if predicted[n] == actual[n]
-        else f"{LABELS[predicted[n]]}, is {LABELS[actual[n]]}"
+        else f"{classes[predicted[n]]}, is {classes[actual[n]]}"
         for n in shown
     ]
     heat_maps(images[shown], maps, captions, folder / "heat_maps.png")
 
     sample = np.concatenate(
-        [np.flatnonzero(actual == k)[: settings.class_mean_faces] for k in range(len(LABELS))]
+        [np.flatnonzero(actual == k)[: settings.class_mean_faces] for k in range(len(classes))]
     )
     maps = grad_cam.heat_maps(network, loss, pixels[sample], torch.from_numpy(actual[sample])).numpy()
+    mean_faces = class_means(images[sample], actual[sample], len(classes))
     class_mean_heat_maps(
-        class_means(images[sample], actual[sample]), class_means(maps, actual[sample]),
-        LABELS, folder / "class_heat_maps.png",
+        mean_faces,
+        class_means(maps, actual[sample], len(classes)), classes, folder / "class_heat_maps.png",
     )  # fmt: skip
 
-    mean_faces = class_means(images[sample], actual[sample])
-    mirrored = mirrored_maps(
-        network, loss, torch.from_numpy(np.nan_to_num(mean_faces)).float()[:, None], torch.arange(len(LABELS))
-    )
-    views.class_maps(mean_faces, mirrored, LABELS, folder / "class_maps.png", title)
+    seen = torch.from_numpy(np.nan_to_num(mean_faces)).float()[:, None]
+    mirrored = mirrored_maps(network, loss, seen, torch.arange(len(classes)))
+    views.class_maps(mean_faces, mirrored, classes, folder / "class_maps.png", title)
     views.uncertainty(
-        images, actual, uncertain, None if votes is None else vote_entropy(votes), LABELS,
+        images, actual, uncertain, None if votes is None else vote_entropy(votes), classes,
         folder / "uncertainty.png", title, settings.class_mean_faces,
     )  # fmt: skip
 
@@ -92,11 +90,11 @@ def surest_of_each(actual: Ints, predicted: Ints, confidence: Floats, count: int
     return np.array(chosen, dtype=np.intp)
 
 
-def class_means(values: npt.NDArray[Any], actual: Ints) -> Floats:
+def class_means(values: npt.NDArray[Any], actual: Ints, classes: int) -> Floats:
     """Return the mean over the images of each class: [N, H, W] -> [K, H, W], NaN for a class without images."""
     empty = np.full(values.shape[1:], np.nan)
     return np.stack(
-        [values[actual == k].mean(axis=0) if np.any(actual == k) else empty for k in range(len(LABELS))]
+        [values[actual == k].mean(axis=0) if np.any(actual == k) else empty for k in range(classes)]
     )
 
 
@@ -128,7 +126,7 @@ def confusion(
     """Draw the confusion matrix [K, K]: rows are labels, columns decisions; as counts or as per cent of each row."""
     # Colour shows the share of the row in both cases: by count, the largest class would outshine all others.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with canvas(path, 6.4, 5.6) as figure:
+    with canvas(path, 6.4 * scale(len(labels)), 5.6 * scale(len(labels))) as figure:
         axis = figure.subplots()
         if normalised:
             picture = annotated_matrix(axis, shares, "Blues", (0, 1), labels, 100 * shares, ".0f")
@@ -187,12 +185,15 @@ def per_class_bars(per_class: Mapping[str, Mapping[str, float]], path: Path, tit
     """Draw precision, recall and F1 of each class: the `per_class` entry of a metrics file."""
     names = {"precision": "precision", "recall": "recall", "f1": "F1"}
     position = np.arange(len(per_class))
-    with canvas(path, 8.0, 4.2) as figure:
+    crowded = len(per_class) * max(map(len, per_class)) > 84
+    with canvas(path, 8.0 * scale(len(per_class)), 4.2) as figure:
         axis = figure.subplots()
         for offset, (key, name), colour in zip((-0.27, 0, 0.27), names.items(), COLOURS, strict=False):
             values = [scores[key] for scores in per_class.values()]
             axis.bar(position + offset, values, 0.25, color=colour, label=name)
         axis.set_xticks(position, [_with_support(name, scores) for name, scores in per_class.items()])
+        if crowded:
+            axis.tick_params("x", labelrotation=40)
         axis.set(title=title, ylim=(0, 1), xlabel="class (images)", ylabel="score")
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axis.grid(axis="y")
@@ -213,7 +214,7 @@ def heat_maps(
         panels = figure.subfigures(rows, pairs, squeeze=False).flat
         pictures = zip(images, maps, captions, strict=True)
         for panel, (image, heat, caption) in zip(panels, pictures, strict=False):
-            panel.suptitle(caption, fontsize=9)
+            panel.suptitle(caption, fontsize=font_size(caption, 34))
             left, right = panel.subplots(1, 2)
             face(left, image)
             _overlay(right, image, heat)
@@ -233,7 +234,7 @@ def class_mean_heat_maps(
     dark, bright = np.nanmin(mean_faces), np.nanmax(mean_faces)
     contrasted = 255 * (mean_faces - dark) / max(bright - dark, 1)
     title = "Mean face of each class, and where the model looked (bright: the most)"
-    with canvas(path, 1.4 * len(labels), 3.4, title) as figure:
+    with canvas(path, max(1.4 * len(labels), 7.0), 3.4, title) as figure:  # the title takes seven inches
         upper, lower = figure.subplots(2, len(labels), squeeze=False)
         for k, label in enumerate(labels):
             face(upper[k], contrasted[k], label)

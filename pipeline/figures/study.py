@@ -16,8 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from pipeline.comparison import findings
 from pipeline.comparison.findings import Models
 from pipeline.comparison.rows import ComparisonRow, PairedTest
-from pipeline.data.fer import LABELS
-from pipeline.figures.canvas import COLOURS, LINES, MARKERS, annotated_matrix, canvas
+from pipeline.figures.canvas import COLOURS, LINES, MARKERS, annotated_matrix, canvas, scale
 from pipeline.labels.targets import TargetSpec
 
 Measured = tuple[float, float | None]
@@ -30,6 +29,7 @@ RESAMPLES = 2000
 
 def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: Path) -> None:
     """Draw curves, accuracy, severity, recalls and targets of all models, and the test of the prediction."""
+    classes = findings.classes_of(models)
     curves = {
         model: [
             [(epoch["epoch"], epoch["val_accuracy"]) for epoch in run.metrics["history"]]
@@ -64,13 +64,13 @@ def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: P
     recalls = findings.recall_differences(models, baseline, RESAMPLES)
     if recalls:
         own = {row.model: row["test.accuracy"].mean for row in rows if findings.is_own(row, models)}
-        recall_differences(recalls, LABELS, folder / "recall_differences.png", left_out=far_below(own))
+        recall_differences(recalls, classes, folder / "recall_differences.png", left_out=far_below(own))
     matrices = {}
     for seed, run in (next(iter(runs.items())) for runs in models.values()):
         targets = run.metrics["targets"]
         title = f"{targets}, seed {seed}" if TargetSpec.parse(targets).uses_seed else targets
         matrices[title] = np.array(run.metrics["gram"])
-    grams(matrices, LABELS, folder / "grams.png")
+    grams(matrices, classes, folder / "grams.png")
 
     posterior = findings.posterior_of(models, baseline)
     predictions = findings.predictions(models, posterior, RESAMPLES)
@@ -93,7 +93,7 @@ def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: P
         )
         shares_of_decisions(
             [(row.model, row.found, row.predicted, row.plain) for row in predictions],
-            LABELS,
+            classes,
             folder / "shares.png",
         )
 
@@ -324,7 +324,7 @@ def shares_of_decisions(
     path: Path,
 ) -> None:
     """Draw the share of each class, one panel each: (model, observed, by arg-max S p, by arg-max p), [K] each."""
-    with canvas(path, 1.9 * len(labels), 0.3 * len(rows) + 1.8) as figure:
+    with canvas(path, max(1.9 * len(labels), 7.6), 0.3 * len(rows) + 1.8) as figure:
         axes = figure.subplots(1, len(labels), sharey=True)
         height = np.arange(len(rows))
         for k, (axis, label) in enumerate(zip(axes, labels, strict=True)):
@@ -363,7 +363,8 @@ def grams(matrices: Mapping[str, npt.NDArray[np.floating]], labels: Sequence[str
     """Draw the cosines between targets [K, K] of several models, side by side on one scale."""
     columns = min(3, len(matrices))
     lines = -(-len(matrices) // columns)
-    with canvas(path, 4.6 * columns, 4.2 * lines) as figure:
+    side = scale(len(labels))
+    with canvas(path, 4.6 * columns * side, 4.2 * lines * side) as figure:
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for axis, (name, matrix) in zip(axes, matrices.items(), strict=False):
             picture = annotated_matrix(
@@ -385,7 +386,7 @@ def recall_differences(
 
     left_out: models whose means are written at the left edge, because they would dominate the scale.
     """
-    with canvas(path, 1.9 * len(labels), 0.34 * len(rows) + 1.6) as figure:
+    with canvas(path, max(1.9 * len(labels), 7.6), 0.34 * len(rows) + 1.6) as figure:
         axes = figure.subplots(1, len(labels), sharey=True)
         height = [place for place, model in enumerate(rows) if model not in left_out]
         for axis, label in zip(axes, labels, strict=True):

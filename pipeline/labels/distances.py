@@ -1,10 +1,12 @@
 """Measure how far apart two expressions are, independently of the vectors that trained a model.
 
-Mistakes are weighed by these distances: float64 [K, K] in the order of `LABELS`, symmetric, zero on the diagonal,
-scaled so that the worst mistake costs 1.
+Mistakes are weighed by these distances: float64 [K, K] in the order of the classes, symmetric, zero on the diagonal,
+scaled so that the worst mistake costs 1. The affective and the human ones are known for FER-2013's seven classes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +26,12 @@ AFFECT: dict[str, tuple[float, float, float]] = {
 """Mean valence, arousal and dominance of the emotion terms (Russell & Mehrabian 1977, scale -1 to 1)."""
 
 
-def affective_distance() -> npt.NDArray[np.float64]:
-    """Return the Euclidean distance in valence, arousal and dominance (not cosine: neutral is the origin)."""
-    points = np.array([AFFECT[label] for label in LABELS])
+def affective_distance(classes: Sequence[str] = LABELS) -> npt.NDArray[np.float64]:
+    """Return the Euclidean distance in valence, arousal and dominance (not cosine: neutral is the origin).
+
+    classes: FER-2013's seven, in any order.
+    """
+    points = np.array([AFFECT[label] for label in classes])
     return _scaled(np.linalg.norm(points[:, None] - points[None], axis=2))
 
 
@@ -64,4 +69,5 @@ def cosine_distance(gram: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _scaled(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     distance = (distance + distance.T) / 2
     np.fill_diagonal(distance, 0.0)
-    return np.asarray(distance / distance.max())
+    worst = distance.max()
+    return np.asarray(distance / worst) if worst else distance

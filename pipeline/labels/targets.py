@@ -1,7 +1,7 @@
 """Make the targets: the K unit vectors that a loss compares outputs with, and controls that show what matters in them.
 
 A target is named by its source (a set of label words, or one of `SOURCES`), optionally followed by a dot and one of
-`TRANSFORMS`: `word2vec`, `word2vec.centred`. All arrays are float64 [K, D] in the order of `LABELS`, rows of unit
+`TRANSFORMS`: `word2vec`, `word2vec.centred`. All arrays are float64 [K, D] in the order of the classes, rows of unit
 length. Under the cosine loss only their Gram matrix S = W W^T matters (see docs/losses.md), so each control keeps one
 property and changes another: `permuted` keeps all cosines but assigns them to the wrong pairs; `whitened` keeps the
 words' directions as far as possible with all cosines zero; `one_hot` and `random` keep nothing.
@@ -11,13 +11,13 @@ A new source is one function and one entry in `SOURCES`; likewise a new transfor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.fer import LABELS, FerData
+from pipeline.data.fer import LABELS, FerData, are_fer2013s, load_classes
 from pipeline.errors import UserError
 from pipeline.labels.distances import AFFECT, mean_votes
 from pipeline.labels.vectors import LabelVectors
@@ -32,27 +32,37 @@ SMALLEST = 1e-6
 """Below this length a vector has no direction, and below this eigenvalue a Gram matrix has no inverse."""
 
 
+class ZeroVectorError(UserError):
+    """The vector of a class has no direction. label: its name, or its number where only that is known."""
+
+    def __init__(self, vector: str, label: str | int) -> None:
+        of = f"'{label}'" if isinstance(label, str) else f"class {label}"
+        super().__init__(f"The {vector} vector of {of} is zero, so it has no direction: choose another word.")
+        self.vector, self.label = vector, label
+
+
 @dataclass(frozen=True)
 class Training:
     """The inputs that a source may use: the Training split alone, and the seed of the run.
 
-    labels: uint8 [N]; votes: uint8 [N, 10] FER+ votes, or None if the data have none.
+    labels: uint8 [N]; votes: uint8 [N, 10] FER+ votes, or None if the data have none; classes: the K names.
     """
 
     labels: npt.NDArray[np.uint8]
     votes: npt.NDArray[np.uint8] | None
     seed: int
+    classes: tuple[str, ...] = LABELS
 
 
 def one_hot(training: Training) -> Floats:
     """Return the unit matrix: every pair of classes is equally far apart."""
-    return np.eye(len(LABELS))
+    return np.eye(len(training.classes))
 
 
 def random(training: Training) -> Floats:
     """Return directions drawn uniformly from the sphere, different for every seed of the run."""
     generator = np.random.default_rng([training.seed, RANDOM_DIMENSIONS])
-    return unit(generator.standard_normal((len(LABELS), RANDOM_DIMENSIONS)), "random")
+    return unit(generator.standard_normal((len(training.classes), RANDOM_DIMENSIONS)), "random")
 
 
 def affective(training: Training) -> Floats:
@@ -60,11 +70,16 @@ def affective(training: Training) -> Floats:
 
     m is the median distance between two classes. A kernel rather than cosines of the affective vectors themselves,
     because *neutral* is at their origin and has no direction. Source of the values: Russell & Mehrabian 1977 (see
-    `labels.distances`).
+    `labels.distances`). Raises UserError for classes other than FER-2013's, which have no such values here.
     """
-    points = np.array([AFFECT[label] for label in LABELS])
+    if not are_fer2013s(training.classes):
+        raise UserError(
+            f"The targets 'affective' are known for FER-2013's classes alone ({', '.join(LABELS)}), and these are"
+            f" {', '.join(training.classes)}: choose other targets."
+        )
+    points = np.array([AFFECT[label] for label in training.classes])
     distance = np.linalg.norm(points[:, None] - points[None], axis=2)
-    median = np.median(distance[np.triu_indices(len(LABELS), 1)])
+    median = np.median(distance[np.triu_indices(len(points), 1)])
     return vectors_of_gram(np.exp(-(distance**2) / (2 * median**2)))
 
 
@@ -75,7 +90,9 @@ def human(training: Training) -> Floats:
     """
     means = None if training.votes is None else mean_votes(training.labels, training.votes)
     if means is None:
-        raise UserError("The targets 'human' need FER+ votes for every class of Training: set data.votes.")
+        raise UserError(
+            "The targets 'human' need FER+ votes for every class of Training: set data.votes, which FER-2013 alone has."
+        )
     return unit(means, "human")
 
 
@@ -86,6 +103,8 @@ class Source:
     make: Callable[[Training], Floats]
     uses_seed: bool = False
     uses_votes: bool = False
+    is_of_fer2013: bool = False
+    """Whether they are known for FER-2013's seven classes alone."""
 
     def __call__(self, training: Training) -> Floats:
         return self.make(training)
@@ -94,7 +113,7 @@ class Source:
 SOURCES: dict[str, Source] = {
     "one_hot": Source(one_hot),
     "random": Source(random, uses_seed=True),
-    "affective": Source(affective),
+    "affective": Source(affective, is_of_fer2013=True),
     "human": Source(human, uses_votes=True),
 }
 """Targets made without words, by the names that `models.<name>.targets` may use."""
@@ -178,33 +197,42 @@ class TargetSpec:
         return self.source in SOURCES and SOURCES[self.source].uses_votes
 
     @property
+    def is_of_fer2013(self) -> bool:
+        """Whether the targets are known for FER-2013's seven classes alone."""
+        return self.source in SOURCES and SOURCES[self.source].is_of_fer2013
+
+    @property
     def has_similarities_of_words(self) -> bool:
         """Whether they are label words with their own similarities, or with those that a transform leaves."""
         control = bool(self.transform) and TRANSFORMS[self.transform].is_control
         return self.source not in SOURCES and not control
 
     def load(self, seed: int) -> Floats:
-        """Return the targets [K, D] in the order of `LABELS`: from embed's output or from `SOURCES`.
+        """Return the targets [K, D] in the order of the classes: from embed's output or from `SOURCES`.
 
         Raises UserError if they cannot be made, or if two labels have the same vector.
         """
         if self.source not in SOURCES:
-            vectors = LabelVectors.load(label_vectors(self.source)).of(LABELS)
-            return self.of(vectors.astype(np.float64), seed)
+            classes = load_classes(PREPARED)
+            vectors = LabelVectors.load(label_vectors(self.source)).of(classes)
+            return self.of(vectors.astype(np.float64), seed, classes)
         data = FerData.load(PREPARED)
         rows = data.rows("train")
         votes = None if data.votes is None else data.votes[rows]
-        return self.of(SOURCES[self.source](Training(data.labels[rows], votes, seed)), seed)
+        training = Training(data.labels[rows], votes, seed, data.classes)
+        return self.of(SOURCES[self.source](training), seed, data.classes)
 
-    def of(self, vectors: Floats, seed: int) -> Floats:
+    def of(self, vectors: Floats, seed: int, classes: Sequence[str] = LABELS) -> Floats:
         """Make the targets from the source's vectors. Raises UserError as `load` does."""
         try:
             targets = TRANSFORMS[self.transform](vectors, seed) if self.transform else vectors
         except UserError as error:
+            if isinstance(error, ZeroVectorError) and isinstance(error.label, int):
+                error = ZeroVectorError(error.vector, classes[error.label])
             raise UserError(f"The targets '{self}' cannot be made. {error}") from None
         equal = np.argwhere(np.triu(targets @ targets.T, 1) > 1 - SMALLEST)
         if len(equal):
-            one, other = (LABELS[k] for k in equal[0])
+            one, other = (classes[k] for k in equal[0])
             raise UserError(
                 f"The targets '{self}' of '{one}' and '{other}' are equal, so the two classes could not be told apart: "
                 "choose another word for one of them."
@@ -219,13 +247,10 @@ def names(words: Iterable[str]) -> list[str]:
 
 
 def unit(vectors: Floats, name: str) -> Floats:
-    """Scale rows to length one. Raises UserError if a row is (nearly) zero."""
+    """Scale rows to length one. Raises ZeroVectorError, with the number of the class, if a row is (nearly) zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if lengths.min() < SMALLEST:
-        label = LABELS[int(lengths.argmin())]
-        raise UserError(
-            f"The {name} vector of '{label}' is zero, so it has no direction: choose another word."
-        )
+        raise ZeroVectorError(name, int(lengths.argmin()))
     return np.asarray(vectors / lengths)
 
 

@@ -24,7 +24,6 @@ from pipeline.data.votes import distribution, majority
 from pipeline.errors import UserError
 from pipeline.files import write_npz
 
-K = len(LABELS)
 CERTAIN = 5
 """The votes of ten that one answer needs for its image to be certain; 10.9 % of Training have none with so many."""
 
@@ -44,12 +43,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Asked:
-    """What an entry of `TRUTHS` may look at. number: what stands behind its name."""
+    """What an entry of `TRUTHS` may look at. number: what stands behind its name; classes: how many there are."""
 
     training: Split
     val: Split
     seed: int
     number: int = 0
+    classes: int = len(LABELS)
 
     def random(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream])
@@ -57,7 +57,9 @@ class Asked:
     def votes(self) -> npt.NDArray[np.uint8]:
         """Those of Training. Raises UserError if there are none."""
         if self.training.votes is None:
-            raise UserError("These labels are made of FER+ votes: set data.votes.")
+            raise UserError(
+                "These labels are made of FER+ votes, which the data lack: set data.votes, or choose other labels."
+            )
         return self.training.votes
 
 
@@ -96,7 +98,7 @@ def votes(asked: Asked) -> Truth:
     """q: the shares of the ten votes among the seven classes (Barsoum et al. 2016, "probability"). An image without
     a vote for any of the seven keeps its label."""
     shares, has_votes = distribution(asked.votes())
-    given = np.eye(K)[asked.training.labels]
+    given = np.eye(asked.classes)[asked.training.labels]
     return Truth(soft=np.where(has_votes[:, None], shares, given).astype(np.float32))
 
 
@@ -112,12 +114,12 @@ def of_majority(asked: Asked) -> Truth:
 
 
 def noisy(asked: Asked) -> Truth:
-    """With the chance r = number / 100 another class instead, each of the six others equally likely."""
+    """With the chance r = number / 100 another class instead, each of the K - 1 others equally likely."""
 
     def corrupt(labels: npt.NDArray[np.uint8], stream: int) -> npt.NDArray[np.uint8]:
         random = asked.random(stream)
         wrong = random.random(len(labels)) < asked.number / 100
-        other = (labels + random.integers(1, K, len(labels))) % K
+        other = (labels + random.integers(1, asked.classes, len(labels))) % asked.classes
         return np.where(wrong, other, labels).astype(np.uint8)
 
     return Truth(labels=corrupt(asked.training.labels, 1), val_labels=corrupt(asked.val.labels, 2))
@@ -131,7 +133,7 @@ def noisy_votes(asked: Asked) -> Truth:
         assert split.votes is not None
         shares, has_votes = distribution(split.votes)
         place = asked.random(stream).random((len(split.labels), 1))
-        drawn = np.minimum((shares.cumsum(axis=1) <= place).sum(axis=1), K - 1)
+        drawn = np.minimum((shares.cumsum(axis=1) <= place).sum(axis=1), asked.classes - 1)
         return np.where(has_votes, drawn, split.labels).astype(np.uint8)
 
     return Truth(labels=draw(asked.training, 3), val_labels=draw(asked.val, 4))
@@ -151,15 +153,18 @@ def weighted(asked: Asked) -> Truth:
 
 def balanced(asked: Asked) -> Truth:
     """Each class weighs the same: weight N / (K n_y), n_y the number of images of the label."""
-    counts = np.bincount(asked.training.labels, minlength=K)
-    weights = len(asked.training.labels) / (K * counts[asked.training.labels])
+    counts = np.bincount(asked.training.labels, minlength=asked.classes)
+    weights = len(asked.training.labels) / (asked.classes * counts[asked.training.labels])
     return Truth(weights=weights.astype(np.float32))
 
 
 def few(asked: Asked) -> Truth:
     """`number` images of each class, or all it has, drawn by the seed: more of them contain the fewer."""
     labels = asked.training.labels
-    chosen = [asked.random(10 + k).permutation(np.flatnonzero(labels == k))[: asked.number] for k in range(K)]
+    chosen = [
+        asked.random(10 + k).permutation(np.flatnonzero(labels == k))[: asked.number]
+        for k in range(asked.classes)
+    ]
     return Truth(rows=_filled(np.concatenate(chosen), len(labels)))
 
 
@@ -167,7 +172,7 @@ def dropped(asked: Asked) -> Truth:
     """Without number / 100 of the images of each class, drawn by the seed: the control of every other dropping."""
     labels = asked.training.labels
     kept = []
-    for k in range(K):
+    for k in range(asked.classes):
         images = asked.random(20 + k).permutation(np.flatnonzero(labels == k))
         kept.append(images[round(len(images) * asked.number / 100) :])
     return Truth(rows=_filled(asked.random(6).permutation(np.concatenate(kept)), len(labels)))
@@ -235,7 +240,7 @@ class LabelSpec:
 
     def make(self, data: FerData, seed: int) -> Truth:
         """Raise UserError if the data lack what the labels are made of."""
-        asked = Asked(Split.of(data, "train"), Split.of(data, "val"), seed, self.number)
+        asked = Asked(Split.of(data, "train"), Split.of(data, "val"), seed, self.number, len(data.classes))
         return self.kind.make(asked)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec
 
+from pipeline.data.classes import tracking_key
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, flatten, repository
 from pipeline.tracking import git, store
@@ -91,7 +92,8 @@ class MlflowRun:
         They can differ only in ways that do not matter to the run, such as the path of an identical archive.
         """
         logged = _client().get_run(self.id).data.params
-        fresh = {name: value for name, value in flatten(params).items() if name not in logged}
+        flat = {tracking_key(name): value for name, value in flatten(params).items()}
+        fresh = {name: value for name, value in flat.items() if name not in logged}
         _client().log_batch(self.id, params=_params(fresh))
 
     @_safe
@@ -137,8 +139,11 @@ class MlflowRun:
         _client().log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
     @_safe
-    def model(self, module: Module, example: npt.NDArray[np.generic]) -> None:
-        """Log a PyTorch module in the pickle-free `pt2` format. example: array [2 or more, ...]."""
+    def model(self, module: Module, example: npt.NDArray[np.generic], classes: Sequence[str]) -> None:
+        """Log a PyTorch module in the pickle-free `pt2` format. example: array [2 or more, ...].
+
+        classes: the meaning of its outputs, which MLflow shows with the model and loads as its `metadata`.
+        """
         import mlflow
         import torch
         from mlflow.models import Model
@@ -154,6 +159,7 @@ class MlflowRun:
                 # Given explicitly, because MLflow spends minutes guessing.
                 pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
                 serialization_format="pt2",
+                metadata={"classes": list(classes)},
             )
 
 
@@ -345,7 +351,7 @@ def _metrics(values: Mapping[str, object], step: int) -> list[Metric]:
 
     now = int(time.time() * 1000)
     return [
-        Metric(name, float(value), now, step)
+        Metric(tracking_key(name), float(value), now, step)
         for name, value in flatten(values).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]

@@ -17,7 +17,7 @@ import yaml
 from pipeline import files, workspace
 from pipeline.comparison.findings import row_name
 from pipeline.comparison.rows import ComparisonRow, read_rows
-from pipeline.data.fer import LABELS, FerData
+from pipeline.data.fer import FerData
 from pipeline.figures import data as figures
 from pipeline.files import JsonDict
 from pipeline.fingerprint import mlflow_key
@@ -25,7 +25,7 @@ from pipeline.labels.vectors import LabelVectors
 from pipeline.tracking import client
 from pipeline.tracking.client import MlflowRun, Where
 from pipeline.training.model import Classifier
-from pipeline.training.saved_model import load_trained
+from pipeline.training.saved_model import classes_of, load_trained
 from pipeline.workspace import (
     CHECKS,
     LABELS_FOLDER,
@@ -104,7 +104,7 @@ def log_embed() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 picture = Path(folder) / "gram.png"
                 title = f"Cosines between the label vectors\n{name}, from {vectors.provenance['file']}"
-                figures.gram(vectors.gram_of(LABELS), LABELS, picture, title)
+                figures.gram(vectors.gram, vectors.labels, picture, title)
                 run.artifacts(picture, name)
 
 
@@ -168,7 +168,7 @@ def log_evaluation(run: MlflowRun, run_key: RunKey) -> None:
     network, loss = load_trained(run_key.models)
     images = np.load(PREPARED / "images.npy", mmap_mode="r", allow_pickle=False)
     example = np.array(images[:2, None], dtype=np.float32)
-    run.model(Classifier(network, loss.scores).eval(), example)
+    run.model(Classifier(network, loss.scores).eval(), example, classes_of(run_key.models))
 
 
 def model_run(run_key: RunKey) -> Where | None:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json, replacing, write_json
 from pipeline.training.hardware import Hardware
@@ -60,6 +61,11 @@ def load_trained(folder: Path) -> tuple[FerNet, Loss]:
             f"The model in {folder} cannot be read ({reason}): remove the folder and run `dvc repro`."
         ) from error
     return network.eval(), loss
+
+
+def classes_of(folder: Path) -> tuple[str, ...]:
+    """Return the names of the classes of a trained model in the order of its scores; FER-2013's where it names none."""
+    return tuple(read_json(folder / "model.json").get("classes", LABELS))
 
 
 @torch.no_grad()

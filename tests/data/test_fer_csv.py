@@ -214,9 +214,8 @@ def test_cut_anywhere_it_reads_whole_rows_or_complains() -> None:
             continue
         # A cut may fall between two rows, and only there may it go unnoticed.
         assert data[length:].startswith(b"\n") or data[:length].endswith(b"\n")
-        assert_same(
-            rows, FerData(*(a[: len(rows.labels)] for a in (whole.images, whole.labels, whole.splits)))
-        )
+        images, labels, splits = (a[: len(rows.labels)] for a in (whole.images, whole.labels, whole.splits))
+        assert_same(rows, FerData(images, labels, splits))
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:

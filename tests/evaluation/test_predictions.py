@@ -28,10 +28,10 @@ def test_what_is_written_comes_back_under_every_decoder(tmp_path: Path) -> None:
     some.write(path)
     header, first, *_ = path.read_text().splitlines()
     assert header == (
-        "index,split,actual,near_duplicate,majority,predicted,predicted.nearest,predicted.crm.word2vec,predicted_flip,"
-        f"predicted_flip.nearest,predicted_flip.crm.word2vec,{','.join(LABELS)},uncertainty"
+        "index,split,actual,near_duplicate,majority,uncertainty,predicted,predicted.nearest,predicted.crm.word2vec,"
+        f"predicted_flip,predicted_flip.nearest,predicted_flip.crm.word2vec,{','.join(LABELS)}"
     )
-    assert first.startswith(f"7,val,angry,0,happy,{LABELS[some.predicted['argmax'][0]]},")
+    assert first.startswith(f"7,val,angry,0,happy,0.250000,{LABELS[some.predicted['argmax'][0]]},")
     again = Predictions.read(path, decoders)
     for name in ("index", "split", "actual", "near_duplicate", "majority"):
         assert getattr(again, name).tolist() == getattr(some, name).tolist()

@@ -23,7 +23,7 @@ def test_surest_faces_of_a_perfect_model_are_all_right() -> None:
 
 def test_class_means_are_means_and_nan_without_images() -> None:
     values = np.stack([np.full((2, 2), 1.0), np.full((2, 2), 3.0), np.full((2, 2), 5.0)])
-    means = class_means(values, np.array([0, 0, 6]))
+    means = class_means(values, np.array([0, 0, 6]), 7)
     assert means.shape == (7, 2, 2)
     assert (means[0] == 2).all()
     assert (means[6] == 5).all()

@@ -245,13 +245,13 @@ def test_permuted_keeps_all_cosines_and_gives_them_to_other_pairs() -> None:
 def test_a_zero_vector_is_named() -> None:
     vectors = words()
     vectors[2] = 0
-    with pytest.raises(UserError, match="The captions vector of 'fear' is zero"):
+    with pytest.raises(UserError, match="The captions vector of class 2 is zero"):
         unit(vectors, "captions")
 
 
 def test_equal_words_cannot_be_centred() -> None:
     with pytest.raises(UserError, match=r"The centred vector of '[a-z]+' is zero, so it has no direction"):
-        TRANSFORMS["centred"](np.tile(words()[:1], (K, 1)), 0)
+        TargetSpec.parse("word2vec.centred").of(np.tile(words()[:1], (K, 1)), 0)
 
 
 def test_a_word_that_is_the_mean_of_all_cannot_be_centred() -> None:
@@ -260,7 +260,7 @@ def test_a_word_that_is_the_mean_of_all_cannot_be_centred() -> None:
     others -= others.mean(axis=0)
     vectors = np.insert(others, LABELS.index("sad"), 0, axis=0) + 1
     with pytest.raises(UserError, match="The centred vector of 'sad' is zero"):
-        TRANSFORMS["centred"](vectors, 0)
+        TargetSpec.parse("word2vec.centred").of(vectors, 0)
 
 
 def test_vectors_of_a_gram_matrix_have_its_cosines() -> None:

@@ -21,7 +21,10 @@ import click
 import yaml
 
 from pipeline import cli, config
+from pipeline.data.fer import CLASSES_FILE, LABELS
 from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.workspace import PREPARED
 from stages import embed, fetch
 from tests.clone import ROOT
 from tests.soak.archives import as_csv, listing
@@ -490,7 +493,8 @@ STAGES: tuple[tuple[Callable[[], None], Callable[[config.Params], bool]], ...] =
 
 
 def furnish(folder: Path) -> None:
-    """What a user's folder may hold."""
+    """What a user's folder may hold, and the classes that embed reads from prepare's output."""
+    write_json(folder / PREPARED / CLASSES_FILE, LABELS)
     (folder / "resources").symlink_to(ROOT / "resources")
     (folder / "fer2013.csv").write_bytes(as_csv())
     (folder / "link.csv").symlink_to(folder / "fer2013.csv")

@@ -455,7 +455,7 @@ def log_model() -> client.MlflowRun:
     import torch
 
     with client.run("synthetic", "baseline-0", "key", {"kind": "model"}) as run:
-        run.model(torch.nn.Linear(3, 2).eval(), np.zeros((2, 3), np.float32))
+        run.model(torch.nn.Linear(3, 2).eval(), np.zeros((2, 3), np.float32), ["calm", "cross"])
     return run
 
 

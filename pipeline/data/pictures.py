@@ -1,0 +1,94 @@
+"""Turn any picture of a face into FER-2013's form: 48 x 48 grey levels.
+
+The steps, the same for every picture:
+
+1. Upright, as its EXIF data say; of an animation or a file of several pages, the first picture.
+2. Transparent parts become white.
+3. Grey: L = 0.299 R + 0.587 G + 0.114 B (ITU-R 601); 16-bit values are divided by 257.
+4. The largest square in the middle, resized to 48 x 48 with Pillow's bicubic filter, which is anti-aliased: when it
+   shrinks a picture, every pixel counts. A grey picture of 48 x 48 stays as it is.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.data.fer import IMAGE_SIZE
+from pipeline.errors import UserError
+
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "BMP": (".bmp",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".pgm", ".ppm", ".pnm", ".pbm"),
+}
+"""Pillow's names of the formats that are read, with their suffixes. The content decides, not the suffix."""
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+
+MAX_BYTES = 64 << 20
+"""Maximum size of a picture's file. That of its pixels is Pillow's: 89 million."""
+
+_SIGNS_OF_DAMAGE = (
+    OSError, EOFError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, struct.error, zlib.error,
+    Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
+"""What Pillow's readers raise for a bad file: PNG's a SyntaxError, for one."""
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@contextmanager
+def opened(data: bytes, where: str, formats: Sequence[str], remedy: str) -> Iterator[Image.Image]:
+    """Open a picture from an unknown source. Raises UserError, also for what is found inside the block.
+
+    where: the beginning of the error; remedy: its end.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is odd and harmless, such as incomplete EXIF data
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=tuple(formats)) as image:
+                yield image
+    except _SIGNS_OF_DAMAGE as error:
+        # Pillow's message contains the address of the object that it reads from.
+        foreign = isinstance(error, UnidentifiedImageError)
+        reason = f"it is not a {' or '.join(formats)} file" if foreign else error
+        raise UserError(f"{where} cannot be read ({reason}): {remedy}.") from error
+
+
+def as_face(data: bytes, where: str) -> Bytes:
+    """Return a picture as uint8 [48, 48]; see the steps above. Raises UserError, which begins with `where`."""
+    with opened(data, where, tuple(FORMATS), "replace or remove it") as image:
+        grey = _grey(ImageOps.exif_transpose(image))
+        square = ImageOps.fit(grey, (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+        return np.array(square, np.uint8)
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    if image.mode[0] in "IF":
+        return Image.fromarray(_eight_bits(np.asarray(image)))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode == "L":
+        return image
+    return image.convert("RGB").convert("L")
+
+
+def _eight_bits(values: npt.NDArray[np.generic]) -> Bytes:
+    """Return 16-bit grey levels as 8-bit ones. Raises ValueError for floating-point numbers and wider integers."""
+    if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 0xFFFF:
+        raise ValueError("its grey levels are neither 8-bit nor 16-bit numbers")
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
