@@ -73,8 +73,9 @@ def page(params: Params, rows: dict[str, JsonDict]) -> str:
     return (
         "# Short runs: evidence that every row trains, no result\n\n"
         f"PublicTest accuracy in per cent after so many epochs of the {params.recipe} recipe, seed {SEED}, at the "
-        f"learning rates of `params.yaml`, which were not searched for these rows. The largest class alone would give "
-        f"{100 * chance:.1f}. `python -m benchmarks.short_runs`, code {codes}; {machines}.\n\n"
+        "learning rates of `params.yaml`, which were not searched for these rows. Rows of noisy labels are measured on "
+        f"noisy ones. The largest class alone would give {100 * chance:.1f}.\n\n"
+        f"`python -m benchmarks.short_runs`, code {codes}; {machines}.\n\n"
         f"{table(['row', 'epochs', 'PublicTest'], lines)}\n"
     )
 
