@@ -72,8 +72,10 @@ def as_face(data: bytes, where: str) -> Bytes:
     """Return a picture as uint8 [48, 48]; see the steps above. Raises UserError, which begins with `where`."""
     with opened(data, where, tuple(FORMATS), "replace or remove it") as image:
         grey = _grey(ImageOps.exif_transpose(image))
-        square = ImageOps.fit(grey, (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
-        return np.array(square, np.uint8)
+        side = min(grey.size)
+        left, top = ((length - side) // 2 for length in grey.size)
+        square = grey.crop((left, top, left + side, top + side))
+        return np.array(square.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC), np.uint8)
 
 
 def _grey(image: Image.Image) -> Image.Image:
