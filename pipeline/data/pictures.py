@@ -64,7 +64,8 @@ def opened(data: bytes, where: str, formats: Sequence[str], remedy: str) -> Iter
     except _SIGNS_OF_DAMAGE as error:
         # Pillow's message contains the address of the object that it reads from.
         foreign = isinstance(error, UnidentifiedImageError)
-        reason = f"it is not a {' or '.join(formats)} file" if foreign else error
+        *others, last = formats
+        reason = f"it is not a {', '.join(others)} or {last} file" if foreign else error
         raise UserError(f"{where} cannot be read ({reason}): {remedy}.") from error
 
 
