@@ -129,7 +129,7 @@ class DataParams:
     @model_validator(mode="after")
     def _classes_can_be_told_apart(self) -> DataParams:
         if self.labels and not 2 <= len(self.labels) <= MOST:
-            raise problem(f"{{key}} has {len(self.labels)} entries, but must have from 2 to {MOST}", "labels")
+            raise problem(f"{{key}} has {len(self.labels)}, but must have from 2 to {MOST} entries", "labels")
         if (same := alike(self.labels)) is not None:
             raise problem(
                 f"{{key}} has {same[0]!r} and {same[1]!r}, which are the same but for their case, or in MLflow: rename "

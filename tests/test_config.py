@@ -726,3 +726,133 @@ def test_a_model_may_train_longer_than_the_recipe() -> None:
     fast = params.chosen_recipe
     assert params.recipe_of("baseline") == fast
     assert params.recipe_of("twice_the_epochs") == dataclasses.replace(fast, epochs=2 * fast.epochs)
+
+
+OWN = ("calm", "happily surprised", "슬픔")
+
+
+def own(**data: Any) -> dict[str, Any]:
+    """A folder of pictures of other classes, with words for one set."""
+    raw = changed("data", {**RAW["data"], "source": "folder", "path": "faces", "labels": list(OWN), **data})
+    raw["labels"]["word2vec"]["words"] = {
+        "calm": "calm",
+        "happily surprised": ["happy", "surprised"],
+        "슬픔": "sad",
+    }
+    return raw
+
+
+def test_a_folder_of_pictures_has_classes_of_its_own(tmp_path: Path) -> None:
+    params = load(tmp_path, own())
+    assert params.data.classes == OWN
+    assert list(params.word_sets(OWN)) == ["word2vec"]  # the others are FER-2013's, and nothing uses them
+    assert load(tmp_path, own(labels=[])).data.classes is None
+
+
+@pytest.mark.parametrize("key", ["data.labels", "data.split"])
+def test_without_the_keys_nothing_changes(tmp_path: Path, key: str) -> None:
+    params = load(tmp_path, changed(key, REMOVED))
+    assert params == load(tmp_path, RAW)
+    assert params.data.classes == LABELS
+
+
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [
+        (["calm"], "'data.labels' has 1, but must have from 2 to 32 entries"),
+        ([f"x{k}" for k in range(33)], "'data.labels' has 33, but must have from 2 to 32 entries"),
+        (["calm", "a/b"], "'data.labels[1]' is 'a/b', but must be a name without"),
+        (["calm", ".hidden"], "'data.labels[1]' is '.hidden', but must be a name that begins with a letter"),
+        (
+            ["calm", "test"],
+            "'data.labels[1]' is 'test', but must be another name: this one stands for a split",
+        ),
+        (["calm", "index"], "'data.labels[1]' is 'index', but must be another name: the predictions have"),
+        (["calm", True], "'data.labels[1]' is True, but must be text (in quotes, if it is a name)"),
+        (["calm", 7], "'data.labels[1]' is 7, but must be text (in quotes, if it is a name)"),
+        (
+            ["calm", "Calm"],
+            "'data.labels' has 'calm' and 'Calm', which are the same but for their case, or in MLflow",
+        ),
+        (
+            ["a+b", "a&b"],
+            "'data.labels' has 'a+b' and 'a&b', which are the same but for their case, or in MLflow",
+        ),
+        ("calm, cross", "'data.labels' is 'calm, cross', but must be a list"),
+    ],
+)
+def test_what_cannot_name_classes_is_refused(tmp_path: Path, labels: Any, what: str) -> None:
+    message = refusal(tmp_path, own(labels=labels))
+    assert message.startswith(f"params.yaml: {what}")
+
+
+@pytest.mark.parametrize("source", ["synthetic", "archive", "kaggle"])
+def test_other_sources_have_the_seven_alone(tmp_path: Path, source: str) -> None:
+    raw = changed("data.labels", list(LABELS))
+    raw["data"] |= {"source": source, "path": "fer2013.csv"}
+    if source != "synthetic":
+        raw["grid"]["models"] = ["baseline"]
+    assert load(tmp_path, raw).data.classes == LABELS
+    for labels in (LABELS[::-1], LABELS[:6], OWN):
+        raw["data"]["labels"] = list(labels)
+        assert refusal(tmp_path, raw) == (
+            f"params.yaml: 'data.labels' must be empty or FER-2013's seven in their order ({', '.join(LABELS)}) unless "
+            "data.source is folder."
+        )
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        ({"path": ""}, "'data.path' is '', but must be the path of a folder of pictures."),
+        ({"votes": "v.csv"}, "'data.votes' is 'v.csv', but must be empty for a folder of pictures"),
+        ({"expect": "fer2013"}, "'data.expect' is 'fer2013', but must be any for a folder of pictures"),
+    ],
+)
+def test_what_a_folder_of_pictures_cannot_have_is_refused(
+    tmp_path: Path, data: dict[str, Any], what: str
+) -> None:
+    assert refusal(tmp_path, own(**data)).startswith(f"params.yaml: {what}")
+
+
+def test_words_are_given_for_exactly_the_classes(tmp_path: Path) -> None:
+    raw = own()
+    words = raw["labels"]["word2vec"].pop("words")
+    raw["labels"]["word2vec"]["words"] = {**words, "cross": "mad"}
+    keys = [*words, "cross"]
+    expected = (
+        f"'labels.word2vec.words' has the keys {keys}, but must have exactly the labels {', '.join(OWN)}"
+    )
+    assert refusal(tmp_path, raw) == f"params.yaml: {expected}."
+    raw["data"]["labels"] = []  # then only the folder can tell
+    with pytest.raises(UserError) as error:
+        load(tmp_path, raw).word_sets(OWN)
+    assert str(error.value) == f"params.yaml: {expected}, which are those of the data."
+
+
+def test_fer2013s_words_are_refused_where_a_model_of_the_grid_uses_them(tmp_path: Path) -> None:
+    raw = own()
+    raw["grid"]["models"] = ["baseline", "w2v_nouns"]
+    assert refusal(tmp_path, raw).startswith("params.yaml: 'labels.nouns.words' has the keys ['angry', ")
+    raw = own()
+    raw["models"]["baseline"]["decoders"] = ["argmax", "crm.glove.centred"]
+    assert refusal(tmp_path, raw).startswith("params.yaml: 'labels.glove.words' has the keys ['angry', ")
+    raw = own()
+    del raw["labels"]["nouns"]["words"]["angry"]  # of neither
+    assert refusal(tmp_path, raw).startswith("params.yaml: 'labels.nouns.words' has the keys ['disgust', ")
+
+
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [
+        ("cosine_affective", "affective, which is known for FER-2013's classes alone"),
+        ("cosine_human", "human, which is made of FER+ votes, but a folder of pictures has none"),
+        ("ldl_votes", "votes, which is made of FER+ votes, but a folder of pictures has none"),
+    ],
+)
+def test_what_needs_fer2013_is_refused_for_other_classes(tmp_path: Path, model: str, what: str) -> None:
+    raw = own()
+    raw["grid"]["models"] = ["baseline", model]
+    assert refusal(tmp_path, raw) == (
+        f"params.yaml: 'models.{model}' names {what}: take the model out of grid.models."
+    )

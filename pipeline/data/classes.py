@@ -60,7 +60,7 @@ def alike(names: Iterable[str]) -> tuple[str, str] | None:
     """Return the first two names that are the same in MLflow's keys, or but for their case, if there are any."""
     known: dict[str, str] = {}
     for name in names:
-        key = folded(tracking_key(name))
+        key = folded(tracking_key(normal(name)))
         if key in known:
             return known[key], name
         known[key] = name

@@ -122,7 +122,7 @@ def _places(bundle: FolderBundle, note: Callable[[str], object]) -> tuple[list[_
     if others:
         kinds = ", ".join(shown(entry.path) for entry in others[:3])
         note(
-            f"{len(others)} files are left out because their names are not those of pictures, such as {kinds}"
+            f"files left out because their names are not those of pictures: {len(others):,}, such as {kinds}"
         )
     within = _wrapper(bundle.folders, [entry.path for entry in pictures])
     top = {_parts(path, within)[0] for path in bundle.folders if len(_parts(path, within)) == 1}
@@ -163,20 +163,17 @@ def _parts(path: str, within: int) -> tuple[str, ...]:
 
 def _place(entry: Entry, parts: tuple[str, ...], depth: int, name: str) -> _Place:
     """Return the place of a picture. depth: number of folders above a picture, 2 with splits."""
-    picture = f"{shown(entry.path)} of {name}"
-    split = UNDECIDED
-    if depth == 2:
-        folder = folded(parts[0])
-        if folder not in SPLIT_NAMES:
-            raise UserError(
-                f"{picture} is in {shown(parts[0])!r}, beside folders for splits, but is in none of train, val and"
-                " test: move it."
-            )
-        split = SPLITS.index(SPLIT_NAMES[folder])
+    picture = f"Picture {shown(entry.path)} of {name}"
+    split = SPLIT_NAMES.get(folded(parts[0])) if depth == 2 else None
+    if depth == 2 and split is None and len(parts) > 1:
+        raise UserError(
+            f"{picture} is in {shown(parts[0])!r}, beside folders for splits, but is in none of train, val and test:"
+            " move it."
+        )
     if len(parts) != depth + 1:
         what = "in no class folder" if len(parts) <= depth else "in a folder within a class folder"
         raise UserError(f"{picture} is {what}: the pictures must lie as {LAYOUT}.")
-    return _Place(split, normal(parts[depth - 1]), entry)
+    return _Place(UNDECIDED if split is None else SPLITS.index(split), normal(parts[depth - 1]), entry)
 
 
 def _named(name: str, places: Sequence[_Place], empty: set[str], classes: Sequence[str]) -> tuple[str, ...]:

@@ -64,7 +64,8 @@ def opened(data: bytes, where: str, formats: Sequence[str], remedy: str) -> Iter
     except _SIGNS_OF_DAMAGE as error:
         # Pillow's message contains the address of the object that it reads from.
         foreign = isinstance(error, UnidentifiedImageError)
-        reason = f"it is not a {' or '.join(formats)} file" if foreign else error
+        *others, last = formats
+        reason = f"it is not a {', '.join(others)} or {last} file" if foreign else error
         raise UserError(f"{where} cannot be read ({reason}): {remedy}.") from error
 
 
@@ -72,8 +73,10 @@ def as_face(data: bytes, where: str) -> Bytes:
     """Return a picture as uint8 [48, 48]; see the steps above. Raises UserError, which begins with `where`."""
     with opened(data, where, tuple(FORMATS), "replace or remove it") as image:
         grey = _grey(ImageOps.exif_transpose(image))
-        square = ImageOps.fit(grey, (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
-        return np.array(square, np.uint8)
+        side = min(grey.size)
+        left, top = ((length - side) // 2 for length in grey.size)
+        square = grey.crop((left, top, left + side, top + side))
+        return np.array(square.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC), np.uint8)
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -6,6 +6,7 @@ apart, at a size that stays readable in a README.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,8 @@ def canvas(path: Path, width: float, height: float, title: str = "") -> Iterator
         if title:
             figure.suptitle(title)
         yield figure
-        with replacing(path) as temporary:
+        with replacing(path) as temporary, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # of another script: it becomes a box
             # Without the version of matplotlib that it would name, equal data gives equal bytes.
             figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 

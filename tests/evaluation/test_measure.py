@@ -12,7 +12,7 @@ from torch import nn
 
 from pipeline.data.fer import LABELS, SPLITS, VOTE_COLUMNS, VOTES_OF_LABELS, FerData
 from pipeline.evaluation.decoders import ArgMax, CostSensitive
-from pipeline.evaluation.measure import decide, measure, measure_pairs
+from pipeline.evaluation.measure import decide, measure, measure_pairs, reference_distances
 from pipeline.evaluation.predictions import Predictions
 from pipeline.training.losses import make_loss
 from pipeline.training.model import FerNet
@@ -100,3 +100,22 @@ def test_only_training_says_which_classes_go_together(found: Predictions, data: 
     assert one["prior"] != other["prior"]
     assert one["halves"] == other["halves"]
     assert sum(row.images for row in measure_pairs(found, known)) == 15
+
+
+def test_classes_are_those_of_the_data(data: FerData) -> None:
+    torch.manual_seed(0)
+    names = ("calm", "cross", "happily surprised")
+    other = FerData(data.images, data.labels % 3, data.splits, classes=names)
+    network = cast(FerNet, nn.Sequential(nn.Flatten(), nn.LayerNorm(48 * 48), nn.Linear(48 * 48, 3)))
+    loss = make_loss("cross_entropy", {}, np.eye(3), "cpu")
+    found = decide(network, loss, other, np.zeros(N, bool), {"argmax": ArgMax()})
+    measured = measure(found, other, reference_distances(other, ()))
+    assert found.classes == tuple(measured["test"]["per_class"]) == names
+    assert np.shape(measured["confusion"]) == (3, 3)
+    assert measured["test"]["severity"] == {}
+
+
+def test_the_affective_distance_follows_the_order_of_the_seven(data: FerData) -> None:
+    plain = reference_distances(data, ())["affective"]
+    turned = reference_distances(replace(data, classes=LABELS[::-1]), ())["affective"]
+    np.testing.assert_allclose(turned, plain[::-1, ::-1])

@@ -295,3 +295,29 @@ def test_entropy_in_nats() -> None:
     votes[0, :2] = 5
     assert vote_entropy(votes)[0] == pytest.approx(np.log(2))
     assert np.isnan(vote_entropy(votes)[1])
+
+
+@pytest.mark.parametrize(
+    "names", [("no", "yes"), ("calm", "cross", "happily surprised"), tuple("abcdefghijkl")]
+)
+def test_any_number_of_classes_is_measured(names: tuple[str, ...]) -> None:
+    count, rng = len(names), np.random.default_rng(len(names))
+    labels = rng.integers(count, size=300)
+    scores = rng.normal(size=(300, count))
+    scores[np.arange(300), labels] += 1.0
+    probabilities = softmax(scores)
+    predicted = probabilities.argmax(axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = split_metrics(labels, predicted, predicted, probabilities, 1.0, {}, classes=names)
+    assert tuple(found["per_class"]) == names
+    for k, name in enumerate(names):
+        hits = int(((labels == k) & (predicted == k)).sum())
+        assert found["per_class"][name]["recall"] == pytest.approx(hits / (labels == k).sum())
+        assert found["per_class"][name]["precision"] == pytest.approx(hits / (predicted == k).sum())
+    ranks = (probabilities > probabilities[np.arange(300), labels][:, None]).sum(axis=1)
+    assert found["accuracy"] == pytest.approx((ranks == 0).mean())
+    assert found["top2"] == pytest.approx((ranks < 2).mean())
+    assert found["nll"] == pytest.approx(-np.log(probabilities[np.arange(300), labels]).mean())
+    assert found["severity"] == {}
+    json.dumps(found, allow_nan=False)

@@ -40,3 +40,18 @@ def test_what_is_written_comes_back_under_every_decoder(tmp_path: Path) -> None:
     for name in decoders:
         assert again.predicted[name].tolist() == some.predicted[name].tolist()
         assert again.predicted_flip[name].tolist() == some.predicted_flip[name].tolist()
+
+
+def test_the_file_names_classes_of_its_own(tmp_path: Path) -> None:
+    names = ("calm, cool", 'a "b" c', "슬픔")
+    some = Predictions(
+        index=np.arange(3), split=np.array([1, 2, 2], np.uint8), actual=np.array([2, 0, 1]),
+        near_duplicate=np.zeros(3, bool), majority=np.full(3, -1), probabilities=np.eye(3), uncertainty=np.zeros(3),
+        predicted={"argmax": np.array([0, 1, 2])}, predicted_flip={"argmax": np.array([1, 1, 2])}, classes=names,
+    )  # fmt: skip
+    some.write(tmp_path / "some.csv")
+    again = Predictions.read(tmp_path / "some.csv", ["argmax"])
+    assert again.classes == names
+    assert again.actual.tolist() == [2, 0, 1]
+    assert again.predicted["argmax"].tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(again.probabilities, np.eye(3))

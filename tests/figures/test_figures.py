@@ -254,3 +254,23 @@ def test_many_models_keep_styles_apart_and_inside_the_picture(tmp_path: Path) ->
         drawn = (pixels(tmp_path / f"{name}.png") != 255).any(axis=-1)
         assert not drawn[[0, -1]].any()
         assert not drawn[:, [0, -1]].any()
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("count", [2, 9])
+def test_names_of_any_number_and_length_are_drawn(count: int, tmp_path: Path) -> None:
+    """With two dollar signs, between which matplotlib would see a formula, and larger where there are more."""
+    names = [f"no. {k} $x^$ and a long name" for k in range(count)]
+    square = np.eye(count)
+    scores = {name: {"precision": 0.7, "recall": 0.6, "f1": 0.65} for name in names}
+    model.confusion(square.astype(int), names, tmp_path / "confusion.png", False, "Baseline")
+    model.per_class_bars(scores, tmp_path / "bars.png", "Baseline")
+    faces = np.resize(IMAGES, (count, 48, 48)) / 1.0
+    model.class_mean_heat_maps(faces, np.resize(MAPS, (count, 48, 48)), names, tmp_path / "means.png")
+    data.gram(square, names, tmp_path / "gram.png", "Cosines")
+    study.recall_differences({"a": dict.fromkeys(names, (0.1, 0.0, 0.2))}, names, tmp_path / "recalls.png")
+    study.grams({"a": square}, names, tmp_path / "grams.png")
+    for name in ("confusion", "gram", "grams"):
+        width = pixels(tmp_path / f"{name}.png").shape[1]
+        seven = 4.6 * 120 if name == "grams" else 6.4 * 120
+        assert width == pytest.approx(seven * max(1, count / 7), abs=2)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.data.fer import LABELS
+from pipeline.data.fer import CLASSES_FILE, LABELS
 from pipeline.errors import UserError
+from pipeline.files import write_json
 from pipeline.labels.distances import AFFECT
 from pipeline.labels.targets import (
     SOURCES,
@@ -21,6 +23,8 @@ from pipeline.labels.targets import (
     unit,
     vectors_of_gram,
 )
+from pipeline.labels.vectors import LabelVectors
+from pipeline.workspace import PREPARED, label_vectors
 
 K = len(LABELS)
 
@@ -279,3 +283,42 @@ def test_a_matrix_that_is_no_gram_matrix_is_refused() -> None:
     assert str(error.value) == (
         "No vectors have these cosines: the Gram matrix has the negative eigenvalue -0.273."
     )
+
+
+OTHERS = ("calm", "cross", "happily surprised")
+
+
+def test_sources_have_a_vector_for_each_class_whatever_their_number() -> None:
+    data = Training(np.arange(9, dtype=np.uint8) % 3, None, 4, OTHERS)
+    np.testing.assert_array_equal(SOURCES["one_hot"](data), np.eye(3))
+    seven = SOURCES["random"](Training(data.labels, None, 4))
+    np.testing.assert_array_equal(SOURCES["random"](data), seven[:3])
+
+
+def test_affective_targets_are_those_of_the_seven_in_any_order() -> None:
+    for classes in (OTHERS, LABELS[:6], (*LABELS, "calm")):
+        with pytest.raises(UserError, match=r"'affective' are known for FER-2013's classes alone"):
+            SOURCES["affective"](replace(training(), classes=classes))
+    turned = SOURCES["affective"](replace(training(), classes=LABELS[::-1]))
+    found = SOURCES["affective"](training())
+    np.testing.assert_allclose((turned @ turned.T)[::-1, ::-1], found @ found.T, atol=1e-9)
+    with pytest.raises(UserError, match="'human' need FER\\+ votes"):
+        SOURCES["human"](replace(training(), votes=None, classes=OTHERS))
+
+
+def test_words_come_in_the_order_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    vectors = words()[:3].astype(np.float32)
+    LabelVectors(OTHERS, OTHERS, vectors, np.eye(3), {}).save(label_vectors("mine"))
+    with pytest.raises(UserError, match="run `dvc repro prepare` first"):
+        TargetSpec.parse("mine").load(0)
+    write_json(PREPARED / CLASSES_FILE, OTHERS[::-1])
+    np.testing.assert_array_equal(TargetSpec.parse("mine").load(0), vectors[::-1].astype(float))
+
+
+def test_errors_name_classes_of_any_data() -> None:
+    equal = np.tile(words()[:1], (3, 1))
+    with pytest.raises(UserError, match="of 'calm' and 'cross' are equal"):
+        TargetSpec.parse("mine").of(equal, 0, OTHERS)
+    with pytest.raises(UserError, match="The centred vector of 'calm' is zero"):
+        TargetSpec.parse("mine.centred").of(equal, 0, OTHERS)

@@ -172,3 +172,35 @@ def test_few_images_are_nested_and_as_many_of_each_class_as_there_are() -> None:
 def test_what_is_no_kind_of_labels_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be one of .*votes, .*given\.noisy<1 to 90>"):
         LabelSpec.parse(text)
+
+
+def of_four() -> FerData:
+    """Four classes, 400, 200, 100 and 20 images of Training."""
+    labels = np.repeat([0, 1, 2, 3], [400, 200, 100, 20]).astype(np.uint8)
+    labels = np.concatenate([labels, np.arange(30) % 4]).astype(np.uint8)
+    splits = np.repeat([0, 1], [720, 30]).astype(np.uint8)
+    return FerData(np.zeros((750, 48, 48), np.uint8), labels, splits, classes=("a", "b", "c", "d"))
+
+
+def test_noise_reaches_every_other_class_and_no_further() -> None:
+    truth, own = LabelSpec.parse("given.noisy60").make(of_four(), 0), of_four().labels[:720].astype(int)
+    assert truth.labels is not None
+    assert truth.labels.max() == 3
+    moved = (truth.labels.astype(int) - own) % 4
+    np.testing.assert_allclose(np.bincount(moved, minlength=4) / 720, [0.4, 0.2, 0.2, 0.2], atol=0.06)
+
+
+def test_balance_and_samples_are_those_of_four_classes() -> None:
+    own = of_four().labels[:720]
+    weights = LabelSpec.parse("given.balanced").make(of_four(), 0).weights
+    assert weights is not None
+    assert [weights[own == k].sum() for k in range(4)] == pytest.approx([180] * 4)
+    rows = LabelSpec.parse("given.few30").make(of_four(), 0).rows
+    assert rows is not None
+    assert np.bincount(own[np.unique(rows)]).tolist() == [30, 30, 30, 20]
+
+
+@pytest.mark.parametrize("name", [name for name, kind in TRUTHS.items() if kind.uses_votes])
+def test_labels_made_of_votes_are_refused_where_there_are_none(name: str) -> None:
+    with pytest.raises(UserError, match="FER\\+ votes, which the data lack"):
+        LabelSpec.parse(name).make(of_four(), 0)

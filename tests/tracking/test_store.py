@@ -604,3 +604,16 @@ def test_an_address_that_is_none_is_one_warning(
     assert log() is None
     (warning,) = capsys.readouterr().err.splitlines()
     assert "MLFLOW_TRACKING_URI" in warning
+
+
+def test_classes_of_any_name_are_logged(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """MLflow refuses most signs in a key, and with it everything that is logged in the same request."""
+    names = {"wide-eyed (é)": "wide-eyed _é_", "슬픔": "슬픔", "a+b, c": "a_b_ c", "Mr. X": "Mr. X"}
+    with client.run("synthetic", "baseline-0", "key", {"kind": "model"}) as run:
+        for _ in range(2):  # a second time nothing is new
+            run.params({"words": {name: f"that is {name}" for name in names}})
+        run.metrics({"test": {"per_class": {name: {"recall": k / 10} for k, name in enumerate(names)}}})
+    assert run.working, capsys.readouterr().err
+    data = store.client().get_run(run.id).data
+    assert data.params == {f"words.{key}": f"that is {name}" for name, key in names.items()}
+    assert data.metrics == {f"test.per_class.{key}.recall": k / 10 for k, key in enumerate(names.values())}

@@ -13,11 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
 from pipeline.training.losses import ScaledCosine
 from pipeline.training.model import FerNet
-from pipeline.training.saved_model import load_trained, save_trained
+from pipeline.training.saved_model import classes_of, load_trained, save_trained
 
 DESCRIPTION: dict[str, Any] = {"widths": [4, 6, 8], "output_dim": 5, "mean": 120.0, "std": 60.0}
 LOSS: dict[str, Any] = {"name": "scaled_cosine", "options": {"scale": 3.0}, "targets": "some"}
@@ -174,3 +175,11 @@ def test_loading_never_unpickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_description_is_plain_json(tmp_path: Path) -> None:
     text = (saved(tmp_path) / "model.json").read_text(encoding="utf-8")
     assert json.loads(text) == read_json(tmp_path / "model.json") == FACTS
+
+
+def test_a_saved_model_knows_its_classes(tmp_path: Path) -> None:
+    names = ("calm", "cross", "슬픔")
+    save_trained(tmp_path / "new", network().state_dict(), TARGETS, FACTS | {"classes": names})
+    assert classes_of(tmp_path / "new") == names
+    save_trained(tmp_path / "old", network().state_dict(), TARGETS, FACTS)
+    assert classes_of(tmp_path / "old") == LABELS
