@@ -14,6 +14,8 @@ from typing import Any
 import mlflow
 import yaml
 
+from pipeline.workspace import WRITTEN
+
 ROOT = Path(__file__).parents[1]
 TIMEOUT = 900
 """Seconds for one command: many times what it takes, so that only a hang fails."""
@@ -171,6 +173,10 @@ def clone_of_working_tree(path: Path, changes: dict[str, Any]) -> Clone:
     clone.set(changes)
     clone.commit("A small study")
     return clone
+
+
+PICTURES = sum(name.endswith(".png") for name in WRITTEN["figures"])
+"""Pictures of one evaluated run."""
 
 
 def stages_run(output: str) -> list[str]:

@@ -40,8 +40,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_json(RUN_KEY.models / "model.json", {"settings_digest": "0123456789ab"})
     write_csv(RUN_KEY.history, ["epoch", "val_accuracy"], [[0, 0.5], [1, 0.75]])
     header = [
-        "index", "split", "actual", "near_duplicate", "majority", "predicted", "predicted.crm.human",
-        "predicted_flip", "predicted_flip.crm.human",
+        "index", "split", "actual", "near_duplicate", "majority", "uncertainty", "predicted",
+        "predicted.crm.human", "predicted_flip", "predicted_flip.crm.human",
     ]  # fmt: skip
     probabilities = [f"{k / 21:.6f}" for k in range(7)]
     rows = [
@@ -51,6 +51,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ACTUAL[n],
             int(n == 2),
             MAJORITY[n],
+            "1.250000",
             OWN[n],
             OTHER[n],
             OTHER[n],

@@ -18,7 +18,7 @@ from pipeline.data.duplicates import read_near_duplicates
 from pipeline.data.fer import SPLITS, FerData
 from pipeline.files import flatten
 from pipeline.training.saved_model import classes_of, load_trained
-from tests.clone import ROOT, Clone
+from tests.clone import PICTURES, ROOT, Clone
 
 pytestmark = pytest.mark.slow
 
@@ -78,4 +78,4 @@ def test_own_pictures_reach_the_table(make_clone: Callable[..., Clone]) -> None:
     assert list(metrics["test"]["severity"]) == ["word2vec"]  # neither affective nor FER-2013's other words
     table = json.loads((clone.path / "outputs/reports/ablation.json").read_text())
     assert [entry["decoder"] for entry in table] == ["argmax", "crm.word2vec"]
-    assert len(list((clone.path / "outputs/figures/w2v_softmax-0").glob("*.png"))) == 7
+    assert len(list((clone.path / "outputs/figures/w2v_softmax-0").glob("*.png"))) == PICTURES

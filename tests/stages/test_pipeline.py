@@ -22,7 +22,7 @@ from pipeline.files import sha256
 from pipeline.labels.targets import TargetSpec
 from pipeline.labels.vectors import LabelVectors
 from pipeline.workspace import PREPARED
-from tests.clone import Clone, stages_run
+from tests.clone import PICTURES, Clone, stages_run
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def test_first_repro_writes_every_output(finished: Clone) -> None:
         assert sum(float(rows[0][label]) for label in LABELS) == pytest.approx(1, abs=1e-5)
         right = [row["actual"] == row["predicted"] for row in rows if row["split"] == "test"]
         assert sum(right) / len(right) == pytest.approx(metrics["test"]["accuracy"])
-        assert len(list((finished.path / f"outputs/figures/{run_key}").glob("*.png"))) == 7
+        assert len(list((finished.path / f"outputs/figures/{run_key}").glob("*.png"))) == PICTURES
     rows = json.loads((finished.path / "outputs/reports/ablation.json").read_text())
     assert [row["model"] for row in rows] == ["baseline", "baseline", "w2v_cosine"]
     assert {"mean", "std", "ci95", "difference", "p", "p_holm"} <= rows[2]["test.accuracy"].keys()
