@@ -80,6 +80,7 @@ def uncertainty(
                 if count >= FEWEST:
                     face(axis, _stretched(images[chosen].mean(axis=0)), name)
                 else:
+                    axis.set_box_aspect(1)
                     axis.set_title(name, fontsize=9, pad=3)
                     axis.text(
                         0.5,
