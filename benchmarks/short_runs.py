@@ -31,7 +31,7 @@ SEED = 0
 
 def main(file: Path | None) -> None:
     params = config.load()
-    file = file or Path("results") / dataset_name() / "one_epoch.md"
+    file = file or Path("results") / dataset_name() / "short_runs.md"
     kept = file.with_suffix(".json")
     rows: dict[str, JsonDict] = read_json(kept) if kept.exists() else {}
     published = file.parent / "runs"
