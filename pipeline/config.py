@@ -11,12 +11,13 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline import schema
+from pipeline.classical.classifiers import CLASSIFIERS, Classifier
 from pipeline.data.fer import LABELS
 from pipeline.data.synthetic.dataset import Synthetic
 from pipeline.errors import UserError
@@ -48,6 +49,11 @@ def _without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise wrong("a list without repeats")
     return values
+
+
+def _classifier(name: str) -> str:
+    require_one_of(name, CLASSIFIERS)
+    return name
 
 
 UserPath = Annotated[str, AfterValidator(_user_path)]
@@ -107,6 +113,18 @@ class WordSet:
 
 
 @dataclass(frozen=True)
+class LandmarkParams:
+    """source: where landmarks come from; auto: from the drawer for drawn faces, from nowhere for photographs.
+
+    predictor: the file of dlib's trained predictor. neighbours: how many similar faces each training image has.
+    """
+
+    source: Literal["auto", "dlib", "none"]
+    predictor: UserPath
+    neighbours: Annotated[int, Field(ge=1, le=100)]
+
+
+@dataclass(frozen=True)
 class Grid:
     models: Annotated[tuple[str, ...], Filled, Distinct]
     seeds: Annotated[tuple[Seed, ...], Filled, Distinct]
@@ -116,24 +134,66 @@ class Grid:
         return [(model, seed) for model in self.models for seed in self.seeds]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelParams:
     """One row of the study: loss, targets and decoders, chosen independently, and the learning rate of that loss.
 
-    The first decoder is the model's own; each further one adds a row to the table without another training.
+    The first decoder is the model's own; each further one adds a row to the table without another training. A row with
+    a `classifier` has no network, and of the other keys only options and decoders.
     """
 
-    loss: str
+    loss: str = ""
     options: dict[str, Any]
-    targets: str
+    targets: str = "one_hot"
     decoders: Annotated[tuple[str, ...], Filled, Distinct]
-    learning_rate: Rate
+    learning_rate: Rate = 0.0
     labels: str = ""
     """What Training is told of its images (see `labels.truth`); empty: their labels."""
+    classifier: Annotated[str, AfterValidator(_classifier)] = ""
+    """One of `CLASSIFIERS`; empty: a network."""
+
+    def of_training(self) -> dict[str, Any]:
+        """Return the settings that determine what is trained, as they are part of a run's identity."""
+        if self.classifier:
+            return {"classifier": self.classifier, "options": self.options}
+        labels = {"labels": self.labels} if self.labels else {}  # older runs have no such key
+        return {"loss": self.loss, "options": self.options, "learning_rate": self.learning_rate, **labels}
+
+    def make_classifier(self) -> Classifier:
+        """Return the classifier with its options. Raises KeyError if the model is a network."""
+        make: Any = CLASSIFIERS[self.classifier]
+        return cast(Classifier, make(**self.options))
+
+    @property
+    def uses_landmarks(self) -> bool:
+        """Whether its training reads the landmarks of the data set."""
+        return bool(self.classifier) and CLASSIFIERS[self.classifier].features.uses_landmarks
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_network_or_a_classifier(cls, value: Any) -> Any:
+        """Reject a missing key, and keys of a network beside a classifier."""
+        if not isinstance(value, dict):
+            return value
+        if "classifier" in value:
+            for name in value:
+                if name not in ("classifier", "options", "decoders"):
+                    raise problem(
+                        "{key} is about a network, but this model is a classifier without one: remove one of the two",
+                        name,
+                    )
+        else:
+            for name in ("loss", "targets", "learning_rate"):
+                if name not in value:
+                    raise problem("{key} is missing", name)
+        return value
 
     @model_validator(mode="after")
     def _suits_its_loss(self) -> ModelParams:
         """Check the options against the fields of the loss's class beyond `targets`, with their types and rules."""
+        if self.classifier:
+            _require_options(CLASSIFIERS[self.classifier], self.options, f"classifier {self.classifier}")
+            return self
         require_one_of(self.loss, LOSSES, "loss")
         if self.targets != "one_hot" and not LOSSES[self.loss].uses_targets:
             raise wrong(f"one_hot, because the loss {self.loss} uses no targets", "targets")
@@ -148,21 +208,26 @@ class ModelParams:
                     "choose another loss",
                     "labels",
                 )
-        kind: Any = LOSSES[self.loss]
-        known = [field.name for field in dataclasses.fields(kind) if field.name != "targets"]
-        hints = typing.get_type_hints(kind)
-        for option, value in self.options.items():
-            if option not in known:
-                knows = listed(known) or "no options"
-                raise problem(
-                    f"{{key}} is not an option of the loss {self.loss}, which has {knows}", "options", option
-                )
-            schema.require(hints[option], value, "options", option)
-        try:
-            kind(torch.eye(len(LABELS)), **self.options)
-        except (TypeError, ValueError) as error:
-            raise problem(f"{{key}} do not fit the loss: {error}", "options") from None
+        _require_options(LOSSES[self.loss], self.options, f"loss {self.loss}", torch.eye(len(LABELS)))
         return self
+
+
+def _require_options(kind: Any, options: dict[str, Any], what: str, *targets: torch.Tensor) -> None:
+    """Raise unless the options are fields of the dataclass `kind` beyond `targets`, of their types, and it takes them.
+
+    what: what it is and its name.
+    """
+    known = [field.name for field in dataclasses.fields(kind) if field.name != "targets"]
+    hints = typing.get_type_hints(kind)
+    for option, value in options.items():
+        if option not in known:
+            knows = listed(known) or "no options"
+            raise problem(f"{{key}} is not an option of the {what}, which has {knows}", "options", option)
+        schema.require(hints[option], value, "options", option)
+    try:
+        kind(*targets, **options)
+    except (TypeError, ValueError) as error:
+        raise problem(f"{{key}} do not fit the {what.split()[0]}: {error}", "options") from None
 
 
 @dataclass(frozen=True)
@@ -207,6 +272,8 @@ class Params:
     search: SearchParams
     evaluate: EvaluateParams
     compare: CompareParams
+    landmarks: LandmarkParams = LandmarkParams("none", "", 8)
+    """Settings that were kept with a study may be older than this section."""
 
     def model(self, name: str) -> ModelParams:
         """Return the settings of one model. Raises UserError if there is none with that name."""
@@ -219,7 +286,15 @@ class Params:
     def paths(self) -> dict[str, str]:
         """Return every setting that names one of the user's files, by its key."""
         vectors = {f"labels.{name}.vectors": words.vectors for name, words in self.labels.items()}
-        return {"data.path": self.data.path, "data.votes": self.data.votes, **vectors}
+        predictor = {"landmarks.predictor": self.landmarks.predictor}
+        return {"data.path": self.data.path, "data.votes": self.data.votes, **predictor, **vectors}
+
+    @property
+    def landmark_source(self) -> Literal["drawer", "dlib", "none"]:
+        """Where landmarks come from, for these data."""
+        if self.landmarks.source == "auto":
+            return "drawer" if self.data.source == "synthetic" else "none"
+        return self.landmarks.source
 
     @property
     def chosen_recipe(self) -> Recipe:
@@ -246,7 +321,15 @@ class Params:
         for name, model in self.models.items():
             require_one_of(model.targets, targets, "models", name, "targets")
             for index, decoder in enumerate(model.decoders):
-                _require_decoder(decoder, model.loss, targets, "models", name, "decoders", index)
+                if model.classifier:
+                    _require_argmax(decoder, model.classifier, "models", name, "decoders", index)
+                else:
+                    _require_decoder(decoder, model.loss, targets, "models", name, "decoders", index)
+            if model.uses_landmarks and name in self.grid.models and self.landmark_source == "none":
+                what = f"landmarks, but 'landmarks.source' is {self.landmarks.source}"
+                why = ", which has none of photographs" if self.landmarks.source == "auto" else ""
+                mend = "set it to dlib or take the model out of grid.models"
+                raise problem(f"{{key}} needs {what}{why}: {mend}", "models", name)
             # Without votes such a model would fail after its training, in evaluate.
             weights = {choice: DecoderSpec.parse(choice).weights for choice in model.decoders}
             uses_votes = {choice: bool(spec and spec.uses_votes) for choice, spec in weights.items()}
@@ -259,6 +342,15 @@ class Params:
                     mend = "set it or take the model out of grid.models"
                     raise problem(f"{{key}} names {what}: {mend}", "models", name)
         return self
+
+
+def _require_argmax(decoder: str, classifier: str, *at: str | int) -> None:
+    """Raise for another decoder: a classifier without a network trains neither probabilities nor vectors."""
+    if decoder != "argmax":
+        raise problem(
+            f"{{key}} is {decoder}, but the classifier {classifier} has scores alone: argmax is its only decoder",
+            *at,
+        )
 
 
 def _require_decoder(decoder: str, loss: str, targets: Sequence[str], *at: str | int) -> None:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 import pipeline
 from pipeline import config, files
+from pipeline.classical import code
+from pipeline.classical.classifiers import CLASSIFIERS
 from pipeline.config import ModelParams
 from pipeline.errors import UserError
 from pipeline.files import JsonDict
@@ -64,23 +66,19 @@ class RunSettings:
 
     def inputs(self, targets: npt.NDArray[np.float64]) -> JsonDict:
         """Return the part that determines what is trained, with the targets [K, D]; a digest is made of it."""
-        model = self.model
-        labels = {"labels": model.labels} if model.labels else {}  # older runs have no such key
-        return {
-            "seed": self.run_key.seed,
-            "model": {
-                "loss": model.loss,
-                "options": model.options,
-                "learning_rate": model.learning_rate,
-                **labels,
-            },
-            "targets": targets.round(6).tolist(),
-            "recipe": asdict(self.recipe),
-        }
+        inputs = {"seed": self.run_key.seed, "model": self.model.of_training()}
+        if self.model.classifier:
+            return inputs
+        return inputs | {"targets": targets.round(6).tolist(), "recipe": asdict(self.recipe)}
 
     @property
     def loss(self) -> JsonDict:
         """Return the loss as model.json and the metrics file describe it."""
+        if classifier := self.model.classifier:
+            return {
+                "name": CLASSIFIERS[classifier].loss, "options": self.model.options, "targets": self.model.targets,
+                "classifier": classifier,
+            }  # fmt: skip
         labels = {"labels": self.model.labels} if self.model.labels else {}
         return {
             "name": self.model.loss, "options": self.model.options, "targets": self.model.targets, **labels,
@@ -88,6 +86,8 @@ class RunSettings:
 
     def to_dict(self) -> JsonDict:
         """Return the settings as the metrics file keeps them, ready for JSON."""
+        if self.model.classifier:
+            return _as_read({"loss": self.loss})
         recipe = {"name": self.recipe_name, **asdict(self.recipe)}
         return _as_read({"loss": self.loss, "learning_rate": self.model.learning_rate, "recipe": recipe})
 
@@ -99,14 +99,16 @@ class RunSettings:
 def mlflow_params(run_key: RunKey, settings: JsonDict, decoders: Sequence[str]) -> JsonDict:
     """Return the MLflow parameters for the settings in a metrics file (`RunSettings.to_dict`)."""
     loss = settings["loss"]
+    rate = {"learning_rate": settings["learning_rate"]} if "learning_rate" in settings else {}
+    recipe = {"recipe": settings["recipe"]} if "recipe" in settings else {}
     return {
         "seed": run_key.seed,
         "model": {
             "name": run_key.model, "loss": loss["name"], "options": loss["options"], "targets": loss["targets"],
-            **({"labels": loss["labels"]} if "labels" in loss else {}),
-            "decoders": list(decoders), "learning_rate": settings["learning_rate"],
+            **{name: loss[name] for name in ("labels", "classifier") if name in loss},
+            "decoders": list(decoders), **rate,
         },
-        "recipe": settings["recipe"],
+        **recipe,
     }  # fmt: skip
 
 
@@ -115,11 +117,14 @@ def training_inputs(settings: RunSettings, targets: npt.NDArray[np.float64]) -> 
     read = [PREPARED / f"{name}.npy" for name in ("images", "labels", "split")]
     if settings.uses_votes:
         read.append(PREPARED / "votes.npy")
+    if settings.model.uses_landmarks:
+        read.append(settings.run_key.landmarks)
     missing = next((path for path in read if not path.exists()), None)
     if missing is not None:
         raise UserError(f"{missing} is missing: run `dvc repro targets` first.")
-    data = {path.name: files.sha256(path) for path in read}
-    return settings.inputs(targets) | {"data": data, "code": code_digests()}
+    data = {path.name.removeprefix(f"{settings.run_key.name}."): files.sha256(path) for path in read}
+    own = code.digests() if settings.model.classifier else {}
+    return settings.inputs(targets) | {"data": data, "code": code_digests() | own}
 
 
 def digest(inputs: JsonDict) -> str:
@@ -146,6 +151,17 @@ def mlflow_key(run_key: RunKey, inputs_digest: str) -> str:
     return f"{run_key.name}-{inputs_digest}"
 
 
+def described(run_key: RunKey, inputs: JsonDict, inputs_digest: str, shown: JsonDict) -> JsonDict:
+    """Return how model.json identifies a training: its inputs, their digest and the settings that MLflow shows."""
+    return {
+        "model": run_key.model,
+        "seed": run_key.seed,
+        "inputs_digest": inputs_digest,
+        "settings_digest": settings_digest(inputs),
+        "settings": shown,
+    }
+
+
 def shown_settings(settings: RunSettings, params: config.Params) -> JsonDict:
     """Return the parameters that MLflow shows for a training, including machine and data. Training keeps them."""
     shown = {
@@ -153,6 +169,8 @@ def shown_settings(settings: RunSettings, params: config.Params) -> JsonDict:
         "data": asdict(params.data),
         "labels": {name: asdict(words) for name, words in params.labels.items()},
     }
+    if settings.model.uses_landmarks:
+        shown["landmarks"] = asdict(params.landmarks)
     return settings.mlflow_params() | _as_read(shown)
 
 

@@ -98,8 +98,12 @@ def test_the_shipped_file_loads_and_nothing_of_it_is_lost() -> None:
     params = config.load(PARAMS)
     read = as_yaml(dataclasses.asdict(params))
     for model in read["models"].values():
-        if not model["labels"]:  # the one key that may be absent
-            del model["labels"]
+        for key in ("labels", "classifier"):  # which may be absent
+            if not model[key]:
+                del model[key]
+        if "classifier" in model:
+            for key in ("loss", "targets", "learning_rate"):
+                del model[key]
     assert read == RAW
     assert params.chosen_recipe is params.recipes[RAW["recipe"]]
     assert params.model("w2v_softmax").options == {"scale": 10.0}
@@ -124,11 +128,21 @@ def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path, section: st
     known = ", ".join(entry.rpartition(".")[2] for entry in ENTRIES if above(entry) == section)
     if above(section) == "models" and not known.endswith("labels"):
         known += ", labels"
+    if above(section) == "models":
+        known += ", classifier"
+    if not section:
+        known = ", ".join([*(name for name in known.split(", ") if name != "landmarks"), "landmarks"])
     message = refusal(tmp_path, changed(key, 1))
     assert message == f"params.yaml: Unknown key '{key}'. Valid keys: {known}."
 
 
-@pytest.mark.parametrize("key", [key for key in ENTRIES if above(key) not in (*FREE, WORDS)])
+def test_kept_settings_may_be_older_than_landmarks(tmp_path: Path) -> None:
+    assert load(tmp_path, changed("landmarks", REMOVED)).landmark_source == "none"
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in ENTRIES if above(key) not in (*FREE, WORDS) and key != "landmarks"]
+)
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     assert refusal(tmp_path, changed(key, REMOVED)) == f"params.yaml: '{key}' is missing."
 

@@ -8,45 +8,41 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import confusion_matrix
-from torch import Tensor
 
 from pipeline import config
 from pipeline.data.fer import LABELS
-from pipeline.evaluation import grad_cam
 from pipeline.evaluation.metrics import (
     CALIBRATION_BINS,
     CLASSES,
     expected_calibration_error,
     reliability_bins,
 )
+from pipeline.evaluation.models import Model
 from pipeline.figures.canvas import COLOURS, annotated_matrix, canvas, face, faces
 from pipeline.files import JsonDict
-from pipeline.training.losses import Loss
-from pipeline.training.model import FerNet
 
 Ints = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
 
 
 def draw(
-    folder: Path, title: str, network: FerNet, loss: Loss, pixels: Tensor, actual: Ints, predicted: Ints,
+    folder: Path, title: str, model: Model, images: npt.NDArray[np.uint8], rows: Ints, actual: Ints, predicted: Ints,
     probabilities: Floats, metrics: JsonDict, settings: config.EvaluateParams,
 ) -> None:  # fmt: skip
-    """Draw all figures of one model, from the test split."""
+    """Draw all figures of one model, from the test split: images [N, 48, 48] and their rows in the data set."""
     counts = confusion_matrix(actual, predicted, labels=CLASSES)
     confusion(counts, LABELS, folder / "confusion.png", normalised=False, title=title)
     confusion(counts, LABELS, folder / "confusion_normalised.png", normalised=True, title=title)
     reliability(actual, probabilities, folder / "reliability.png", title)
     per_class_bars(metrics["per_class"], folder / "per_class.png", title)
-    images, confidence = pixels[:, 0].numpy(), probabilities.max(axis=1)
+    confidence = probabilities.max(axis=1)
     confident_mistakes(images, actual, predicted, confidence, LABELS, folder / "mistakes.png")
 
     shown = surest_of_each(actual, predicted, confidence, settings.heat_maps)
-    maps = grad_cam.heat_maps(network, loss, pixels[shown], torch.from_numpy(predicted[shown])).numpy()
+    maps = model.heat_maps(rows[shown], predicted[shown])
     captions = [
         f"{LABELS[predicted[n]]} (right)"
         if predicted[n] == actual[n]
@@ -58,7 +54,7 @@ def draw(
     sample = np.concatenate(
         [np.flatnonzero(actual == k)[: settings.class_mean_faces] for k in range(len(LABELS))]
     )
-    maps = grad_cam.heat_maps(network, loss, pixels[sample], torch.from_numpy(actual[sample])).numpy()
+    maps = model.heat_maps(rows[sample], actual[sample])
     class_mean_heat_maps(
         class_means(images[sample], actual[sample]), class_means(maps, actual[sample]),
         LABELS, folder / "class_heat_maps.png",

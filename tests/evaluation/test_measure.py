@@ -13,6 +13,7 @@ from torch import nn
 from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.evaluation.decoders import ArgMax, CostSensitive
 from pipeline.evaluation.measure import decide, measure
+from pipeline.evaluation.models import Network
 from pipeline.evaluation.predictions import Predictions
 from pipeline.training.losses import make_loss
 from pipeline.training.model import FerNet
@@ -41,9 +42,8 @@ def found(data: FerData) -> Predictions:
     gram = np.full((7, 7), 0.9)
     gram[DISGUST] = gram[:, DISGUST] = 0.0
     np.fill_diagonal(gram, 1.0)
-    return decide(
-        network, loss, data, np.arange(N) == 30, {"argmax": ArgMax(), "crm.word2vec": CostSensitive(gram)}
-    )
+    model = Network(network, loss, data)
+    return decide(model, data, np.arange(N) == 30, {"argmax": ArgMax(), "crm.word2vec": CostSensitive(gram)})
 
 
 def test_decisions_are_of_both_test_splits_under_every_decoder(found: Predictions) -> None:
