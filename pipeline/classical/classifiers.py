@@ -5,7 +5,9 @@ A new classifier is one frozen dataclass, whose fields are its options, one entr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -15,8 +17,9 @@ import numpy.typing as npt
 from pipeline.classical.decisions import Decision, Kernel, Linear, Stumps
 from pipeline.classical.faces import Faces
 from pipeline.classical.features import Appearance, Features, FeatureSet, Geometry
-from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
@@ -81,8 +84,8 @@ class Classifier(Protocol):
     features: ClassVar[FeatureSet]
     decision: ClassVar[type[Decision]]
 
-    def fit(self, faces: Faces, labels: Ints, seed: int) -> Fitted:
-        """Fit to the faces of Training and their labels [N], every one of the K classes among them."""
+    def fit(self, faces: Faces, labels: Ints, seed: int, classes: Sequence[str]) -> Fitted:
+        """Fit to the faces of Training and their labels [N], indices into the K `classes`, each among them."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +93,14 @@ class GeometrySvm:
     """After Ghimire & Lee (Sensors 2013), for stills: boosting picks distances of landmarks, an SVM decides by them.
 
     Distances are taken minus those of the mean neutral face of Training, where the original has the first frame of a
-    sequence. `stumps` rounds of SAMME each pick one. The SVM has an RBF kernel exp(-gamma |x - c|^2), x with a mean
-    square of 1 over Training, and cost `C` of the squared hinge loss, one class against the others.
+    sequence (minus those of the mean face if no class is called neutral). `stumps` rounds of SAMME each pick one. The
+    SVM has an RBF kernel exp(-gamma |x - c|^2), x with a mean square of 1 over Training, and cost `C` of the squared
+    hinge loss, one class against the others.
     """
 
     stumps: int = 300
-    gamma: float = 1.0
-    C: float = 1.0
+    gamma: float = 0.33
+    C: float = 9.0
     loss: ClassVar[str] = "squared_hinge"
     features: ClassVar[FeatureSet] = Geometry()
     decision: ClassVar[type[Decision]] = Kernel
@@ -104,13 +108,13 @@ class GeometrySvm:
     def __post_init__(self) -> None:
         _require_positive(stumps=self.stumps, gamma=self.gamma, C=self.C)
 
-    def fit(self, faces: Faces, labels: Ints, seed: int) -> Fitted:
+    def fit(self, faces: Faces, labels: Ints, seed: int, classes: Sequence[str]) -> Fitted:
         from sklearn.kernel_approximation import Nystroem
 
         features = self.features(faces)
         known = ~np.isnan(features).any(axis=1)
-        features, labels = features[known], _of_every_class(labels[known])
-        neutral = labels == LABELS.index("neutral") if "neutral" in LABELS else np.ones(len(labels), bool)
+        features, labels = features[known], _of_every_class(labels[known], classes)
+        neutral = labels == classes.index("neutral") if "neutral" in classes else np.ones(len(labels), bool)
         origin, scale = features[neutral].mean(axis=0), _spread(features)
         chosen = np.unique(_boost(features, labels, self.stumps, seed).feature)  # in any units
         origin, scale = origin[chosen], scale[chosen] * np.sqrt(len(chosen))
@@ -138,13 +142,13 @@ class HogSvm:
     def __post_init__(self) -> None:
         _require_positive(C=self.C)
 
-    def fit(self, faces: Faces, labels: Ints, seed: int) -> Fitted:
+    def fit(self, faces: Faces, labels: Ints, seed: int, classes: Sequence[str]) -> Fitted:
         features = self.features(faces)
         every = np.arange(features.shape[1])
         origin, scale = features.mean(axis=0), _spread(features) * np.sqrt(len(every))
         features -= origin  # in place: on FER-2013 they are 340 MB
         features /= scale
-        svm = _svm(features, _of_every_class(labels), self.C, seed)
+        svm = _svm(features, _of_every_class(labels, classes), self.C, seed)
         return Fitted(self, every, origin, scale, np.zeros(len(every)), svm)
 
 
@@ -160,8 +164,8 @@ class HogBoost:
     def __post_init__(self) -> None:
         _require_positive(stumps=self.stumps)
 
-    def fit(self, faces: Faces, labels: Ints, seed: int) -> Fitted:
-        found = _boost(self.features(faces), _of_every_class(labels), self.stumps, seed)
+    def fit(self, faces: Faces, labels: Ints, seed: int, classes: Sequence[str]) -> Fitted:
+        found = _boost(self.features(faces), _of_every_class(labels, classes), self.stumps, seed)
         chosen, feature = np.unique(found.feature, return_inverse=True)
         zero, one = np.zeros(len(chosen)), np.ones(len(chosen))
         return Fitted(self, chosen, zero, one, zero, replace(found, feature=feature))
@@ -181,9 +185,9 @@ def _require_positive(**values: float) -> None:
             raise ValueError(f"{name} must be above 0, not {value!r}")
 
 
-def _of_every_class(labels: Ints) -> Ints:
+def _of_every_class(labels: Ints, classes: Sequence[str]) -> Ints:
     """Return the labels. Raises UserError unless all classes are among them."""
-    missing = [label for k, label in enumerate(LABELS) if k not in labels]
+    missing = [label for k, label in enumerate(classes) if k not in labels]
     if missing:
         raise UserError(
             f"Training has no image of {', '.join(missing)} to fit a classifier to (images without landmarks do not "
@@ -200,9 +204,15 @@ def _spread(features: Features) -> Floats:
 
 def _svm(x: Floats, labels: Ints, cost: float, seed: int) -> Linear:
     """Fit linear SVMs, one class against the others, by dual coordinate descent (LIBLINEAR)."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
 
-    svm = LinearSVC(C=cost, dual=True, tol=TOLERANCE, max_iter=PASSES, random_state=seed).fit(x, labels)
+    svm = LinearSVC(C=cost, dual=True, tol=TOLERANCE, max_iter=PASSES, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # said below, in one line
+        svm.fit(x, labels)
+    if svm.n_iter_ >= PASSES:
+        logger.warning(f"The SVM has not settled after {PASSES:,} passes over the images: a smaller C does.")
     return Linear(svm.coef_, svm.intercept_)
 
 
@@ -221,5 +231,5 @@ def _boost(x: Floats, labels: Ints, stumps: int, seed: int) -> Stumps:
         below=below,
         above=above,
         votes=boosted.estimator_weights_[: len(trees)],
-        classes=np.array([len(LABELS)]),
+        classes=np.array([len(boosted.classes_)]),
     )

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.classical.classifiers import Classifier, Fitted
 from pipeline.classical.faces import Faces
-from pipeline.data.fer import FerData
+from pipeline.data.fer import LABELS, FerData
 from pipeline.files import JsonDict
 from pipeline.landmarks.points import Landmarks
 from pipeline.training.hardware import processor
@@ -48,7 +48,7 @@ def fit(
     training, validation = data.rows("train"), data.rows("val")
     start = time.perf_counter()
     with threadpool_limits(threads):
-        fitted = classifier.fit(Faces.of(data, training, landmarks), data.labels[training], seed)
+        fitted = classifier.fit(Faces.of(data, training, landmarks), data.labels[training], seed, LABELS)
         seconds = time.perf_counter() - start
         scores = fitted.scores(Faces.of(data, validation, landmarks))
     right = scores.argmax(axis=1) == data.labels[validation]

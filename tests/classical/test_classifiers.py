@@ -100,7 +100,7 @@ def planted(n: int = 210) -> tuple[Faces, npt.NDArray[np.int64]]:
 def test_boosting_picks_the_planted_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifiers, "LAZY", 1.0)
     faces, labels = planted()
-    fitted = GeometrySvm(stumps=8).fit(faces, labels, 0)
+    fitted = GeometrySvm(stumps=8).fit(faces, labels, 0, LABELS)
     first, second = PAIRS
     assert len(fitted.chosen) <= 8
     # Nothing but the distances to this point tells the classes apart.
@@ -110,7 +110,7 @@ def test_boosting_picks_the_planted_distance(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_distances_are_measured_from_the_mean_neutral_face() -> None:
     faces, labels = planted()
-    fitted = GeometrySvm(stumps=20).fit(faces, labels, 0)
+    fitted = GeometrySvm(stumps=20).fit(faces, labels, 0, LABELS)
     neutral = Faces(
         faces.images[labels == NEUTRAL], of_all(np.asarray(faces.points[labels == NEUTRAL], np.float32))
     )
@@ -125,9 +125,9 @@ def test_a_face_without_landmarks_is_decided_as_the_mean_face() -> None:
     assert faces.landmarks is not None
     found = np.arange(len(labels)) >= 14
     some = replace(faces, landmarks=Landmarks(faces.landmarks.points, found))
-    fitted = GeometrySvm(stumps=20).fit(some, labels, 0)
+    fitted = GeometrySvm(stumps=20).fit(some, labels, 0, LABELS)
     known = Faces(faces.images[found], of_all(faces.landmarks.points[found]))
-    alone = GeometrySvm(stumps=20).fit(known, labels[found], 0)
+    alone = GeometrySvm(stumps=20).fit(known, labels[found], 0, LABELS)
     np.testing.assert_array_equal(alone.scores(known), fitted.scores(known))  # it taught nothing
     mean = fitted.seen(fitted.classifier.features(known)).mean(axis=0, keepdims=True)
     np.testing.assert_allclose(fitted.scores(some)[:14], np.repeat(fitted.decision.scores(mean), 14, axis=0))
@@ -146,16 +146,27 @@ def test_impossible_options_are_refused(kind: Any, options: dict[str, Any], rule
         kind(**options)
 
 
+def test_an_svm_that_does_not_settle_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    faces, labels = planted()
+    GeometrySvm(stumps=5).fit(faces, labels, 0, LABELS)
+    assert caplog.messages == []
+    monkeypatch.setattr(classifiers, "PASSES", 1)
+    GeometrySvm(stumps=5).fit(faces, labels, 0, LABELS)
+    assert caplog.messages == ["The SVM has not settled after 1 passes over the images: a smaller C does."]
+
+
 def test_a_class_without_images_is_named() -> None:
     faces, labels = planted()
     with pytest.raises(UserError, match="Training has no image of disgust, fear to fit"):
-        GeometrySvm(stumps=2).fit(faces, np.where(np.isin(labels, (1, 2)), 0, labels), 0)
+        GeometrySvm(stumps=2).fit(faces, np.where(np.isin(labels, (1, 2)), 0, labels), 0, LABELS)
 
 
 @pytest.mark.parametrize("damage", ["no arrays", "no classifier", "other options", "missing"])
 def test_a_damaged_model_is_said_to_be_one(tmp_path: Path, damage: str) -> None:
     faces, labels = planted(70)
-    fitted = GeometrySvm(stumps=3).fit(faces, labels, 0)
+    fitted = GeometrySvm(stumps=3).fit(faces, labels, 0, LABELS)
     save_fitted(tmp_path, fitted, {"loss": {"classifier": "geometry", "options": {"stumps": 3}}})
     if damage == "no arrays":
         (tmp_path / "model.safetensors").write_bytes(b"nothing")
