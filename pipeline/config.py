@@ -11,12 +11,13 @@ import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline import schema
+from pipeline.classical.classifiers import CLASSIFIERS, Classifier
 from pipeline.data.classes import MOST, alike, normal, rule
 from pipeline.data.fer import LABELS, are_fer2013s
 from pipeline.data.splits import SplitParams
@@ -59,6 +60,11 @@ def _class_name(name: str) -> str:
     name = normal(name)
     if must := rule(name):
         raise wrong(must)
+    return name
+
+
+def _classifier(name: str) -> str:
+    require_one_of(name, CLASSIFIERS)
     return name
 
 
@@ -148,6 +154,18 @@ class WordSet:
 
 
 @dataclass(frozen=True)
+class LandmarkParams:
+    """source: where landmarks come from; auto: from the drawer for drawn faces, from nowhere for photographs.
+
+    predictor: the file of dlib's trained predictor. neighbours: how many similar faces each training image has.
+    """
+
+    source: Literal["auto", "dlib", "none"]
+    predictor: UserPath
+    neighbours: Annotated[int, Field(ge=1, le=100)]
+
+
+@dataclass(frozen=True)
 class Grid:
     models: Annotated[tuple[str, ...], Filled, Distinct]
     seeds: Annotated[tuple[Seed, ...], Filled, Distinct]
@@ -157,18 +175,19 @@ class Grid:
         return [(model, seed) for model in self.models for seed in self.seeds]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelParams:
     """One row of the study: loss, targets and decoders, chosen independently, and the learning rate of that loss.
 
-    The first decoder is the model's own; each further one adds a row to the table without another training.
+    The first decoder is the model's own; each further one adds a row to the table without another training. A row with
+    a `classifier` has no network, and of the other keys only options and decoders.
     """
 
-    loss: str
+    loss: str = ""
     options: dict[str, Any]
-    targets: str
+    targets: str = "one_hot"
     decoders: Annotated[tuple[str, ...], Filled, Distinct]
-    learning_rate: Rate
+    learning_rate: Rate = 0.0
     labels: str = ""
     """What Training is told of its images (see `labels.truth`); empty: their labels."""
     mix: dict[str, Any] = field(default_factory=dict)
@@ -179,13 +198,15 @@ class ModelParams:
     pool: Pool = "max"
     epoch_factor: Annotated[int, Field(ge=1, le=100)] = 1
     """How many times as many epochs as the recipe has: for controls of equal cost."""
+    classifier: Annotated[str, AfterValidator(_classifier)] = ""
+    """One of `CLASSIFIERS`; empty: a network."""
 
     @property
     def choices(self) -> dict[str, Any]:
         """The optional choices that this row makes, by key: what older runs have no key for."""
-        return {name: value for name in ("labels", *CHOICES) if (value := getattr(self, name))} | (
-            {"pool": self.pool} if self.pool != "max" else {}
-        )
+        return {
+            name: value for name in ("labels", "classifier", *CHOICES) if (value := getattr(self, name))
+        } | ({"pool": self.pool} if self.pool != "max" else {})
 
     @property
     def method(self) -> Method:
@@ -199,9 +220,59 @@ class ModelParams:
         found = {choice: spec for choice, spec in weights.items() if spec}
         return {**found, self.targets: TargetSpec.parse(self.targets)}
 
+    @property
+    def of_training(self) -> dict[str, Any]:
+        """Return the settings that determine what is trained, as they are part of a run's identity."""
+        if self.classifier:
+            return {"classifier": self.classifier, "options": self.options}
+        return {
+            "loss": self.loss,
+            "options": self.options,
+            "learning_rate": self.learning_rate,
+            **self.choices,
+        }
+
+    def make_classifier(self) -> Classifier:
+        """Return the classifier with its options. Raises KeyError if the model is a network."""
+        make: Any = CLASSIFIERS[self.classifier]
+        return cast(Classifier, make(**self.options))
+
+    @property
+    def uses_landmarks(self) -> bool:
+        """Whether its training reads the landmarks of the data set."""
+        return bool(self.classifier) and CLASSIFIERS[self.classifier].features.uses_landmarks
+
+    @property
+    def uses_neighbours(self) -> bool:
+        """Whether its training reads which images have similar landmarks."""
+        return self.memory.get("kind") == "neighbours"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_network_or_a_classifier(cls, value: Any) -> Any:
+        """Reject a missing key, and keys of a network beside a classifier."""
+        if not isinstance(value, dict):
+            return value
+        if "classifier" in value:
+            for name in value:
+                if name not in ("classifier", "options", "decoders"):
+                    raise problem(
+                        "{key} is about a network, but this model is a classifier without one: remove one of the two",
+                        name,
+                    )
+        else:
+            for name in ("loss", "targets", "learning_rate"):
+                if name not in value:
+                    raise problem("{key} is missing", name)
+        return value
+
     @model_validator(mode="after")
     def _suits_its_loss(self) -> ModelParams:
         """Check the options against the fields of the loss's class beyond `targets`, with their types and rules."""
+        if self.classifier:
+            kind = CLASSIFIERS[self.classifier]
+            _require_options(kind, self.options, f"the classifier {self.classifier}", "options")
+            return self
         require_one_of(self.loss, LOSSES, "loss")
         if self.targets != "one_hot" and not LOSSES[self.loss].uses_targets:
             raise wrong(f"one_hot, because the loss {self.loss} uses no targets", "targets")
@@ -224,6 +295,8 @@ class ModelParams:
 
     @model_validator(mode="after")
     def _choices_fit_together(self) -> ModelParams:
+        if self.classifier:
+            return self
         if self.labels:
             try:
                 LabelSpec.parse(self.labels)
@@ -321,6 +394,8 @@ class Params:
     search: SearchParams
     evaluate: EvaluateParams
     compare: CompareParams
+    landmarks: LandmarkParams = LandmarkParams("none", "", 8)
+    """Settings that were kept with a study may be older than this section."""
 
     def model(self, name: str) -> ModelParams:
         """Return the settings of one model. Raises UserError if there is none with that name."""
@@ -333,7 +408,15 @@ class Params:
     def paths(self) -> dict[str, str]:
         """Return every setting that names one of the user's files, by its key."""
         vectors = {f"labels.{name}.vectors": words.vectors for name, words in self.labels.items()}
-        return {"data.path": self.data.path, "data.votes": self.data.votes, **vectors}
+        predictor = {"landmarks.predictor": self.landmarks.predictor}
+        return {"data.path": self.data.path, "data.votes": self.data.votes, **predictor, **vectors}
+
+    @property
+    def landmark_source(self) -> Literal["drawer", "dlib", "none"]:
+        """Where landmarks come from, for these data."""
+        if self.landmarks.source == "auto":
+            return "drawer" if self.data.source == "synthetic" else "none"
+        return self.landmarks.source
 
     def word_sets(self, classes: Sequence[str]) -> dict[str, WordSet]:
         """Return the sets of words of these classes.
@@ -385,9 +468,17 @@ class Params:
         for name, model in self.models.items():
             require_one_of(model.targets, targets, "models", name, "targets")
             for index, decoder in enumerate(model.decoders):
-                _require_decoder(decoder, model.loss, targets, "models", name, "decoders", index)
+                if model.classifier:
+                    _require_argmax(decoder, model.classifier, "models", name, "decoders", index)
+                else:
+                    _require_decoder(decoder, model.loss, targets, "models", name, "decoders", index)
             if name not in self.grid.models:
                 continue
+            if (model.uses_landmarks or model.uses_neighbours) and self.landmark_source == "none":
+                what = f"landmarks, but 'landmarks.source' is {self.landmarks.source}"
+                why = ", which has none of photographs" if self.landmarks.source == "auto" else ""
+                mend = "set it to dlib or take the model out of grid.models"
+                raise problem(f"{{key}} needs {what}{why}: {mend}", "models", name)
             # Without votes such a model would fail after its training, in evaluate.
             uses_votes = {choice: spec.uses_votes for choice, spec in model.target_specs.items()}
             if model.labels:
@@ -424,6 +515,15 @@ class Params:
                 mend = f"set recipes.{name}.augment.cutout to 0.0"
                 raise problem(f"{{key}} {what}: {mend}", "models", model, "mix")
         return self
+
+
+def _require_argmax(decoder: str, classifier: str, *at: str | int) -> None:
+    """Raise for another decoder: a classifier without a network trains neither probabilities nor vectors."""
+    if decoder != "argmax":
+        raise problem(
+            f"{{key}} is {decoder}, but the classifier {classifier} has scores alone: argmax is its only decoder",
+            *at,
+        )
 
 
 def _require_decoder(decoder: str, loss: str, targets: Sequence[str], *at: str | int) -> None:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 import pipeline
 from pipeline import config, files
+from pipeline.classical import code
+from pipeline.classical.classifiers import CLASSIFIERS
 from pipeline.config import ModelParams
 from pipeline.errors import UserError
 from pipeline.files import JsonDict
@@ -65,27 +67,22 @@ class RunSettings:
 
     def inputs(self, targets: npt.NDArray[np.float64]) -> JsonDict:
         """Return the part that determines what is trained, with the targets [K, D]; a digest is made of it."""
-        model = self.model
-        return {
-            "seed": self.run_key.seed,
-            "model": {
-                "loss": model.loss,
-                "options": model.options,
-                "learning_rate": model.learning_rate,
-                **model.choices,
-            },
-            "targets": targets.round(6).tolist(),
-            "recipe": asdict(self.recipe),
-        }
+        inputs = {"seed": self.run_key.seed, "model": self.model.of_training}
+        if self.model.classifier:
+            return inputs
+        return inputs | {"targets": targets.round(6).tolist(), "recipe": asdict(self.recipe)}
 
     @property
     def loss(self) -> JsonDict:
         """Return the loss as model.json and the metrics file describe it."""
         model = self.model
-        return {"name": model.loss, "options": model.options, "targets": model.targets, **model.choices}
+        name = CLASSIFIERS[model.classifier].loss if model.classifier else model.loss
+        return {"name": name, "options": model.options, "targets": model.targets, **model.choices}
 
     def to_dict(self) -> JsonDict:
         """Return the settings as the metrics file keeps them, ready for JSON."""
+        if self.model.classifier:
+            return _as_read({"loss": self.loss})
         recipe = {"name": self.recipe_name, **asdict(self.recipe)}
         return _as_read({"loss": self.loss, "learning_rate": self.model.learning_rate, "recipe": recipe})
 
@@ -101,10 +98,15 @@ def mlflow_params(run_key: RunKey, settings: JsonDict, decoders: Sequence[str]) 
         "seed": run_key.seed,
         "model": {
             "name": run_key.model, "loss": loss.pop("name"), **loss,
-            "decoders": list(decoders), "learning_rate": settings["learning_rate"],
+            "decoders": list(decoders), **_among(settings, "learning_rate"),
         },
-        "recipe": settings["recipe"],
+        **_among(settings, "recipe"),
     }  # fmt: skip
+
+
+def _among(settings: JsonDict, *names: str) -> JsonDict:
+    """Return the settings of these names; a classifier without a network has not all."""
+    return {name: settings[name] for name in names if name in settings}
 
 
 def training_inputs(settings: RunSettings, targets: npt.NDArray[np.float64]) -> JsonDict:
@@ -112,11 +114,16 @@ def training_inputs(settings: RunSettings, targets: npt.NDArray[np.float64]) -> 
     read = [PREPARED / f"{name}.npy" for name in ("images", "labels", "split")]
     if settings.uses_votes:
         read.append(PREPARED / "votes.npy")
+    if settings.model.uses_landmarks:
+        read.append(settings.run_key.landmarks)
+    if settings.model.uses_neighbours:
+        read.append(settings.run_key.labels)
     missing = next((path for path in read if not path.exists()), None)
     if missing is not None:
         raise UserError(f"{missing} is missing: run `dvc repro targets` first.")
-    data = {path.name: files.sha256(path) for path in read}
-    return settings.inputs(targets) | {"data": data, "code": code_digests()}
+    data = {path.name.removeprefix(f"{settings.run_key.name}."): files.sha256(path) for path in read}
+    own = code.digests() if settings.model.classifier else {}
+    return settings.inputs(targets) | {"data": data, "code": code_digests() | own}
 
 
 def digest(inputs: JsonDict) -> str:
@@ -143,6 +150,17 @@ def mlflow_key(run_key: RunKey, inputs_digest: str) -> str:
     return f"{run_key.name}-{inputs_digest}"
 
 
+def described(run_key: RunKey, inputs: JsonDict, inputs_digest: str, shown: JsonDict) -> JsonDict:
+    """Return how model.json identifies a training: its inputs, their digest and the settings that MLflow shows."""
+    return {
+        "model": run_key.model,
+        "seed": run_key.seed,
+        "inputs_digest": inputs_digest,
+        "settings_digest": settings_digest(inputs),
+        "settings": shown,
+    }
+
+
 def shown_settings(settings: RunSettings, params: config.Params) -> JsonDict:
     """Return the parameters that MLflow shows for a training, including machine and data. Training keeps them."""
     data = asdict(params.data)
@@ -153,6 +171,8 @@ def shown_settings(settings: RunSettings, params: config.Params) -> JsonDict:
         "data": data,
         "labels": {name: asdict(words) for name, words in params.labels.items()},
     }
+    if settings.model.uses_landmarks or settings.model.uses_neighbours:
+        shown["landmarks"] = asdict(params.landmarks)
     return settings.mlflow_params() | _as_read(shown)
 
 

@@ -32,6 +32,10 @@ CHECKS = PREPARED / "checks.json"
 """Written last by prepare: its findings about the data."""
 LABELS_FOLDER = OUTPUTS / "labels"
 TARGETS = OUTPUTS / "targets"
+LANDMARKS = OUTPUTS / "landmarks" / "landmarks.npz"
+"""Written by landmarks: 68 points of each image, or none."""
+NEIGHBOURS = OUTPUTS / "landmarks" / "neighbours.npz"
+"""Written by landmarks: the training images with similar landmarks, or none."""
 REPORTS = OUTPUTS / "reports"
 TABLE = REPORTS / "ablation.json"
 
@@ -59,8 +63,13 @@ class RunKey:
         return TARGETS / f"{self.name}.labels.npz"
 
     @property
+    def landmarks(self) -> Path:
+        """The file with the landmarks that the run reads, or with none."""
+        return TARGETS / f"{self.name}.landmarks.npz"
+
+    @property
     def choices(self) -> Path:
-        """The file with the run's optional choices."""
+        """The file with what params.yaml chooses for the run's training."""
         return TARGETS / f"{self.name}.choices.json"
 
     @property
@@ -128,7 +137,8 @@ WRITTEN: Mapping[str, tuple[str, ...]] = {
         "files.csv",
     ),
     "labels": ("*/label_vectors.npz", "*/similarity.csv"),
-    "targets": ("*-[0-9]*.npy", "*-[0-9]*.labels.npz", "*-[0-9]*.choices.json"),
+    "landmarks": ("landmarks.npz", "neighbours.npz"),
+    "targets": ("*-[0-9]*.npy", "*-[0-9]*.labels.npz", "*-[0-9]*.landmarks.npz", "*-[0-9]*.choices.json"),
     "models": ("*-[0-9]*/model.safetensors", "*-[0-9]*/model.json", "*-[0-9]*/history.csv"),
     "metrics": ("*-[0-9]*.json",),
     "predictions": ("*-[0-9]*.csv",),
@@ -267,7 +277,7 @@ def clean(keys: Iterable[str]) -> list[Path]:
 
     keys: the runs of the grid. Other runs are removed if DVC's lock file lists them.
     """
-    for name in ("raw", "prepared", "labels", "targets", "reports"):
+    for name in ("raw", "prepared", "labels", "landmarks", "targets", "reports"):
         clear(OUTPUTS / name)
     for key in {*keys, *_locked_cells()}:
         for name in ("models", "figures"):

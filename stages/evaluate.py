@@ -9,14 +9,13 @@ from pipeline import cli, config, workspace
 from pipeline.data.duplicates import read_near_duplicates
 from pipeline.data.fer import SPLITS, FerData
 from pipeline.evaluation.decoders import DecoderSpec
-from pipeline.evaluation.measure import decide, measure, measure_pairs, pixels_of, reference_distances
+from pipeline.evaluation.measure import decide, measure, measure_pairs, reference_distances
+from pipeline.evaluation.models import Model, load_model
 from pipeline.evaluation.pairs import PairRow
 from pipeline.figures.model import draw
 from pipeline.files import JsonDict, write_csv, write_json
 from pipeline.fingerprint import evaluation_digest
 from pipeline.tracking.runs import log_model_run
-from pipeline.training.losses import Loss
-from pipeline.training.saved_model import load_trained
 from pipeline.workspace import PREPARED, RunKey, dataset_name
 
 Floats = npt.NDArray[np.float64]
@@ -25,13 +24,12 @@ Floats = npt.NDArray[np.float64]
 def main(model: str, seed: int) -> None:
     params, run_key = config.load(), RunKey(model, seed)
     wanted = params.model(model).decoders
-    network, loss = load_trained(run_key.models)
     data = FerData.load(PREPARED)
-    targets = loss.targets.double().numpy()
-    decoders = {name: DecoderSpec.parse(name).make(run_key.seed, targets) for name in wanted}
+    trained = load_model(run_key, data)
+    decoders = {name: DecoderSpec.parse(name).make(run_key.seed, trained.targets) for name in wanted}
 
     near_duplicate = read_near_duplicates(PREPARED / "duplicates.csv", len(data.labels))
-    found = decide(network, loss, data, near_duplicate, decoders)
+    found = decide(trained, data, near_duplicate, decoders)
     found.write(run_key.predictions)
     measured = measure(found, data, reference_distances(data, params.word_sets(data.classes)))
 
@@ -52,31 +50,29 @@ def main(model: str, seed: int) -> None:
         ),
     )
     draw(
-        run_key.figures, f"{model}, seed {seed}, PrivateTest", network, loss, pixels_of(data, found.index[test]),
-        actual, predicted, found.probabilities[test], found.uncertainty[test],
+        run_key.figures, f"{model}, seed {seed}, PrivateTest", trained, data.images[found.index[test]],
+        found.index[test], actual, predicted, found.probabilities[test], found.uncertainty[test],
         None if data.votes is None else data.votes[found.index[test]], measured["test"], params.evaluate,
     )  # fmt: skip
     write_json(
-        run_key.metrics, described(run_key, loss) | measured | made(run_key)
+        run_key.metrics, described(run_key, trained) | measured | made(run_key)
     )  # last: it marks all as complete
     log_model_run(run_key, stage="evaluate")
 
 
-def described(run_key: RunKey, loss: Loss) -> JsonDict:
+def described(run_key: RunKey, trained: Model) -> JsonDict:
     """Return which model this is and which targets it was trained on."""
     facts = run_key.facts()
+    rate = facts["settings"]["model"].get("learning_rate")  # a classifier has none, and no recipe
+    of_network = {"learning_rate": rate, "recipe": facts["settings"]["recipe"]} if rate else {}
     return {
         "model": run_key.model,
         "seed": run_key.seed,
         "dataset": dataset_name(),
         "loss": facts["loss"]["name"],
         "targets": facts["loss"]["targets"],
-        "settings": {
-            "loss": facts["loss"],
-            "learning_rate": facts["settings"]["model"]["learning_rate"],
-            "recipe": facts["settings"]["recipe"],
-        },
-        "gram": (loss.targets @ loss.targets.T).double().numpy().round(6).tolist(),
+        "settings": {"loss": facts["loss"], **of_network},
+        "gram": (trained.targets @ trained.targets.T).round(6).tolist(),
     }
 
 

@@ -1,47 +1,67 @@
-"""Stage targets: write what each run of the grid is trained towards, its target vectors and its labels.
+"""Stage targets: write what each run of the grid is trained with: vectors, labels, landmarks, choices.
 
-Separate files keep runs independent: another set of words, or FER+ votes added later, change only the files of the
-models that use them, and DVC retrains no other. The optional choices of a model are written for DVC alone, which cannot
+Separate files keep runs independent: another set of words, FER+ votes added later, or landmarks, change only the files
+of the models that use them, and DVC retrains no other. The choices of a model are written for DVC alone, which cannot
 depend on a key that params.yaml may lack.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
 
 from pipeline import cli, config, workspace
+from pipeline.classical import code
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
 from pipeline.evaluation.decoders import DecoderSpec
 from pipeline.files import JsonDict, write_json, write_npy
 from pipeline.labels.targets import TargetSpec
 from pipeline.labels.truth import LabelSpec, Truth
-from pipeline.workspace import PREPARED, TARGETS, RunKey
+from pipeline.landmarks.neighbours import Neighbours
+from pipeline.landmarks.points import Landmarks, save_none
+from pipeline.workspace import LANDMARKS, NEIGHBOURS, PREPARED, TARGETS, RunKey
 
 
 def main() -> None:
     params = config.load()
-    vectors, labels, choices = {}, {}, dict[Path, JsonDict]()
-    for run_key in (RunKey(*pair) for pair in params.grid.pairs()):
-        model, seed = params.model(run_key.model), run_key.seed
-        own = TargetSpec.parse(model.targets).load(seed)
-        for name in model.decoders:  # what cannot be made is reported before the training
-            try:
-                DecoderSpec.parse(name).make(seed, own)
-            except UserError as error:
-                raise UserError(f"models.{run_key.model}: {error}") from None
-        vectors[run_key.targets] = own
-        labels[run_key.labels] = (
-            LabelSpec.parse(model.labels).make(FerData.load(PREPARED), seed) if model.labels else Truth()
-        )
-        choices[run_key.choices] = model.choices | {"epoch_factor": model.epoch_factor}
+    made = {
+        run_key: make(params.model(run_key.model), run_key)
+        for run_key in (RunKey(*pair) for pair in params.grid.pairs())
+    }
     workspace.clear(TARGETS)
-    for file, array in vectors.items():
-        write_npy(file, array)
-    for file, truth in labels.items():
-        truth.save(file)
-    for file, chosen in choices.items():
-        write_json(file, chosen)
+    for run_key, (vectors, truth, landmarks, choices) in made.items():
+        write_npy(run_key.targets, vectors)
+        truth.save(run_key.labels)
+        landmarks.save(run_key.landmarks) if landmarks else save_none(run_key.landmarks)
+        write_json(run_key.choices, choices)
+
+
+def make(
+    model: config.ModelParams, run_key: RunKey
+) -> tuple[npt.NDArray[np.float64], Truth, Landmarks | None, JsonDict]:
+    """Return what the four files of a run hold. Raises UserError, before anything is trained, for what cannot be."""
+    vectors = TargetSpec.parse(model.targets).load(run_key.seed)
+    for name in model.decoders:
+        try:
+            DecoderSpec.parse(name).make(run_key.seed, vectors)
+        except UserError as error:
+            raise UserError(f"models.{run_key.model}: {error}") from None
+    truth = (
+        LabelSpec.parse(model.labels).make(FerData.load(PREPARED), run_key.seed) if model.labels else Truth()
+    )
+    if model.uses_neighbours:
+        near = Neighbours.load(NEIGHBOURS)
+        if model.memory.get("permuted"):
+            near = near.permuted(np.random.default_rng([run_key.seed, 30]))
+        truth = dataclasses.replace(truth, neighbours=near.index, affinities=near.weight)
+    if model.classifier:
+        model.make_classifier().features.require_packages()
+    landmarks = Landmarks.load(LANDMARKS) if model.uses_landmarks else None
+    own = {"code": code.digests()} if model.classifier else {"epoch_factor": model.epoch_factor}
+    return vectors, truth, landmarks, model.of_training | own
 
 
 if __name__ == "__main__":

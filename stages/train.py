@@ -11,12 +11,15 @@ from filelock import FileLock
 from torch import Tensor
 
 from pipeline import cli, config, fingerprint, workspace
+from pipeline.classical import training as classical
+from pipeline.classical.saved import save_fitted
 from pipeline.console import EpochTable, resume_note
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
 from pipeline.files import repository, write_csv
 from pipeline.fingerprint import RunSettings, shown_settings
 from pipeline.labels.truth import Truth
+from pipeline.landmarks.points import Landmarks
 from pipeline.tracking import client, runs
 from pipeline.training import autotune, distributed
 from pipeline.training.build import build_run
@@ -29,12 +32,15 @@ from pipeline.workspace import PREPARED, RunKey, dataset_name
 
 
 def main(model: str, seed: int) -> None:
+    params, run_key = config.load(), RunKey(model, seed)
     with distributed.group() as group:
-        train_one(RunKey(model, seed), group)
+        if not params.model(model).classifier:
+            train_one(run_key, params, group)
+        elif group.is_main:
+            fit_one(run_key, params)
 
 
-def train_one(run_key: RunKey, group: Group) -> None:
-    params = config.load()
+def train_one(run_key: RunKey, params: config.Params, group: Group) -> None:
     settings = RunSettings.of(params, run_key)
     model, recipe = settings.model, settings.recipe
     targets, truth = read_targets(run_key)
@@ -85,12 +91,8 @@ def train_one(run_key: RunKey, group: Group) -> None:
         rows = [dataclasses.astuple(epoch) for epoch in progress.history]
         write_csv(run_key.history, [field.name for field in dataclasses.fields(Epoch)], rows)
         facts = {
-            "model": run_key.model,
-            "seed": run_key.seed,
-            "inputs_digest": digest,
-            "settings_digest": fingerprint.settings_digest(inputs),
+            **fingerprint.described(run_key, inputs, digest, shown),
             "classes": data.classes,
-            "settings": shown,
             "network": training.network_arguments,
             "loss": settings.loss,
             **progress.summary(flop, training.images_per_epoch, hardware),
@@ -99,6 +101,30 @@ def train_one(run_key: RunKey, group: Group) -> None:
         save_trained(run_key.models, best, targets, facts)
         runs.log_training(run, run_key)
         checkpoint.remove()
+
+
+def fit_one(run_key: RunKey, params: config.Params) -> None:
+    """Fit a classifier without a network; write and log it as a training does."""
+    settings, (targets, _) = RunSettings.of(params, run_key), read_targets(run_key)
+    inputs, shown = fingerprint.training_inputs(settings, targets), shown_settings(settings, params)
+    digest, machine = fingerprint.digest(inputs), classical.machine(params.machine.threads)
+    data, landmarks = FerData.load(PREPARED), Landmarks.load(run_key.landmarks)
+    tags, key = runs.tags(run_key, "train"), fingerprint.mlflow_key(run_key, digest)
+    with client.run(dataset_name(), run_key.name, key, tags, only_unfinished=True) as run:
+        runs.log_inputs(run, shown)
+        runs.log_machine(run, machine)
+        with client.system_metrics(run):
+            outcome = classical.fit(
+                settings.model.make_classifier(), data, landmarks, run_key.seed, machine["threads"]
+            )
+        print(f"{run_key.name}: {outcome.val_accuracy:.4f} on PublicTest after {outcome.seconds:.0f} s")
+        workspace.clear(run_key.models)
+        write_csv(run_key.history, ["epoch", "val_accuracy"], [(0, outcome.val_accuracy)])
+        facts = fingerprint.described(run_key, inputs, digest, shown)
+        facts |= {"classes": data.classes, "loss": settings.loss}
+        facts |= {"training": outcome.cost(), "machine": machine}
+        save_fitted(run_key.models, outcome.fitted, facts)
+        runs.log_training(run, run_key)
 
 
 def read_targets(run_key: RunKey) -> tuple[npt.NDArray[np.float64], Truth]:

@@ -27,7 +27,7 @@ FREE = ("models", "labels", "recipes")
 """Mappings whose keys are the user's own names: every entry is checked alike, so the first stands for all."""
 WORDS = "labels.word2vec.words"
 """A mapping with exactly the labels as keys, which has a rule of its own."""
-OPTIONAL = ("data.labels", "data.split", "data.split.val", "data.split.test", "data.split.seed")
+OPTIONAL = ("landmarks", "data.labels", "data.split", "data.split.val", "data.split.test", "data.split.seed")
 """Keys that may be absent."""
 REMOVED = object()
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -108,11 +108,15 @@ def test_the_shipped_file_loads_and_nothing_of_it_is_lost() -> None:
         "policy": {},
         "pool": "max",
         "epoch_factor": 1,
+        "classifier": "",
     }
     for model in read["models"].values():
         for name, default in defaults.items():  # the keys that may be absent
             if model[name] == default:
                 del model[name]
+        if "classifier" in model:
+            for key in ("loss", "targets", "learning_rate"):
+                del model[key]
     assert read == RAW
     assert params.chosen_recipe is params.recipes[RAW["recipe"]]
     assert params.model("w2v_softmax").options == {"scale": 10.0}
@@ -137,8 +141,14 @@ def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path, section: st
     known = ", ".join(entry.rpartition(".")[2] for entry in ENTRIES if above(entry) == section)
     if above(section) == "models":
         known = ", ".join(field.name for field in dataclasses.fields(config.ModelParams))
+    if not section:
+        known = ", ".join([*(name for name in known.split(", ") if name != "landmarks"), "landmarks"])
     message = refusal(tmp_path, changed(key, 1))
     assert message == f"params.yaml: Unknown key '{key}'. Valid keys: {known}."
+
+
+def test_kept_settings_may_be_older_than_landmarks(tmp_path: Path) -> None:
+    assert load(tmp_path, changed("landmarks", REMOVED)).landmark_source == "none"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import yaml
 from PIL import Image
 
 from pipeline.__main__ import fer
+from pipeline.classical.classifiers import CLASSIFIERS
 from pipeline.data.fer import LABELS
 from pipeline.evaluation.decoders import DECODERS
 from pipeline.labels.targets import SOURCES, TRANSFORMS
@@ -61,12 +62,16 @@ def test_the_parameter_tables_hold_every_key_and_no_other(params: dict[str, Any]
 
 
 def test_the_options_of_every_model_are_documented(params: dict[str, Any]) -> None:
-    used = {option for model in params["models"].values() for option in model["options"]}
-    chosen = {
-        option for model in params["models"].values() for key in CHOICES for option in model.get(key, ())
-    }
-    for page, wanted in (("parameters.md", used | chosen - {"kind"}), ("losses.md", used)):
-        assert wanted <= set(re.findall(r"`(\w+)(?:: \w+)?`", (ROOT / "docs" / page).read_text()))
+    models = list(params["models"].values())
+    networks = [model for model in models if "loss" in model]
+    chosen = {option for model in models for key in CHOICES for option in model.get(key, ())} - {"kind"}
+    for page, rows, more in (
+        ("parameters.md", models, chosen),
+        ("losses.md", networks, set[str]()),
+        ("methods.md", [model for model in models if "classifier" in model], set[str]()),
+    ):
+        used = {option for model in rows for option in model["options"]} | more
+        assert used <= set(re.findall(r"`(\w+)(?:: \w+)?`", (ROOT / "docs" / page).read_text()))
 
 
 @pytest.mark.parametrize("kind", [kind for table in CHOICES.values() for kind in table])
@@ -83,6 +88,11 @@ def test_every_loss_target_and_decoder_has_a_row(name: str) -> None:
 @pytest.mark.parametrize("name", TRUTHS)
 def test_every_kind_of_labels_has_a_row(name: str) -> None:
     assert re.search(rf"\| `{re.escape(name)}(?:\d+)?` \|", (ROOT / "docs/methods.md").read_text())
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_every_classifier_has_a_row(name: str) -> None:
+    assert re.search(rf"^\| `{name}` \|", (ROOT / "docs/methods.md").read_text(), flags=re.MULTILINE)
 
 
 @EACH

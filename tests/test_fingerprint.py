@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline import config, fingerprint
+from pipeline.classical import code
 from pipeline.errors import UserError
 from pipeline.fingerprint import RunSettings
 from pipeline.workspace import LABELS_FOLDER, PREPARED, RunKey
@@ -94,6 +95,28 @@ def test_every_file_of_the_code_counts(workspace: Path, monkeypatch: pytest.Monk
     with (workspace / "code" / name).open("a") as file:
         file.write("# edited\n")
     assert inputs() != before
+
+
+def test_a_classifier_depends_on_its_landmarks_options_and_code_but_on_no_recipe(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_key = RunKey("geometry", 0)
+    run_key.landmarks.parent.mkdir(parents=True)
+    np.savez(run_key.landmarks, points=np.zeros(3))
+    before = inputs(run_key)
+    assert inputs(run_key, replace(PARAMS, recipe="full")) == before
+    models = {**PARAMS.models, "geometry": replace(PARAMS.models["geometry"], options={"C": 9.0})}
+    changed = [inputs(run_key, replace(PARAMS, models=models))]
+    np.savez(run_key.landmarks, points=np.ones(3))
+    changed.append(inputs(run_key))
+    monkeypatch.setattr(code, "digests", lambda: {"pipeline/classical/x.py": "0"})
+    changed.append(inputs(run_key))
+    assert len({before, *changed}) == 4
+    run_key.landmarks.unlink()
+    with pytest.raises(
+        UserError, match=r"geometry-0.landmarks.npz is missing: run `dvc repro targets` first"
+    ):
+        inputs(run_key)
 
 
 def test_missing_data_is_said(workspace: Path) -> None:

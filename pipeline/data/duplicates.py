@@ -130,6 +130,20 @@ def read_near_duplicates(path: Path, n: int) -> npt.NDArray[np.bool_]:
 
     The clean test set consists of the test images that are not marked. Raises UserError if the file does not fit.
     """
+    groups, splits = _read_near(path, n)
+    return near_duplicates_of_training(groups, splits)
+
+
+def read_near_groups(path: Path, n: int) -> Groups:
+    """Read the group of near duplicates of each of n images from `duplicates.csv`, -1 without one: int64 [n].
+
+    Raises UserError if the file does not fit.
+    """
+    return _read_near(path, n)[0]
+
+
+def _read_near(path: Path, n: int) -> tuple[Groups, Bytes]:
+    """Read the group of each image, and the split of those that have one."""
     if not path.is_file():
         raise UserError(f"{path} is missing: run `dvc repro prepare` first.")
     groups, splits = np.full(n, -1, np.int64), np.zeros(n, np.uint8)
@@ -150,7 +164,7 @@ def read_near_duplicates(path: Path, n: int) -> npt.NDArray[np.bool_]:
                 raise UserError(
                     f"{path}, line {reader.line_num}: {error}: run `dvc repro prepare` again."
                 ) from error
-    return near_duplicates_of_training(groups, splits)
+    return groups, splits
 
 
 def _members(groups: Groups, values: Bytes, kinds: int) -> npt.NDArray[np.int64]:

@@ -6,43 +6,36 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from sklearn.metrics import confusion_matrix
-from torch import Tensor
 
 from pipeline.data.fer import SPLITS, FerData, are_fer2013s
 from pipeline.data.votes import majority
-from pipeline.evaluation.decoders import Decoder, ModelOutput, softmax
+from pipeline.evaluation.decoders import Decoder
 from pipeline.evaluation.metrics import entropy, fit_temperature, split_metrics
+from pipeline.evaluation.models import Model
 from pipeline.evaluation.pairs import PairRow, pair_metrics, pair_table, usual_partners
 from pipeline.evaluation.predictions import Predictions
 from pipeline.files import JsonDict
 from pipeline.labels.distances import affective_distance, cosine_distance, human_distance
 from pipeline.labels.vectors import LabelVectors
-from pipeline.training.hardware import EVALUATION
-from pipeline.training.losses import EmbeddingLoss, Loss, UncertaintyLoss
-from pipeline.training.model import FerNet
-from pipeline.training.saved_model import predict
 from pipeline.workspace import label_vectors
 
 Floats = npt.NDArray[np.float64]
 
 
 def decide(
-    network: FerNet,
-    loss: Loss,
+    model: Model,
     data: FerData,
     near_duplicate: npt.NDArray[np.bool_],
     decoders: Mapping[str, Decoder],
 ) -> Predictions:
-    """Return the network's decisions on PublicTest and PrivateTest under each decoder, the model's own first.
+    """Return the model's decisions on PublicTest and PrivateTest under each decoder, the model's own first.
 
     near_duplicate: for each image of the data set, whether it has an exact or near duplicate in Training.
     """
     rows = np.concatenate([data.rows("val"), data.rows("test")])
-    pixels = pixels_of(data, rows)
-    answer = model_output(loss, predict(network, pixels, EVALUATION))
-    averaged = answer.averaged(model_output(loss, predict(network, pixels, EVALUATION, flip=True)))
+    answer = model.outputs(rows)
+    averaged = answer.averaged(model.outputs(rows, flip=True))
     return Predictions(
         index=rows,
         split=data.splits[rows],
@@ -55,19 +48,6 @@ def decide(
         predicted_flip={name: decode(averaged) for name, decode in decoders.items()},
         classes=data.classes,
     )
-
-
-def pixels_of(data: FerData, rows: npt.NDArray[np.integer]) -> Tensor:
-    """Return images as uint8 [N, 1, H, W]."""
-    return torch.from_numpy(data.images[rows])[:, None]
-
-
-def model_output(loss: Loss, output: Tensor) -> ModelOutput:
-    """Interpret the outputs [N, O] of a network under its loss."""
-    scores = loss.scores(output).numpy().astype(np.float64)
-    cosines = loss.cosines(output).numpy().astype(np.float64) if isinstance(loss, EmbeddingLoss) else None
-    own = loss.uncertainty(output).numpy().astype(np.float64) if isinstance(loss, UncertaintyLoss) else None
-    return ModelOutput(scores, softmax(scores), cosines, own)
 
 
 def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) -> JsonDict:

@@ -8,48 +8,46 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import confusion_matrix
-from torch import Tensor
 
 from pipeline import config
-from pipeline.evaluation import grad_cam
-from pipeline.evaluation.class_maps import mirrored_maps
 from pipeline.evaluation.metrics import (
     CALIBRATION_BINS,
     expected_calibration_error,
     reliability_bins,
     vote_entropy,
 )
+from pipeline.evaluation.models import Model
 from pipeline.figures import views
 from pipeline.figures.canvas import COLOURS, annotated_matrix, canvas, face, faces, font_size, scale
 from pipeline.files import JsonDict
-from pipeline.training.losses import Loss
-from pipeline.training.model import FerNet
 
 Ints = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
 
 
 def draw(
-    folder: Path, title: str, network: FerNet, loss: Loss, pixels: Tensor, actual: Ints, predicted: Ints,
+    folder: Path, title: str, model: Model, images: npt.NDArray[np.uint8], rows: Ints, actual: Ints, predicted: Ints,
     probabilities: Floats, uncertain: Floats, votes: npt.NDArray[np.uint8] | None, metrics: JsonDict,
     settings: config.EvaluateParams,
 ) -> None:  # fmt: skip
-    """Draw all figures of one model, from the test split. votes: uint8 [N, 10], or None."""
+    """Draw all figures of one model, from the test split: images [N, 48, 48] and their rows in the data set.
+
+    votes: uint8 [N, 10], or None.
+    """
     classes = list(metrics["per_class"])
     counts = confusion_matrix(actual, predicted, labels=range(len(classes)))
     confusion(counts, classes, folder / "confusion.png", normalised=False, title=title)
     confusion(counts, classes, folder / "confusion_normalised.png", normalised=True, title=title)
     reliability(actual, probabilities, folder / "reliability.png", title)
     per_class_bars(metrics["per_class"], folder / "per_class.png", title)
-    images, confidence = pixels[:, 0].numpy(), probabilities.max(axis=1)
+    confidence = probabilities.max(axis=1)
     confident_mistakes(images, actual, predicted, confidence, classes, folder / "mistakes.png")
 
     shown = surest_of_each(actual, predicted, confidence, settings.heat_maps)
-    maps = grad_cam.heat_maps(network, loss, pixels[shown], torch.from_numpy(predicted[shown])).numpy()
+    maps = model.heat_maps(rows[shown], predicted[shown])
     captions = [
         f"{classes[predicted[n]]} (right)"
         if predicted[n] == actual[n]
@@ -61,16 +59,16 @@ def draw(
     sample = np.concatenate(
         [np.flatnonzero(actual == k)[: settings.class_mean_faces] for k in range(len(classes))]
     )
-    maps = grad_cam.heat_maps(network, loss, pixels[sample], torch.from_numpy(actual[sample])).numpy()
+    maps = model.heat_maps(rows[sample], actual[sample])
     mean_faces = class_means(images[sample], actual[sample], len(classes))
     class_mean_heat_maps(
         mean_faces,
         class_means(maps, actual[sample], len(classes)), classes, folder / "class_heat_maps.png",
     )  # fmt: skip
 
-    seen = torch.from_numpy(np.nan_to_num(mean_faces)).float()[:, None]
-    mirrored = mirrored_maps(network, loss, seen, torch.arange(len(classes)))
-    views.class_maps(mean_faces, mirrored, classes, folder / "class_maps.png", title)
+    views.class_maps(
+        mean_faces, model.class_maps(np.nan_to_num(mean_faces)), classes, folder / "class_maps.png", title
+    )
     views.uncertainty(
         images, actual, uncertain, None if votes is None else vote_entropy(votes), classes,
         folder / "uncertainty.png", title, settings.class_mean_faces,

@@ -22,11 +22,17 @@ GROUPS = 10
 """Groups of equal size by uncertainty."""
 
 
-def class_maps(mean_faces: Floats, maps: MirroredMaps, labels: Sequence[str], path: Path, title: str) -> None:
+def class_maps(
+    mean_faces: Floats, maps: MirroredMaps | None, labels: Sequence[str], path: Path, title: str
+) -> None:
     """Draw each class's mean face [K, 48, 48], its map, that of the mirror image turned back, and their difference.
 
-    A class without images has NaN in its mean face and stays blank.
+    A class without images has NaN in its mean face and stays blank. Without maps the figure says so.
     """
+    if maps is None:
+        with canvas(path, 1.3 * len(labels) + 0.6, 1.2, title) as figure:
+            figure.text(0.5, 0.4, "Only networks have class maps.", ha="center", va="center")
+        return
     rows = ("mean face", "class map", "of the mirror image", "difference")
     known = np.isfinite(mean_faces.sum(axis=(1, 2)))
     shown = np.concatenate([maps.own[known], maps.mirrored[known]])

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pipeline import config
 from pipeline.comparison.tables import markdown_table
+from pipeline.errors import UserError
 from pipeline.files import read_json, write_text
 from pipeline.study import sweep
 from pipeline.study.trial import Trial, keep, kept, trial
@@ -34,8 +35,9 @@ STEPS = 20
 def search(models: Sequence[str] = ()) -> None:
     """Search the rates of the named models, or by default of the first model of each kind."""
     params = config.load()
-    for name in models:
-        params.model(name)  # before the first of them is trained for hours
+    for name in models:  # before the first of them is trained for hours
+        if params.model(name).classifier:
+            raise UserError(f"{name} is a classifier without a network: there is no learning rate to search.")
     file = Path("results") / dataset_name() / "learning_rates.json"
     for name in models or representatives(params):
         short, full = lengths(name, params)
@@ -92,7 +94,8 @@ def accuracies(file: Path, name: str, epochs: int, params: config.Params) -> dic
 
 def comparable(trials: Sequence[Trial], params: config.Params) -> list[Trial]:
     """Return the trials with the current recipe, budget, options and targets, of models that still exist."""
-    wanted = [settings_of(name, epochs, params) for name in params.models for epochs in lengths(name, params)]
+    networks = [name for name, model in params.models.items() if not model.classifier]
+    wanted = [settings_of(name, epochs, params) for name in networks for epochs in lengths(name, params)]
     return [run for run in trials if any(settings.items() <= run.items() for settings in wanted)]
 
 
@@ -105,7 +108,8 @@ def representatives(params: config.Params) -> list[str]:
     """Return the first model of each kind."""
     first: dict[str, str] = {}
     for name, model in params.models.items():
-        first.setdefault(kind(model), name)
+        if not model.classifier:
+            first.setdefault(kind(model), name)
     return list(first.values())
 
 

@@ -156,6 +156,7 @@ def require_one_study(models: Models, params: config.Params, folder: Path) -> No
         json.dumps(run.metrics["machine"], sort_keys=True): f"{name}-{seed}"
         for name, runs in models.items()
         for seed, run in runs.items()
+        if "recipe" in run.metrics["settings"]  # of a network
     }
     if len(machines) > 1:
         raise UserError(

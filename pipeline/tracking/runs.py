@@ -158,13 +158,15 @@ def log_training(run: MlflowRun, run_key: RunKey) -> None:
 
 
 def log_evaluation(run: MlflowRun, run_key: RunKey) -> None:
-    """Log the outputs of an evaluation, and the model itself with an input example of two images."""
+    """Log the outputs of an evaluation, and a network itself with an input example of two images."""
     metrics = files.read_json(run_key.metrics)
     run.metrics({split: metrics[split] for split in ("val", "test", "test_clean")})
     run.artifacts(run_key.metrics, "evaluation")
     run.artifacts(run_key.predictions, "evaluation")
     for figure in workspace.written(run_key.figures):
         run.artifacts(figure, "figures")
+    if "classifier" in run_key.facts()["loss"]:
+        return
     network, loss = load_trained(run_key.models)
     images = np.load(PREPARED / "images.npy", mmap_mode="r", allow_pickle=False)
     example = np.array(images[:2, None], dtype=np.float32)

@@ -13,6 +13,7 @@ from torch import nn
 from pipeline.data.fer import LABELS, SPLITS, VOTE_COLUMNS, VOTES_OF_LABELS, FerData
 from pipeline.evaluation.decoders import ArgMax, CostSensitive
 from pipeline.evaluation.measure import decide, measure, measure_pairs, reference_distances
+from pipeline.evaluation.models import Network
 from pipeline.evaluation.predictions import Predictions
 from pipeline.training.losses import make_loss
 from pipeline.training.model import FerNet
@@ -41,9 +42,8 @@ def found(data: FerData) -> Predictions:
     gram = np.full((7, 7), 0.9)
     gram[DISGUST] = gram[:, DISGUST] = 0.0
     np.fill_diagonal(gram, 1.0)
-    return decide(
-        network, loss, data, np.arange(N) == 30, {"argmax": ArgMax(), "crm.word2vec": CostSensitive(gram)}
-    )
+    model = Network(network, loss, data)
+    return decide(model, data, np.arange(N) == 30, {"argmax": ArgMax(), "crm.word2vec": CostSensitive(gram)})
 
 
 def test_decisions_are_of_both_test_splits_under_every_decoder(found: Predictions) -> None:
@@ -108,7 +108,7 @@ def test_classes_are_those_of_the_data(data: FerData) -> None:
     other = FerData(data.images, data.labels % 3, data.splits, classes=names)
     network = cast(FerNet, nn.Sequential(nn.Flatten(), nn.LayerNorm(48 * 48), nn.Linear(48 * 48, 3)))
     loss = make_loss("cross_entropy", {}, np.eye(3), "cpu")
-    found = decide(network, loss, other, np.zeros(N, bool), {"argmax": ArgMax()})
+    found = decide(Network(network, loss, other), other, np.zeros(N, bool), {"argmax": ArgMax()})
     measured = measure(found, other, reference_distances(other, ()))
     assert found.classes == tuple(measured["test"]["per_class"]) == names
     assert np.shape(measured["confusion"]) == (3, 3)

@@ -17,7 +17,7 @@ MODELS: dict[str, dict[str, object]] = yaml.safe_load((ROOT / "params.yaml").rea
 SYSTEMS = [
     name for name, row in MODELS.items() if row.keys() & {"labels", "mix", "policy", "memory", "consistency"}
 ]
-SYSTEMS += [name for name, row in MODELS.items() if row["loss"] in ("relative_uncertainty", "self_cure")]
+SYSTEMS += [name for name, row in MODELS.items() if row.get("loss") in ("relative_uncertainty", "self_cure")]
 SYSTEMS += ["mean_pool", "twice_the_epochs"]
 
 STAGES = """

@@ -15,6 +15,7 @@ import pytest
 from pipeline import config
 from pipeline.config import SearchParams
 from pipeline.data.fer import LABELS
+from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.labels.targets import RANDOM_DIMENSIONS, SOURCES, TargetSpec, Training
 from pipeline.study import lr_search, sweep
@@ -99,7 +100,8 @@ def test_the_lowest_of_equally_good_rates_is_best() -> None:
 
 
 def test_models_that_train_alike_share_their_rate() -> None:
-    models = config.load(Path(__file__).parents[2] / "params.yaml").models
+    every = config.load(Path(__file__).parents[2] / "params.yaml").models
+    models = {name: model for name, model in every.items() if not model.classifier}
     assert kind(models["w2v_cosine"]) == kind(models["w2v_permuted"])
     assert kind(models["cosine_random"]) == kind(models["w2v_whitened"])
     assert len({kind(model) for model in models.values()}) == len(models) - 2
@@ -123,10 +125,19 @@ def test_the_first_model_of_each_kind_is_searched() -> None:
     params = config.load(Path(__file__).parents[2] / "params.yaml")
     chosen = representatives(params)
     assert [name for name in params.models if name in chosen] == chosen
-    assert sorted(map(kind, (params.models[name] for name in chosen))) == sorted(
-        set(map(kind, params.models.values()))
-    )
+    networks = [model for model in params.models.values() if not model.classifier]
+    assert sorted(map(kind, (params.models[name] for name in chosen))) == sorted(set(map(kind, networks)))
     assert {"baseline", "cosine_one_hot", "w2v_cosine"} <= set(chosen)
+
+
+def test_a_classifier_without_a_network_has_no_rate_to_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes((Path(__file__).parents[2] / "params.yaml").read_bytes())
+    with pytest.raises(UserError, match="hog is a classifier without a network"):
+        lr_search.search(["baseline", "hog"])
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
 def test_a_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

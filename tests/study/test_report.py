@@ -45,6 +45,28 @@ def test_runs_of_another_recipe_or_rate_are_refused() -> None:
         require_one_study({"w2v_cosine": {0: trained(), 5: trained(machine={"threads": 2})}}, params, STUDY)
 
 
+def test_a_row_without_a_network_may_be_of_another_machine_but_not_of_other_options() -> None:
+    params = config.load(ROOT / "params.yaml")
+    network, hog = params.model("w2v_cosine"), params.model("hog")
+    settings = {
+        "loss": {"name": network.loss, "options": network.options, "targets": network.targets},
+        "learning_rate": network.learning_rate,
+        "recipe": json.loads(json.dumps({"name": params.recipe, **asdict(params.chosen_recipe)})),
+    }
+    run = study()["w2v_cosine"][5]
+    trained = replace(run, metrics={**run.metrics, "settings": settings})
+
+    def fitted(cost: float) -> RunRecord:
+        loss = {"name": "squared_hinge", "options": {"C": cost}, "targets": "one_hot", "classifier": "hog"}
+        return replace(
+            run, metrics={**run.metrics, "settings": {"loss": loss}, "machine": {"scikit-learn": "1"}}
+        )
+
+    require_one_study({"w2v_cosine": {0: trained}, "hog": {0: fitted(hog.options["C"])}}, params, STUDY)
+    with pytest.raises(UserError, match=r"hog-0.json was trained with other settings than"):
+        require_one_study({"w2v_cosine": {0: trained}, "hog": {0: fitted(77.0)}}, params, STUDY)
+
+
 def test_a_model_without_a_seed_of_the_baselines_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     models = study() | {"w2v_cosine": {7: study()["w2v_cosine"][5]}}
     assert list(report.comparable(models, "cross_entropy", STUDY)) == [

@@ -11,10 +11,12 @@ from dataclasses import dataclass, fields
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from pipeline.data.fer import IMAGE_SIZE, LABELS, USAGES, VOTE_COLUMNS, VOTES_OF_LABELS, FerData
 from pipeline.data.synthetic.face import ACTION_UNITS, Identity, Image, View, draw_face
+from pipeline.data.synthetic.landmarks import landmarks
 from pipeline.errors import UserError
 
 EXPRESSIONS: dict[str, dict[str, float]] = {
@@ -61,10 +63,7 @@ def draw(spec: Synthetic) -> FerData:
     Every image has its own random stream, named by seed, split and position in the split, and so stays the same
     whatever the size of any split. Raises UserError for a negative number or an ambiguity outside 0..1.
     """
-    counts = (spec.train, spec.val, spec.test)
-    if min(spec.seed, *counts) < 0 or not 0 <= spec.ambiguity <= 1:
-        raise UserError(f"{spec}: seed and counts must not be negative, ambiguity must lie between 0 and 1.")
-    places = [(split, place) for split, count in enumerate(counts) for place in range(count)]
+    places = _places(spec)
     rows = [_draw_row(spec, split, place) for split, place in places]
     return FerData(
         images=np.array([face for face, _, _ in rows], np.uint8).reshape(-1, IMAGE_SIZE, IMAGE_SIZE),
@@ -74,13 +73,40 @@ def draw(spec: Synthetic) -> FerData:
     )
 
 
-def _draw_row(spec: Synthetic, split: int, place: int) -> tuple[Image, str, list[int]]:
-    """Draw one face, its label and its votes.
+def draw_landmarks(spec: Synthetic) -> npt.NDArray[np.float32]:
+    """Return the true landmarks of the faces that `draw` draws, in its order: float32 [N, 68, 2]."""
+    rows = [_pose(spec, split, place) for split, place in _places(spec)]
+    return np.array([landmarks(row.blend, row.who, row.view) for row in rows], np.float32).reshape(-1, 68, 2)
+
+
+def _places(spec: Synthetic) -> list[tuple[int, int]]:
+    """Return split and position in the split of every row. Raises UserError for an impossible spec."""
+    counts = (spec.train, spec.val, spec.test)
+    if min(spec.seed, *counts) < 0 or not 0 <= spec.ambiguity <= 1:
+        raise UserError(f"{spec}: seed and counts must not be negative, ambiguity must lie between 0 and 1.")
+    return [(split, place) for split, count in enumerate(counts) for place in range(count)]
+
+
+@dataclass(frozen=True)
+class _Pose:
+    """Who shows what, and how it is seen. share: that of the lesser emotion; rng: draws the noise and the votes."""
+
+    label: str
+    main: str
+    lesser: str
+    share: float
+    blend: dict[str, float]
+    who: Identity
+    view: View
+    rng: np.random.Generator
+
+
+def _pose(spec: Synthetic, split: int, place: int) -> _Pose:
+    """Draw everything about one face except its pixels and its votes.
 
     The face blends two emotions: a lesser one with a share drawn uniformly from 0 to ambiguity / 2, and the main one
-    with the rest. Ten annotators each name one of the two with these probabilities, and the label is what an eleventh
-    would say. So a share of ambiguity / 4 of the labels, on average, is not what the face mainly shows. If part of the
-    face is covered, an annotator answers "unknown" one time in five.
+    with the rest. The label names one of the two with these probabilities, so a share of ambiguity / 4 of the labels,
+    on average, is not what the face mainly shows.
     """
     block, position = divmod(place, sum(SHARES.values()))
     extra = [label for label, rows in SHARES.items() for _ in range(rows - 1)]
@@ -96,14 +122,25 @@ def _draw_row(spec: Synthetic, split: int, place: int) -> tuple[Image, str, list
     blend = {unit: (1 - share) * strong[unit] + share * weak[unit] for unit in ACTION_UNITS}
     view = View(**{each.name: each.metadata["draw"](rng) for each in fields(View)})
     who = Identity(**{each.name: each.metadata["draw"](rng) for each in fields(Identity)})
-    grainy = draw_face(blend, who, view) + rng.integers(-5, 6, (IMAGE_SIZE, IMAGE_SIZE))
+    return _Pose(label, main, lesser, share, blend, who, view, rng)
+
+
+def _draw_row(spec: Synthetic, split: int, place: int) -> tuple[Image, str, list[int]]:
+    """Draw one face, its label and its votes.
+
+    Ten annotators each name one of the two emotions with their shares as probabilities, as the label does. If part of
+    the face is covered, an annotator answers "unknown" one time in five.
+    """
+    row = _pose(spec, split, place)
+    rng = row.rng
+    grainy = draw_face(row.blend, row.who, row.view) + rng.integers(-5, 6, (IMAGE_SIZE, IMAGE_SIZE))
 
     votes = [0] * len(VOTE_COLUMNS)
     for _ in range(10):
-        named = VOTES_OF_LABELS[LABELS.index(lesser if rng.random() < share else main)]
-        unsure = view.occluder != "none" and rng.random() < 0.2
+        named = VOTES_OF_LABELS[LABELS.index(row.lesser if rng.random() < row.share else row.main)]
+        unsure = row.view.occluder != "none" and rng.random() < 0.2
         votes[VOTE_COLUMNS.index("unknown") if unsure else named] += 1
-    return np.clip(grainy, 0, 255).astype(np.uint8), label, votes
+    return np.clip(grainy, 0, 255).astype(np.uint8), row.label, votes
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -128,6 +128,71 @@ class View:
     occluder_y: float = _within(-14, 14)
 
 
+class Arc(NamedTuple):
+    """A parabola through three points: at its left end, in the middle and at its right end."""
+
+    left: float
+    right: float
+    heights: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Outlines of the features of a face under an expression, in pixels from the middle of the face, y down.
+
+    Lids, brow and nose are those of the right half of the image; the left half mirrors them.
+    """
+
+    upper_lid: Arc
+    lower_lid: Arc
+    brow: Arc
+    lips: tuple[
+        Arc, Arc, Arc, Arc
+    ]  # the upper one's outer and inner edge, then the lower one's inner and outer
+    nose_tip: float
+    nose_wing: float
+    lip_gap: float  # how far the lips part
+    chin: float  # how far the jaw drops
+
+    @classmethod
+    def of(cls, au: Mapping[str, float], who: Identity) -> Shape:
+        """Return the outlines of a person's face; `au` has every unit of `ACTION_UNITS`."""
+        move = dict.fromkeys(MOVES, 0.0)
+        for part, pulls in MOVES.items():
+            for unit, pixels in pulls.items():
+                move[part] += pixels * au[unit]
+
+        size = who.eye_size
+        eye = (who.eye_distance - size, who.eye_distance + size)
+        top = EYES - max(0.52 * size - move["lid_upper"], 0.5)
+        bottom = EYES + max(0.36 * size + move["lid_lower"], 0.2)
+        y_inner, y_outer = EYES + 0.4 - 0.5 * move["lid_outer"], EYES + move["lid_outer"]
+
+        rest_brow = EYES - who.brow_height
+        brow = (3.4 + move["brow_gap"], who.eye_distance + who.eye_size + 1.5)
+        inner, middle = rest_brow + move["brow_inner"], rest_brow - 0.9 + move["brow_middle"]
+        outer = rest_brow + 0.6 + who.brow_slant + move["brow_outer"]
+
+        rest, half = EYES + who.mouth_drop, who.mouth_width + move["mouth_half"]
+        corner = rest + who.mouth_bend + move["mouth_corner"]
+        lip = who.lips * (1 - 0.55 * au["AU23"]) * (1 - 0.25 * au["AU12"])
+        upper, lower = rest + move["lip_upper"], rest + move["lip_upper"] + move["lip_gap"]
+        above, upper_arc, lower_arc, under = (
+            Arc(-half, half, (corner, height, corner))
+            for height in (upper - 1.4 * lip, upper, lower, lower + 1.8 * lip)
+        )
+        return cls(
+            upper_lid=Arc(*eye, (y_inner, top, y_outer)),
+            lower_lid=Arc(*eye, (y_inner, bottom, y_outer)),
+            brow=Arc(*brow, (inner, middle, outer)),
+            lips=(above, upper_arc, lower_arc, under),
+            nose_tip=EYES + who.nose_length + move["nose_tip"],
+            nose_wing=who.nose_width + move["nose_wing"],
+            lip_gap=move["lip_gap"],
+            chin=move["chin"],
+        )
+
+
 class _Canvas:
     """Grey values in 0..1, and the position of each pixel in the face: x right, y down, in pixels from its middle.
 
@@ -138,10 +203,7 @@ class _Canvas:
 
     def __init__(self, au: Mapping[str, float], who: Identity, view: View) -> None:
         self.au, self.who, self.view, self.sharpness = au, who, view, view.zoom / view.blur
-        self.move = dict.fromkeys(MOVES, 0.0)
-        for part, pulls in MOVES.items():
-            for unit, pixels in pulls.items():
-                self.move[part] += pixels * au[unit]
+        self.shape = Shape.of(au, who)
         steps = np.arange(IMAGE_SIZE, dtype=np.float32) - (IMAGE_SIZE - 1) / 2
         self.column, self.row = steps[np.newaxis, :], steps[:, np.newaxis]
         right, down = (self.column - view.shift_x) / view.zoom, (self.row - view.shift_y) / view.zoom
@@ -173,9 +235,9 @@ class _Canvas:
         u, v = u - along * dx, v - along * dy
         return np.sqrt(u * u + v * v) - thickness / 2
 
-    def curve(self, x: Array, ends: tuple[float, float], heights: tuple[float, float, float]) -> Curve:
-        """The parabola f through three points; distance to first order: (y - f(x)) / sqrt(1 + f'(x)^2)."""
-        (left, right), (first, middle, last) = ends, heights
+    def curve(self, x: Array, arc: Arc) -> Curve:
+        """The parabola f of an arc; distance to first order: (y - f(x)) / sqrt(1 + f'(x)^2)."""
+        left, right, (first, middle, last) = arc
         half, tilt, bend = (right - left) / 2, (last - first) / 2, (last + first) / 2 - middle
         u = (x - (left + right) / 2) / half
         slope = (tilt + 2 * bend * u) / half
@@ -226,7 +288,7 @@ def _paint_head(c: _Canvas) -> None:
         v = np.minimum(y + 4, 0)
         c.fill(np.sqrt(x * x + v * v) - who.width - 4, who.hair)
     c.fill(np.maximum(side - 0.6 * who.width, 12 - y), who.skin * 0.65)
-    v = y / np.where(y > 0, who.height + c.move["chin"], who.height)
+    v = y / np.where(y > 0, who.height + c.shape.chin, who.height)
     u = x / (who.width * (1 - who.jaw * np.maximum(v, 0) * v))
     radius2 = u * u + v * v
     outline = (np.sqrt(radius2) - 1) * who.width
@@ -237,14 +299,11 @@ def _paint_head(c: _Canvas) -> None:
 
 def _paint_eyes(c: _Canvas) -> None:
     """Sockets, eyes, lids and glasses, and the folds that AU6 and AU7 press into the skin."""
-    who, au, move, x, size = c.who, c.au, c.move, c.side, c.who.eye_size
-    inner, outer = who.eye_distance - size, who.eye_distance + size
-    top = EYES - max(0.52 * size - move["lid_upper"], 0.5)
-    bottom = EYES + max(0.36 * size + move["lid_lower"], 0.2)
-    y_inner, y_outer = EYES + 0.4 - 0.5 * move["lid_outer"], EYES + move["lid_outer"]
-    upper = c.curve(x, (inner, outer), (y_inner, top, y_outer))
-    lower = c.curve(x, (inner, outer), (y_inner, bottom, y_outer))
-    fold = c.curve(x, (inner, outer + 0.5), (y_inner - 1, top - 1.7, y_outer - 1))
+    who, au, x, size = c.who, c.au, c.side, c.who.eye_size
+    inner, outer, (y_inner, top, y_outer) = c.shape.upper_lid
+    bottom = c.shape.lower_lid.heights[1]
+    upper, lower = c.curve(x, c.shape.upper_lid), c.curve(x, c.shape.lower_lid)
+    fold = c.curve(x, Arc(inner, outer + 0.5, (y_inner - 1, top - 1.7, y_outer - 1)))
     opening = _lens(upper, lower)
     iris = c.ellipse(x, who.eye_distance, EYES - 0.2, 0.5 * size, 0.5 * size)
     c.fill(c.ellipse(x, who.eye_distance - 0.5, EYES - 1.5, size + 1, 4), who.skin * 0.8, 0.6, softness=4)
@@ -266,8 +325,7 @@ def _paint_eyes(c: _Canvas) -> None:
 
 def _paint_nose(c: _Canvas) -> None:
     """Bridge, shadow, nostrils and wings, and the wrinkles of AU9."""
-    skin, tip = c.who.skin, EYES + c.who.nose_length + c.move["nose_tip"]
-    wing = c.who.nose_width + c.move["nose_wing"]
+    skin, tip, wing = c.who.skin, c.shape.nose_tip, c.shape.nose_wing
     c.fill(c.line(c.side, 2, EYES + 1, 0.8 * wing, tip - 1, 1.2), skin * 0.8, 0.5, softness=2)
     c.fill(c.ellipse(c.x, 0, tip + 1.6, wing + 0.6, 1.3), skin * 0.6, 0.5, softness=2)
     c.fill(c.ellipse(c.side, 0.55 * wing, tip + 0.4, 1, 0.6), skin * 0.25, 0.85)
@@ -278,18 +336,12 @@ def _paint_nose(c: _Canvas) -> None:
 
 def _paint_mouth(c: _Canvas) -> None:
     """Lips (AU23 thins them), the opening, the teeth that AU10, 12, 16 and 20 bare, and the folds around."""
-    who, au, move, x = c.who, c.au, c.move, c.x
-    rest, half = EYES + who.mouth_drop, who.mouth_width + move["mouth_half"]
-    corner = rest + who.mouth_bend + move["mouth_corner"]
-    lip = who.lips * (1 - 0.55 * au["AU23"]) * (1 - 0.25 * au["AU12"])
-    top, bottom = rest + move["lip_upper"], rest + move["lip_upper"] + move["lip_gap"]
-    above, upper, lower, under = (
-        c.curve(x, (-half, half), (corner, middle, corner))
-        for middle in (top - 1.4 * lip, top, bottom, bottom + 1.8 * lip)
-    )
+    who, au, x, rest = c.who, c.au, c.x, EYES + c.who.mouth_drop
+    above, upper, lower, under = (c.curve(x, arc) for arc in c.shape.lips)
+    _, half, (corner, lowest, _) = c.shape.lips[3]
     opening = _lens(upper, lower)
-    parted, bared = min(move["lip_gap"], 1), max(au["AU10"], au["AU12"], au["AU20"])
-    c.fill(c.ellipse(x, 0, bottom + 1.8 * lip + 1.6, 0.6 * half, 1), who.skin * 0.6, 0.45, softness=2)
+    parted, bared = min(c.shape.lip_gap, 1), max(au["AU10"], au["AU12"], au["AU20"])
+    c.fill(c.ellipse(x, 0, lowest + 1.6, 0.6 * half, 1), who.skin * 0.6, 0.45, softness=2)
     c.fill(_lens(above, under), who.skin * 0.66)
     c.fill(opening, 0.06, parted)
     c.fill(np.maximum(opening, upper[0] - 0.7 - 1.6 * bared), 0.9, parted * (0.3 + 0.7 * bared))
@@ -303,12 +355,10 @@ def _paint_mouth(c: _Canvas) -> None:
 
 def _paint_brows(c: _Canvas) -> None:
     """Brows that thin outwards, the furrows of AU4 between them and those of AU1 and AU2 above."""
-    who, au, move, x, rest = c.who, c.au, c.move, c.side, EYES - c.who.brow_height
-    start, end = 3.4 + move["brow_gap"], who.eye_distance + who.eye_size + 1.5
-    inner, middle = rest + move["brow_inner"], rest - 0.9 + move["brow_middle"]
-    outer = rest + 0.6 + who.brow_slant + move["brow_outer"]
+    who, au, x, rest = c.who, c.au, c.side, EYES - c.who.brow_height
+    start, end, (inner, _, _) = c.shape.brow
     thickness = who.brow_thickness * (1.1 - 0.5 / (end - start) * (x - start))
-    brow = _stroke(c.curve(x, (start, end), (inner, middle, outer)), thickness)
+    brow = _stroke(c.curve(x, c.shape.brow), thickness)
     c.fill(brow, 0.8 * min(who.hair, 0.55 * who.skin), 0.9)
     c.crease(1.4, inner - 1.5, 1.2, inner + 2.5, (0.5 + 0.3 * who.age) * au["AU4"])
     for y in (rest - 5, rest - 7.4):

@@ -1,0 +1,1 @@
+"""Classifiers on hand-made features, without a network: distances of landmarks, gradients and local patterns."""
