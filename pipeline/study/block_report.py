@@ -1,7 +1,7 @@
 """Write the tables of one block from the runs kept in git: `fer report --block B`.
 
-Reads results/<data set>/<block>/ alone, of every data set that has it. Rows are compared with the baseline of the same labels: one comparison, and one
-table, for each kind of labels, each with its own correction.
+Reads results/<data set>/<block>/ alone, of every data set that has it. Rows are compared with the baseline of the same
+labels: one comparison, and one table, for each kind of labels, each with its own correction.
 """
 
 from __future__ import annotations

@@ -82,6 +82,25 @@ def is_kept(folder: Path, run_key: RunKey, params: config.Params) -> bool:
     return file.exists() and as_configured(read_json(file), run_key, params)
 
 
+def take_over(folder: Path, run_key: RunKey, params: config.Params, machine: JsonDict) -> bool:
+    """Copy a run with the requested settings and numerics from the folder of another block; return whether one has it.
+
+    Blocks share rows such as the baseline. folder: that of a block, beside the others.
+    """
+    for other in sorted(folder.parent.glob("[A-Z]*")):
+        if other != folder and is_kept(other, run_key, params):
+            file = other / "runs" / f"{run_key.name}.json"
+            if has_numerics(read_json(file), machine):
+                RunRecord.kept(other / "runs", run_key.name).keep(folder / "runs", run_key.name)
+                return True
+    return False
+
+
+def has_numerics(run: JsonDict, machine: JsonDict) -> bool:
+    """Return whether a run was trained on such a machine (`hardware.environment`), if it is one of a network."""
+    return "recipe" not in run["settings"] or run["machine"] == machine
+
+
 def keep(folder: Path, finished: Sequence[RunKey], origin: Origin) -> None:
     """Write these runs into the folder, with their settings."""
     for run_key in finished:

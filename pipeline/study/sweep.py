@@ -53,15 +53,14 @@ def sweep(
         block_folder.write_targets()
         wanted = [RunKey(model, seed) for seed in seeds or every for model in names]
         missing = [run_key for run_key in wanted if not publish.is_kept(target, run_key, params)]
-        where = target.relative_to(repository())
-        print(
-            f"{len(wanted) - len(missing)} of {len(wanted)} runs are kept in {where}; {workers} at a time",
-            flush=True,
-        )
-        if not missing:
-            return
-        require_same_machine(target, set(wanted) - set(missing), params)
-        publish.keep_settings(target, Path("params.yaml"))
+        if missing:
+            ours = environment(autotune.choose(params.machine), 1)
+            require_same_machine(target, set(wanted) - set(missing), ours)
+            publish.keep_settings(target, Path("params.yaml"))
+            if block:
+                missing = [key for key in missing if not publish.take_over(target, key, params, ours)]
+        count = f"{len(wanted) - len(missing)} of {len(wanted)} runs"
+        print(f"{count} are kept in {target.relative_to(repository())}; {workers} at a time", flush=True)
         common = {"kind": "run", "folder": str(target), "draws": draws, "origin": asdict(origin)}
         jobs = [common | described(run_key.name, run_key) for run_key in missing]
         carry_out(jobs, workers, threads, kept_run, block or GRID)
@@ -136,17 +135,16 @@ def use_searched_rates(
         settings["models"][row]["learning_rate"] = rate
 
 
-def require_same_machine(target: Path, kept: set[RunKey], params: Params) -> None:
+def require_same_machine(target: Path, kept: set[RunKey], machine: JsonDict) -> None:
     """Raise UserError if networks are kept that were trained with other numerics: the report would reject both."""
-    ours = environment(autotune.choose(params.machine), 1)
     for run_key in sorted(kept, key=lambda run_key: run_key.name):
         run = read_json(target / "runs" / f"{run_key.name}.json")
-        if "recipe" in run["settings"] and run["machine"] != ours:
-            differing = ", ".join(sorted(name for name in ours if run["machine"].get(name) != ours[name]))
+        if not publish.has_numerics(run, machine):
+            differing = ", ".join(name for name in machine if run["machine"].get(name) != machine[name])
             raise UserError(
-                f"{run_key.name} was trained with other numerics ({differing}) than runs would be now: go on with the "
-                f"same `--workers` on the same kind of machine, set `machine` in params.yaml as in its file, or remove "
-                f"the runs in {target.relative_to(repository())}."
+                f"{run_key.name} was trained with other numerics ({differing}) than runs would be now: go on with as "
+                "many `--workers` on a machine of the same kind, set `machine` in params.yaml as in its file, or "
+                f"remove the runs in {target.relative_to(repository())}."
             )
 
 
