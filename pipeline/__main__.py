@@ -83,9 +83,9 @@ def report(block: str | None) -> None:
     Needs neither the data nor a training. Logs the runs and the comparison of the study to MLflow as `fer2013-study`.
     """
     if block:
-        from pipeline.study import block_report
+        from pipeline.study.block_report import report_block
 
-        block_report.report(block)
+        report_block(block)
     else:
         from pipeline.study import report
 

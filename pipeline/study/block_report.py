@@ -20,7 +20,7 @@ from pipeline.study.plan import Block
 from pipeline.study.report import comparable, kept_runs, require_one_study
 
 
-def report(name: str) -> None:
+def report_block(name: str) -> None:
     """Write the tables of a block. Raises UserError if no data set has runs of it."""
     block = plan.load().block(name)
     folders = [file.parent for file in sorted(Path("results").glob(f"*/{name}/params.yaml"))]

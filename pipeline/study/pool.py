@@ -8,6 +8,7 @@ import os
 import selectors
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from typing import NamedTuple
@@ -15,8 +16,9 @@ from typing import NamedTuple
 from pipeline.files import JsonDict
 from pipeline.fingerprint import SOURCES
 
+COMMAND = (sys.executable, "-m", "pipeline.study.worker")
 PATIENCE = 60
-"""Seconds that a worker has to stop: an image batch ends, temporary files are removed."""
+"""Seconds that a worker has to stop: to end a batch and to remove temporary files."""
 
 
 class Outcome(NamedTuple):
@@ -35,7 +37,7 @@ class Worker:
         path = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH")]))
         # A session of its own: Ctrl-C reaches this process alone, which then stops the workers.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.study.worker"],
+            COMMAND,
             env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
@@ -43,22 +45,24 @@ class Worker:
         assert self.process.stdout
         self.jobs, self.answers = self.process.stdin, self.process.stdout
         self.job: JsonDict = {}
+        self.since = 0.0
 
     def start(self, job: JsonDict) -> None:
         """Begin a job."""
-        self.job = job
-        self.jobs.write(json.dumps(job) + "\n")
-        self.jobs.flush()
+        self.job, self.since = job, time.monotonic()
+        with contextlib.suppress(OSError):  # it has been killed meanwhile, as its outcome will say
+            self.jobs.write(json.dumps(job) + "\n")
+            self.jobs.flush()
 
     def outcome(self) -> Outcome:
         """Return the outcome of the job, once there is something to read."""
-        line = self.answers.readline()
-        if not line:
-            code = self.process.wait()
-            why = f"its process was ended by signal {-code}" if code < 0 else f"its process ended with {code}"
-            return Outcome(self.job, None, 0.0, why)
-        answer = json.loads(line)
-        return Outcome(self.job, answer.get("found"), answer.get("seconds", 0.0), answer.get("error"))
+        line, seconds = self.answers.readline(), time.monotonic() - self.since
+        if line:
+            answer = json.loads(line)
+            return Outcome(self.job, answer.get("found"), seconds, answer.get("error"))
+        code = self.process.wait()
+        why = f"by signal {-code}" if code < 0 else f"with {code}"
+        return Outcome(self.job, None, seconds, f"The process ended {why}.")
 
     def stop(self) -> None:
         """End the process, whatever it does; an interrupted training has a checkpoint."""

@@ -157,24 +157,25 @@ def carry_out(
     jobs: Sequence[JsonDict], workers: int, threads: int, described: Callable[[Outcome], str], folder: str
 ) -> None:
     """Do the jobs and print a line for each as it ends. Raises UserError at the end if some have failed."""
-    start, failed = time.monotonic(), []
+    seconds, failed = 0.0, []
     with contextlib.closing(pool.outcomes(jobs, workers, threads)) as outcomes:
         for done, outcome in enumerate(outcomes, 1):
-            name = outcome.job["name"]
+            name, seconds = outcome.job["name"], seconds + outcome.seconds
             if outcome.error is None:
                 line = f"{name}: {described(outcome)} after {outcome.seconds / 60:.1f} minutes"
             else:
                 failed.append(name)
                 line = f"{name}: failed: {outcome.error} See {STUDY / folder / outcome.job['log']}."
-            left = (time.monotonic() - start) / done * (len(jobs) - done)
-            end = time.strftime("%a %H:%M", time.localtime(time.time() + left))
-            print(
-                f"{line}; {done} of {len(jobs)}" + (f", the last about {end}" if done < len(jobs) else ""),
-                flush=True,
-            )
+            left = len(jobs) - done
+            print(f"{line}; {done} of {len(jobs)}{expected_end(seconds / done * left / workers)}", flush=True)
     if failed:
         count = "1 job" if len(failed) == 1 else f"{len(failed)} jobs"
         raise UserError(f"{count} failed ({', '.join(failed)}): see {STUDY / folder / LOGS}/.")
+
+
+def expected_end(seconds: float) -> str:
+    """Return when what is left will be done, or nothing if that is now."""
+    return time.strftime(", all by about %a %H:%M", time.localtime(time.time() + seconds)) if seconds else ""
 
 
 def kept_run(outcome: Outcome) -> str:

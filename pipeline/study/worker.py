@@ -14,7 +14,6 @@ import queue
 import signal
 import sys
 import threading
-import time
 import traceback
 from pathlib import Path
 
@@ -50,8 +49,10 @@ def main() -> None:
 
 def receive(jobs: queue.SimpleQueue[JsonDict]) -> None:
     """Queue the jobs of standard input; at its end stop the process."""
-    for line in sys.stdin:
-        jobs.put(json.loads(line))
+    # Without a buffer, whose lock this thread would hold when the process ends.
+    with open(0, "rb", buffering=0, closefd=False) as lines:
+        for line in lines:
+            jobs.put(json.loads(line))
     main_thread = threading.main_thread().ident
     assert main_thread is not None
     signal.pthread_kill(main_thread, signal.SIGTERM)
@@ -63,7 +64,6 @@ def answered(job: JsonDict) -> JsonDict:
     with Path(job["log"]).open("w", encoding="utf-8") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
-    start = time.monotonic()
     try:
         found = search_rate(job) if job["kind"] == "search" else make_run(job)
     except Exception as error:  # whatever it is: the other jobs go on
@@ -73,7 +73,7 @@ def answered(job: JsonDict) -> JsonDict:
             sentence = f"{type(error).__name__}: {error}"
         print(f"error: {sentence}", flush=True)
         return {"error": sentence}
-    return {"found": found, "seconds": time.monotonic() - start}
+    return {"found": found}
 
 
 def make_run(job: JsonDict) -> JsonDict:
