@@ -16,7 +16,7 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline import config, schema
-from pipeline.config import Distinct, Filled, ModelParams, Params, Seed, Word
+from pipeline.config import Distinct, Filled, ModelParams, Params, Seed
 from pipeline.errors import UserError
 from pipeline.files import JsonDict
 from pipeline.labels.truth import LabelSpec
@@ -34,6 +34,7 @@ def _label(text: str) -> str:
 
 
 Label = Annotated[str, AfterValidator(_label)]
+Question = Annotated[str, Field(pattern=r"\S"), must_be("a sentence")]
 BlockName = Annotated[
     str,
     Field(pattern="^[A-Z][0-9]*$"),
@@ -90,7 +91,7 @@ def short_name(label: str) -> str:
 class Block:
     """A question, and what is trained to answer it. models, baseline and recipe: names in params.yaml."""
 
-    question: Word
+    question: Question
     recipe: str
     seeds: Annotated[tuple[Seed, ...], Filled, Distinct]
     baseline: str

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pipeline.files import JsonDict
 from pipeline.fingerprint import SOURCES
 
-COMMAND = (sys.executable, "-m", "pipeline.study.worker")
+COMMAND = (sys.executable, "-c", "from pipeline.study.worker import main; main()")
 PATIENCE = 60
 """Seconds that a worker has to stop: to end a batch and to remove temporary files."""
 

@@ -35,16 +35,14 @@ from stages import evaluate, train
 
 def main() -> None:
     """Answer jobs until the input ends."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    code_digest()  # of the code that this process has imported, whatever is edited meanwhile
-    jobs: queue.SimpleQueue[JsonDict] = queue.SimpleQueue()
-    threading.Thread(target=receive, args=(jobs,), daemon=True).start()
-    while True:
-        job = jobs.get()
-        answer = answered(job)
-        print(json.dumps(answer), file=answers, flush=True)
-        if "error" in answer:
-            return
+    with in_one_sentence(), os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        code_digest()  # of the code that this process has imported, whatever is edited meanwhile
+        jobs: queue.SimpleQueue[JsonDict] = queue.SimpleQueue()
+        threading.Thread(target=receive, args=(jobs,), daemon=True).start()
+        answer: JsonDict = {}
+        while "error" not in answer:
+            answer = answered(jobs.get())
+            print(json.dumps(answer), file=answers, flush=True)
 
 
 def receive(jobs: queue.SimpleQueue[JsonDict]) -> None:
@@ -113,8 +111,3 @@ def search_rate(job: JsonDict) -> JsonDict:
     rate = lr_search.best(trials, job["model"])
     reached = max(lr_search.accuracy(run) for run in trials if run["learning_rate"] == rate)
     return {"rate": rate, "val_accuracy": reached, "trials": len(trials)}
-
-
-if __name__ == "__main__":
-    with in_one_sentence():
-        main()

@@ -55,7 +55,7 @@ def test_a_block_has_the_settings_of_params_yaml_but_for_what_it_names() -> None
         ({"models": ["baseline", "w2v"]}, "'blocks.T.models[1]' is 'w2v'"),
         ({"models": ["baseline", "noisy20"], "labels": ["given.few10"]}, "'blocks.T.models[1]' is noisy20"),
         ({"models": ["baseline", "hog"], "labels": ["given.few10"]}, "'models.hog_few10.labels'"),
-        ({"models": ["baseline", "rul"], "labels": ["given.balanced"]}, "'models.rul_balanced.labels'"),
+        ({"models": ["baseline", "original_first"], "labels": ["votes"]}, "'models.original_first_votes.labels'"),
         ({"baseline": "w2v_abs"}, "'blocks.T.baseline' is 'w2v_abs'"),
         ({"labels": ["given.fewer"]}, "'blocks.T.labels[0]' is 'given.fewer'"),
         ({"seeds": []}, "'blocks.T.seeds'"),
