@@ -213,7 +213,10 @@ def _svm(x: Floats, labels: Ints, cost: float, seed: int) -> Linear:
         svm.fit(x, labels)
     if svm.n_iter_ >= PASSES:
         logger.warning(f"The SVM has not settled after {PASSES:,} passes over the images: a smaller C does.")
-    return Linear(svm.coef_, svm.intercept_)
+    weights, bias = svm.coef_, svm.intercept_
+    if len(bias) == 1:  # of two classes scikit-learn has the second one's alone
+        weights, bias = np.concatenate([-weights, weights]), np.concatenate([-bias, bias])
+    return Linear(weights, bias)
 
 
 def _boost(x: Floats, labels: Ints, stumps: int, seed: int) -> Stumps:
