@@ -658,6 +658,8 @@ def test_labels_of_votes_need_votes(tmp_path: Path) -> None:
     [
         ("mix", {"share": 0.5}, ".kind' is missing."),
         ("mix", {"kind": "cutmx"}, ".kind' is 'cutmx', but must be one of "),
+        ("mix", {"kind": ["cutmix"]}, ".kind' is ['cutmix'], but must be one of "),
+        ("policy", {"kind": {"autoaugment": {}}}, ".kind' is {'autoaugment': {}}, but must be one of "),
         (
             "mix",
             {"kind": "cutmix", "shar": 0.5},
