@@ -709,6 +709,7 @@ def test_a_choice_that_does_not_exist_is_named(tmp_path: Path, key: str, choice:
         ),
         ("ldl_votes", {"memory": {"kind": "relabel"}}, "memory", "the labels votes are more than one"),
         ("ldl_drawn", {"memory": {"kind": "relabel"}}, "memory", "the labels votes.drawn are more than one"),
+        ("ldl_votes", {"memory": {"kind": "small_loss"}}, "memory", "the labels votes are more than one"),
         ("rul", {"decoders": ["crm.word2vec"]}, "decoders[0]", "needs probabilities"),
     ],
 )
