@@ -93,9 +93,9 @@ class GeometrySvm:
     """After Ghimire & Lee (Sensors 2013), for stills: boosting picks distances of landmarks, an SVM decides by them.
 
     Distances are taken minus those of the mean neutral face of Training, where the original has the first frame of a
-    sequence (minus those of the mean face if no class is called neutral). `stumps` rounds of SAMME each pick one. The
-    SVM has an RBF kernel exp(-gamma |x - c|^2), x with a mean square of 1 over Training, and cost `C` of the squared
-    hinge loss, one class against the others.
+    sequence (minus those of the mean face if no class is called neutral); neither stumps nor the kernel see this common
+    shift, only heat maps do. `stumps` rounds of SAMME each pick one. The SVM has an RBF kernel exp(-gamma |x - c|^2), x
+    with variances that add up to 1 over Training, and cost `C` of the squared hinge loss, one class against the others.
     """
 
     stumps: int = 300
