@@ -658,6 +658,8 @@ def test_labels_of_votes_need_votes(tmp_path: Path) -> None:
     [
         ("mix", {"share": 0.5}, ".kind' is missing."),
         ("mix", {"kind": "cutmx"}, ".kind' is 'cutmx', but must be one of "),
+        ("mix", {"kind": ["cutmix"]}, ".kind' is ['cutmix'], but must be one of "),
+        ("policy", {"kind": {"autoaugment": {}}}, ".kind' is {'autoaugment': {}}, but must be one of "),
         (
             "mix",
             {"kind": "cutmix", "shar": 0.5},
@@ -707,6 +709,7 @@ def test_a_choice_that_does_not_exist_is_named(tmp_path: Path, key: str, choice:
         ),
         ("ldl_votes", {"memory": {"kind": "relabel"}}, "memory", "the labels votes are more than one"),
         ("ldl_drawn", {"memory": {"kind": "relabel"}}, "memory", "the labels votes.drawn are more than one"),
+        ("ldl_votes", {"memory": {"kind": "small_loss"}}, "memory", "the labels votes are more than one"),
         ("rul", {"decoders": ["crm.word2vec"]}, "decoders[0]", "needs probabilities"),
     ],
 )
