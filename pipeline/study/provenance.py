@@ -31,7 +31,8 @@ less the figures, as a test checks."""
 class Origin:
     """Where a run comes from. command: what a user typed. commit: of the code, None if git cannot tell.
 
-    clean: whether the tracked files were those of the commit; None if unknown.
+    clean: whether the tracked files were those of the commit; None if unknown. Settings and results do not count: the
+    first are kept beside the run, and the command itself writes the second.
     """
 
     command: str
@@ -41,7 +42,7 @@ class Origin:
     @classmethod
     def here(cls, command: str) -> Origin:
         """Return the origin of what this command makes in this folder now."""
-        state = git.state()
+        state = git.state("params.yaml", "results")
         known = {"true": False, "false": True}
         return cls(command, state["git.commit"] or None, known.get(state["git.dirty"]))
 

@@ -27,5 +27,5 @@ def test_the_digest_covers_what_evaluate_depends_on_but_pictures() -> None:
 def test_an_unknown_state_is_neither_clean_nor_not(
     dirty: str, clean: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(git, "state", lambda: {"git.commit": "", "git.dirty": dirty})
+    monkeypatch.setattr(git, "state", lambda *besides: {"git.commit": "", "git.dirty": dirty})
     assert Origin.here("fer sweep") == Origin("fer sweep", None, clean)
