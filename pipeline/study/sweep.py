@@ -114,8 +114,8 @@ def prepared(settings: JsonDict, block: str | None, threads: int) -> tuple[Path,
 def machine(params: Params, threads: int, former: JsonDict) -> JsonDict:
     """Return the section `machine` of params.yaml with a choice in the place of `auto`: the former one, or measured.
 
-    former: how kept runs were computed, or the folder's runs are to be; empty at first. A machine that is busy now might
-    be measured otherwise.
+    former: how kept runs were computed, or the folder's runs are to be; empty at first. A machine that is busy now
+    might be measured otherwise.
     """
     names, before = ("precision", "memory_format", "threads", "compile"), torch.get_num_threads()
     known = {
