@@ -18,6 +18,7 @@ from pipeline import config, fingerprint
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json, repository, sha256, write_json, write_text
 from pipeline.fingerprint import SOURCES
+from pipeline.workspace import resolve
 from stages import embed, fetch, landmarks, prepare, targets
 
 STUDY = Path(".study")
@@ -28,7 +29,7 @@ PREPARED_WITH = Path("prepared.json")
 DATA_STAGES = (fetch, prepare, landmarks, embed)
 READ = ("data", "landmarks", "labels")
 """The sections of params.yaml that these stages read."""
-CODE = ("stages", "pipeline/data", "pipeline/landmarks", "pipeline/labels")
+CODE = ("pipeline/data", "pipeline/landmarks", "pipeline/labels")
 
 
 @contextlib.contextmanager
@@ -59,6 +60,13 @@ def entered(name: str) -> Iterator[Path]:
         lock.release()
 
 
+def former_machine() -> JsonDict:
+    """Return how the folder computes by its params.yaml, as far as that has been chosen; empty at first."""
+    file = Path("params.yaml")
+    found = yaml.safe_load(file.read_text(encoding="utf-8"))["machine"] if file.exists() else {}
+    return {name: value for name, value in found.items() if value != "auto"}
+
+
 def write_settings(settings: JsonDict) -> config.Params:
     """Write params.yaml of this folder and return what it says."""
     write_text(Path("params.yaml"), yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120))
@@ -83,9 +91,10 @@ def write_targets() -> None:
 
 def made_of(settings: JsonDict) -> JsonDict:
     """Return digests of what the data stages read; of a folder of pictures only its name, as DVC does."""
-    paths = [repository() / path for path in config.load().paths().values() if path]
+    paths = [resolve(path) for path in config.load().paths().values() if path]
     facts = {str(path): path.stat() for path in paths if path.is_file()}
-    code = sorted(path for entry in CODE for path in (SOURCES / entry).rglob("*.py"))
+    code = [path for entry in CODE for path in sorted((SOURCES / entry).rglob("*.py"))]
+    code += [SOURCES / "stages" / f"{stage.__name__.rpartition('.')[2]}.py" for stage in DATA_STAGES]
     return {
         "settings": fingerprint.digest({name: settings[name] for name in READ}),
         "files": fingerprint.digest({path: [stat.st_size, stat.st_mtime_ns] for path, stat in facts.items()}),

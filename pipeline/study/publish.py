@@ -96,6 +96,12 @@ def take_over(folder: Path, run_key: RunKey, params: config.Params, machine: Jso
     return False
 
 
+def numerics_in(folder: Path) -> JsonDict:
+    """Return `machine` of some network that the folder has, empty without one."""
+    runs = (read_json(file) for file in sorted((folder / "runs").glob("*.json")))
+    return next((dict(run["machine"]) for run in runs if "recipe" in run["settings"]), {})
+
+
 def has_numerics(run: JsonDict, machine: JsonDict) -> bool:
     """Return whether a run was trained on such a machine (`hardware.environment`), if it is one of a network."""
     return "recipe" not in run["settings"] or run["machine"] == machine

@@ -11,7 +11,7 @@ import contextlib
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -103,22 +103,32 @@ def prepared(settings: JsonDict, block: str | None, threads: int) -> tuple[Path,
 
     `settings` are written with the choice: all runs then round alike, however busy the machine gets.
     """
+    former = block_folder.former_machine()
     params = block_folder.write_settings(settings)
     block_folder.bring_data(settings)
-    settings["machine"] = machine(params, threads)
-    params = block_folder.write_settings(settings)
-    return repository() / "results" / dataset_name() / (block or ""), params
+    target = repository() / "results" / dataset_name() / (block or "")
+    settings["machine"] = machine(params, threads, publish.numerics_in(target) or former)
+    return target, block_folder.write_settings(settings)
 
 
-def machine(params: Params, threads: int) -> JsonDict:
-    """Return the section `machine` of params.yaml with what is measured in the place of `auto`."""
-    before = torch.get_num_threads()
+def machine(params: Params, threads: int, former: JsonDict) -> JsonDict:
+    """Return the section `machine` of params.yaml with a choice in the place of `auto`: the former one, or measured.
+
+    former: how kept runs were computed, or the folder's runs are to be; empty at first. A machine that is busy now
+    might be measured otherwise.
+    """
+    names, before = ("precision", "memory_format", "threads", "compile"), torch.get_num_threads()
+    known = {
+        name: former[name] for name in names if name in former and getattr(params.machine, name) == "auto"
+    }
+    if known.get("threads", 0) > threads:
+        del known["threads"]  # which the comparison with kept runs will report
     try:
         torch.set_num_threads(threads)
-        chosen = autotune.choose(params.machine)
+        chosen = autotune.choose(replace(params.machine, **known))
     finally:
         torch.set_num_threads(before)
-    return {name: getattr(chosen, name) for name in ("precision", "memory_format", "threads", "compile")}
+    return {name: getattr(chosen, name) for name in names}
 
 
 def use_searched_rates(
