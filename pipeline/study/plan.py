@@ -88,6 +88,17 @@ def short_name(label: str) -> str:
 
 
 @dataclass(frozen=True)
+class Contrasts:
+    """Comparisons that are planned and corrected together.
+
+    pairs: models, each with those that it is compared with under the same labels. metric: a name in the metrics files.
+    """
+
+    pairs: Annotated[dict[str, Annotated[tuple[str, ...], Filled, Distinct]], Filled]
+    metric: str = "test.accuracy"
+
+
+@dataclass(frozen=True)
 class Block:
     """A question, and what is trained to answer it. models, baseline and recipe: names in params.yaml."""
 
@@ -98,6 +109,7 @@ class Block:
     models: Annotated[tuple[str, ...], Filled, Distinct]
     labels: Annotated[tuple[Label, ...], Distinct] = ()
     search: Search | None = None
+    contrasts: dict[str, Contrasts] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[Row]:
@@ -111,9 +123,27 @@ class Block:
             for label in self.labels or ("",)
         }
 
+    def pairs(self, family: str) -> list[tuple[str, str]]:
+        """Return the rows that a family of contrasts compares, the second being that which is subtracted."""
+        return [
+            (Row(model, label).name, Row(other, label).name)
+            for label in self.labels or ("",)
+            for model, others in self.contrasts[family].pairs.items()
+            for other in others
+        ]
+
     @model_validator(mode="after")
     def _baseline_is_a_model(self) -> Block:
         require_one_of(self.baseline, self.models, "baseline")
+        return self
+
+    @model_validator(mode="after")
+    def _contrasts_are_of_models(self) -> Block:
+        for name, contrasts in self.contrasts.items():
+            for model, others in contrasts.pairs.items():
+                require_one_of(model, self.models, "contrasts", name, "pairs")
+                for index, other in enumerate(others):
+                    require_one_of(other, self.models, "contrasts", name, "pairs", model, index)
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,9 @@ def test_a_block_has_the_settings_of_params_yaml_but_for_what_it_names() -> None
         ({"search": {"at": {"given.few10": []}}, "labels": ["given.few10", "given.few20"]}, "'blocks.T.search.at'"),
         ({"search": {"models": ["w2v_abs"]}}, "'blocks.T.search.models[0]'"),
         ({"search": {"trials": 1}}, "'search.finalists'"),
+        ({"contrasts": {"T1": {"pairs": {"w2v_abs": ["baseline"]}}}}, "'blocks.T.contrasts.T1.pairs'"),
+        ({"contrasts": {"T1": {"pairs": {"w2v_cosine": ["w2v_abs"]}}}}, "pairs.w2v_cosine[0]'"),
+        ({"contrasts": {"T1": {"pairs": {"w2v_cosine": []}}}}, "pairs.w2v_cosine'"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(changes: dict[str, Any], where: str) -> None:
@@ -146,3 +150,24 @@ def test_twins_differ_in_their_targets_alone(words: str, twin: str) -> None:
         assert (other.loss, other.options, other.choices) == (
             models[words].loss, models[words].options, models[words].choices,
         )  # fmt: skip
+
+
+def test_contrasts_compare_rows_of_the_same_labels() -> None:
+    pairs = {"w2v_cosine": ["baseline", "w2v_permuted"]}
+    written(labels=["given.few10", "given.few25"], contrasts={"T1": {"pairs": pairs}})
+    assert plan.load().block("T").pairs("T1") == [
+        ("w2v_cosine_few10", "baseline_few10"),
+        ("w2v_cosine_few10", "w2v_permuted_few10"),
+        ("w2v_cosine_few25", "baseline_few25"),
+        ("w2v_cosine_few25", "w2v_permuted_few25"),
+    ]
+
+
+def test_the_families_are_as_large_as_the_plan_says() -> None:
+    blocks = plan.load(ROOT / "study.yaml").blocks
+    page = (ROOT / "docs/plan.md").read_text()
+    for block in blocks.values():
+        for family in block.contrasts:
+            said = re.search(rf"[Ff]amily {family}\b[^.]*?, (\d+) contrasts", page)
+            assert said, family
+            assert len(block.pairs(family)) == int(said[1]), family
