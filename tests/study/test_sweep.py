@@ -112,7 +112,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(clone: Clone) -> None
 def trained(clone: Clone) -> bytes:
     """The history of the first run of a block with many epochs, trained without a pause; the block is planned."""
     plan(clone, T=BLOCK)
-    clone.set({"recipes.fast.epochs": 40})
+    clone.set({"recipes.fast.epochs": 60})
     clone.stage("train", "baseline", "0", FER_TRACKING="off")
     return (clone.path / "outputs/models/baseline-0/history.csv").read_bytes()
 
@@ -120,7 +120,7 @@ def trained(clone: Clone) -> bytes:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_sweep_that_is_stopped_goes_on(clone: Clone, trained: bytes, number: signal.Signals) -> None:
     with started(clone, "sweep", "--block", "T", "--model", "baseline", "--workers", "1") as process:
-        wait(lambda: bool(list(clone.path.glob(".checkpoints/*.safetensors"))))
+        wait(lambda: bool(list(clone.path.glob(".checkpoints/[!.]*.safetensors"))))  # a complete one
         workers = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
         assert process.wait(60) == (-number if number == signal.SIGKILL else 128 + number)
