@@ -28,7 +28,8 @@ LAYERS = (
     ("fingerprint", "comparison"),
     ("figures",),
     ("tracking",),
-    ("stages", "study"),
+    ("stages",),
+    ("study",),
     ("benchmarks",),
 )
 """Packages from the ground up; one imports those below and none beside it."""

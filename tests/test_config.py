@@ -219,7 +219,7 @@ def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, key: str, wrong: Any
             "1e-4",
             "a number (YAML reads numbers such as 1e-4 as text: write 1.0e-4)",
         ),
-        ("recipe", "slow", "one of fast, full"),
+        ("recipe", "slow", f"one of {', '.join(RAW['recipes'])}"),
         ("recipes.fast.widths", [32], "2 or more entries"),
         ("recipes.fast.widths[1]", [32, 0], "1 or more"),
         ("recipes.fast.epochs", 0, "1 or more"),
