@@ -828,6 +828,18 @@ def test_an_image_that_stands_in_two_places_is_moved_differently_in_each() -> No
     assert images.batch(torch.arange(2), plan.labels).hard.tolist() == [int(TRAINING.labels[0])] * 2
 
 
+def test_a_policy_changes_an_image_anew_in_each_of_its_places() -> None:
+    count = len(TRAINING.labels)
+    images = soft_images(Truth(rows=np.full(count, 3, np.int32), weights=np.arange(count, dtype=np.float32)))
+    seen = METHODS["autoaugment"].before_epoch(images, 0, 0)
+    plan = EpochPlan.of(RECIPE, 0, seen, RATE, 0, "cpu")
+    assert len({seen.pixels[seen.images_in(place)].numpy().tobytes() for place in torch.arange(count)}) > 5
+    batch = seen.batch(torch.arange(4), plan.labels)
+    assert batch.hard.tolist() == [int(TRAINING.labels[3])] * 4
+    assert batch.weights is not None
+    assert batch.weights.tolist() == [3, 3, 3, 3]
+
+
 def test_labels_of_an_epoch_are_drawn_from_their_shares() -> None:
     shares = numbers()
     images = soft_images(Truth(soft=shares, drawn=np.ones(1, bool)))
