@@ -170,15 +170,6 @@ def test_rates_are_searched_before_a_sweep_and_used_by_it(clone: Clone) -> None:
     assert settings["loss"]["labels"] == "given.few9"
 
 
-def test_a_row_that_two_blocks_have_is_trained_once(clone: Clone) -> None:
-    plan(clone, T=BLOCK | {"models": ["baseline"]}, U=BLOCK)
-    clone.fer("sweep", "--block", "T")
-    said = clone.fer("sweep", "--block", "U").stdout
-    assert "1 of 2 runs are kept" in said
-    one, other = (clone.path / f"results/synthetic/{block}/runs/baseline-0.json" for block in "TU")
-    assert one.read_bytes() == other.read_bytes()
-
-
 def test_names_that_are_none_are_refused(
     finished: Clone, fer_in: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
