@@ -58,7 +58,7 @@ from pipeline.training.memory import (
     SoftTargets,
     TemporalEnsemble,
 )
-from pipeline.training.method import Method
+from pipeline.training.method import AutoAugment, Method
 from pipeline.training.mix import CutMix, MixUp
 from pipeline.training.model import FerNet
 from pipeline.training.recipe import Augment, Recipe, learning_rate_at
@@ -970,9 +970,11 @@ FLAT = Images(
 """Images of one grey level each, by which they can be told apart."""
 
 
-def noted(method: Method = PLAIN, memory: Memory | None = None) -> tuple[EpochPlan, Noting]:
-    """The plan of an epoch without augmentation, and what its first step is given."""
-    recipe = replace(RECIPE, sizes=(16,), augment=NO_AUGMENT)
+def noted(
+    method: Method = PLAIN, memory: Memory | None = None, spec: Augment = NO_AUGMENT
+) -> tuple[EpochPlan, Noting]:
+    """The plan of an epoch, and what its first step is given."""
+    recipe = replace(RECIPE, sizes=(16,), augment=spec)
     trainer = Noting(fresh(), cross_entropy(), recipe, CPU, method=method)
     plan = EpochPlan.of(recipe, 1, FLAT, RATE, 0, "cpu", method)
     train_step(trainer, TemporalEnsemble(len(FLAT.labels), CLASSES, "cpu"), FLAT, plan, memory)
@@ -1011,6 +1013,17 @@ def test_a_consistency_gets_the_boxes_of_the_images_that_are_shown() -> None:
     assert plan.boxes is not None
     assert trainer.boxes is not None
     assert torch.equal(trainer.boxes, plan.boxes[plan.order[0]])
+
+
+def test_a_policy_may_stand_instead_of_the_recipes_augmentation() -> None:
+    brighter = replace(NO_AUGMENT, brightness=20.0)
+    changed = []
+    for instead in (False, True):
+        plan, trainer = noted(Method(policy=AutoAugment(instead=instead)), spec=brighter)
+        levels = FLAT.pixels[plan.order[0], 0, 0, 0].float()
+        changed.append((trainer.images.mean((1, 2, 3)) - levels).abs().max().item())
+    assert changed[0] > 5
+    assert changed[1] < 1e-3
 
 
 class Waiting(TorchDispatchMode):
