@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline.comparison.findings import Contrast, Prediction, ScoreFit, corrected, row_name
+from pipeline.comparison.families import QUESTIONS
+from pipeline.comparison.findings import (
+    Contrast,
+    Judged,
+    Prediction,
+    ScoreFit,
+    corrected_p,
+    recall_tests,
+    row_name,
+)
 from pipeline.comparison.registry import METRICS, Metric
-from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
+from pipeline.comparison.rows import MARGIN, ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Interval
 from pipeline.data.fer import LABELS
 from pipeline.files import write_csv
@@ -73,10 +82,73 @@ def table(rows: Sequence[ComparisonRow]) -> str:
 def footnote(baseline: str) -> str:
     """Return the note on differences, intervals and p values that belongs below `table`."""
     return (
-        f"Difference: accuracy minus that of `{baseline}`, in points, with the 95 % interval of a paired bootstrap "
-        "over images and the seeds that both have. p is corrected for the number of variants (Holm); the intervals are "
-        "not, so an interval may exclude 0 where p is above .05. Before the "
-        "correction, no p can be below 2 divided by the number of resamples."
+        f"Difference: accuracy minus that of `{baseline}`, in points, over the images and the seeds that both have, "
+        "with the 95 % interval of the crossed test. p is corrected for the rows of the same family (Holm); the "
+        "intervals are not, so an interval may exclude 0 where p is above .05."
+    )
+
+
+def bounds_table(rows: Sequence[ComparisonRow]) -> str:
+    """Return a table of accuracy's tests: what is ruled out, what would have been found, and the bootstrap's verdict.
+
+    A legend of the families follows.
+    """
+    tested = [(row, test) for row in rows if (test := row["test.accuracy"].test)]
+    if not tested:
+        return "Nothing has been compared yet."
+    limit = f"within ±{100 * MARGIN:g}: p (Holm)"
+    found = markdown_table(
+        ["model", "family", *AGAINST, "upper bound", limit, "detectable", "bootstrap [95 %]", "p"],
+        (
+            [
+                row_name(row, rows),
+                str(row.family),
+                *against_baseline(test),
+                "" if test.upper is None else points(test.upper),
+                "" if test.p_equivalent is None else p_value(test.p_equivalent),
+                "" if test.detectable is None else f"{100 * test.detectable:.2f}",
+                *bootstrapped(test),
+            ]
+            for row, test in tested
+        ),
+        text_columns=2,
+    )
+    families = {row.family: test.tests for row, test in tested if row.family}
+    legend = [f"- **{name}** ({size} here): {QUESTIONS[name]}" for name, size in families.items()]
+    return "\n".join([found, "", *legend])
+
+
+def judges_table(judged: Sequence[Judged], rows: Sequence[ComparisonRow]) -> str:
+    """Return a table of four judges side by side, each with its difference, interval and corrected p."""
+    if not judged:
+        return "Plain cross-entropy has not been run, or is the baseline."
+    headings = ("labels", "without near duplicates", "FER+ majority", "against plain cross-entropy")
+    return markdown_table(
+        ["model", *(heading for name in headings for heading in (name, "p"))],
+        (
+            [
+                row_name(one.row, rows),
+                *(cell for test in one[1:] for cell in against_baseline(test)),
+            ]
+            for one in judged
+        ),
+    )
+
+
+def recall_table(rows: Sequence[ComparisonRow], classes: Sequence[str]) -> str:
+    """Return a table of each class's recall minus the baseline's, with its interval and corrected p."""
+    tested = recall_tests(rows, classes)
+    if not tested:
+        return "Nothing has been compared yet."
+    return markdown_table(
+        ["model", *(heading for label in classes for heading in (label, "p"))],
+        (
+            [
+                row_name(row, rows),
+                *(cell for label in classes for cell in against_baseline(tests.get(label))),
+            ]
+            for row, tests in tested
+        ),
     )
 
 
@@ -138,7 +210,7 @@ def prediction_table(rows: Sequence[Prediction], posterior: str, between_seeds: 
         "with S p", "with p", "spread of cosines", "accuracy",
         *(f"{label}: observed, by S p, by p" for label in SHARES),
     )  # fmt: skip
-    p_values = corrected(rows)
+    p_values = corrected_p(rows)
     lines = []
     for row in rows:
         difference = against_baseline(PairedTest(*row.difference))[0]
@@ -193,12 +265,19 @@ def correlation_table(rows: Sequence[tuple[str, float, float]]) -> str:
 
 def write_csv_table(path: Path, rows: Sequence[ComparisonRow]) -> None:
     """Write one line per model and metric, for spreadsheets and plotting libraries."""
-    fields = ("mean", "std", "ci95", "difference", "low", "high", "p", "p_holm")
+    fields = ("mean", "std", "ci95", "difference", "low", "high", "p", "p_holm", "upper", "detectable")
     write_csv(
         path,
-        ["model", "decoder", "seeds", "metric", *fields],
+        ["model", "decoder", "family", "seeds", "metric", *fields],
         (
-            [row.model, row.decoder, len(row.seeds), name, *(values.get(field) for field in fields)]
+            [
+                row.model,
+                row.decoder,
+                row.family,
+                len(row.seeds),
+                name,
+                *(values.get(field) for field in fields),
+            ]
             for row in rows
             for name, summary in row.metrics.items()
             for values in [summary.to_dict()]
@@ -227,6 +306,14 @@ def against_baseline(test: PairedTest | None, percent: bool = True) -> tuple[str
         points(value) if percent else f"{value:+.3f}" for value in (test.difference, test.low, test.high)
     )
     return f"{difference} [{low}, {high}]", p_value(test.p_holm)
+
+
+def bootstrapped(test: PairedTest) -> tuple[str, str]:
+    """Format the interval of the bootstrap and its p, which is not corrected; both are empty without one."""
+    if test.bootstrap is None:
+        return "", ""
+    low, high, p = test.bootstrap
+    return f"[{points(low)}, {points(high)}]", p_value(p)
 
 
 def seeds_and_difference(row: ComparisonRow) -> tuple[str, str, str]:

@@ -19,12 +19,15 @@ from pipeline.comparison.paired import compare
 from pipeline.comparison.records import RunRecord, entries
 from pipeline.comparison.rows import ComparisonRow, write_rows
 from pipeline.comparison.tables import (
+    bounds_table,
     contrast_table,
     correlation_table,
     difference_table,
     footnote,
+    judges_table,
     markdown,
     prediction_table,
+    recall_table,
     replication_table,
     score_table,
     table,
@@ -53,8 +56,9 @@ def report() -> None:
     rows = compare(entries(models, baseline), params.compare.resamples)
     pairs = second_study(rows, baseline, params)
     posterior = findings.posterior_of(models, baseline)
-    predictions = findings.predictions(models, posterior, params.compare.resamples)
-    contrasts = findings.contrasts(models, params.compare.resamples)
+    predictions = findings.predictions(models, posterior)
+    contrasts = findings.contrasts(models)
+    judged = findings.judges(rows, models)
     fits = findings.score_fits(models, posterior)
     alike = findings.between_seeds(models, posterior)
 
@@ -70,7 +74,10 @@ def report() -> None:
         "near_duplicates": prose.near_duplicates(models[baseline]),
         "full": prose.full(timed),
         "table": f"{table(rows)}\n\n{footnote(baseline)}",
+        "bounds": bounds_table(rows),
+        "judges": f"{prose.judges(judged)}\n\n{judges_table(judged, rows)}".strip(),
         "differences": difference_table(rows),
+        "recalls": recall_table(rows, findings.classes_of(models)),
         "contrasts": contrast_table(contrasts),
         "replication": replication_table(pairs, rows),
         "prediction": prediction_table(predictions, posterior, alike),
@@ -91,7 +98,7 @@ def second_study(
     """Pair each row with the same row trained with the same settings on another machine, where there is one."""
     if not AGAIN.exists():
         return []
-    again = compare(entries(study_in(AGAIN, params), baseline), params.compare.resamples)
+    again = compare(entries(study_in(AGAIN, params), baseline))
     return findings.in_both(rows, again)
 
 
@@ -183,7 +190,7 @@ def write_predictions(path: Path, rows: Sequence[Prediction], fits: Sequence[Sco
     lines = []
     for row, fit in zip(rows, fits, strict=True):
         values = (
-            row.as_posterior.mean, row.as_costs.mean, *row.difference, row.spread, row.accuracy.mean,
+            row.as_posterior.mean, row.as_costs.mean, *row.difference[:4], row.spread, row.accuracy.mean,
             *row.found, *row.predicted, *row.plain,
         )  # fmt: skip
         counted = (row.differing, row.with_costs, row.with_posterior)
