@@ -9,7 +9,7 @@ export DVC_GLOBAL_CONFIG_DIR := $(CURDIR)/.dvc/without_git
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro speedrun speedrun-fast speedrun-full check coverage test soak lint wheel ui report backfill lock clean
+.PHONY: help install repro speedrun speedrun-fast speedrun-full study check coverage test soak lint wheel ui report backfill lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,13 @@ speedrun-fast speedrun-full: speedrun-%: install
 	-@dvc exp remove --quiet $@ 2>/dev/null
 	$(SPEEDRUN) --name $@ -S recipe=$* -S 'grid.seeds=[$(SEEDS)]'
 	fer speedrun $@
+
+# In the order of study.yaml, with the data that params.yaml names. What is there is not made again.
+study: install ## search, train and report every block of study.yaml, then write the study
+	@for block in $$(sed -n 's/^  \([A-Z][0-9]*\):$$/\1/p' study.yaml); do \
+	  fer search --block $$block && fer sweep --block $$block && fer report --block $$block || exit 1; \
+	done
+	fer report
 
 check: install lint ## lint, types and the fast tests: before every commit
 	pytest -n 2 --dist loadgroup -m 'not slow and not medium' -q

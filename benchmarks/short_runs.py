@@ -36,7 +36,7 @@ def main(file: Path | None) -> None:
     rows: dict[str, JsonDict] = read_json(kept) if kept.exists() else {}
     published = file.parent / "runs"
     code = hashlib.sha256(json.dumps(code_digests()).encode()).hexdigest()[:12]
-    for name in params.models:
+    for name in networks(params):
         settings = described(params, name)
         done = settings.items() <= rows.get(name, {}).items()
         if done or (published / f"{RunKey(name, SEED).name}.json").exists():
@@ -49,6 +49,11 @@ def main(file: Path | None) -> None:
         rows[name] = settings | outcome | {"code": code, "machine": header()}
         write_json(kept, rows)
         write_text(file, page(params, rows))
+
+
+def networks(params: Params) -> list[str]:
+    """Return the rows with a network; `benchmarks.classical` fits the others whole."""
+    return [name for name, model in params.models.items() if not model.classifier]
 
 
 def described(params: Params, name: str) -> JsonDict:
@@ -67,7 +72,7 @@ def page(params: Params, rows: dict[str, JsonDict]) -> str:
     """Return the table as a page."""
     labels = FerData.load(PREPARED).labels
     chance = max((labels == k).mean() for k in range(len(LABELS)))
-    known = [(name, rows[name]) for name in params.models if name in rows]
+    known = [(name, rows[name]) for name in networks(params) if name in rows]
     lines = [[name, str(row["epochs"]), shown(row["val_accuracy"])] for name, row in known]
     codes, machines = (", ".join(sorted({row[key] for _, row in known})) for key in ("code", "machine"))
     return (

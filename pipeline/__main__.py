@@ -19,53 +19,77 @@ fer = click.Group("fer", no_args_is_help=False, epilog="Example: fer sweep --hel
 fer.help = "What there is to do around `dvc repro`: search, train, keep and report the study."
 
 
-@fer.command(epilog="Example: fer sweep --workers 2 --model baseline --seed 0 --seed 1")
-@click.option(
-    "--workers", type=Number(1, CORES), default=min(2, CORES), help="Runs at a time, at most one per core."
+BLOCK = click.option(
+    "--block", type=Name(), help="A block of study.yaml; by default the grid of params.yaml."
 )
-@click.option(
-    "--model", "models", type=Name(), multiple=True, help="Only this entry of grid.models; repeatable."
+WORKERS = click.option(
+    "--workers", type=Number(1, CORES), default=CORES, help="Processes at a time, at most one per core."
 )
-@click.option(
-    "--seed", "seeds", type=Number(0), multiple=True, help="Only this entry of grid.seeds; repeatable."
-)
-def sweep(workers: int, models: Sequence[str], seeds: Sequence[int]) -> None:
-    """Train, evaluate and keep the runs of the grid.
 
-    Does what `dvc repro` does one by one, several at a time. Each finished run is kept in results/<data set>/runs/. A
-    run that is already there with the same settings, data, words and decoders is not repeated, so a study may be
-    stopped at any time and continued. Changed code does not count: after a change of what a training computes, remove
-    the runs. Run `dvc repro targets` first and `fer report` afterwards. The log of each run is in .study/.
+
+@fer.command(epilog="Example: fer sweep --block B --seed 0 --seed 1")
+@BLOCK
+@WORKERS
+@click.option("--model", "models", type=Name(), multiple=True, help="Only this model or row; repeatable.")
+@click.option("--seed", "seeds", type=Number(0), multiple=True, help="Only this seed; repeatable.")
+@click.option("--figures", is_flag=True, help="Draw the figures of each run too, and keep those of seed 0.")
+def sweep(
+    block: str | None, workers: int, models: Sequence[str], seeds: Sequence[int], figures: bool
+) -> None:
+    """Train, evaluate and keep the runs of a block or of the grid.
+
+    Does what `dvc repro` does one by one, several at a time, without DVC and MLflow, in a folder of its own,
+    .study/<block>/. Each finished run is kept in results/<data set>/[<block>/]runs/. A run that is already there with
+    the same settings, data, words and decoders is not repeated, and an interrupted training goes on after its last
+    epoch, so a study may be stopped at any time and continued. Changed code does not count: after a change of what a
+    training computes, remove the runs. The log of each run is in .study/<block>/logs/.
     """
     from pipeline.study import sweep
 
-    sweep.sweep(workers, models, seeds)
+    sweep.sweep(block, workers, models, seeds, figures)
 
 
-@fer.command(epilog="Example: fer search baseline")
+@fer.command(epilog="Example: fer search --block B")
 @click.argument(
-    "models", type=Name(), nargs=-1, help="Names under `models:`; by default the first of each kind."
+    "models",
+    type=Name(),
+    nargs=-1,
+    help="Names under `models:`, or rows of the block; by default all that it needs.",
 )
-def search(models: Sequence[str]) -> None:
+@BLOCK
+@WORKERS
+def search(models: Sequence[str], block: str | None, workers: int) -> None:
     """Choose learning rates on PublicTest.
 
-    Every trial is kept in results/<data set>/learning_rates.json, so an interrupted search can be continued, and two
-    searches may run side by side with different models. Write the best rates into params.yaml by hand.
+    Every trial is kept in results/<data set>/[<block>/]learning_rates.json, so an interrupted search can be continued.
+    `fer sweep --block` reads the best rates there. Without a block one model is searched after the other in the
+    workspace; two such searches may run side by side with different models. Write their rates into params.yaml by hand.
     """
-    from pipeline.study import lr_search
+    if block:
+        from pipeline.study import sweep
 
-    lr_search.search(models)
+        sweep.search(block, workers, models)
+    else:
+        from pipeline.study import lr_search
+
+        lr_search.search(models)
 
 
-@fer.command(epilog="Example: fer report")
-def report() -> None:
-    """Write the study from the runs in results/fer2013.
+@fer.command(epilog="Example: fer report --block B")
+@BLOCK
+def report(block: str | None) -> None:
+    """Write the study from the runs in results/fer2013, or the table of a block from its runs.
 
-    Needs neither the data nor a training. Logs the runs and the comparison to MLflow as `fer2013-study`.
+    Needs neither the data nor a training. Logs the runs and the comparison of the study to MLflow as `fer2013-study`.
     """
-    from pipeline.study import report
+    if block:
+        from pipeline.study.block_report import report_block
 
-    report.report()
+        report_block(block)
+    else:
+        from pipeline.study import report
+
+        report.report()
 
 
 @fer.command(epilog="Example: fer publish")

@@ -30,7 +30,7 @@ from pipeline.labels.truth import LabelSpec
 from pipeline.schema import listed, must_be, problem, quoted, require_one_of, wrong
 from pipeline.training.autotune import MachineParams
 from pipeline.training.losses import LOSSES, EmbeddingLoss, LogitLoss, takes_soft_labels
-from pipeline.training.memory import Relabel
+from pipeline.training.memory import Relabel, SmallLoss
 from pipeline.training.method import CHOICES, Method
 from pipeline.training.model import Pool
 from pipeline.training.recipe import Recipe
@@ -322,8 +322,8 @@ class ModelParams:
         if method.memory and labels and labels.selects:
             what = f"{{key}} needs every image in each epoch, but the labels {self.labels} leave some out"
             raise problem(f"{what}: remove one of the two", "memory")
-        if isinstance(method.memory, Relabel) and labels and labels.is_distribution:
-            what = f"{{key}} changes the label of an image, but the labels {self.labels} are more than one"
+        if isinstance(method.memory, Relabel | SmallLoss) and labels and labels.is_distribution:
+            what = f"{{key}} judges the label of an image, but the labels {self.labels} are more than one"
             raise problem(f"{what}: remove one of the two", "memory")
         return self
 

@@ -121,7 +121,10 @@ def sha256(path: Path) -> str:
 
 
 def repository() -> Path:
-    """Return the repository's root: that of the original when DVC runs an experiment in a temporary copy."""
+    """Return the repository's root, also where DVC runs an experiment in a copy or `fer sweep` works in its own folder.
+
+    Both name the root in `DVC_ROOT`.
+    """
     return Path(os.environ.get("DVC_ROOT") or ".").resolve()
 
 

@@ -81,9 +81,9 @@ def require(kind: Any, value: Any, *at: str | int) -> None:
         raise problem(_explained(error)[1], *at) from None
 
 
-def require_one_of(value: str, names: Collection[str], *at: str | int) -> None:
+def require_one_of(value: Any, names: Collection[str], *at: str | int) -> None:
     """Reject `value` in a validator unless it is one of `names`; `at` is its place below the validator's own."""
-    if value not in names:
+    if not isinstance(value, str) or value not in names:
         raise wrong(f"one of {listed(names)}", *at)
 
 

@@ -21,6 +21,7 @@ def main() -> None:
         path = Path(words.vectors)
         found[name] = embed(path if path.exists() else repository() / path, words.words, name)
     workspace.clear(LABELS_FOLDER)
+    LABELS_FOLDER.mkdir(parents=True, exist_ok=True)  # an output, even where no model uses words
     for name, vectors in found.items():
         vectors.save(label_vectors(name))
         gram = vectors.gram_of(classes)
@@ -33,7 +34,8 @@ def main() -> None:
         )
         closest = ", ".join(f"{a} - {b} {cosine:.3f}" for a, b, cosine in pairs[:3])
         print(f"{name}: largest cosines {closest}")
-    log_embed()
+    if found:
+        log_embed()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,12 @@ Floats = npt.NDArray[np.float64]
 
 
 def main(model: str, seed: int) -> None:
-    params, run_key = config.load(), RunKey(model, seed)
+    evaluate(RunKey(model, seed), config.load())
+
+
+def evaluate(run_key: RunKey, params: config.Params, *, draws: bool = True) -> None:
+    """Measure the model; without `draws` no picture of it is made, which takes longer than the rest."""
+    model = run_key.model
     wanted = params.model(model).decoders
     data = FerData.load(PREPARED)
     trained = load_model(run_key, data)
@@ -49,11 +54,12 @@ def main(model: str, seed: int) -> None:
             for row in measure_pairs(found, data)
         ),
     )
-    draw(
-        run_key.figures, f"{model}, seed {seed}, PrivateTest", trained, data.images[found.index[test]],
-        found.index[test], actual, predicted, found.probabilities[test], found.uncertainty[test],
-        None if data.votes is None else data.votes[found.index[test]], measured["test"], params.evaluate,
-    )  # fmt: skip
+    if draws:
+        draw(
+            run_key.figures, f"{model}, seed {run_key.seed}, PrivateTest", trained, data.images[found.index[test]],
+            found.index[test], actual, predicted, found.probabilities[test], found.uncertainty[test],
+            None if data.votes is None else data.votes[found.index[test]], measured["test"], params.evaluate,
+        )  # fmt: skip
     write_json(
         run_key.metrics, described(run_key, trained) | measured | made(run_key)
     )  # last: it marks all as complete

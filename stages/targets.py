@@ -7,22 +7,19 @@ depend on a key that params.yaml may lack.
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import numpy.typing as npt
 
 from pipeline import cli, config, workspace
 from pipeline.classical import code
-from pipeline.data.fer import FerData
 from pipeline.errors import UserError
 from pipeline.evaluation.decoders import DecoderSpec
 from pipeline.files import JsonDict, write_json, write_npy
 from pipeline.labels.targets import TargetSpec
-from pipeline.labels.truth import LabelSpec, Truth
-from pipeline.landmarks.neighbours import Neighbours
+from pipeline.labels.truth import Truth
 from pipeline.landmarks.points import Landmarks, save_none
-from pipeline.workspace import LANDMARKS, NEIGHBOURS, PREPARED, TARGETS, RunKey
+from pipeline.landmarks.truth import truth_of
+from pipeline.workspace import LANDMARKS, TARGETS, RunKey
 
 
 def main() -> None:
@@ -49,14 +46,7 @@ def make(
             DecoderSpec.parse(name).make(run_key.seed, vectors)
         except UserError as error:
             raise UserError(f"models.{run_key.model}: {error}") from None
-    truth = (
-        LabelSpec.parse(model.labels).make(FerData.load(PREPARED), run_key.seed) if model.labels else Truth()
-    )
-    if model.uses_neighbours:
-        near = Neighbours.load(NEIGHBOURS)
-        if model.memory.get("permuted"):
-            near = near.permuted(np.random.default_rng([run_key.seed, 30]))
-        truth = dataclasses.replace(truth, neighbours=near.index, affinities=near.weight)
+    truth = truth_of(model.labels, model.memory, run_key.seed)
     if model.classifier:
         model.make_classifier().features.require_packages()
     landmarks = Landmarks.load(LANDMARKS) if model.uses_landmarks else None

@@ -219,7 +219,7 @@ def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, key: str, wrong: Any
             "1e-4",
             "a number (YAML reads numbers such as 1e-4 as text: write 1.0e-4)",
         ),
-        ("recipe", "slow", "one of fast, full"),
+        ("recipe", "slow", f"one of {', '.join(RAW['recipes'])}"),
         ("recipes.fast.widths", [32], "2 or more entries"),
         ("recipes.fast.widths[1]", [32, 0], "1 or more"),
         ("recipes.fast.epochs", 0, "1 or more"),
@@ -658,6 +658,8 @@ def test_labels_of_votes_need_votes(tmp_path: Path) -> None:
     [
         ("mix", {"share": 0.5}, ".kind' is missing."),
         ("mix", {"kind": "cutmx"}, ".kind' is 'cutmx', but must be one of "),
+        ("mix", {"kind": ["cutmix"]}, ".kind' is ['cutmix'], but must be one of "),
+        ("policy", {"kind": {"autoaugment": {}}}, ".kind' is {'autoaugment': {}}, but must be one of "),
         (
             "mix",
             {"kind": "cutmix", "shar": 0.5},
@@ -707,6 +709,7 @@ def test_a_choice_that_does_not_exist_is_named(tmp_path: Path, key: str, choice:
         ),
         ("ldl_votes", {"memory": {"kind": "relabel"}}, "memory", "the labels votes are more than one"),
         ("ldl_drawn", {"memory": {"kind": "relabel"}}, "memory", "the labels votes.drawn are more than one"),
+        ("ldl_votes", {"memory": {"kind": "small_loss"}}, "memory", "the labels votes are more than one"),
         ("rul", {"decoders": ["crm.word2vec"]}, "decoders[0]", "needs probabilities"),
     ],
 )

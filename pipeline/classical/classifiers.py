@@ -93,9 +93,9 @@ class GeometrySvm:
     """After Ghimire & Lee (Sensors 2013), for stills: boosting picks distances of landmarks, an SVM decides by them.
 
     Distances are taken minus those of the mean neutral face of Training, where the original has the first frame of a
-    sequence (minus those of the mean face if no class is called neutral). `stumps` rounds of SAMME each pick one. The
-    SVM has an RBF kernel exp(-gamma |x - c|^2), x with a mean square of 1 over Training, and cost `C` of the squared
-    hinge loss, one class against the others.
+    sequence (minus those of the mean face if no class is called neutral); neither stumps nor the kernel see this common
+    shift, only heat maps do. `stumps` rounds of SAMME each pick one. The SVM has an RBF kernel exp(-gamma |x - c|^2), x
+    with variances that add up to 1 over Training, and cost `C` of the squared hinge loss, one class against the others.
     """
 
     stumps: int = 300
@@ -213,7 +213,10 @@ def _svm(x: Floats, labels: Ints, cost: float, seed: int) -> Linear:
         svm.fit(x, labels)
     if svm.n_iter_ >= PASSES:
         logger.warning(f"The SVM has not settled after {PASSES:,} passes over the images: a smaller C does.")
-    return Linear(svm.coef_, svm.intercept_)
+    weights, bias = svm.coef_, svm.intercept_
+    if len(bias) == 1:  # of two classes scikit-learn has the second one's alone
+        weights, bias = np.concatenate([-weights, weights]), np.concatenate([-bias, bias])
+    return Linear(weights, bias)
 
 
 def _boost(x: Floats, labels: Ints, stumps: int, seed: int) -> Stumps:

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from pipeline.data.fer import SPLITS, FerData
 from pipeline.errors import UserError
-from pipeline.schema import wrong
+from pipeline.schema import problem
 
 UNDECIDED = len(SPLITS)
 """The number in `FerData.splits` of an image that `complete` is to put into a split."""
@@ -37,7 +37,7 @@ class SplitParams:
     @model_validator(mode="after")
     def _leave_some_to_train(self) -> SplitParams:
         if self.val + self.test >= 1:
-            raise wrong("so small that val and test leave a share for train", "test")
+            raise problem("{key} leaves train no share: val and test must be below 1 together")
         return self
 
 

@@ -359,6 +359,33 @@ def spread_scatter(rows: Sequence[tuple[str, float, float, float | None]], path:
         figure.legend(loc="outside right upper", fontsize=9)
 
 
+def score_fits(rows: Sequence[tuple[str, float, float]], path: Path) -> None:
+    """Draw how well scores are predicted: (model, R^2 with the similarities S of its targets, R^2 with S = I).
+
+    The axis ends at -1; a value below is written at its edge.
+    """
+    with canvas(path, 7.2, 0.42 * len(rows) + 1.6) as figure:
+        axis = figure.subplots()
+        places = np.arange(len(rows))[::-1]
+        for (_, similar, alone), place in zip(rows, places, strict=True):
+            axis.plot([max(alone, -1), similar], [place, place], color="#bbbbbb", zorder=1)
+            if alone < -1:
+                axis.annotate(
+                    f"{alone:.1f}", (-1, place), xytext=(6, 5), textcoords="offset points", fontsize=8
+                )
+        similar_to, alone_as = ([row[column] for row in rows] for column in (1, 2))
+        axis.plot(similar_to, places, "o", color=COLOURS[0], label="with S: (S p) / √(pᵀ S p)")
+        axis.plot(np.maximum(alone_as, -1), places, "x", color=COLOURS[1], label="with S = I: p / |p|")
+        axis.axvline(0, color="#777777", linewidth=0.8)
+        axis.set(
+            xlim=(-1.08, 1.02), xlabel="R² on PrivateTest, nothing fitted", yticks=places,
+            yticklabels=[row[0] for row in rows],
+        )  # fmt: skip
+        axis.set_title("The scores of cosine models, predicted from cross-entropy's posterior p")
+        axis.grid(axis="x")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+
+
 def grams(matrices: Mapping[str, npt.NDArray[np.floating]], labels: Sequence[str], path: Path) -> None:
     """Draw the cosines between targets [K, K] of several models, side by side on one scale."""
     columns = min(3, len(matrices))

@@ -42,11 +42,15 @@ class Neighbours:
 
     @classmethod
     def load(cls, path: Path) -> Neighbours:
-        """Read what `save` wrote. Raises UserError if there is no such file."""
+        """Read what `save` wrote. Raises UserError if there is no such file, or no neighbour in it."""
         if not path.exists():
             raise UserError(f"{path} is missing: run `dvc repro targets` first.")
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)
+        if not arrays:
+            raise UserError(
+                f"{path} has no neighbours, as landmarks.source was none: run `dvc repro targets`."
+            )
         sigma = float(arrays.pop("sigma")[0])
         return cls(**arrays, sigma=sigma)
 

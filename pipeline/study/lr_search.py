@@ -20,14 +20,16 @@ from pipeline import config
 from pipeline.comparison.tables import markdown_table
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_text
-from pipeline.study import sweep
+from pipeline.study import publish
+from pipeline.study.plan import Block, Row
 from pipeline.study.trial import Trial, keep, kept, trial
 from pipeline.workspace import RunKey, dataset_name
 
 WORST = -1.0
 """Replaces the accuracy of a training that diverged."""
-ALIKE = {"word2vec.permuted": "word2vec", "word2vec.whitened": "random"}
-"""Targets that use the rate of others because both have as many dimensions and (nearly) the same cosines."""
+ALIKE = {"word2vec.whitened": "random"}
+"""Targets that use the rate of others because both have as many dimensions and (nearly) the same cosines, like permuted
+ones, which use the rate of the same vectors in their order."""
 STEPS = 20
 """Maximum distance of a rate from the start, in steps: more than any budget reaches."""
 
@@ -40,17 +42,33 @@ def search(models: Sequence[str] = ()) -> None:
             raise UserError(f"{name} is a classifier without a network: there is no learning rate to search.")
     file = Path("results") / dataset_name() / "learning_rates.json"
     for name in models or representatives(params):
-        short, full = lengths(name, params)
-        while (rate := following(accuracies(file, name, short, params), params.search)) is not None:
-            try_rate(file, name, rate, short, params)
-        for rate in finalists(accuracies(file, name, short, params), params.search):
-            if rate not in accuracies(file, name, full, params):
-                try_rate(file, name, rate, full, params)
-        while (rate := following_whole(accuracies(file, name, full, params), params.search)) is not None:
-            try_rate(file, name, rate, full, params)
+        search_one(file, name, params)
+    print(write_table(file, params))
+
+
+def search_one(file: Path, name: str, params: config.Params) -> None:
+    """Make the trials that the search for one model's rate still lacks."""
+    while (trial := next_trial(file, name, params)) is not None:
+        try_rate(file, name, *trial, params)
+
+
+def next_trial(file: Path, name: str, params: config.Params) -> tuple[float, int] | None:
+    """Return rate and epochs of a model's next trial; None if its search is finished."""
+    short, full = lengths(name, params)
+    found = accuracies(file, name, short, params)
+    if (rate := following(found, params.search)) is not None:
+        return rate, short
+    whole = accuracies(file, name, full, params)
+    lacking = [rate for rate in finalists(found, params.search) if rate not in whole]
+    rate = lacking[0] if lacking else following_whole(whole, params.search)
+    return None if rate is None else (rate, full)
+
+
+def write_table(file: Path, params: config.Params) -> str:
+    """Write the table of the trials in `file` beside it, and return it."""
     text = table(comparable(kept(file), params))
     write_text(file.with_suffix(".md"), text)
-    print(text)
+    return text
 
 
 def try_rate(file: Path, name: str, rate: float, epochs: int, params: config.Params) -> None:
@@ -59,7 +77,7 @@ def try_rate(file: Path, name: str, rate: float, epochs: int, params: config.Par
     model = replace(params.model(name), learning_rate=rate)
     recipe = replace(params.chosen_recipe, epochs=epochs)
     run_key = RunKey(name, params.search.seed)
-    if recipe == params.recipe_of(name) and sweep.is_kept(
+    if recipe == params.recipe_of(name) and publish.is_kept(
         file.parent, run_key, replace(params, models=params.models | {name: model})
     ):
         run = read_json(file.parent / "runs" / f"{run_key.name}.json")
@@ -116,7 +134,35 @@ def representatives(params: config.Params) -> list[str]:
 def kind(model: config.ModelParams) -> str:
     """Return what determines the rate: loss, options, choices and targets, `ALIKE` targets counted as one."""
     chosen = {**model.choices, "epoch_factor": model.epoch_factor}
-    return f"{model.loss} {json.dumps(model.options)} {ALIKE.get(model.targets, model.targets)} {json.dumps(chosen)}"
+    targets = ALIKE.get(model.targets, model.targets.removesuffix(".permuted"))
+    return f"{model.loss} {json.dumps(model.options)} {targets} {json.dumps(chosen)}"
+
+
+def sources(block: Block, params: config.Params) -> dict[str, str]:
+    """Return whose search gives the rate of each row of a block, by row; rows with the rate of params.yaml are missing.
+
+    params: the settings of the block. Rows of one kind share the search of the first of them.
+    """
+    search = block.search
+    if search is None:
+        return {}
+    names = {row: row.name for row in block.rows if not params.model(row.name).classifier}
+    names = {row: name for row, name in names.items() if not search.models or row.model in search.models}
+    first: dict[str, str] = {}
+    for row, name in names.items():
+        if search.label_of(row.label) == row.label:
+            first.setdefault(kind(params.model(name)), name)
+    return {
+        name: first[kind(params.model(Row(row.model, search.label_of(row.label)).name))]
+        for row, name in names.items()
+    }
+
+
+def rates(file: Path, block: Block, params: config.Params) -> dict[str, float]:
+    """Return the learning rates of a block by row, as far as their searches are finished."""
+    trials, wanted = comparable(kept(file), params), sources(block, params)
+    finished = [source for source in set(wanted.values()) if next_trial(file, source, params) is None]
+    return {row: best(trials, source) for row, source in wanted.items() if source in finished}
 
 
 def following(found: Mapping[float, float], search: config.SearchParams) -> float | None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import yaml
@@ -21,6 +23,7 @@ from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json, write_text
 from pipeline.fingerprint import RunSettings, evaluation_digest, settings_digest, training_inputs
 from pipeline.labels.targets import TargetSpec
+from pipeline.study.provenance import Origin, provenance
 from pipeline.workspace import RunKey, dataset_name
 
 SHOWABLE = (
@@ -57,7 +60,7 @@ def publish(name: str | None = None) -> None:
     folder = Path("results") / dataset_name() / (name or "")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: keep the runs under another name.")
-    keep(folder, finished)
+    keep(folder, finished, Origin.here(shlex.join(["fer", "publish", *([name] if name else [])])))
     print(f"{len(finished)} of {len(params.grid.pairs())} runs kept in {folder}")
 
 
@@ -73,18 +76,65 @@ def as_configured(metrics: JsonDict, run_key: RunKey, params: config.Params) -> 
     )
 
 
-def keep(folder: Path, finished: Sequence[RunKey]) -> None:
+def is_kept(folder: Path, run_key: RunKey, params: config.Params) -> bool:
+    """Return whether the folder has this run with the requested settings."""
+    file = folder / "runs" / f"{run_key.name}.json"
+    return file.exists() and as_configured(read_json(file), run_key, params)
+
+
+def take_over(folder: Path, run_key: RunKey, params: config.Params, machine: JsonDict) -> bool:
+    """Copy a run with the requested settings and numerics from the folder of another block; return whether one has it.
+
+    Blocks share rows such as the baseline. folder: that of a block, beside the others.
+    """
+    for other in sorted(folder.parent.glob("[A-Z]*")):
+        if other != folder and is_kept(other, run_key, params):
+            file = other / "runs" / f"{run_key.name}.json"
+            if has_numerics(read_json(file), machine):
+                RunRecord.kept(other / "runs", run_key.name).keep(folder / "runs", run_key.name)
+                return True
+    return False
+
+
+def numerics_in(folder: Path) -> JsonDict:
+    """Return `machine` of some network that the folder has, empty without one."""
+    runs = (read_json(file) for file in sorted((folder / "runs").glob("*.json")))
+    return next((dict(run["machine"]) for run in runs if "recipe" in run["settings"]), {})
+
+
+def has_numerics(run: JsonDict, machine: JsonDict) -> bool:
+    """Return whether a run was trained on such a machine (`hardware.environment`), if it is one of a network."""
+    return "recipe" not in run["settings"] or run["machine"] == machine
+
+
+def keep(folder: Path, finished: Sequence[RunKey], origin: Origin) -> None:
     """Write these runs into the folder, with their settings."""
     for run_key in finished:
-        RunRecord.of_workspace(run_key).keep(folder / "runs", run_key.name)
-        if run_key.seed == 0:  # one picture of each model is enough
-            target = folder / "figures" / run_key.name
-            target.mkdir(parents=True, exist_ok=True)
-            for figure in SHOWABLE:
-                shutil.copyfile(run_key.figures / figure, target / figure)
-    paths = config.load().paths().values()
+        keep_run(folder, run_key, origin)
+        keep_figures(folder, run_key)
     for file in ("params.yaml", "dvc.lock"):
-        write_text(folder / file, without_folders(Path(file).read_text(encoding="utf-8"), paths))
+        keep_settings(folder, Path(file))
+
+
+def keep_run(folder: Path, run_key: RunKey, origin: Origin) -> None:
+    """Write one run and what made it into the folder."""
+    run = RunRecord.of_workspace(run_key)
+    replace(run, metrics=run.metrics | {"provenance": provenance(origin)}).keep(folder / "runs", run_key.name)
+
+
+def keep_figures(folder: Path, run_key: RunKey) -> None:
+    """Copy the figures of a run that show no single person, if it is of seed 0: one picture of each model is enough."""
+    if run_key.seed == 0:
+        target = folder / "figures" / run_key.name
+        target.mkdir(parents=True, exist_ok=True)
+        for figure in SHOWABLE:
+            shutil.copyfile(run_key.figures / figure, target / figure)
+
+
+def keep_settings(folder: Path, file: Path) -> None:
+    """Copy params.yaml or dvc.lock into the folder, without the folders of the user."""
+    text = without_folders(file.read_text(encoding="utf-8"), config.load().paths().values())
+    write_text(folder / file.name, text)
 
 
 def without_folders(text: str, paths: Iterable[str]) -> str:

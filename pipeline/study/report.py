@@ -67,6 +67,10 @@ def report() -> None:
     write_text(STUDY / "ablation.md", markdown(rows, "fer2013", images, baseline))
     write_predictions(STUDY / "prediction.csv", predictions, fits)
     figures.draw(models, rows, baseline, STUDY)
+    if fits:
+        figures.score_fits(
+            [(fit.model, fit.similarities.mean, fit.alone.mean) for fit in fits], STUDY / "score_fits.png"
+        )
     trials = lr_search.comparable(kept(STUDY / "learning_rates.json"), params)
     timed = kept(STUDY / "speedrun.json")
     blocks = {

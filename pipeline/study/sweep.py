@@ -1,86 +1,212 @@
-"""Train, evaluate and keep the runs of the grid, several at a time: `fer sweep`.
+"""Do the work of a block of study.yaml, or of the grid, in several processes: `fer sweep` and `fer search --block`.
 
-For a study that takes hours. Runs are ordered by seed, so that there is soon a table of all models. Each run has its
-share of the threads, because two small networks on one core each finish sooner than one after the other on both. An
-interrupted study may be continued on another machine of the same kind with as many threads per worker: `fer report`
-rejects a mixture.
+For a study that takes hours: what is done is kept at once and not done again. Runs are ordered by seed, so that there
+is soon a table of all rows. On a processor each run has one thread, because two small networks on one core each finish
+sooner than one after the other on both. How to compute is measured once, before the workers make the machine busy.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
+import contextlib
+import shlex
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from threading import Lock
 
 import torch
 
-from pipeline import cli, config
+from pipeline import cli
+from pipeline.config import Params
 from pipeline.errors import UserError
-from pipeline.files import read_json
-from pipeline.study import publish
+from pipeline.files import JsonDict, read_json, repository
+from pipeline.study import block_folder, lr_search, plan, pool, publish
+from pipeline.study.block_folder import GRID, STUDY
+from pipeline.study.plan import Block
+from pipeline.study.pool import Outcome
+from pipeline.study.provenance import Origin
+from pipeline.training import autotune
+from pipeline.training.hardware import environment
 from pipeline.workspace import RunKey, dataset_name
 
-LOGS = Path(".study")
+LOGS = Path("logs")
 
 
-def sweep(workers: int, models: Sequence[str] = (), seeds: Sequence[int] = ()) -> None:
-    """Train and keep the missing runs of these models and seeds, or by default of the whole grid."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # waiting here for running trainings could take hours
-    params = config.load()
-    cli.known(models, params.grid.models, "entry of grid.models")
-    cli.known([*map(str, seeds)], [*map(str, params.grid.seeds)], "entry of grid.seeds")
+def sweep(
+    block: str | None, workers: int, models: Sequence[str] = (), seeds: Sequence[int] = (), draws: bool = False
+) -> None:  # fmt: skip
+    """Publish the missing runs of a block, or of the grid of params.yaml if `block` is None.
 
-    folder = Path("results") / dataset_name()
-    wanted = [
-        RunKey(model, seed) for seed in seeds or params.grid.seeds for model in models or params.grid.models
-    ]
-    missing = [run_key for run_key in wanted if not is_kept(folder, run_key, params)]
-    print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are kept in {folder}; {workers} at a time")
+    models: rows by their names or those of their models; seeds: some of its seeds; none: all.
+    """
+    planned = plan.load().block(block) if block else None
+    settings = plan.settings(block) if block else plan.params_yaml()
+    names, every = rows_named(models, planned, settings), settings["grid"]["seeds"]
+    cli.known([*map(str, seeds)], [*map(str, every)], "seed of the block" if block else "entry of grid.seeds")
+    origin = Origin.here(command("sweep", block, workers, models, seeds, draws))
     threads = max(1, torch.get_num_threads() // workers)
-    keeping = Lock()
+    with block_folder.entered(block or GRID):
+        target, params = prepared(settings, block, threads)
+        if block and planned:
+            use_searched_rates(settings, block, planned, names, target, params)
+            params = block_folder.write_settings(settings)
+        block_folder.write_targets()
+        wanted = [RunKey(model, seed) for seed in seeds or every for model in names]
+        missing = [run_key for run_key in wanted if not publish.is_kept(target, run_key, params)]
+        if missing:
+            ours = environment(autotune.choose(params.machine), 1)
+            require_same_machine(target, set(wanted) - set(missing), ours)
+            publish.keep_settings(target, Path("params.yaml"))
+            if block:
+                missing = [key for key in missing if not publish.take_over(target, key, params, ours)]
+        count = f"{len(wanted) - len(missing)} of {len(wanted)} runs"
+        print(f"{count} are kept in {target.relative_to(repository())}; {workers} at a time", flush=True)
+        common = {"kind": "run", "folder": str(target), "draws": draws, "origin": asdict(origin)}
+        jobs = [common | described(run_key.name, run_key) for run_key in missing]
+        carry_out(jobs, workers, threads, kept_run, block or GRID)
 
-    def finish(run_key: RunKey) -> str | None:
-        start = time.monotonic()
-        error = reproduce(run_key, threads)
-        if error is None:
-            with keeping:
-                publish.keep(folder, [run_key])
-        print(
-            f"{run_key.name}: {error or 'kept'} after {(time.monotonic() - start) / 60:.1f} minutes",
-            flush=True,
-        )
-        return error
 
-    with ThreadPoolExecutor(workers) as pool:
-        failed = [
-            run_key.name for run_key, error in zip(missing, pool.map(finish, missing), strict=True) if error
-        ]
+def search(block: str, workers: int, models: Sequence[str] = ()) -> None:
+    """Search the learning rates that a block wants searched, each row's trials one after another in one process."""
+    planned, settings = plan.load().block(block), plan.settings(block)
+    names = rows_named(models, planned, settings)
+    threads = max(1, torch.get_num_threads() // workers)
+    with block_folder.entered(block):
+        target, params = prepared(settings, block, threads)
+        file = target / "learning_rates.json"
+        sources = lr_search.sources(planned, params)
+        wanted = list(dict.fromkeys(sources[name] for name in names if name in sources))
+        missing = [name for name in wanted if lr_search.next_trial(file, name, params) is not None]
+        where = target.relative_to(repository())
+        print(f"{len(wanted) - len(missing)} of {len(wanted)} searches are finished in {where}", flush=True)
+        jobs = [
+            {"kind": "search", "folder": str(target)} | described(f"search-{name}", RunKey(name, params.search.seed))
+            for name in missing
+        ]  # fmt: skip
+        try:
+            carry_out(jobs, workers, threads, found_rate, block)
+        finally:
+            print(lr_search.write_table(file, params))
+
+
+def rows_named(models: Sequence[str], block: Block | None, settings: JsonDict) -> list[str]:
+    """Return the rows that these names stand for, all without one. Raises UserError for a name that is none."""
+    if block is None:
+        cli.known(models, settings["grid"]["models"], "entry of grid.models")
+        return list(models or settings["grid"]["models"])
+    cli.known(models, dict.fromkeys([*block.models, *(row.name for row in block.rows)]), "row of the block")
+    return [row.name for row in block.rows if not models or row.model in models or row.name in models]
+
+
+def prepared(settings: JsonDict, block: str | None, threads: int) -> tuple[Path, Params]:
+    """Prepare the data and choose how to compute; return the folder for results and the settings.
+
+    `settings` are written with the choice: all runs then round alike, however busy the machine gets.
+    """
+    former = block_folder.former_machine()
+    params = block_folder.write_settings(settings)
+    block_folder.bring_data(settings)
+    target = repository() / "results" / dataset_name() / (block or "")
+    settings["machine"] = machine(params, threads, publish.numerics_in(target) or former)
+    return target, block_folder.write_settings(settings)
+
+
+def machine(params: Params, threads: int, former: JsonDict) -> JsonDict:
+    """Return the section `machine` of params.yaml with a choice in the place of `auto`: the former one, or measured.
+
+    former: how kept runs were computed, or the folder's runs are to be; empty at first. A machine that is busy now
+    might be measured otherwise.
+    """
+    names, before = ("precision", "memory_format", "threads", "compile"), torch.get_num_threads()
+    known = {
+        name: former[name] for name in names if name in former and getattr(params.machine, name) == "auto"
+    }
+    if known.get("threads", 0) > threads:
+        del known["threads"]  # which the comparison with kept runs will report
+    try:
+        torch.set_num_threads(threads)
+        chosen = autotune.choose(replace(params.machine, **known))
+    finally:
+        torch.set_num_threads(before)
+    return {name: getattr(chosen, name) for name in names}
+
+
+def use_searched_rates(
+    settings: JsonDict, name: str, block: Block, rows: Sequence[str], target: Path, params: Params
+) -> None:
+    """Put the searched rates into the settings. Raises UserError if that of one of these rows is not searched."""
+    found = lr_search.rates(target / "learning_rates.json", block, params)
+    for row in rows:
+        if row in lr_search.sources(block, params) and row not in found:
+            raise UserError(
+                f"The learning rate of {row} is not searched yet: run `fer search --block {name}` first."
+            )
+    for row, rate in found.items():
+        settings["models"][row]["learning_rate"] = rate
+
+
+def require_same_machine(target: Path, kept: set[RunKey], machine: JsonDict) -> None:
+    """Raise UserError if networks are kept that were trained with other numerics: the report would reject both."""
+    for run_key in sorted(kept, key=lambda run_key: run_key.name):
+        run = read_json(target / "runs" / f"{run_key.name}.json")
+        if not publish.has_numerics(run, machine):
+            differing = ", ".join(name for name in machine if run["machine"].get(name) != machine[name])
+            raise UserError(
+                f"{run_key.name} was trained with other numerics ({differing}) than runs would be now: go on with as "
+                "many `--workers` on a machine of the same kind, set `machine` in params.yaml as in its file, or "
+                f"remove the runs in {target.relative_to(repository())}."
+            )
+
+
+def described(log: str, run_key: RunKey) -> JsonDict:
+    """Return what every job has: its name for the user, its model and seed, and its log."""
+    return {"name": log, "model": run_key.model, "seed": run_key.seed, "log": str(LOGS / f"{log}.log")}
+
+
+def carry_out(
+    jobs: Sequence[JsonDict], workers: int, threads: int, described: Callable[[Outcome], str], folder: str
+) -> None:
+    """Do the jobs and print a line for each as it ends. Raises UserError at the end if some have failed."""
+    seconds, failed = 0.0, []
+    with contextlib.closing(pool.outcomes(jobs, workers, threads)) as outcomes:
+        for done, outcome in enumerate(outcomes, 1):
+            name, seconds = outcome.job["name"], seconds + outcome.seconds
+            if outcome.error is None:
+                line = f"{name}: {described(outcome)} after {outcome.seconds / 60:.1f} minutes"
+            else:
+                failed.append(name)
+                line = f"{name}: failed: {outcome.error} See {STUDY / folder / outcome.job['log']}."
+            left = len(jobs) - done
+            print(f"{line}; {done} of {len(jobs)}{expected_end(seconds / done * left / workers)}", flush=True)
     if failed:
-        cells_failed = "1 run" if len(failed) == 1 else f"{len(failed)} runs"
-        raise UserError(f"{cells_failed} failed ({', '.join(failed)}): see {LOGS}/<run>.log.")
+        count = "1 job" if len(failed) == 1 else f"{len(failed)} jobs"
+        raise UserError(f"{count} failed ({', '.join(failed)}): see {STUDY / folder / LOGS}/.")
 
 
-def is_kept(folder: Path, run_key: RunKey, params: config.Params) -> bool:
-    """Return whether the folder has this run with the requested settings."""
-    file = folder / "runs" / f"{run_key.name}.json"
-    return file.exists() and publish.as_configured(read_json(file), run_key, params)
+def expected_end(seconds: float) -> str:
+    """Return when what is left will be done, or nothing if that is now."""
+    return time.strftime(", all by about %a %H:%M", time.localtime(time.time() + seconds)) if seconds else ""
 
 
-def reproduce(run_key: RunKey, threads: int) -> str | None:
-    """Let DVC train and evaluate one run; return the last line of its log if that failed."""
-    LOGS.mkdir(exist_ok=True)
-    log = LOGS / f"{run_key.name}.log"
-    dvc = [sys.executable, "-m", "dvc", "--wait-for-lock"]  # the other workers have it for moments
-    command = [*dvc, "repro", "--single-item", f"train@{run_key.name}", f"evaluate@{run_key.name}"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    with log.open("w", encoding="utf-8") as output:
-        done = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
-    if done.returncode == 0:
-        return None
-    return (log.read_text(encoding="utf-8").strip() or "no output").splitlines()[-1]
+def kept_run(outcome: Outcome) -> str:
+    """Describe a published run by its accuracy on PublicTest: that on PrivateTest is for the report."""
+    assert outcome.found
+    return f"kept, {100 * outcome.found['val_accuracy']:.1f} % on PublicTest,"
+
+
+def found_rate(outcome: Outcome) -> str:
+    """Describe a finished search."""
+    assert outcome.found
+    found = outcome.found
+    accuracy = f"{100 * found['val_accuracy']:.1f} % on PublicTest"
+    return f"learning rate {found['rate']:g}, {accuracy}, {found['trials']} trials,"
+
+
+def command(
+    name: str, block: str | None, workers: int, models: Sequence[str], seeds: Sequence[int], draws: bool
+) -> str:
+    """Return the command as a user types it."""
+    words = ["fer", name, *(["--block", block] if block else []), "--workers", str(workers)]
+    words += [word for model in models for word in ("--model", model)]
+    words += [word for seed in seeds for word in ("--seed", str(seed))]
+    return shlex.join([*words, *(["--figures"] if draws else [])])

@@ -14,7 +14,7 @@ from pipeline.config import ModelParams
 from pipeline.data.fer import FerData
 from pipeline.files import JsonDict, read_json, write_json
 from pipeline.labels.targets import TargetSpec
-from pipeline.labels.truth import LabelSpec, Truth
+from pipeline.landmarks.truth import truth_of
 from pipeline.training import autotune
 from pipeline.training.build import build_run
 from pipeline.training.loop import DivergenceError, Epoch
@@ -33,10 +33,9 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, requested: autotune.Mac
     threads = torch.get_num_threads()
     targets = TargetSpec.parse(model.targets).load(seed)
     data = FerData.load(PREPARED)
-    truth = LabelSpec.parse(model.labels).make(data, seed) if model.labels else Truth()
     run = build_run(
         data, model.loss, model.options, targets, recipe, model.learning_rate, seed,
-        autotune.choose(requested), truth, model.method, model.pool,
+        autotune.choose(requested), truth_of(model.labels, model.memory, seed), model.method, model.pool,
     )  # fmt: skip
     outcome: JsonDict = {
         "val_accuracy": None,

@@ -8,13 +8,16 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 
 DISTRUST = re.compile(r"dubious ownership in repository at '(.+)'")
 """git's only answer in a repository that belongs to another user."""
 
 
-def state() -> dict[str, str]:
+def state(*besides: str) -> dict[str, str]:
     """Return the commit and whether tracked files of this folder differ from it ("true", "false" or "unknown").
+
+    besides: files and folders that do not count.
 
     This folder may be part of a larger repository, whose other folders do not count. If that repository has never
     committed this folder, the commit is "". It is also "" without git or a repository, as in a downloaded archive.
@@ -23,10 +26,10 @@ def state() -> dict[str, str]:
     commit = _git("rev-parse", "HEAD") if _git("rev-parse", "--verify", "--quiet", "HEAD:./") else None
     if commit is None:
         return {"git.commit": "", "git.dirty": "unknown"}
-    return {"git.commit": commit, "git.dirty": {"": "false", None: "unknown"}.get(_changes(), "true")}
+    return {"git.commit": commit, "git.dirty": {"": "false", None: "unknown"}.get(_changes(besides), "true")}
 
 
-def _changes() -> str | None:
+def _changes(besides: Sequence[str]) -> str | None:
     """Return the tracked files of this folder whose bytes differ from the commit; None if git cannot tell.
 
     The repository's own index is not used. In the copy that DVC makes for an experiment, it may hold the size and time
@@ -36,7 +39,8 @@ def _changes() -> str | None:
         index = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
         if _git("read-tree", "HEAD", **index) is None:
             return None
-        return _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", **index)
+        apart = [f":!{path}" for path in ("dvc.lock", *besides)]
+        return _git("status", "--porcelain", "--untracked-files=no", "--", ".", *apart, **index)
 
 
 def _git(*arguments: str, **environment: str) -> str | None:

@@ -302,8 +302,8 @@ class RelativeUncertainty(LogitLoss):
     mixing logits is the same. It standardises z by a batch norm with learned scale and has a bottleneck of 64 features
     with dropout, which are left out; its code pairs images by a random permutation and halves the sum, as here.
 
-    `dimensions` is D. Without `weighted`, a = 1/2 for every pair: the control that ignores uncertainty. Both targets of
-    a mixture are halves, so softmax(f) is no trained posterior.
+    `dimensions` is D. Without `weighted`, a = 1/2 for every pair: the control that ignores uncertainty, whose z nothing
+    trains. Both targets of a mixture are halves, so softmax(f) is no trained posterior.
     """
 
     targets: Tensor

@@ -137,7 +137,8 @@ class SmallLoss:
 
     def __post_init__(self) -> None:
         _check_share("start", self.start)
-        _check_share("dropped", self.dropped)
+        if not 0 <= self.dropped < 1:
+            raise ValueError(f"dropped must be from 0 to below 1, not {self.dropped!r}")
 
     @property
     def is_soft(self) -> bool:

@@ -157,6 +157,22 @@ def test_an_svm_that_does_not_settle_says_so(
     assert caplog.messages == ["The SVM has not settled after 1 passes over the images: a smaller C does."]
 
 
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_two_classes_have_a_score_each(name: str) -> None:
+    """scikit-learn gives one decision function for two classes."""
+    classifier = make(name)
+    faces, labels = planted()
+    chosen = np.isin(labels, (0, 6))
+    random = np.random.default_rng(1)
+    bright = random.integers(0, 60, (len(labels), 48, 48)) + 20 * (labels[:, None, None] > 3) * np.eye(48)
+    some = Faces(bright[chosen].astype(np.uint8), of_all(np.asarray(faces.points[chosen], np.float32)))
+    known = (labels[chosen] > 3).astype(np.int64)
+    scores = classifier.fit(some, known, 0, ("a", "b")).scores(some)
+    assert scores.shape == (len(known), 2)
+    assert (scores.argmax(axis=1) == known).mean() > 0.9
+    np.testing.assert_allclose(scores[:, 0], -scores[:, 1], atol=1e-9)
+
+
 def test_a_class_without_images_is_named() -> None:
     faces, labels = planted()
     with pytest.raises(UserError, match="Training has no image of disgust, fear to fit"):

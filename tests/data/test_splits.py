@@ -118,8 +118,9 @@ def test_three_pictures_are_enough_and_two_are_too_few() -> None:
     [
         (
             "{val: 0.5, test: 0.5}",
-            "'test' is 0.5, but must be so small that val and test leave a share for train",
+            "the whole file leaves train no share: val and test must be below 1 together",
         ),
+        ("{val: 0.95}", "the whole file leaves train no share: val and test must be below 1 together"),
         ("{val: 0}", "'val' is 0, but must be between 0 and 1"),
         ("{test: 1.0}", "'test' is 1.0, but must be between 0 and 1"),
         ("{seed: -1}", "'seed' is -1, but must be 0 or more"),

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.errors import UserError
 from pipeline.landmarks import neighbours
-from pipeline.landmarks.neighbours import nearest
+from pipeline.landmarks.neighbours import Neighbours, nearest
+from pipeline.landmarks.points import save_none
 
 RANDOM = np.random.default_rng(1)
 N, K = 60, 5
@@ -88,3 +90,33 @@ def test_equal_faces_have_weights_of_one(tmp_path: Path) -> None:
     with np.load(tmp_path / "neighbours.npz") as archive:
         assert {"index", "distance", "weight", "found", "sigma"} == set(archive)
         np.testing.assert_array_equal(archive["index"], found.index)
+    loaded = Neighbours.load(tmp_path / "neighbours.npz")
+    np.testing.assert_array_equal(loaded.weight, found.weight)
+    assert loaded.sigma == found.sigma
+
+
+def test_permuted_neighbours_are_those_of_another_face_and_none_is_lost() -> None:
+    found = nearest(PLACES, GROUPS, FOUND, K)
+    other = found.permuted(np.random.default_rng(3))
+    again = found.permuted(np.random.default_rng(3))
+    np.testing.assert_array_equal(other.index, again.index)
+    missing = ~FOUND
+    np.testing.assert_array_equal(other.index[missing], found.index[missing])
+    assert (other.weight[missing] == 0).all()
+    assert sorted(map(tuple, other.index[FOUND].tolist())) == sorted(map(tuple, found.index[FOUND].tolist()))
+    assert (other.index[FOUND] != found.index[FOUND]).any(axis=1).mean() > 0.8
+    of = {
+        tuple(index): tuple(weight)
+        for index, weight in zip(found.index.tolist(), found.weight.tolist(), strict=True)
+    }
+    assert all(
+        of[tuple(i)] == tuple(w) for i, w in zip(other.index.tolist(), other.weight.tolist(), strict=True)
+    )
+
+
+def test_an_archive_without_neighbours_is_refused(tmp_path: Path) -> None:
+    save_none(tmp_path / "neighbours.npz")
+    with pytest.raises(UserError, match=r"landmarks\.source"):
+        Neighbours.load(tmp_path / "neighbours.npz")
+    with pytest.raises(UserError, match="missing"):
+        Neighbours.load(tmp_path / "none.npz")

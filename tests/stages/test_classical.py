@@ -170,7 +170,7 @@ def test_what_a_run_depends_on_leaves_other_runs_alone(use: Use) -> None:
     network, classifier = RunKey("baseline", 0), RunKey("geometry", 0)
     before = network.landmarks.read_bytes(), network.choices.read_bytes()
     assert json.loads(network.choices.read_text()) == {
-        "loss": "cross_entropy", "options": {"label_smoothing": 0.1}, "learning_rate": 0.1,
+        "loss": "cross_entropy", "options": {"label_smoothing": 0.1}, "learning_rate": 0.1, "epoch_factor": 1,
     }  # fmt: skip
     chosen = json.loads(classifier.choices.read_text())
     assert chosen["classifier"] == "geometry"

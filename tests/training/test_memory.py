@@ -173,9 +173,15 @@ def test_what_a_memory_holds_is_restored(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "option"),
-    [("relabel", "start"), ("relabel", "margin"), ("small_loss", "dropped"), ("neighbours", "weight")],
+    [("relabel", "start"), ("relabel", "margin"), ("small_loss", "start"), ("neighbours", "weight")],
 )
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
 def test_options_that_make_no_sense_are_refused(name: str, option: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{option} must be from 0 to 1"):
         MEMORIES[name](**{option: value})
+
+
+@pytest.mark.parametrize("dropped", [-0.1, 1.0, math.nan])
+def test_some_images_stay(dropped: float) -> None:
+    with pytest.raises(ValueError, match=f"^dropped must be from 0 to below 1, not {dropped}$"):
+        SmallLoss(dropped=dropped)

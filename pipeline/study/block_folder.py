@@ -1,0 +1,102 @@
+"""The folder in which a block of the study is computed: `.study/<block>/`, with a params.yaml and outputs of its own.
+
+The stages run there as they do in the repository, one process for all, without DVC: what `dvc repro` made is left
+alone. Fetch, prepare, landmarks and embed run again only if their settings, their code or the user's files change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from filelock import FileLock, Timeout
+
+from pipeline import config, fingerprint
+from pipeline.errors import UserError
+from pipeline.files import JsonDict, read_json, repository, sha256, write_json, write_text
+from pipeline.fingerprint import SOURCES
+from pipeline.workspace import resolve
+from stages import embed, fetch, landmarks, prepare, targets
+
+STUDY = Path(".study")
+GRID = "grid"
+"""The folder of the grid of params.yaml, which is no block."""
+PREPARED_WITH = Path("prepared.json")
+"""In the folder of a block: the digest of what its data were made of."""
+DATA_STAGES = (fetch, prepare, landmarks, embed)
+READ = ("data", "landmarks", "labels")
+"""The sections of params.yaml that these stages read."""
+CODE = ("pipeline/data", "pipeline/landmarks", "pipeline/labels")
+
+
+@contextlib.contextmanager
+def entered(name: str) -> Iterator[Path]:
+    """Work in the folder of a block, with paths in params.yaml that start at the repository; yield the repository.
+
+    Nothing is logged to MLflow there. Raises UserError if another process works in it.
+    """
+    root = repository()
+    folder = root / STUDY / name
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"{STUDY / name} is in use by another `fer sweep` or `fer search`: wait for it."
+        ) from None
+    changed = {"DVC_ROOT": str(root), "FER_TRACKING": "off"}
+    before = {key: os.environ.get(key) for key in changed}
+    try:
+        os.environ |= changed
+        with contextlib.chdir(folder):
+            yield root
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key) if value is None else os.environ.update({key: value})
+        lock.release()
+
+
+def former_machine() -> JsonDict:
+    """Return how the folder computes by its params.yaml, as far as that has been chosen; empty at first."""
+    file = Path("params.yaml")
+    found = yaml.safe_load(file.read_text(encoding="utf-8"))["machine"] if file.exists() else {}
+    return {name: value for name, value in found.items() if value != "auto"}
+
+
+def write_settings(settings: JsonDict) -> config.Params:
+    """Write params.yaml of this folder and return what it says."""
+    write_text(Path("params.yaml"), yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120))
+    return config.load()
+
+
+def bring_data(settings: JsonDict) -> None:
+    """Run fetch, prepare, landmarks and embed in this folder unless that would change nothing."""
+    wanted = made_of(settings)
+    if PREPARED_WITH.exists() and read_json(PREPARED_WITH) == wanted:
+        return
+    PREPARED_WITH.unlink(missing_ok=True)
+    for stage in DATA_STAGES:
+        stage.main()
+    write_json(PREPARED_WITH, wanted)
+
+
+def write_targets() -> None:
+    """Run the stage targets in this folder: it takes seconds and knows the grid of params.yaml."""
+    targets.main()
+
+
+def made_of(settings: JsonDict) -> JsonDict:
+    """Return digests of what the data stages read; of a folder of pictures only its name, as DVC does."""
+    paths = [resolve(path) for path in config.load().paths().values() if path]
+    facts = {str(path): path.stat() for path in paths if path.is_file()}
+    code = [path for entry in CODE for path in sorted((SOURCES / entry).rglob("*.py"))]
+    code += [SOURCES / "stages" / f"{stage.__name__.rpartition('.')[2]}.py" for stage in DATA_STAGES]
+    return {
+        "settings": fingerprint.digest({name: settings[name] for name in READ}),
+        "files": fingerprint.digest({path: [stat.st_size, stat.st_mtime_ns] for path, stat in facts.items()}),
+        "code": fingerprint.digest({path.relative_to(SOURCES).as_posix(): sha256(path) for path in code}),
+    }

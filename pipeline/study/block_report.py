@@ -1,0 +1,52 @@
+"""Write the tables of one block from the runs kept in git: `fer report --block B`.
+
+Reads results/<data set>/<block>/ alone, of every data set that has it. Rows are compared with the baseline of the same
+labels: one comparison, and one table, for each kind of labels, each with its own correction.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import config
+from pipeline.comparison.paired import compare
+from pipeline.comparison.records import entries
+from pipeline.comparison.rows import ComparisonRow, write_rows
+from pipeline.comparison.tables import markdown
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.study import plan
+from pipeline.study.plan import Block
+from pipeline.study.report import comparable, kept_runs, require_one_study
+
+
+def report_block(name: str) -> None:
+    """Write the tables of a block. Raises UserError if no data set has runs of it."""
+    block = plan.load().block(name)
+    folders = [file.parent for file in sorted(Path("results").glob(f"*/{name}/params.yaml"))]
+    if not folders:
+        raise UserError(f"Block {name} has no runs yet: make them with `fer sweep --block {name}`.")
+    for folder in folders:
+        report_in(folder, name, block)
+
+
+def report_in(folder: Path, name: str, block: Block) -> None:
+    """Write ablation.json and ablation.md of one folder, and print the second."""
+    params = config.load(folder / "params.yaml")
+    found = kept_runs(folder / "runs", [row.name for row in block.rows])
+    rows: list[ComparisonRow] = []
+    pages = [f"# {name}: {block.question}"]
+    for baseline, names in block.groups().items():
+        group = {row: found[row] for row in names if row in found}
+        if not group:
+            print(f"{baseline} and what is compared with it are left out: they have no runs yet.")
+            continue
+        models = comparable(group, baseline, folder)
+        require_one_study(models, params, folder)
+        compared = compare(entries(models, baseline), params.compare.resamples)
+        metrics = next(iter(models[baseline].values())).metrics
+        rows += compared
+        pages.append(markdown(compared, metrics["dataset"], metrics["test"]["images"], baseline).strip())
+    write_rows(folder / "ablation.json", rows)
+    write_text(folder / "ablation.md", "\n\n".join(pages) + "\n")
+    print((folder / "ablation.md").read_text(encoding="utf-8"))
