@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pipeline.comparison.paired import Entry, compare
 from pipeline.comparison.records import RunRecord, entries, entry
-from pipeline.comparison.registry import recall
+from pipeline.comparison.registry import FRACTIONS, recall
 from pipeline.comparison.rows import ComparisonRow, PairedTest, corrected
 from pipeline.comparison.statistics import Difference, Interval, crossed_t, holm, interval95
 from pipeline.comparison.theory import (
@@ -69,13 +69,13 @@ CONTRASTS = (
     (RowId(TWIN), RowId("cosine_one_hot")),
 )
 """The idea against plain cross-entropy, and against the decoder that it should be equivalent to (docs/losses.md);
-the loss without words; what the words add to a loss; and whether their meaning matters. The last two pairs (what
-the similarities add to vectors of words, and whether equal cosines in 300 dimensions do the same as in 7) were
-added when the results were known."""
+the loss without words; what the words add to a loss; and whether their meaning matters. Four pairs were added when
+results were known: the second, the third and the last two (what the similarities add to vectors of words, and whether
+equal cosines in 300 dimensions do the same as in 7)."""
 
 
 class Contrast(NamedTuple):
-    """One pair of `CONTRASTS` with its own test: the row of `model` against the other, p_holm over all pairs."""
+    """One pair of rows with its own tests: the row of `model` against the other, corrected over all pairs."""
 
     model: RowId
     against: RowId
@@ -142,18 +142,24 @@ def row_name(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
     return str(RowId(row.model, "" if row.decoder == own else row.decoder))
 
 
-def contrasts(models: Models) -> list[Contrast]:
-    """Return the pairs of `CONTRASTS` that have been run with a shared seed, corrected for each other."""
+def contrasts(
+    models: Models,
+    pairs: Sequence[tuple[RowId, RowId]] = CONTRASTS,
+    metrics: Sequence[str] = ("test.accuracy",),
+) -> list[Contrast]:
+    """Return the pairs that have been run with a shared seed; the tests of each metric are corrected for each other."""
     found = []
-    for model, against in CONTRASTS:
+    for model, against in pairs:
         mine, theirs = row_entry(models, model), row_entry(models, against)
         if mine and theirs and set(mine.seeds) & set(theirs.seeds):
             found.append(Contrast(model, against, compare([theirs, mine])[1]))
-    tests = corrected([contrast.row.test() for contrast in found], has_margin=True)
-    return [
-        contrast._replace(row=contrast.row.with_test("test.accuracy", test))
-        for contrast, test in zip(found, tests, strict=True)
-    ]
+    for metric in metrics:
+        tests = corrected([contrast.row.test(metric) for contrast in found], metric in FRACTIONS)
+        found = [
+            contrast._replace(row=contrast.row.with_test(metric, test))
+            for contrast, test in zip(found, tests, strict=True)
+        ]
+    return found
 
 
 class Judged(NamedTuple):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.comparison.families import QUESTIONS
 from pipeline.comparison.findings import (
@@ -27,6 +28,8 @@ Word2Vec, and the rarest."""
 
 AGAINST = ("difference [95 %]", "p (Holm)")
 """Headings of the two columns of `against_baseline`."""
+BOUNDS = ("upper bound", "detectable")
+"""Headings of the two columns of `bounds`."""
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> str:
@@ -98,15 +101,14 @@ def bounds_table(rows: Sequence[ComparisonRow]) -> str:
         return "Nothing has been compared yet."
     limit = f"within ±{100 * MARGIN:g}: p (Holm)"
     found = markdown_table(
-        ["model", "family", *AGAINST, "upper bound", limit, "detectable", "bootstrap [95 %]", "p"],
+        ["model", "family", *AGAINST, *BOUNDS, limit, "bootstrap [95 %]", "p"],
         (
             [
                 row_name(row, rows),
                 str(row.family),
                 *against_baseline(test),
-                "" if test.upper is None else points(test.upper),
+                *bounds(test),
                 "" if test.p_equivalent is None else p_value(test.p_equivalent),
-                "" if test.detectable is None else f"{100 * test.detectable:.2f}",
                 *bootstrapped(test),
             ]
             for row, test in tested
@@ -175,13 +177,31 @@ def difference_table(rows: Sequence[ComparisonRow]) -> str:
     )
 
 
-def contrast_table(contrasts: Sequence[Contrast]) -> str:
-    """Return a table of pairs of models: what words add, whether their meaning matters, what the loss itself does."""
+def contrast_table(
+    contrasts: Sequence[Contrast],
+    metrics: Mapping[str, str] = MappingProxyType({"test.accuracy": "accuracy"}),
+) -> str:
+    """Return a table of pairs of models and their difference in each metric (its name: its heading)."""
     if not contrasts:
         return "Too little has been run yet."
+    headings = (
+        cell for heading in metrics.values() for cell in (f"{heading}: {AGAINST[0]}", AGAINST[1], *BOUNDS)
+    )
     return markdown_table(
-        ["model", "against", "seeds", *AGAINST],
-        ([str(model), str(against), *seeds_and_difference(row)] for model, against, row in contrasts),
+        ["model", "against", "seeds", *headings],
+        (
+            [
+                str(model),
+                str(against),
+                str(len(row.paired_seeds)),
+                *(
+                    cell
+                    for metric in metrics
+                    for cell in (*against_baseline(row[metric].test), *bounds(row[metric].test))
+                ),
+            ]
+            for model, against, row in contrasts
+        ),
         text_columns=2,
     )
 
@@ -306,6 +326,13 @@ def against_baseline(test: PairedTest | None, percent: bool = True) -> tuple[str
         points(value) if percent else f"{value:+.3f}" for value in (test.difference, test.low, test.high)
     )
     return f"{difference} [{low}, {high}]", p_value(test.p_holm)
+
+
+def bounds(test: PairedTest | None) -> tuple[str, str]:
+    """Format the bound that holds for a whole family and what its test could have found, in points."""
+    if test is None or test.upper is None or test.detectable is None:
+        return "", ""
+    return points(test.upper), f"{100 * test.detectable:.2f}"
 
 
 def bootstrapped(test: PairedTest) -> tuple[str, str]:

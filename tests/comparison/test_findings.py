@@ -14,6 +14,7 @@ from pipeline.comparison import findings
 from pipeline.comparison.findings import RowId
 from pipeline.comparison.paired import compare
 from pipeline.comparison.records import RunRecord, entries
+from pipeline.comparison.registry import recall as recall_of
 from pipeline.comparison.rows import PairedTest
 from pipeline.comparison.statistics import holm
 from pipeline.data.fer import LABELS
@@ -206,6 +207,10 @@ def test_the_contrasts_have_a_test_of_their_own() -> None:
     assert found[2].row.test().difference == pytest.approx(mine - theirs)
     p_values = [one.row.test().p for one in found]
     assert [one.row.test().p_holm for one in found] == pytest.approx(holm(p_values))
+    again = findings.contrasts(
+        models, [(RowId("w2v_cosine"), RowId("cross_entropy"))], [recall_of("disgust")]
+    )
+    assert [one.row.test(recall_of("disgust")).tests for one in again] == [1]
 
 
 @pytest.mark.parametrize(("difference", "p", "said"), [(0.02, 0.01, 1), (-0.02, 0.01, -1), (0.02, 0.2, 0)])

@@ -80,7 +80,7 @@ def test_bounds_are_what_is_ruled_out_and_what_would_have_been_found() -> None:
     rows = [row("baseline", 0.66, 0.01), row("w2v", 0.64, 0.01, test=test)]
     text = bounds_table([rows[0], replace(rows[1], family="words")])
     assert (
-        "| w2v | words | -2.00 [-3.00, -1.00] | < 0.001 | -0.40 | 1.000 | 1.75 | [-3.50, -0.50] | 0.012 |"
+        "| w2v | words | -2.00 [-3.00, -1.00] | < 0.001 | -0.40 | 1.75 | 1.000 | [-3.50, -0.50] | 0.012 |"
         in text
     )
     assert "**words** (2 here)" in text
@@ -111,10 +111,12 @@ def test_recalls_have_a_column_for_each_class() -> None:
 
 
 def test_a_contrast_names_both_models() -> None:
-    verdict = row("w2v", 0.64, 0.01, test=PairedTest(-0.02, -0.03, -0.01, 0.001, p_holm=0.004))
-    assert contrast_table([Contrast(RowId("w2v"), RowId("one_hot"), verdict)]).splitlines()[-1] == (
-        "| w2v | one_hot | 2 | -2.00 [-3.00, -1.00] | 0.004 |"
-    )
+    test = PairedTest(-0.02, -0.03, -0.01, 0.001, p_holm=0.004, upper=-0.005, detectable=0.0125)
+    contrast = Contrast(RowId("w2v"), RowId("one_hot"), row("w2v", 0.64, 0.01, test=test))
+    wanted = "| w2v | one_hot | 2 | -2.00 [-3.00, -1.00] | 0.004 | -0.50 | 1.25 |"
+    assert contrast_table([contrast]).splitlines()[-1] == wanted
+    twice = contrast_table([contrast], {"test.accuracy": "a", "test.severity.human.all": "b"})
+    assert twice.splitlines()[-1] == f"{wanted}  |  |  |  |"
     assert contrast_table([]) == "Too little has been run yet."
 
 

@@ -142,7 +142,7 @@ def test_what_is_ruled_out_and_what_would_have_been_found(family: str) -> None:
     for (row, one), p in zip(tests.items(), holm(within), strict=True):
         upper = one.mean + one.quantile(1 - 0.05 / size)
         detectable = one.quantile(1 - 0.025 / size) + one.quantile(0.8)
-        assert table[row][3:6] == [f"{100 * upper:+.2f}", printed_p(p), f"{100 * detectable:.2f}"], row
+        assert table[row][3:6] == [f"{100 * upper:+.2f}", f"{100 * detectable:.2f}", printed_p(p)], row
 
 
 def test_recalls_of_losses_on_words() -> None:
