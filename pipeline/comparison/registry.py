@@ -21,7 +21,7 @@ METRICS = (
     Metric("test.accuracy", "accuracy"),
     Metric("test.accuracy_flip", "with flip"),
     Metric("test_clean.accuracy", "without near duplicates"),
-    Metric("test_clean.reweighted_accuracy", "the same, reweighted"),
+    Metric("test_clean.reweighted_accuracy", "without near duplicates, reweighted"),
     Metric("test.balanced_accuracy", "balanced"),
     Metric("test.macro_f1", "macro F1"),
     Metric("test.nll_calibrated", "NLL (cal.)", percent=False),
