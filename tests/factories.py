@@ -12,6 +12,7 @@ import torch
 from sklearn.metrics import confusion_matrix, recall_score
 from torch import Tensor
 
+from pipeline.comparison.families import Family
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.data.fer import LABELS
@@ -58,12 +59,12 @@ def made_up(
             "val": {"accuracy": 0.5}, "test_clean": {"accuracy": float(right.mean())},
         },
         index=np.arange(IMAGES, dtype=np.int32),
+        actual=ACTUAL.astype(np.uint8),
         test=np.ones(IMAGES, bool),
         clean=np.ones(IMAGES, bool),
         voted=np.zeros(IMAGES, bool),
         probabilities=probabilities.astype(np.float16),
         predicted={"argmax": predicted.astype(np.uint8)},
-        right={"argmax": right},
         right_flip={"argmax": right},
         right_votes={"argmax": right},
     )  # fmt: skip
@@ -85,12 +86,15 @@ def row(
     model: str, difference: float | None, p: float = 0.5, severity: float = 0.01, *, decoder: str = "argmax",
     seeds: Sequence[int] = (0, 1, 2), val: float = 0.7,
 ) -> ComparisonRow:  # fmt: skip
-    """A row whose accuracy is that far from the baseline's, with the corrected p; the baseline without a difference."""
+    """A row whose accuracy is that far from the baseline's, with the corrected p; the baseline without a difference.
+
+    Its interval ends a point above and below, and the bound for all rows at once two points above.
+    """
 
     def summary(mean: float, value: float | None) -> MetricSummary:
         if difference is None or value is None:
             return MetricSummary(mean)
-        test = PairedTest(value, value - 0.01, value + 0.01, p, p_holm=p)
+        test = PairedTest(value, value - 0.01, value + 0.01, p, p_holm=p, upper=value + 0.02)
         return MetricSummary(mean, test=test)
 
     metrics = {
@@ -99,7 +103,10 @@ def row(
         "test.severity.human.all": summary(0.2, severity),
         "test.severity.human.mistakes": summary(0.5, 0.01),
     }
-    return ComparisonRow(model, decoder, seeds, metrics, () if difference is None else seeds)
+    if difference is None:
+        return ComparisonRow(model, decoder, seeds, metrics)
+    family: Family = "decoders" if decoder != "argmax" else "words" if model == "w2v_cosine" else "controls"
+    return ComparisonRow(model, decoder, seeds, metrics, seeds, family)
 
 
 def loss_of(name: str, targets: Tensor, **options: Any) -> Loss:

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.comparison.paired import Entry, compare
-from pipeline.comparison.records import RunRecord, entry
-from pipeline.comparison.rows import ComparisonRow
-from pipeline.comparison.statistics import Difference, Interval, holm, interval95, paired_bootstrap
+from pipeline.comparison.records import RunRecord, entries, entry
+from pipeline.comparison.registry import FRACTIONS, recall
+from pipeline.comparison.rows import ComparisonRow, PairedTest, corrected
+from pipeline.comparison.statistics import Difference, Interval, crossed_t, holm, interval95
 from pipeline.comparison.theory import (
     agreement,
     confusion_correlation,
@@ -68,13 +69,13 @@ CONTRASTS = (
     (RowId(TWIN), RowId("cosine_one_hot")),
 )
 """The idea against plain cross-entropy, and against the decoder that it should be equivalent to (docs/losses.md);
-the loss without words; what the words add to a loss; and whether their meaning matters. The last two pairs (what
-the similarities add to vectors of words, and whether equal cosines in 300 dimensions do the same as in 7) were
-added when the results were known."""
+the loss without words; what the words add to a loss; and whether their meaning matters. Four pairs were added when
+results were known: the second, the third and the last two (what the similarities add to vectors of words, and whether
+equal cosines in 300 dimensions do the same as in 7)."""
 
 
 class Contrast(NamedTuple):
-    """One pair of `CONTRASTS` with its own test: the row of `model` against the other, p_holm over all pairs."""
+    """One pair of rows with its own tests: the row of `model` against the other, corrected over all pairs."""
 
     model: RowId
     against: RowId
@@ -135,44 +136,61 @@ def classes_of(models: Models) -> tuple[str, ...]:
     return tuple(first(next(iter(models.values())))["test"]["per_class"])
 
 
-def is_own(row: ComparisonRow, models: Models) -> bool:
-    """Return whether a row is under the model's own decoder."""
-    return bool(row.decoder == first(models[row.model])["decoder"])
-
-
-def is_word_loss(row: ComparisonRow, models: Models) -> bool:
-    """Return whether a row is trained on the similarities of label words and decided by the model's own decoder.
-
-    Controls that remove the similarities or assign them to other labels are excluded, and so is the README's second
-    loss as written, which never looks at the label.
-    """
-    metrics = first(models[row.model])
-    targets = metrics["targets"]
-    return bool(
-        is_own(row, models)
-        and TargetSpec.parse(targets).has_similarities_of_words
-        and metrics["loss"] != "original_second"
-    )
-
-
 def row_name(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
     """Return the model's name, followed by the decoder if it is not the model's own."""
     own = next(other.decoder for other in rows if other.model == row.model)
     return str(RowId(row.model, "" if row.decoder == own else row.decoder))
 
 
-def contrasts(models: Models, resamples: int) -> list[Contrast]:
-    """Return the pairs of `CONTRASTS` that have been run with a shared seed, each tested."""
+def contrasts(
+    models: Models,
+    pairs: Sequence[tuple[RowId, RowId]] = CONTRASTS,
+    metrics: Sequence[str] = ("test.accuracy",),
+) -> list[Contrast]:
+    """Return the pairs that have been run with a shared seed; the tests of each metric are corrected for each other."""
     found = []
-    for model, against in CONTRASTS:
+    for model, against in pairs:
         mine, theirs = row_entry(models, model), row_entry(models, against)
         if mine and theirs and set(mine.seeds) & set(theirs.seeds):
-            found.append(Contrast(model, against, compare([theirs, mine], resamples)[1]))
-    corrected = holm([contrast.row.test().p for contrast in found])
-    return [
-        contrast._replace(row=contrast.row.with_p_holm("test.accuracy", float(p)))
-        for contrast, p in zip(found, corrected, strict=True)
-    ]
+            found.append(Contrast(model, against, compare([theirs, mine])[1]))
+    for metric in metrics:
+        tests = corrected([contrast.row.test(metric) for contrast in found], metric in FRACTIONS)
+        found = [
+            contrast._replace(row=contrast.row.with_test(metric, test))
+            for contrast, test in zip(found, tests, strict=True)
+        ]
+    return found
+
+
+class Judged(NamedTuple):
+    """A row before four judges, each a test against a baseline; None where there is none.
+
+    labels, clean, votes: accuracy by the labels, by the labels of images without a near duplicate in Training, and by
+    the FER+ majority, against the study's baseline; plain: by the labels, against plain cross-entropy.
+    """
+
+    row: ComparisonRow
+    labels: PairedTest | None
+    clean: PairedTest | None
+    votes: PairedTest | None
+    plain: PairedTest | None
+
+
+def judges(rows: Sequence[ComparisonRow], models: Models) -> list[Judged]:
+    """Put every row of a comparison, the baseline included, before four judges; empty without plain cross-entropy."""
+    if rows[0].model == POSTERIOR or POSTERIOR not in models:
+        return []
+    shared = {model: runs for model, runs in models.items() if set(runs) & set(models[POSTERIOR])}
+    plain = {(row.model, row.decoder): row for row in compare(entries(shared, POSTERIOR))}
+    found = []
+    for row in rows:
+        again = plain.get((row.model, row.decoder))
+        by_labels, clean, votes = (
+            row[name].test if name in row else None
+            for name in ("test.accuracy", "test_clean.accuracy", "test.votes.accuracy")
+        )
+        found.append(Judged(row, by_labels, clean, votes, again["test.accuracy"].test if again else None))
+    return found
 
 
 def row_entry(models: Models, row: RowId) -> Entry | None:
@@ -189,7 +207,7 @@ def posterior_of(models: Models, baseline: str) -> str:
     return POSTERIOR if POSTERIOR in models else baseline
 
 
-def predictions(models: Models, posterior: str, resamples: int) -> list[Prediction]:
+def predictions(models: Models, posterior: str) -> list[Prediction]:
     """Test the prediction of docs/losses.md for every cosine model that shares a seed with the posterior."""
     rows = []
     for model, runs in models.items():
@@ -212,7 +230,7 @@ def predictions(models: Models, posterior: str, resamples: int) -> list[Predicti
                 seeds=len(shared),
                 as_posterior=interval95([agreement(a, b) for a, b in zip(mine, theirs, strict=True)]),
                 as_costs=interval95([agreement(a, b) for a, b in zip(mine, by_costs, strict=True)]),
-                difference=paired_bootstrap(like_costs, like_posterior, resamples),
+                difference=crossed_t(like_costs, like_posterior),
                 differing=int(np.not_equal(by_costs, theirs).sum()),
                 with_costs=int((like_costs & ~like_posterior).sum()),
                 with_posterior=int((like_posterior & ~like_costs).sum()),
@@ -263,11 +281,9 @@ def _scores_posterior_gram(
     return np.log(kept), apply_temperature(p, posterior.metrics["temperature"]), np.array(run.metrics["gram"])
 
 
-def corrected(rows: Sequence[Prediction]) -> dict[str, float]:
+def corrected_p(rows: Sequence[Prediction]) -> dict[str, float]:
     """Return the Holm-corrected p of each model's difference, where the rules differ and there are enough seeds."""
     tested = [row for row in rows if row.differing and row.seeds >= ENOUGH]
-    if not tested:
-        return {}
     p_values = holm([row.difference.p for row in tested])
     return {row.model: float(p) for row, p in zip(tested, p_values, strict=True)}
 
@@ -295,32 +311,23 @@ def correlations(models: Models, baseline: str) -> list[tuple[str, float, float]
     if not grams or not confusion.sum(axis=1).all():
         return []
     found = {name: confusion_correlation(gram, confusion) for name, gram in grams.items()}
-    corrected = holm([p for _, p in found.values()])
-    return [(name, rho, float(p)) for (name, (rho, _)), p in zip(found.items(), corrected, strict=True)]
+    p_values = holm([p for _, p in found.values()])
+    return [(name, rho, float(p)) for (name, (rho, _)), p in zip(found.items(), p_values, strict=True)]
 
 
-def recall_differences(
-    models: Models, baseline: str, resamples: int
-) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """Return recall minus the baseline's by model and class, with its 95 % bootstrap interval over images and seeds."""
-    images = np.sum(first(models[baseline])["confusion"], axis=1)
-    found: dict[str, dict[str, tuple[float, float, float]]] = {}
-    for model, runs in models.items():
-        shared = [seed for seed in runs if seed in models[baseline]]
-        if model == baseline or not shared:
-            continue
-        found[model] = {}
-        for k, label in enumerate(classes_of(models)):
-            if not images[k]:
-                found[model][label] = (np.nan, np.nan, np.nan)
-                continue
-            mine, theirs = ([hits(some[seed], k) for seed in shared] for some in (runs, models[baseline]))
-            # Images that no run gets right are of an unknown class and differ in nothing: any will do.
-            known = np.any([*mine, *theirs], axis=0)
-            others = np.zeros((len(shared), images[k] - known.sum()), bool)
-            a, b = (np.hstack([np.stack(some)[:, known], others]) for some in (mine, theirs))
-            difference = paired_bootstrap(a, b, resamples)
-            found[model][label] = (difference.mean, difference.low, difference.high)
+def recall_tests(
+    rows: Sequence[ComparisonRow], classes: Sequence[str]
+) -> list[tuple[ComparisonRow, dict[str, PairedTest]]]:
+    """Return the test of each class's recall against the baseline's, for every row that has them."""
+    found = []
+    for row in rows[1:]:
+        tests = {
+            label: test
+            for label in classes
+            if recall(label) in row and (test := row[recall(label)].test) is not None
+        }
+        if tests:
+            found.append((row, tests))
     return found
 
 
@@ -330,12 +337,6 @@ def in_both(
     """Return the pairs of rows of two comparisons with the same model and decoder, without the baseline's own."""
     found = {(row.model, row.decoder): row for row in others}
     return [(row, found[key]) for row in rows[1:] if (key := (row.model, row.decoder)) in found]
-
-
-def hits(run: RunRecord, k: int) -> npt.NDArray[np.bool_]:
-    """Return which images of PrivateTest are of class k and decided as k."""
-    own = run.decoders[0]
-    return np.asarray((run.right[own] & (run.predicted[own] == k))[run.test])
 
 
 def best_of(rows: Sequence[ComparisonRow]) -> ComparisonRow:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.comparison.registry import paired_by
-from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
-from pipeline.comparison.statistics import (
-    holm,
-    interval95,
-    mcnemar,
-    minimum_detectable_difference,
-    paired_bootstrap,
-    paired_t,
-)
+from pipeline.comparison.bootstrap import paired_bootstrap
+from pipeline.comparison.families import family_of
+from pipeline.comparison.registry import FRACTIONS, corrected_with
+from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest, corrected
+from pipeline.comparison.statistics import Scores, crossed_t, interval95, mcnemar
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, flatten
+
+BOOTSTRAPPED = "test.accuracy"
+"""The metric for which a bootstrap stands beside the test."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +26,19 @@ class Entry:
     """One model under one decoder, measured with one or more seeds.
 
     metrics: per seed, `val`, `test` and `test_clean` (and `training`) as evaluate wrote them. index: rows of the
-    PrivateTest images in the data set, [N]. right: per metric that is paired by image, and per seed, whether each image
-    was right: [N], or fewer without the near duplicates of Training or without a FER+ majority.
+    PrivateTest images in the data set, [N]. values: per metric that is tested, and per seed, a value for each image
+    whose mean is the metric: [N], or fewer without the near duplicates of Training, without a FER+ majority or of one
+    class; bool if the image is right or wrong. settings: those of the metrics file. own_decoder: whether the decoder is
+    the model's own.
     """
 
     model: str
     decoder: str
     metrics: Mapping[int, JsonDict]
     index: npt.NDArray[np.integer]
-    right: Mapping[str, Mapping[int, npt.NDArray[np.bool_]]]
+    values: Mapping[str, Mapping[int, Scores]]
+    settings: JsonDict
+    own_decoder: bool = True
 
     @property
     def seeds(self) -> list[int]:
@@ -43,25 +46,31 @@ class Entry:
         return sorted(self.metrics)
 
 
-def compare(entries: Sequence[Entry], resamples: int) -> list[ComparisonRow]:
+def compare(entries: Sequence[Entry], resamples: int = 0) -> list[ComparisonRow]:
     """Return one row per entry; the first entry is the baseline.
 
-    Each metric is summarised over the entry's seeds. Metrics that `METRICS` pairs by image are compared with the
-    baseline by a paired bootstrap over images and shared seeds; those paired by seed by a t test if at least two seeds
-    are shared. Each is corrected for all rows (Holm). Raises UserError if entries are about different images or share
-    no seed with the baseline.
+    Each metric is summarised over the entry's seeds. Metrics that have a value for each image are compared with the
+    baseline by the crossed test over images and shared seeds, and corrected for all rows of the same family (Holm).
+    Accuracy is bootstrapped as well, unless `resamples` is 0. Raises UserError if entries are about different images or
+    share no seed with the baseline.
     """
     baseline = entries[0]
-    by_image = [name for name in baseline.right if all(name in entry.right for entry in entries)]
-    rows = [_summary(baseline)]
-    rows += [_against(entry, baseline, paired_by("images", by_image), resamples) for entry in entries[1:]]
-    for metric in rows[0].metrics:
-        # Every variant is another chance of a false positive: Holm's correction covers all of them.
-        tested = [k for k, row in enumerate(rows) if metric in row and row[metric].test]
-        corrected = holm([rows[k].test(metric).p for k in tested])
-        for k, p in zip(tested, corrected, strict=True):
-            rows[k] = rows[k].with_p_holm(metric, float(p))
-    return rows
+    return correct([_summary(baseline), *(_against(entry, baseline, resamples) for entry in entries[1:])])
+
+
+def correct(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
+    """Return the rows with every test corrected: every row of a family is another chance of a false positive."""
+    together = defaultdict(list)
+    for k, row in enumerate(rows):
+        for metric, summary in row.metrics.items():
+            if summary.test:
+                together[row.family, corrected_with(metric)].append((k, metric))
+    done = list(rows)
+    for places in together.values():
+        tests = corrected([rows[k].test(metric) for k, metric in places], places[0][1] in FRACTIONS)
+        for (k, metric), test in zip(places, tests, strict=True):
+            done[k] = done[k].with_test(metric, test)
+    return done
 
 
 def _summary(entry: Entry) -> ComparisonRow:
@@ -75,7 +84,7 @@ def _summary(entry: Entry) -> ComparisonRow:
     return ComparisonRow(entry.model, entry.decoder, entry.seeds, metrics)
 
 
-def _against(entry: Entry, baseline: Entry, by_image: Sequence[str], resamples: int) -> ComparisonRow:
+def _against(entry: Entry, baseline: Entry, resamples: int) -> ComparisonRow:
     if not np.array_equal(entry.index, baseline.index):
         raise UserError(
             f"{entry.model} and {baseline.model} were measured on different images: run `dvc repro` again."
@@ -84,27 +93,27 @@ def _against(entry: Entry, baseline: Entry, by_image: Sequence[str], resamples: 
     if not shared:
         raise UserError(f"{entry.model} shares no seed with {baseline.model}: train the same seeds of both.")
     row = _summary(entry)
-    tests = {name: _by_image(entry.right[name], baseline.right[name], shared, resamples) for name in by_image}
-    if len(shared) > 1:
-        mine, theirs = ([flatten(some.metrics[seed]) for seed in shared] for some in (entry, baseline))
-        both = [name for name in row.metrics if all(name in seed for seed in theirs)]
-        for name in paired_by("seeds", both):
-            tests[name] = PairedTest(
-                *paired_t([seed[name] for seed in mine], [seed[name] for seed in theirs])
-            )
-    metrics = {name: replace(found, test=tests.get(name)) for name, found in row.metrics.items()}
-    return replace(row, metrics=metrics, paired_seeds=shared)
+    for name in row.metrics:
+        if name in entry.values and name in baseline.values:
+            mine, theirs = (_stacked(one.values[name], shared) for one in (entry, baseline))
+            row = row.with_test(name, _paired_test(mine, theirs, resamples if name == BOOTSTRAPPED else 0))
+    family = family_of(entry.settings, baseline.settings, entry.own_decoder)
+    return replace(row, paired_seeds=shared, family=family)
 
 
-def _by_image(
-    right: Mapping[int, npt.NDArray[np.bool_]], other: Mapping[int, npt.NDArray[np.bool_]], seeds: Sequence[int],
-    resamples: int,
-) -> PairedTest:  # fmt: skip
-    mine, theirs = (np.stack([some[seed] for seed in seeds]) for some in (right, other))
-    difference = paired_bootstrap(mine, theirs, resamples)
-    return PairedTest(
-        *difference,
-        mcnemar=[mcnemar(a, b) for a, b in zip(mine, theirs, strict=True)],
-        disagreement=float((mine != theirs).mean()),
-        detectable=minimum_detectable_difference(difference),
-    )
+def _stacked(values: Mapping[int, Scores], seeds: Sequence[int]) -> Scores:
+    """Return the values of these seeds as [S, N]."""
+    return np.stack([values[seed] for seed in seeds])
+
+
+def _paired_test(mine: Scores, theirs: Scores, resamples: int) -> PairedTest:
+    test = PairedTest(*crossed_t(mine, theirs))
+    if mine.dtype != bool:
+        return test
+    right, other = mine.astype(bool), theirs.astype(bool)
+    exact = [mcnemar(a, b) for a, b in zip(right, other, strict=True)]
+    test = replace(test, mcnemar=exact, disagreement=float((right != other).mean()))
+    if not resamples:
+        return test
+    drawn = paired_bootstrap(right, other, resamples)
+    return replace(test, bootstrap=[drawn.low, drawn.high, drawn.p])

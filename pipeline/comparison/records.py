@@ -1,13 +1,12 @@
 """Read one trained and evaluated run for comparisons, from the workspace's outputs or as kept in git.
 
-In git (`results/<data set>/runs/`) a run is its metrics file and a small archive of its decisions for each image, in
-which labels are replaced by whether the decision was right. No pixels are kept, nor the label of an image that no run
-gets right; the label of any other image can be inferred.
+In git (`results/<data set>/runs/`) a run is its metrics file and a small archive with the label and the decisions of
+each image of both test splits: all that a test of any metric needs. No pixels are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.comparison import per_image
 from pipeline.comparison.paired import Entry
-from pipeline.comparison.registry import METRICS
+from pipeline.comparison.registry import recall
+from pipeline.comparison.statistics import Scores
 from pipeline.data.fer import SPLITS
 from pipeline.errors import UserError
 from pipeline.evaluation.predictions import Predictions
@@ -25,7 +26,7 @@ from pipeline.workspace import RunKey
 
 Bools = npt.NDArray[np.bool_]
 
-SAME_IMAGES = ("index", "test", "clean", "voted")
+SAME_IMAGES = ("index", "actual", "test", "clean", "voted")
 """Fields that runs must share to be compared image by image."""
 
 
@@ -33,21 +34,21 @@ SAME_IMAGES = ("index", "test", "clean", "voted")
 class RunRecord:
     """A finished run: its metrics and its output for each image of both test splits.
 
-    metrics: the metrics file, with the training's `history`. For N images: index, row in the data set; test, whether it
-    is of PrivateTest (else PublicTest); clean, whether it has no near duplicate in Training; probabilities, float16 [N,
-    K]; voted, whether FER+ has a majority for one of the seven classes. By decoder: the decided class, uint8 [N]; and,
-    bool [N], whether it is right, whether it is right when averaged with the mirror image, and whether it is the FER+
-    majority.
+    metrics: the metrics file, with the training's `history`. For N images: index, row in the data set; actual, the
+    label; test, whether it is of PrivateTest (else PublicTest); clean, whether it has no near duplicate in Training;
+    probabilities, float16 [N, K]; voted, whether FER+ has a majority for one of the seven classes. By decoder: the
+    decided class, uint8 [N]; and, bool [N], whether it is right when averaged with the mirror image, and whether it is
+    the FER+ majority.
     """
 
     metrics: JsonDict
     index: npt.NDArray[np.integer]
+    actual: npt.NDArray[np.integer]
     test: Bools
     clean: Bools
     voted: Bools
     probabilities: npt.NDArray[np.float16]
     predicted: Mapping[str, npt.NDArray[np.integer]]
-    right: Mapping[str, Bools]
     right_flip: Mapping[str, Bools]
     right_votes: Mapping[str, Bools]
 
@@ -55,6 +56,15 @@ class RunRecord:
     def decoders(self) -> list[str]:
         """The decoders, the model's own first."""
         return [self.metrics["decoder"], *self.metrics["decoders"]]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their numbers."""
+        return tuple(self.metrics["test"]["per_class"])
+
+    def right(self, decoder: str) -> Bools:
+        """Return whether each decision is the label: [N]."""
+        return np.asarray(self.predicted[decoder] == self.actual)
 
     def of(self, decoder: str) -> JsonDict:
         """Return the metrics under one decoder."""
@@ -73,12 +83,12 @@ class RunRecord:
         return cls(
             metrics=metrics | {"history": run_key.read_history()},
             index=found.index,
+            actual=found.actual,
             test=found.split == SPLITS.index("test"),
             clean=~found.near_duplicate,
             voted=found.majority >= 0,
             probabilities=found.probabilities.astype(np.float16),
             predicted=found.predicted,
-            right={name: labels == found.actual for name, labels in found.predicted.items()},
             right_flip={name: labels == found.actual for name, labels in found.predicted_flip.items()},
             right_votes={name: labels == found.majority for name, labels in found.predicted.items()},
         )
@@ -86,12 +96,11 @@ class RunRecord:
     def keep(self, folder: Path, key: str) -> None:
         """Write both files of the run, the metrics last: they mark it as complete."""
         arrays: dict[str, npt.NDArray[Any]] = {
-            "index": self.index, "test": self.test, "clean": self.clean, "voted": self.voted,
+            "index": self.index, "actual": self.actual, "test": self.test, "clean": self.clean, "voted": self.voted,
             "probabilities": self.probabilities,
         }  # fmt: skip
         for name in self.decoders:
             arrays[f"predicted.{name}"] = self.predicted[name]
-            arrays[f"right.{name}"] = np.packbits(self.right[name])
             arrays[f"right_flip.{name}"] = np.packbits(self.right_flip[name])
             arrays[f"right_votes.{name}"] = np.packbits(self.right_votes[name])
         write_npz(folder / f"{key}.npz", arrays, compressed=True)
@@ -102,6 +111,11 @@ class RunRecord:
         """Read what `keep` wrote."""
         metrics = read_json(folder / f"{key}.json")
         with np.load(folder / f"{key}.npz", allow_pickle=False) as archive:
+            if "actual" not in archive:
+                raise UserError(
+                    f"{folder / key}.npz was kept by an earlier version, without labels: "
+                    f"evaluate and publish {key} again."
+                )
             count, names = len(archive["index"]), [metrics["decoder"], *metrics["decoders"]]
 
             def bits(name: str) -> dict[str, Bools]:
@@ -111,20 +125,54 @@ class RunRecord:
                 }
 
             return cls(
-                metrics, archive["index"], archive["test"], archive["clean"], archive["voted"],
+                metrics, archive["index"], archive["actual"], archive["test"], archive["clean"], archive["voted"],
                 archive["probabilities"], {decoder: archive[f"predicted.{decoder}"] for decoder in names},
-                bits("right"), bits("right_flip"), bits("right_votes"),
+                bits("right_flip"), bits("right_votes"),
             )  # fmt: skip
 
 
-BY_IMAGE: Mapping[str, Callable[[RunRecord, str], Bools]] = {
-    "test.accuracy": lambda run, decoder: run.right[decoder][run.test],
-    "test.accuracy_flip": lambda run, decoder: run.right_flip[decoder][run.test],
-    "test_clean.accuracy": lambda run, decoder: run.right[decoder][run.test & run.clean],
-    "test.votes.accuracy": lambda run, decoder: run.right_votes[decoder][run.test & run.voted],
-}
-"""Which images are right, for each metric that `METRICS` pairs by image, under a decoder: [N] of those it is a mean
-over. Without such images, as without votes, the metric is not compared."""
+REWEIGHTED = "test_clean.reweighted_accuracy"
+"""Accuracy without near duplicates if the classes were as frequent as on all of PrivateTest, which matters: more than
+half of disgust has a near duplicate."""
+FEWEST = 2
+"""Images, for a mean of recalls those of each class, below which nothing is said about others and nothing is tested."""
+
+
+def values_by_image(run: RunRecord, decoder: str) -> dict[str, Scores]:
+    """Return, for each metric that is tested, a value for each image it is about, [N], whose mean is the metric.
+
+    Metrics that fewer than `FEWEST` images are about, as without votes, are left out.
+    """
+    test, clean = run.test, run.test & run.clean
+    right, labels, predicted = run.right(decoder), run.actual[run.test], run.predicted[decoder][run.test]
+    found: dict[str, Scores] = {
+        "test.accuracy": right[test],
+        "test.accuracy_flip": run.right_flip[decoder][test],
+        "test_clean.accuracy": right[clean],
+        "test.votes.accuracy": run.right_votes[decoder][test & run.voted],
+        "test.macro_f1": per_image.macro_f1(labels, predicted, len(run.classes)),
+        **_severities(run, labels, predicted),
+        **{recall(label): right[test][labels == k] for k, label in enumerate(run.classes)},
+    }
+    images, clean_images = per_image.counts(labels), per_image.counts(run.actual[clean])
+    if min(images.values()) >= FEWEST:
+        found["test.balanced_accuracy"] = per_image.balanced_accuracy(labels, predicted)
+    if all(clean_images.get(k, 0) >= FEWEST for k in images):
+        shares = {k: count / len(labels) for k, count in images.items()}
+        found[REWEIGHTED] = per_image.weighted_recalls(
+            run.actual[clean], run.predicted[decoder][clean], shares
+        )
+    return {name: values for name, values in found.items() if len(values) >= FEWEST}
+
+
+def _severities(run: RunRecord, labels: per_image.Classes, predicted: per_image.Classes) -> dict[str, Scores]:
+    """Return the values of both severities under every distance of the metrics file."""
+    found: dict[str, Scores] = {}
+    for name, distance in run.metrics.get("distances", {}).items():
+        away = np.array(distance)
+        found[f"test.severity.{name}.all"] = per_image.severity(labels, predicted, away)
+        found[f"test.severity.{name}.mistakes"] = per_image.severity_of_mistakes(labels, predicted, away)
+    return found
 
 
 def require_one_training(run_key: RunKey, model: JsonDict, metrics: JsonDict) -> None:
@@ -159,20 +207,19 @@ def entry(model: str, decoder: str, runs: Mapping[int, RunRecord]) -> Entry:
             raise UserError(f"{model}-{seed} was evaluated without the decoder {decoder}: evaluate it again.")
         if not all(np.array_equal(getattr(run, name), getattr(some, name)) for name in SAME_IMAGES):
             raise UserError(f"The seeds of {model} were measured on different images: evaluate them again.")
-    right = {}
-    for metric in METRICS:
-        if metric.paired != "images":
-            continue
-        if metric.name not in BY_IMAGE:
-            raise ValueError(
-                f"METRICS pairs {metric.name} by image, but BY_IMAGE does not give its images: add it, or pair by seed"
-            )
-        found = {seed: BY_IMAGE[metric.name](run, decoder) for seed, run in runs.items()}
-        if all(len(images) for images in found.values()):
-            right[metric.name] = found
-    measured = {
-        seed: {name: run.of(decoder)[name] for name in ("val", "test", "test_clean")}
-        | {"training": run.metrics["training"]}
-        for seed, run in runs.items()
-    }
-    return Entry(model, decoder, measured, some.index[some.test], right)
+    values = {seed: values_by_image(run, decoder) for seed, run in runs.items()}
+    measured = {seed: _measured(run, decoder, values[seed]) for seed, run in runs.items()}
+    common = [name for name in values[min(runs)] if all(name in found for found in values.values())]
+    by_metric = {name: {seed: found[name] for seed, found in values.items()} for name in common}
+    return Entry(
+        model, decoder, measured, some.index[some.test], by_metric,
+        some.metrics["settings"], own_decoder=decoder == some.metrics["decoder"],
+    )  # fmt: skip
+
+
+def _measured(run: RunRecord, decoder: str, values: Mapping[str, Scores]) -> JsonDict:
+    """Return the metrics under a decoder, with the one that follows from others: accuracy at another mix of classes."""
+    found = {name: dict(run.of(decoder)[name]) for name in ("val", "test", "test_clean")}
+    if REWEIGHTED in values:
+        found["test_clean"]["reweighted_accuracy"] = float(values[REWEIGHTED].mean())
+    return {**found, "training": run.metrics["training"]}

@@ -9,32 +9,79 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.comparison.statistics import ALPHA
+from pipeline.comparison.families import Family
+from pipeline.comparison.statistics import (
+    ALPHA,
+    Difference,
+    holm,
+    minimum_detectable_difference,
+    tost,
+    upper_bound,
+)
 from pipeline.files import JsonDict, read_json, write_text
+
+MARGIN = 0.01
+"""Two rows are equivalent within a point of each other: the standard error of one PrivateTest accuracy is .8."""
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A difference from the baseline: 95 % interval, two-sided p, and p corrected for all rows (Holm).
+    """A difference from the baseline: its 95 % interval, two-sided p, standard error and degrees of freedom.
 
-    mcnemar: the p value of each seed; disagreement: the share of images on which exactly one of the two is right;
-    detectable: the smallest true difference that the test finds in about 80 % of cases. All three are None if seeds are
-    paired.
+    mcnemar: the p value of each seed; disagreement: the share of images on which exactly one of the two is right; both
+    None unless each image is right or wrong. bootstrap: `low`, `high` and `p` of the bootstrap, if there is one.
+
+    Among the `tests` of its family (`corrected`): p_holm, corrected p; upper, the bound of the true difference that
+    holds for all of them at once; detectable, the smallest true difference that the corrected test finds in about 80 %
+    of cases; p_equivalent, corrected p of lying within +- `MARGIN`, for fractions.
     """
 
     difference: float
     low: float
     high: float
     p: float
+    error: float = 0.0
+    dof: float = 1.0
     mcnemar: Sequence[float] | None = None
     disagreement: float | None = None
-    detectable: float | None = None
+    bootstrap: Sequence[float] | None = None
+    tests: int = 1
     p_holm: float = 1.0
+    upper: float | None = None
+    detectable: float | None = None
+    p_equivalent: float | None = None
 
     @property
     def verdict(self) -> int:
         """Return +1 or -1 if the corrected test finds the row above or below the baseline, else 0."""
         return int(np.sign(self.difference)) if self.p_holm < ALPHA else 0
+
+    @property
+    def is_equivalent(self) -> bool:
+        """Return whether the corrected test finds the row within `MARGIN` of the baseline."""
+        return self.p_equivalent is not None and self.p_equivalent < ALPHA
+
+
+def corrected(family: Sequence[PairedTest], has_margin: bool) -> list[PairedTest]:
+    """Return the tests of one family, in their order, with all that depends on how many they are.
+
+    has_margin: whether the metric is a fraction, for which `MARGIN` is meant.
+    """
+    size = len(family)
+    differences = [Difference(one.difference, one.low, one.high, one.p, one.error, one.dof) for one in family]
+    p_values = holm([one.p for one in family])
+    within = holm([tost(one, MARGIN) for one in differences])
+    return [
+        replace(
+            one,
+            tests=size,
+            p_holm=float(p),
+            upper=upper_bound(difference, size),
+            detectable=minimum_detectable_difference(difference, size),
+            p_equivalent=float(p_within) if has_margin else None,
+        )
+        for one, difference, p, p_within in zip(family, differences, p_values, within, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -67,7 +114,8 @@ class MetricSummary:
 class ComparisonRow:
     """One model under one decoder.
 
-    paired_seeds: the seeds that it shares with the baseline; none for the baseline itself.
+    paired_seeds: the seeds that it shares with the baseline; none for the baseline itself. family: the rows that are
+    corrected with it; None for the baseline.
     """
 
     model: str
@@ -75,6 +123,7 @@ class ComparisonRow:
     seeds: Sequence[int]
     metrics: Mapping[str, MetricSummary]
     paired_seeds: Sequence[int] = field(default=())
+    family: Family | None = None
 
     def __getitem__(self, metric: str) -> MetricSummary:
         return self.metrics[metric]
@@ -89,16 +138,17 @@ class ComparisonRow:
             raise KeyError(f"{metric} of {self.model} was not compared")
         return found
 
-    def with_p_holm(self, metric: str, p_holm: float) -> ComparisonRow:
-        """Return the row with the corrected p of one metric."""
-        test = replace(self.test(metric), p_holm=p_holm)
+    def with_test(self, metric: str, test: PairedTest) -> ComparisonRow:
+        """Return the row with another test of one metric."""
         return replace(self, metrics={**self.metrics, metric: replace(self.metrics[metric], test=test)})
 
     def to_dict(self) -> JsonDict:
         """Return the row as in ablation.json."""
         row: JsonDict = {"model": self.model, "decoder": self.decoder, "seeds": list(self.seeds)}
         row |= {name: summary.to_dict() for name, summary in self.metrics.items()}
-        return row | ({"paired_seeds": list(self.paired_seeds)} if self.paired_seeds else {})
+        if self.family is None:
+            return row
+        return row | {"paired_seeds": list(self.paired_seeds), "family": self.family}
 
     @classmethod
     def from_dict(cls, row: JsonDict) -> ComparisonRow:
@@ -106,7 +156,14 @@ class ComparisonRow:
         metrics = {
             name: MetricSummary.from_dict(value) for name, value in row.items() if isinstance(value, dict)
         }
-        return cls(row["model"], row["decoder"], row["seeds"], metrics, row.get("paired_seeds", ()))
+        return cls(
+            row["model"],
+            row["decoder"],
+            row["seeds"],
+            metrics,
+            row.get("paired_seeds", ()),
+            row.get("family"),
+        )
 
 
 def write_rows(path: Path, rows: Sequence[ComparisonRow]) -> None:

@@ -1,7 +1,8 @@
 """Compute intervals and tests for the difference between two models on the same images.
 
 Two things vary from run to run: the images that the test split happened to get, and the seed that trained the model. An
-honest interval lets both vary. All values have the units of what is compared (fractions).
+honest interval lets both vary, so `crossed_t` is the judge of the study; `bootstrap.paired_bootstrap` stands beside it.
+All values have the units of what is compared (fractions).
 """
 
 from __future__ import annotations
@@ -16,17 +17,24 @@ from scipy import stats
 ALPHA = 0.05
 POWER = 0.80
 
-DRAWS_AT_ONCE = 1 << 20
-"""Weights that the bootstrap holds in memory at a time: 8 MB."""
+LEAST_OF_SEEDS = 0.25
+"""The least that seeds' means count as varying, of what the residual alone makes them vary by (`crossed_t`)."""
+ROUNDING = 1e-9
+"""What rounding may take from a whole number of degrees of freedom."""
+
+Scores = npt.NDArray[np.bool_ | np.floating]
+"""[S, N]: a number for each seed and image, such as whether it was right."""
 
 
 class Difference(NamedTuple):
-    """Mean of a - b, its 95 % interval and a two-sided p value."""
+    """Mean of a - b, its 95 % interval, a two-sided p value, the standard error and its degrees of freedom."""
 
     mean: float
     low: float
     high: float
     p: float
+    error: float
+    dof: float
 
 
 class Interval(NamedTuple):
@@ -37,74 +45,133 @@ class Interval(NamedTuple):
     half_width: float | None
 
 
-def paired_bootstrap(
-    a: npt.NDArray[np.bool_] | npt.NDArray[np.floating],
-    b: npt.NDArray[np.bool_] | npt.NDArray[np.floating],
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> Difference:
-    """Test mean score of a minus mean score of b, resampling images and seeds together.
+class MeanSquares(NamedTuple):
+    """Mean squares of a table [S, N] between seeds, between images, and of what is left, each divided by S N.
 
-    a, b: [S, N], one score per seed and image: whether it was right (bool), or any number such as a severity. Seed s of
-    a is paired with seed s of b, image n with image n. Each resample draws N images (the same for all seeds) and S
-    seeds with replacement and takes the mean difference; `low` and `high` are its 2.5 and 97.5 percentiles, and with R
-    resamples d
-
-        p = min(1, 2 (1 + min(#{d <= 0}, #{d >= 0})) / (R + 1)),
-
-    so that p is never zero (Davison & Hinkley 1997, sections 4.4 and 5.4).
-
-    Limits: with S = 1 only images vary, so the verdict is about these two networks and not about their recipes. With
-    several seeds, noise that belongs to one image and one seed is counted more than once ("pigeonhole bootstrap", Owen
-    2007), which widens the interval; and seeds, being few, vary too little, which narrows it. In simulations (`python
-    -m benchmarks.power`) of equally good recipes, 66 % accurate, with exactly one of two networks right on 13 % of
-    images, 2 to 5 seeds rejected in 2 to 3 % of cases where the seeds' true accuracies had a standard deviation of 0.4
-    points, and in 7 to 14 % at 0.8 points; bootstrapping images alone rejected in 12 to 17 % and 33 to 35 %. A
-    difference that is found can be trusted; one that is not found may still exist.
-
-    Raises ValueError unless a and b are [S, N] with S, N >= 1.
+    Their expectations are the parts of the variance of the table's mean: that of seeds, of images, or of neither, is in
+    each (`crossed_t`).
     """
+
+    seeds: float
+    images: float
+    residual: float
+
+    @classmethod
+    def of(cls, table: npt.NDArray[np.float64]) -> MeanSquares:
+        """Compute them for a table with two seeds and two images or more."""
+        seeds, images = table.shape
+        by_seed, by_image = table.mean(axis=1, keepdims=True), table.mean(axis=0)
+        left = table - by_seed - by_image + table.mean()
+        residual = float((left**2).sum() / ((seeds - 1) * (images - 1)))
+        return cls(
+            float(by_seed.var(ddof=1) / seeds), float(by_image.var(ddof=1) / images), residual / (seeds * images)
+        )  # fmt: skip
+
+
+def crossed_t(a: Scores, b: Scores) -> Difference:
+    """Test the mean of a minus the mean of b, where both seeds and images are random (crossed random effects).
+
+    a, b: [S, N]; seed s of a is paired with seed s of b, image n with image n. Their differences are
+
+        d[s, n] = difference + seed[s] + image[n] + residual[s, n],    all of mean zero and independent.
+
+    With M = mean square / (S N), M_seeds is the variance of the seeds' means over S and M_images that of the images'
+    means over N. The residual is in both, so that the variance of the mean of d is (Cornfield & Tukey 1956)
+
+        SE^2 = max(M_seeds, M_residual / 4) + I,    I = max(0, M_images - M_residual).
+
+    The image's component I is cut at zero. The seed's is not: M_seeds may be below M_residual, as it is by chance in
+    half of all cases where seeds do not differ, and to cut it there as well makes the test reject in 2 % of these
+    for 5. It must not vanish either: the means of few seeds, on few images, can be equal. A quarter does neither. The
+    degrees of freedom are Satterthwaite's (1946),
+
+        dof = (M + I)^2 / (M^2 / (S-1) + M_images^2 / (N-1) + M_residual^2 / ((S-1)(N-1))),
+
+    with M = max(M_seeds, M_residual), because few seeds that agree by chance are no reason for many degrees of freedom;
+    they are rounded down, because they are estimated themselves, but not below S - 1.
+
+    With S = 1 nothing is known about other seeds: SE^2 = M_images, dof = N - 1, and the verdict is about these two
+    networks, not about their recipes. p is at least 2^(1-m), m the number of images whose mean difference is not zero:
+    as in an exact test of signs, two images that agree prove nothing.
+
+    In simulations of equally good recipes (`python -m benchmarks.power`; docs/benchmarks.md has the table), with 3,589
+    images and seeds whose true accuracies deviate by 0 to 1.5 points, SIZES
+
+    Raises ValueError unless a and b are [S, N] with S >= 1, N >= 2.
+    """
+    table = paired_differences(a, b)
+    seeds, images = table.shape
+    if images < 2:
+        raise ValueError("one image says nothing about others: at least 2 are needed")
+    if seeds == 1:
+        variance, dof = float(table.var(ddof=1) / images), images - 1.0
+    else:
+        variance, dof = _variance_of_mean(MeanSquares.of(table), seeds, images)
+    differing = int(np.count_nonzero(table.mean(axis=0)))
+    return _t_test(float(table.mean()), variance**0.5, dof, smallest_p=min(1.0, 2.0 ** (1 - differing)))
+
+
+def _variance_of_mean(squares: MeanSquares, seeds: int, images: int) -> tuple[float, float]:
+    """Return SE^2 and its degrees of freedom, as `crossed_t` states them."""
+    of_images = max(0.0, squares.images - squares.residual)
+    variance = max(squares.seeds, squares.residual * LEAST_OF_SEEDS) + of_images
+    cautious = max(squares.seeds, squares.residual)
+    if cautious + of_images == 0:
+        return 0.0, images - 1.0
+    of_variance = (
+        cautious**2 / (seeds - 1)
+        + squares.images**2 / (images - 1)
+        + squares.residual**2 / ((seeds - 1) * (images - 1))
+    )
+    dof = (cautious + of_images) ** 2 / of_variance
+    return variance, max(seeds - 1.0, float(np.floor(dof + ROUNDING)))
+
+
+def _t_test(mean: float, error: float, dof: float, smallest_p: float = 0.0) -> Difference:
+    """Return Student's interval and two-sided test of zero; p is 1 if the mean is zero."""
+    half = float(stats.t.ppf(1 - ALPHA / 2, dof) * error)
+    with np.errstate(divide="ignore"):
+        p = 1.0 if mean == 0 else float(2 * stats.t.sf(np.divide(abs(mean), error), dof))
+    return Difference(mean, mean - half, mean + half, max(p, smallest_p), error, dof)
+
+
+def paired_differences(a: Scores, b: Scores) -> npt.NDArray[np.float64]:
+    """Return a - b, [S, N]. Raises ValueError unless both have this shape and are not empty."""
     if a.ndim != 2 or a.shape != b.shape or a.size == 0:
         raise ValueError(
             f"need two non-empty arrays [seeds, images] of one shape, got {a.shape} and {b.shape}"
         )
-    difference = a.astype(np.float64) - b.astype(np.float64)
-    seeds, images = difference.shape
-    generator = np.random.default_rng(seed)
-
-    # Images whose scores differ in the same way under every seed are interchangeable. Right or wrong leaves
-    # at most 3^S such patterns, so drawing N images is drawing how often each of a few patterns occurs.
-    patterns, counts = np.unique(difference, axis=1, return_counts=True)
-    draws = np.empty(resamples)
-    step = max(1, DRAWS_AT_ONCE // counts.size)
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        image_counts = generator.multinomial(images, counts / images, size=rows)
-        seed_counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=rows)
-        draws[start : start + rows] = ((image_counts @ patterns.T) * seed_counts).sum(axis=1)
-    # Dividing last keeps sums of right and wrong whole, so that a difference of zero is zero exactly.
-    draws /= images * seeds
-
-    rarer_side = min((draws <= 0).sum(), (draws >= 0).sum())
-    low, high = np.quantile(draws, [ALPHA / 2, 1 - ALPHA / 2])
-    p = min(1.0, 2 * (1 + rarer_side) / (resamples + 1))
-    return Difference(float(difference.mean()), float(low), float(high), float(p))
+    return np.asarray(a.astype(np.float64) - b.astype(np.float64))
 
 
-def paired_t(a: Sequence[float], b: Sequence[float]) -> Difference:
-    """Test mean of a minus mean of b over S >= 2 paired seeds: Student's t interval and test of the differences.
+def tost(difference: Difference, margin: float) -> float:
+    """Return the p of equivalence: of the true difference lying within +- margin.
 
-    For metrics without a value per image. The images are treated as fixed, so the test tells whether other seeds would
-    differ in the same way on these images. p is 1 if all pairs are equal. Raises ValueError unless a and b have the
-    same length of at least 2.
+    Two one-sided tests (Schuirmann 1987): p = max(P(T >= (mean + margin) / SE), P(T <= (mean - margin) / SE)). It is
+    below .05 if and only if the 90 % interval lies within the margin.
     """
-    if len(a) != len(b) or len(a) < 2:
-        raise ValueError(f"need two sequences of one length of at least 2, got {len(a)} and {len(b)}")
-    differences = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-    mean, _, half_width = interval95(differences)
-    assert half_width is not None
-    p = 1.0 if not differences.any() else float(stats.ttest_1samp(differences, 0.0).pvalue)
-    return Difference(mean, mean - half_width, mean + half_width, p)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        above, below = np.divide([margin + difference.mean, margin - difference.mean], difference.error)
+    return float(stats.t.sf(min(above, below), difference.dof))
+
+
+def upper_bound(difference: Difference, tests: int = 1) -> float:
+    """Return mean + t(1 - .05 / m, dof) SE: all m = `tests` bounds of a family hold together in 95 % of cases.
+
+    One-sided, corrected by Bonferroni: true whatever the tests have in common, such as a baseline.
+    """
+    return float(difference.mean + stats.t.ppf(1 - ALPHA / tests, difference.dof) * difference.error)
+
+
+def minimum_detectable_difference(difference: Difference, tests: int = 1) -> float:
+    """Return the smallest true difference that the test finds at 5 % with about 80 % power.
+
+        delta = (t(1 - .05 / 2m, dof) + t(.80, dof)) SE        (Bloom 1995)
+
+    m = `tests`: how many are corrected together; Holm asks that of the first to be found (Bonferroni's level).
+    """
+    threshold = stats.t.ppf([1 - ALPHA / (2 * tests), POWER], difference.dof).sum()
+    return float(threshold * difference.error)
 
 
 def mcnemar(correct_a: npt.NDArray[np.bool_], correct_b: npt.NDArray[np.bool_]) -> float:
@@ -151,16 +218,3 @@ def interval95(values: Sequence[float] | npt.NDArray[np.float64]) -> Interval:
         return Interval(mean, None, None)
     std = float(x.std(ddof=1))
     return Interval(mean, std, float(stats.t.ppf(1 - ALPHA / 2, x.size - 1) * std / np.sqrt(x.size)))
-
-
-def minimum_detectable_difference(difference: Difference) -> float:
-    """Return the smallest true difference that the test behind this interval finds at 5 % with about 80 % power.
-
-        delta = (z_.975 + z_.80) * standard error, standard error = (high - low) / (2 z_.975)
-
-    The interval reflects how images and seeds vary here; a normal distribution is assumed (Bloom 1995). In simulations
-    (`python -m benchmarks.power`) with 2 to 5 seeds, a difference of that size was found in 72 to 88 % of cases.
-    """
-    z = stats.norm.ppf(1 - ALPHA / 2)
-    standard_error = (difference.high - difference.low) / (2 * z)
-    return float((z + stats.norm.ppf(POWER)) * standard_error)

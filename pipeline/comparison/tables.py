@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from pipeline.comparison.findings import Contrast, Prediction, ScoreFit, corrected, row_name
+from pipeline.comparison.families import QUESTIONS
+from pipeline.comparison.findings import (
+    Contrast,
+    Judged,
+    Prediction,
+    ScoreFit,
+    corrected_p,
+    recall_tests,
+    row_name,
+)
 from pipeline.comparison.registry import METRICS, Metric
-from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
+from pipeline.comparison.rows import MARGIN, ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Interval
 from pipeline.data.fer import LABELS
 from pipeline.files import write_csv
@@ -18,6 +28,8 @@ Word2Vec, and the rarest."""
 
 AGAINST = ("difference [95 %]", "p (Holm)")
 """Headings of the two columns of `against_baseline`."""
+BOUNDS = ("upper bound", "detectable")
+"""Headings of the two columns of `bounds`."""
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> str:
@@ -73,10 +85,72 @@ def table(rows: Sequence[ComparisonRow]) -> str:
 def footnote(baseline: str) -> str:
     """Return the note on differences, intervals and p values that belongs below `table`."""
     return (
-        f"Difference: accuracy minus that of `{baseline}`, in points, with the 95 % interval of a paired bootstrap "
-        "over images and the seeds that both have. p is corrected for the number of variants (Holm); the intervals are "
-        "not, so an interval may exclude 0 where p is above .05. Before the "
-        "correction, no p can be below 2 divided by the number of resamples."
+        f"Difference: accuracy minus that of `{baseline}`, in points, over the images and the seeds that both have, "
+        "with the 95 % interval of the crossed test. p is corrected for the rows of the same family (Holm); the "
+        "intervals are not, so an interval may exclude 0 where p is above .05."
+    )
+
+
+def bounds_table(rows: Sequence[ComparisonRow]) -> str:
+    """Return a table of accuracy's tests: what is ruled out, what would have been found, and the bootstrap's verdict.
+
+    A legend of the families follows.
+    """
+    tested = [(row, test) for row in rows if (test := row["test.accuracy"].test)]
+    if not tested:
+        return "Nothing has been compared yet."
+    limit = f"within ±{100 * MARGIN:g}: p (Holm)"
+    found = markdown_table(
+        ["model", "family", *AGAINST, *BOUNDS, limit, "bootstrap [95 %]", "p"],
+        (
+            [
+                row_name(row, rows),
+                str(row.family),
+                *against_baseline(test),
+                *bounds(test),
+                "" if test.p_equivalent is None else p_value(test.p_equivalent),
+                *bootstrapped(test),
+            ]
+            for row, test in tested
+        ),
+        text_columns=2,
+    )
+    families = {row.family: test.tests for row, test in tested if row.family}
+    legend = [f"- **{name}** ({size} here): {QUESTIONS[name]}" for name, size in families.items()]
+    return "\n".join([found, "", *legend])
+
+
+def judges_table(judged: Sequence[Judged], rows: Sequence[ComparisonRow]) -> str:
+    """Return a table of four judges side by side, each with its difference, interval and corrected p."""
+    if not judged:
+        return "Plain cross-entropy has not been run, or is the baseline."
+    headings = ("labels", "without near duplicates", "FER+ majority", "against plain cross-entropy")
+    return markdown_table(
+        ["model", *(heading for name in headings for heading in (name, "p"))],
+        (
+            [
+                row_name(one.row, rows),
+                *(cell for test in one[1:] for cell in against_baseline(test)),
+            ]
+            for one in judged
+        ),
+    )
+
+
+def recall_table(rows: Sequence[ComparisonRow], classes: Sequence[str]) -> str:
+    """Return a table of each class's recall minus the baseline's, with its interval and corrected p."""
+    tested = recall_tests(rows, classes)
+    if not tested:
+        return "Nothing has been compared yet."
+    return markdown_table(
+        ["model", *(heading for label in classes for heading in (label, "p"))],
+        (
+            [
+                row_name(row, rows),
+                *(cell for label in classes for cell in against_baseline(tests.get(label))),
+            ]
+            for row, tests in tested
+        ),
     )
 
 
@@ -103,13 +177,31 @@ def difference_table(rows: Sequence[ComparisonRow]) -> str:
     )
 
 
-def contrast_table(contrasts: Sequence[Contrast]) -> str:
-    """Return a table of pairs of models: what words add, whether their meaning matters, what the loss itself does."""
+def contrast_table(
+    contrasts: Sequence[Contrast],
+    metrics: Mapping[str, str] = MappingProxyType({"test.accuracy": "accuracy"}),
+) -> str:
+    """Return a table of pairs of models and their difference in each metric (its name: its heading)."""
     if not contrasts:
         return "Too little has been run yet."
+    headings = (
+        cell for heading in metrics.values() for cell in (f"{heading}: {AGAINST[0]}", AGAINST[1], *BOUNDS)
+    )
     return markdown_table(
-        ["model", "against", "seeds", *AGAINST],
-        ([str(model), str(against), *seeds_and_difference(row)] for model, against, row in contrasts),
+        ["model", "against", "seeds", *headings],
+        (
+            [
+                str(model),
+                str(against),
+                str(len(row.paired_seeds)),
+                *(
+                    cell
+                    for metric in metrics
+                    for cell in (*against_baseline(row[metric].test), *bounds(row[metric].test))
+                ),
+            ]
+            for model, against, row in contrasts
+        ),
         text_columns=2,
     )
 
@@ -138,7 +230,7 @@ def prediction_table(rows: Sequence[Prediction], posterior: str, between_seeds: 
         "with S p", "with p", "spread of cosines", "accuracy",
         *(f"{label}: observed, by S p, by p" for label in SHARES),
     )  # fmt: skip
-    p_values = corrected(rows)
+    p_values = corrected_p(rows)
     lines = []
     for row in rows:
         difference = against_baseline(PairedTest(*row.difference))[0]
@@ -193,12 +285,19 @@ def correlation_table(rows: Sequence[tuple[str, float, float]]) -> str:
 
 def write_csv_table(path: Path, rows: Sequence[ComparisonRow]) -> None:
     """Write one line per model and metric, for spreadsheets and plotting libraries."""
-    fields = ("mean", "std", "ci95", "difference", "low", "high", "p", "p_holm")
+    fields = ("mean", "std", "ci95", "difference", "low", "high", "p", "p_holm", "upper", "detectable")
     write_csv(
         path,
-        ["model", "decoder", "seeds", "metric", *fields],
+        ["model", "decoder", "family", "seeds", "metric", *fields],
         (
-            [row.model, row.decoder, len(row.seeds), name, *(values.get(field) for field in fields)]
+            [
+                row.model,
+                row.decoder,
+                row.family,
+                len(row.seeds),
+                name,
+                *(values.get(field) for field in fields),
+            ]
             for row in rows
             for name, summary in row.metrics.items()
             for values in [summary.to_dict()]
@@ -227,6 +326,21 @@ def against_baseline(test: PairedTest | None, percent: bool = True) -> tuple[str
         points(value) if percent else f"{value:+.3f}" for value in (test.difference, test.low, test.high)
     )
     return f"{difference} [{low}, {high}]", p_value(test.p_holm)
+
+
+def bounds(test: PairedTest | None) -> tuple[str, str]:
+    """Format the bound that holds for a whole family and what its test could have found, in points."""
+    if test is None or test.upper is None or test.detectable is None:
+        return "", ""
+    return points(test.upper), f"{100 * test.detectable:.2f}"
+
+
+def bootstrapped(test: PairedTest) -> tuple[str, str]:
+    """Format the interval of the bootstrap and its p, which is not corrected; both are empty without one."""
+    if test.bootstrap is None:
+        return "", ""
+    low, high, p = test.bootstrap
+    return f"[{points(low)}, {points(high)}]", p_value(p)
 
 
 def seeds_and_difference(row: ComparisonRow) -> tuple[str, str, str]:

@@ -75,6 +75,7 @@ def measure(found: Predictions, data: FerData, distances: Mapping[str, Floats]) 
         "decoder": own,
         "temperature": temperature,
         "confusion": confusion.tolist(),
+        "distances": {name: distance.round(6).tolist() for name, distance in distances.items()},
         **metrics[own],
         "decoders": {name: metrics[name] for name in others},
     }

@@ -23,10 +23,6 @@ Measured = tuple[float, float | None]
 """A mean and half the width of its 95 % interval (None: one seed only)."""
 
 
-RESAMPLES = 2000
-"""Enough for the intervals of a figure."""
-
-
 def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: Path) -> None:
     """Draw curves, accuracy, severity, recalls and targets of all models, and the test of the prediction."""
     classes = findings.classes_of(models)
@@ -61,9 +57,13 @@ def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: P
                 for name, row in zip(names, rows, strict=True)
             ]  # fmt: skip
             severity_scatter(severities, distance, folder / f"severity_{distance}.png")
-    recalls = findings.recall_differences(models, baseline, RESAMPLES)
+    own_rows = [row for row in rows if row.family != "decoders"]
+    recalls = {
+        row.model: {label: (test.difference, test.low, test.high) for label, test in tests.items()}
+        for row, tests in findings.recall_tests(own_rows, classes)
+    }
     if recalls:
-        own = {row.model: row["test.accuracy"].mean for row in rows if findings.is_own(row, models)}
+        own = {row.model: row["test.accuracy"].mean for row in own_rows}
         recall_differences(recalls, classes, folder / "recall_differences.png", left_out=far_below(own))
     matrices = {}
     for seed, run in (next(iter(runs.items())) for runs in models.values()):
@@ -73,7 +73,7 @@ def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: P
     grams(matrices, classes, folder / "grams.png")
 
     posterior = findings.posterior_of(models, baseline)
-    predictions = findings.predictions(models, posterior, RESAMPLES)
+    predictions = findings.predictions(models, posterior)
     if predictions:
         spread_scatter(
             [(row.model, row.spread, row.accuracy.mean, row.accuracy.half_width) for row in predictions],

@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline import config
+from pipeline.comparison import findings
+from pipeline.comparison.findings import Models, RowId
 from pipeline.comparison.paired import compare
 from pipeline.comparison.records import entries
 from pipeline.comparison.rows import ComparisonRow, write_rows
-from pipeline.comparison.tables import markdown
+from pipeline.comparison.tables import contrast_table, markdown
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.study import plan
@@ -47,6 +49,19 @@ def report_in(folder: Path, name: str, block: Block) -> None:
         metrics = next(iter(models[baseline].values())).metrics
         rows += compared
         pages.append(markdown(compared, metrics["dataset"], metrics["test"]["images"], baseline).strip())
+    pages += [planned(family, block, found) for family in block.contrasts]
     write_rows(folder / "ablation.json", rows)
     write_text(folder / "ablation.md", "\n\n".join(pages) + "\n")
     print((folder / "ablation.md").read_text(encoding="utf-8"))
+
+
+def planned(family: str, block: Block, found: Models) -> str:
+    """Return the table of a family of planned contrasts, corrected for each other as far as they have been run."""
+    metric, pairs = block.contrasts[family].metric, block.pairs(family)
+    tested = findings.contrasts(found, [(RowId(one), RowId(other)) for one, other in pairs], [metric])
+    return "\n\n".join(
+        [
+            f"## {family}: {len(tested)} of {len(pairs)} planned contrasts in `{metric}`",
+            contrast_table(tested, {metric: metric}),
+        ]
+    )

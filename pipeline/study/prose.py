@@ -10,44 +10,46 @@ from statistics import fmean
 from typing import NamedTuple
 
 from pipeline.comparison import findings
-from pipeline.comparison.findings import ENOUGH, Models, row_name
+from pipeline.comparison.families import WORDS
+from pipeline.comparison.findings import ENOUGH, Judged, Models, row_name
 from pipeline.comparison.records import RunRecord
-from pipeline.comparison.rows import ComparisonRow
+from pipeline.comparison.rows import MARGIN, ComparisonRow
 from pipeline.comparison.tables import p_value, points
 from pipeline.files import JsonDict
 
 
-def judged(rows: Sequence[ComparisonRow], models: Models) -> list[ComparisonRow]:
+def judged(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     """Return the losses on label words that have at least `ENOUGH` seeds."""
-    return [row for row in rows if findings.is_word_loss(row, models) and len(row.paired_seeds) >= ENOUGH]
+    return [row for row in rows if row.family == WORDS and len(row.paired_seeds) >= ENOUGH]
 
 
 class Answer(NamedTuple):
     """What the judged losses on label words come to.
 
     best: the row that PublicTest prefers. better, worse: how many of the `total` rows the corrected test finds above
-    and below the baseline. bound: the highest upper limit of their 95 % intervals, a fraction.
+    and below the baseline. bounded: for how many a gain above `MARGIN` is ruled out, by bounds that hold for all.
     """
 
     best: ComparisonRow
     total: int
     better: int
     worse: int
-    bound: float
+    bounded: int
 
 
-def found(rows: Sequence[ComparisonRow], models: Models) -> Answer | None:
+def found(rows: Sequence[ComparisonRow]) -> Answer | None:
     """Return the answer of the study in numbers; None if no loss on label words has enough seeds."""
-    words = judged(rows, models)
+    words = judged(rows)
     if not words:
         return None
     better, worse = (sum(row.test().verdict == sign for row in words) for sign in (1, -1))
-    return Answer(findings.best_of(words), len(words), better, worse, max(row.test().high for row in words))
+    bounded = sum((upper := row.test().upper) is not None and upper < MARGIN for row in words)
+    return Answer(findings.best_of(words), len(words), better, worse, bounded)
 
 
 def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
-    """Return the study's answer in two sentences: the best loss on label words, and a bound for all of them."""
-    result = found(rows, models)
+    """Return the study's answer in two sentences: the best loss on label words, and bounds for it and for all."""
+    result = found(rows)
     if result is None:
         return f"**No loss on label words has been run with {ENOUGH} seeds yet: there is no answer.**"
     outcome = {
@@ -56,19 +58,21 @@ def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
         else "No loss on label words is shown to help",
         -1: "Losses on label words do harm",
     }[result.best.test().verdict]  # fmt: skip
-    all_words = sum(findings.is_word_loss(row, models) for row in rows)
+    all_words = sum(row.family == WORDS for row in rows)
     judged_only = f" with {ENOUGH} seeds or more" if all_words > result.total else ""
     name = row_name(result.best, rows)
-    limit = f"a gain of more than {100 * result.bound:.2f} points" if result.bound > 0 else "a gain"
+    high = result.best.test().high
+    limit = f"a gain of more than {100 * high:.2f} points" if high > 0 else "a gain"
     if result.total > 1:
         which = f"the best of {result.total}{judged_only} on PublicTest, `{name}`,"
         bound = (
-            f"Of the {result.total}, {result.better} are more accurate and {result.worse} less accurate by that test, "
-            f"and none of their 95 % intervals allows {limit}."
+            f"That rules out {limit} for it, and bounds that hold for all {result.total} at once rule out one of more "
+            f"than {100 * MARGIN:g} point for {result.bounded}; {result.better} are more accurate and {result.worse} "
+            "less accurate by that test."
         )
     else:
         which = f"the only one{judged_only}, `{name}`,"
-        bound = f"Its interval does not allow {limit}."
+        bound = f"That rules out {limit}."
     return (
         f"**{outcome}: {which} differs from {baseline_in_words(rows[0], models)} by "
         f"{difference_in_words(result.best)}.** {bound}"
@@ -89,6 +93,24 @@ def difference_in_words(row: ComparisonRow) -> str:
         f"{points(test.difference)} points on PrivateTest (95 % interval {points(test.low)} to {points(test.high)}, "
         f"Holm-corrected p {p_value(test.p_holm)}, {seeds} seed{'s' * (seeds > 1)})"
     )
+
+
+def judges(judged: Sequence[Judged]) -> str:
+    """Return how many losses on label words each of the four judges finds less and more accurate; "" without any."""
+    words = [one for one in judged if one.row.family == WORDS and len(one.row.paired_seeds) >= ENOUGH]
+    if not words:
+        return ""
+    names = (
+        "by the labels",
+        "without near duplicates",
+        "by the FER+ majority",
+        "against plain cross-entropy",
+    )
+    counts = []
+    for name, tests in zip(names, zip(*(one[1:] for one in words), strict=True), strict=True):
+        verdicts = [test.verdict for test in tests if test is not None]
+        counts.append(f"{verdicts.count(-1)} less and {verdicts.count(1)} more accurate {name}")
+    return f"Of {len(words)} losses on label words, the corrected tests find {', '.join(counts)}."
 
 
 def near_duplicates(runs: Mapping[int, RunRecord]) -> str:

@@ -17,14 +17,18 @@ from pipeline.comparison import findings
 from pipeline.comparison.findings import Models, Prediction, ScoreFit
 from pipeline.comparison.paired import compare
 from pipeline.comparison.records import RunRecord, entries
+from pipeline.comparison.registry import recall
 from pipeline.comparison.rows import ComparisonRow, write_rows
 from pipeline.comparison.tables import (
+    bounds_table,
     contrast_table,
     correlation_table,
     difference_table,
     footnote,
+    judges_table,
     markdown,
     prediction_table,
+    recall_table,
     replication_table,
     score_table,
     table,
@@ -42,6 +46,8 @@ from pipeline.workspace import RunKey
 STUDY = Path("results/fer2013")
 AGAIN = STUDY / "processor"
 """Runs of the same settings on another machine, kept by `fer publish processor`."""
+CONTRASTED = {"test.accuracy": "accuracy", recall("disgust"): "recall of disgust"}
+"""The metrics of the pairs of models, with their headings: the largest effect of the study is that on disgust."""
 PAGES = (STUDY / "README.md", Path("docs/study.md"), Path("docs/recipe.md"), Path("README.md"))
 
 
@@ -53,8 +59,9 @@ def report() -> None:
     rows = compare(entries(models, baseline), params.compare.resamples)
     pairs = second_study(rows, baseline, params)
     posterior = findings.posterior_of(models, baseline)
-    predictions = findings.predictions(models, posterior, params.compare.resamples)
-    contrasts = findings.contrasts(models, params.compare.resamples)
+    predictions = findings.predictions(models, posterior)
+    contrasts = findings.contrasts(models, metrics=[*CONTRASTED])
+    judged = findings.judges(rows, models)
     fits = findings.score_fits(models, posterior)
     alike = findings.between_seeds(models, posterior)
 
@@ -74,8 +81,11 @@ def report() -> None:
         "near_duplicates": prose.near_duplicates(models[baseline]),
         "full": prose.full(timed),
         "table": f"{table(rows)}\n\n{footnote(baseline)}",
+        "bounds": bounds_table(rows),
+        "judges": f"{prose.judges(judged)}\n\n{judges_table(judged, rows)}".strip(),
         "differences": difference_table(rows),
-        "contrasts": contrast_table(contrasts),
+        "recalls": recall_table(rows, findings.classes_of(models)),
+        "contrasts": contrast_table(contrasts, CONTRASTED),
         "replication": replication_table(pairs, rows),
         "prediction": prediction_table(predictions, posterior, alike),
         "scores": score_table(fits),
@@ -95,7 +105,7 @@ def second_study(
     """Pair each row with the same row trained with the same settings on another machine, where there is one."""
     if not AGAIN.exists():
         return []
-    again = compare(entries(study_in(AGAIN, params), baseline), params.compare.resamples)
+    again = compare(entries(study_in(AGAIN, params), baseline))
     return findings.in_both(rows, again)
 
 
@@ -187,7 +197,7 @@ def write_predictions(path: Path, rows: Sequence[Prediction], fits: Sequence[Sco
     lines = []
     for row, fit in zip(rows, fits, strict=True):
         values = (
-            row.as_posterior.mean, row.as_costs.mean, *row.difference, row.spread, row.accuracy.mean,
+            row.as_posterior.mean, row.as_costs.mean, *row.difference[:4], row.spread, row.accuracy.mean,
             *row.found, *row.predicted, *row.plain,
         )  # fmt: skip
         counted = (row.differing, row.with_costs, row.with_posterior)

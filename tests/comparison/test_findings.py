@@ -12,22 +12,13 @@ import pytest
 from pipeline import config
 from pipeline.comparison import findings
 from pipeline.comparison.findings import RowId
-from pipeline.comparison.records import RunRecord
+from pipeline.comparison.paired import compare
+from pipeline.comparison.records import RunRecord, entries
+from pipeline.comparison.registry import recall as recall_of
 from pipeline.comparison.rows import PairedTest
 from pipeline.comparison.statistics import holm
 from pipeline.data.fer import LABELS
 from tests.factories import IMAGES, made_up, row, study
-
-
-def test_words_count_as_words_only_while_they_are_similar_and_belong_to_their_labels() -> None:
-    models = study() | {
-        "w2v_whitened": {0: made_up(0, 0.6, "word2vec.whitened")},
-        "w2v_centred": {0: made_up(0, 0.6, "word2vec.centred")},
-        "original_second": {0: made_up(0, 0.6, "word2vec", loss="original_second")},
-    }
-    rows = [row(name, None) for name in models] + [row("w2v_cosine", None, decoder="nearest")]
-    counted = [(row.model, row.decoder) for row in rows if findings.is_word_loss(row, models)]
-    assert counted == [("w2v_cosine", "argmax"), ("w2v_centred", "argmax")]
 
 
 def test_public_test_chooses_whom_private_test_is_asked_about() -> None:
@@ -36,13 +27,13 @@ def test_public_test_chooses_whom_private_test_is_asked_about() -> None:
 
 
 def test_the_prediction_is_tested_on_shared_seeds_of_cosine_models() -> None:
-    rows = {row.model: row for row in findings.predictions(study(), "cross_entropy", 200)}
+    rows = {row.model: row for row in findings.predictions(study(), "cross_entropy")}
     assert list(rows) == ["cosine_one_hot", "w2v_cosine", "w2v_permuted"]
     assert [row.seeds for row in rows.values()] == [2, 2, 1]
 
 
 def test_equal_cosines_predict_the_arg_max() -> None:
-    row = findings.predictions(study(), "cross_entropy", 200)[0]
+    row = findings.predictions(study(), "cross_entropy")[0]
     assert row.as_costs == row.as_posterior
     assert row.spread == 0
 
@@ -51,13 +42,13 @@ def test_probabilities_that_rounding_made_equal_do_not_tell_the_two_agreements_a
     models = study()
     for run in models["cross_entropy"].values():
         run.probabilities[:] = 1 / 7  # the decisions that are stored were made before rounding
-    row = findings.predictions(models, "cross_entropy", 200)[0]
+    row = findings.predictions(models, "cross_entropy")[0]
     assert row.as_costs == row.as_posterior
 
 
 def test_agreement_and_shares_are_those_of_a_plain_count() -> None:
     models = study()
-    row = findings.predictions(models, "cross_entropy", 200)[1]
+    row = findings.predictions(models, "cross_entropy")[1]
     agree: list[float] = []
     neutral: list[float] = []
     for seed in (1, 2):
@@ -77,7 +68,7 @@ def test_agreement_and_shares_are_those_of_a_plain_count() -> None:
 
 def test_where_the_two_rules_differ_the_sides_are_counted() -> None:
     models = study()
-    row = findings.predictions(models, "cross_entropy", 200)[1]
+    row = findings.predictions(models, "cross_entropy")[1]
     differing = with_costs = with_posterior = 0
     for seed in (1, 2):
         gram = np.array(models["w2v_cosine"][seed].metrics["gram"])
@@ -146,9 +137,10 @@ def test_two_seeds_agree_on_what_both_get_right() -> None:
     assert findings.between_seeds(models, "w2v_permuted") is None
 
 
-def test_recall_differences_need_no_labels_and_have_an_interval_with_one_seed() -> None:
+def test_recalls_are_tested_for_every_row_and_class() -> None:
     models = study()
-    found = findings.recall_differences(models, "cross_entropy", 500)
+    rows = compare(entries(models, "cross_entropy"))
+    found = {row.model: tests for row, tests in findings.recall_tests(rows, LABELS)}
     assert list(found) == ["cosine_one_hot", "w2v_cosine", "w2v_permuted"]
     for model, seeds in (("cosine_one_hot", (0, 1)), ("w2v_permuted", (1,))):
         for label in LABELS:
@@ -158,9 +150,24 @@ def test_recall_differences_need_no_labels_and_have_an_interval_with_one_seed() 
                     for seed in seeds
                 ]
             )
-            mean, low, high = found[model][label]
-            assert mean == pytest.approx(plain, abs=1e-9)
-            assert low < mean < high
+            test = found[model][label]
+            assert test.difference == pytest.approx(plain, abs=1e-9)
+            assert test.low < test.difference < test.high
+
+
+def test_four_judges_stand_side_by_side() -> None:
+    models = {"baseline": {seed: made_up(seed, 0.68, loss="cross_entropy") for seed in (0, 1, 2)}, **study()}
+    rows = compare(entries(models, "baseline"))
+    judged = {one.row.model: one for one in findings.judges(rows, models)}
+    assert list(judged) == list(models)
+    assert judged["baseline"][1:4] == (None, None, None)
+    assert judged["cross_entropy"].plain is None
+    one = judged["w2v_cosine"]
+    assert (one.labels, one.clean) == (one.row["test.accuracy"].test, one.row["test_clean.accuracy"].test)
+    assert one.votes is None  # nobody voted
+    again = compare(entries(models, "cross_entropy"))
+    assert one.plain == next(row for row in again if row.model == "w2v_cosine").test()
+    assert findings.judges(again, models) == []
 
 
 def recall(run: RunRecord, label: str) -> float:
@@ -191,15 +198,19 @@ def test_nothing_correlates_with_the_confusion_of_a_class_without_images() -> No
 
 def test_the_contrasts_have_a_test_of_their_own() -> None:
     models = study()
-    found = findings.contrasts(models, 300)
+    found = findings.contrasts(models)
     assert [(str(one.model), str(one.against)) for one in found] == [
         ("w2v_cosine", "cross_entropy"), ("cosine_one_hot", "cross_entropy"),
         ("w2v_cosine", "cosine_one_hot"), ("w2v_cosine", "w2v_permuted"),
     ]  # fmt: skip
-    mine, theirs = (models[name][1].right["argmax"].mean() for name in ("w2v_cosine", "cosine_one_hot"))
+    mine, theirs = (models[name][1].right("argmax").mean() for name in ("w2v_cosine", "cosine_one_hot"))
     assert found[2].row.test().difference == pytest.approx(mine - theirs)
     p_values = [one.row.test().p for one in found]
     assert [one.row.test().p_holm for one in found] == pytest.approx(holm(p_values))
+    again = findings.contrasts(
+        models, [(RowId("w2v_cosine"), RowId("cross_entropy"))], [recall_of("disgust")]
+    )
+    assert [one.row.test(recall_of("disgust")).tests for one in again] == [1]
 
 
 @pytest.mark.parametrize(("difference", "p", "said"), [(0.02, 0.01, 1), (-0.02, 0.01, -1), (0.02, 0.2, 0)])

@@ -1,4 +1,4 @@
-"""A run as it is kept in git: what comes back is what was measured, and no label of the data is in it."""
+"""A run as it is kept in git: what comes back is what was measured, with all that a test of it needs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from pipeline.comparison import records
-from pipeline.comparison.records import RunRecord, entries
-from pipeline.comparison.registry import METRICS, Metric
+from pipeline.comparison.records import RunRecord, entries, values_by_image
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.files import write_csv, write_json
 from pipeline.workspace import RunKey
+from tests.factories import study
 
 RUN_KEY = RunKey("w2v", 3)
 ACTUAL = ["angry", "sad", "happy", "neutral"]
@@ -72,9 +72,10 @@ def test_the_workspace_says_what_was_right_under_each_decoder(workspace: Path) -
     assert run.test.tolist() == [False, True, True, True]
     assert run.clean.tolist() == [True, True, False, True]
     assert [LABELS[k] for k in run.predicted["argmax"]] == OWN
-    assert run.right["argmax"].tolist() == [True, True, False, False]
-    assert run.right["crm.human"].tolist() == [False, True, True, False]
-    assert run.right_flip["argmax"].tolist() == run.right["crm.human"].tolist()
+    assert [LABELS[k] for k in run.actual] == ACTUAL
+    assert run.right("argmax").tolist() == [True, True, False, False]
+    assert run.right("crm.human").tolist() == [False, True, True, False]
+    assert run.right_flip["argmax"].tolist() == run.right("crm.human").tolist()
     assert run.voted.tolist() == [True, False, True, True]
     assert run.right_votes["crm.human"].tolist() == [False, False, True, False]
     assert run.of("argmax")["test"]["accuracy"] == pytest.approx(1 / 3)
@@ -101,16 +102,26 @@ def test_what_is_kept_comes_back_and_is_the_same_bytes_every_time(workspace: Pat
     assert (workspace / f"again/{RUN_KEY.name}.npz").read_bytes() == first
 
 
-def test_no_label_of_the_data_is_kept(workspace: Path) -> None:
+def test_a_kept_run_holds_what_tests_need_and_no_picture(workspace: Path) -> None:
     RunRecord.of_workspace(RUN_KEY).keep(workspace / "kept", RUN_KEY.name)
     with np.load(workspace / f"kept/{RUN_KEY.name}.npz") as archive:
         names = set(archive)
     assert names == {
-        "index", "test", "clean", "voted", "probabilities",
-        *("predicted.argmax", "right.argmax", "right_flip.argmax", "right_votes.argmax"),
-        *("predicted.crm.human", "right.crm.human", "right_flip.crm.human", "right_votes.crm.human"),
+        "index", "actual", "test", "clean", "voted", "probabilities",
+        *("predicted.argmax", "right_flip.argmax", "right_votes.argmax"),
+        *("predicted.crm.human", "right_flip.crm.human", "right_votes.crm.human"),
     }  # fmt: skip
     assert json.loads((workspace / f"kept/{RUN_KEY.name}.json").read_text())["decoder"] == "argmax"
+
+
+def test_a_run_kept_without_labels_says_what_to_do(workspace: Path) -> None:
+    RunRecord.of_workspace(RUN_KEY).keep(workspace / "kept", RUN_KEY.name)
+    file = workspace / f"kept/{RUN_KEY.name}.npz"
+    with np.load(file) as archive:
+        arrays = {name: archive[name] for name in archive if name != "actual"}
+    np.savez(file, **arrays)
+    with pytest.raises(UserError, match=r"w2v-3.npz was kept by an earlier version.*publish w2v-3 again"):
+        RunRecord.kept(workspace / "kept", RUN_KEY.name)
 
 
 def test_a_run_that_is_not_evaluated_says_what_to_do(workspace: Path) -> None:
@@ -130,23 +141,30 @@ def test_metrics_of_an_earlier_training_are_refused(workspace: Path) -> None:
 
 
 def made_up(model: str, seed: int, right: list[bool], decoders: tuple[str, ...] = ("argmax",)) -> RunRecord:
-    """One image of PublicTest, then some of PrivateTest, of which the last has a twin in Training."""
+    """One image of PublicTest, then some of PrivateTest, of which the last has a twin in Training.
+
+    Labels are angry and disgust in turn; a wrong decision is for the other of the two.
+    """
     count = len(right) + 1
-    facts = {"accuracy": float(np.mean(right))}
+    actual = np.arange(count, dtype=np.uint8) % 2
+    predicted = np.where([True, *right], actual, 1 - actual).astype(np.uint8)
+    facts = {"accuracy": float(np.mean(right)), "per_class": {label: {} for label in LABELS}}
     own, *others = decoders
     return RunRecord(
         metrics={
             "model": model, "seed": seed, "decoder": own, "val": facts, "test": facts, "test_clean": facts,
             "decoders": {name: {"val": facts, "test": facts, "test_clean": facts} for name in others},
             "training": {"epochs": 3},
+            "settings": {"loss": {"name": "cosine", "options": {}, "targets": "word2vec"}},
+            "distances": {"human": (1 - np.eye(7)).tolist()},
         },
         index=np.arange(10, 10 + count, dtype=np.int32),
+        actual=actual,
         test=np.array([False] + [True] * len(right)),
         clean=np.array([True] * len(right) + [False]),
         voted=np.array([True, False] + [True] * (len(right) - 1)),
         probabilities=np.full((count, len(LABELS)), 1 / len(LABELS), np.float16),
-        predicted={name: np.zeros(count, np.uint8) for name in decoders},
-        right={name: np.array([True, *right]) for name in decoders},
+        predicted=dict.fromkeys(decoders, predicted),
         right_flip={name: np.array([True, *(not ok for ok in right)]) for name in decoders},
         right_votes={name: np.array([True, *right]) for name in decoders},
     )  # fmt: skip
@@ -158,15 +176,63 @@ def test_a_row_is_about_test_images_and_leaves_twins_out() -> None:
     )
     assert entry.index.tolist() == [11, 12, 13]
     assert entry.seeds == [0, 1]
-    right = {
-        metric: {seed: row.tolist() for seed, row in seeds.items()} for metric, seeds in entry.right.items()
+    assert entry.settings["loss"]["targets"] == "word2vec"
+    values = {
+        metric: {seed: row.tolist() for seed, row in seeds.items()}
+        for metric, seeds in entry.values.items()
+        if metric.endswith("accuracy") and "balanced" not in metric
     }
-    assert right == {
+    assert values == {
         "test.accuracy": {0: [True, False, True], 1: [False, False, True]},
-        "test.accuracy_flip": {0: [False, True, False], 1: [True, True, False]},
         "test_clean.accuracy": {0: [True, False], 1: [False, False]},
         "test.votes.accuracy": {0: [False, True], 1: [False, True]},
     }
+
+
+def test_each_metric_is_the_mean_of_its_values() -> None:
+    run = study()["w2v_cosine"][5]
+    run.metrics["distances"] = {"human": np.abs(np.subtract.outer(range(7), range(7))).tolist()}
+    values = values_by_image(run, "argmax")
+    predicted, wrong = run.predicted["argmax"], ~run.right("argmax")
+    cost = np.abs(run.actual.astype(int) - predicted)
+    assert values["test.macro_f1"].mean() == pytest.approx(f1_score(run.actual, predicted, average="macro"))
+    assert values["test.balanced_accuracy"].mean() == pytest.approx(
+        balanced_accuracy_score(run.actual, predicted)
+    )
+    assert values["test.severity.human.all"].tolist() == cost.tolist()
+    assert values["test.severity.human.mistakes"].mean() == pytest.approx(cost[wrong].mean())
+    for label, k in zip(LABELS, range(7), strict=True):
+        of_class = run.actual == k
+        assert values[f"test.per_class.{label}.recall"].tolist() == (~wrong)[of_class].tolist()
+        assert values[f"test.per_class.{label}.recall"].mean() == pytest.approx(
+            run.metrics["test"]["per_class"][label]["recall"]
+        )
+
+
+def test_accuracy_at_another_mix_of_classes_is_that_of_a_set_with_this_mix() -> None:
+    """Without half of the happy faces, then drawn until there are as many as there were."""
+    run = study()["w2v_cosine"][5]
+    happy = np.flatnonzero(run.actual == 3)
+    clean = run.clean.copy()
+    clean[happy[::2]] = False
+    lacking = dataclasses.replace(run, clean=clean)
+    right = run.right("argmax")
+    counts = np.bincount(run.actual, minlength=7)
+    wanted = sum(counts[k] * right[clean & (run.actual == k)].mean() for k in range(7)) / len(right)
+    assert values_by_image(lacking, "argmax")["test_clean.reweighted_accuracy"].mean() == pytest.approx(
+        wanted
+    )
+    (entry,) = entries({"a": {5: lacking}}, "a")
+    assert entry.metrics[5]["test_clean"]["reweighted_accuracy"] == pytest.approx(wanted)
+    without = dataclasses.replace(run, clean=clean & (run.actual != 3))
+    assert "test_clean.reweighted_accuracy" not in values_by_image(without, "argmax")
+
+
+def test_what_is_about_one_image_or_none_is_not_tested() -> None:
+    run = made_up("a", 0, [True, False])
+    assert "test.votes.accuracy" not in values_by_image(run, "argmax")
+    assert "test.per_class.angry.recall" not in values_by_image(run, "argmax")
+    assert "test.accuracy" in values_by_image(run, "argmax")
 
 
 def test_every_decoder_is_a_row_and_the_baseline_comes_first() -> None:
@@ -185,13 +251,3 @@ def test_runs_on_other_images_or_twins_are_not_compared() -> None:
         entries({"a": {0: a}, "b": {0: dataclasses.replace(b, clean=~b.clean)}}, "a")
     with pytest.raises(UserError, match="The seeds of a were measured on different images"):
         entries({"a": {0: a, 1: dataclasses.replace(a, voted=~a.voted)}}, "a")
-
-
-def test_a_metric_that_is_paired_by_image_needs_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise it would have a column and, without a word, no test."""
-    runs = {"a": {0: made_up("a", 0, [True, False])}}
-    monkeypatch.setattr(records, "METRICS", (*METRICS, Metric("test.top2", "top 2", paired="images")))
-    with pytest.raises(ValueError, match=r"METRICS pairs test\.top2 by image, but BY_IMAGE does not"):
-        entries(runs, "a")
-    monkeypatch.setattr(records, "METRICS", (*METRICS, Metric("test.top2", "top 2", paired="seeds")))
-    assert "test.top2" not in entries(runs, "a")[0].right

@@ -1,54 +1,44 @@
-"""Intervals and tests against plain computations, and against simulations whose truth is known."""
+"""The study's test, its bounds and corrections: against plain computations, and simulations whose truth is known."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import statistics
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import stats
 
-from benchmarks.power import two_models
+from benchmarks.power import POINTS, SEED_POINTS, rejected, results, two_models
 from pipeline.comparison.statistics import (
     Difference,
+    MeanSquares,
+    crossed_t,
     holm,
     interval95,
     mcnemar,
     minimum_detectable_difference,
-    paired_bootstrap,
-    paired_t,
+    tost,
+    upper_bound,
 )
 from pipeline.files import read_json
 
-Scores = npt.NDArray[np.bool_] | npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
+
+SIMULATIONS = 2000
+"""As many as leave a rate of 5 % a standard error of .5 %."""
 
 
-def rejection_rate(
-    simulations: int,
-    resamples: int,
-    *,
-    seeds: int,
-    images: int,
-    points: float = 0.0,
-    seed_points: float = 0.0,
-) -> float:
-    rng = np.random.default_rng(7)
-    p = [
-        paired_bootstrap(*two_models(rng, seeds, images, points, seed_points), resamples=resamples).p
-        for _ in range(simulations)
-    ]
-    return float(np.mean(np.array(p) <= 0.05))
-
-
-def scores(rng: np.random.Generator, kind: type[np.generic], **model: Any) -> tuple[Scores, Scores]:
-    """Right or wrong of two simulated models, or numbers of which no two are alike."""
-    a, b = two_models(rng, **model)
-    return (a, b) if kind is np.bool_ else (a * rng.random(a.shape), b * rng.random(b.shape))
+def drawn(
+    seeds: int, images: int, of_seeds: float, of_images: float, left: float = 1.0
+) -> tuple[Floats, Floats]:
+    """Scores whose differences have these standard deviations between seeds, between images, and beside both."""
+    rng = np.random.default_rng([seeds, images])
+    b = rng.normal(size=(seeds, images))
+    effects = of_seeds * rng.normal(size=(seeds, 1)) + of_images * rng.normal(size=images)
+    return b + 0.1 + effects + left * rng.normal(size=b.shape), b
 
 
 def test_simulated_models_look_like_those_on_fer2013() -> None:
@@ -63,112 +53,180 @@ def test_simulated_models_look_like_those_on_fer2013() -> None:
     assert a.mean() - b.mean() == pytest.approx(0.02, abs=0.008)
 
 
-@pytest.mark.medium
-def test_bootstrap_rejects_five_per_cent_when_nothing_differs() -> None:
-    assert 0.02 <= rejection_rate(300, 400, seeds=1, images=600) <= 0.09
-
-
-@pytest.mark.medium
-def test_bootstrap_allows_for_seeds_that_differ() -> None:
-    """Images alone would reject in 33 to 35 % of these cases."""
-    assert rejection_rate(200, 400, seeds=3, images=3589, seed_points=0.8) <= 0.09
-    assert rejection_rate(200, 400, seeds=5, images=3589, seed_points=0.8) <= 0.09
-
-
-@pytest.mark.medium
-def test_bootstrap_finds_two_points() -> None:
-    assert rejection_rate(40, 1000, seeds=1, images=3589, points=2.0) >= 0.6
-    assert rejection_rate(40, 1000, seeds=3, images=3589, points=2.0) >= 0.8
-
-
-@pytest.mark.medium
-def test_bootstrap_finds_two_points_among_many_rows() -> None:
-    """Holm asks most of a row where no other differs: p times their number."""
-    rng = np.random.default_rng(8)
-    p = [
-        paired_bootstrap(
-            *two_models(rng, seeds=5, images=3589, points=2.0, seed_points=0.4), resamples=2000
-        ).p
-        for _ in range(40)
-    ]
-    assert np.mean([holm([value, *[0.5] * 23])[0] <= 0.05 for value in p]) >= 0.6  # 76 % of 400
-
-
-def test_bootstrap_of_images_matches_drawing_them_one_by_one() -> None:
+def test_simulated_differences_have_the_variance_components_of_the_studys_rows() -> None:
+    """In squared points of the mean of one seed: images .05, seed and image together .33 (a mean over 18 rows)."""
     rng = np.random.default_rng(1)
-    a, b = two_models(rng, seeds=1, images=400, points=6.0)
-    difference = a[0].astype(float) - b[0]
-    draws = np.array([rng.choice(difference, 400).mean() for _ in range(4000)])
-    result = paired_bootstrap(a, b)
-    assert result.mean == pytest.approx(difference.mean())
-    assert result.low == pytest.approx(np.quantile(draws, 0.025), abs=0.003)
-    assert result.high == pytest.approx(np.quantile(draws, 0.975), abs=0.003)
-    assert result.p == pytest.approx(2 * min((draws <= 0).mean(), (draws >= 0).mean()), abs=0.02)
+    squares = []
+    for _ in range(40):
+        a, b = two_models(rng, seeds=5, images=3589)
+        squares.append(MeanSquares.of(a.astype(float) - b))
+    of_images = np.mean([one.images - one.residual for one in squares])
+    assert 1e4 * of_images == pytest.approx(0.051, abs=0.015)
+    assert 1e4 * 5 * np.mean([one.residual for one in squares]) == pytest.approx(0.333, abs=0.03)
 
 
-@pytest.mark.parametrize("kind", [np.bool_, np.float64])
-def test_bootstrap_of_images_and_seeds_matches_drawing_them_one_by_one(kind: type[np.generic]) -> None:
+def test_crossed_t_is_the_formula_of_sums_of_squares() -> None:
+    """Written as the textbook does, with sums of squares from the totals."""
+    seeds, images = 4, 60
+    a, b = drawn(seeds, images, of_seeds=0.4, of_images=0.8)
+    d = (a - b).tolist()
+    total = sum(map(sum, d))
+    correction = total**2 / (seeds * images)
+    of_seeds = sum(sum(row) ** 2 for row in d) / images - correction
+    of_images = sum(sum(column) ** 2 for column in zip(*d, strict=True)) / seeds - correction
+    left = sum(x * x for row in d for x in row) - correction - of_seeds - of_images
+    ms_seeds, ms_images, ms_left = of_seeds / 3, of_images / 59, left / (3 * 59)
+    variance = (ms_seeds + ms_images - ms_left) / (seeds * images)
+    dof = math.floor(
+        (ms_seeds + ms_images - ms_left) ** 2 / (ms_seeds**2 / 3 + ms_images**2 / 59 + ms_left**2 / (3 * 59))
+    )
+    found = crossed_t(a, b)
+    assert ms_left < min(ms_seeds, ms_images)  # no component is cut
+    mean = total / (seeds * images)
+    assert found.mean == pytest.approx(mean)
+    assert found.error == pytest.approx(math.sqrt(variance))
+    assert found.dof == dof
+    half = stats.t(dof).ppf(0.975) * math.sqrt(variance)
+    assert (found.low, found.high) == pytest.approx((mean - half, mean + half))
+    assert found.p == pytest.approx(2 * stats.t(dof).cdf(-abs(mean) / math.sqrt(variance)))
+
+
+def test_without_a_part_of_its_own_neither_seeds_nor_images_count() -> None:
+    """If seeds agree it is the t test over images, and if images agree that over seeds."""
+    over_images = crossed_t(*drawn(3, 50, of_seeds=0, of_images=1, left=0))
+    plain = stats.ttest_1samp(np.subtract(*drawn(3, 50, of_seeds=0, of_images=1, left=0))[0], 0)
+    assert (over_images.p, over_images.dof) == pytest.approx((plain.pvalue, 49))
+    over_seeds = crossed_t(*drawn(6, 40, of_seeds=1, of_images=0, left=0))
+    plain = stats.ttest_1samp(np.subtract(*drawn(6, 40, of_seeds=1, of_images=0, left=0))[:, 0], 0)
+    assert (over_seeds.p, over_seeds.dof) == pytest.approx((plain.pvalue, 5))
+
+
+def test_seeds_that_agree_by_chance_give_no_degrees_of_freedom() -> None:
+    """Columns that cancel leave seeds' means equal: less than their residual alone would make them differ."""
     rng = np.random.default_rng(2)
-    a, b = scores(rng, kind, seeds=3, images=200, points=3.0, seed_points=3.0)
-    difference = a.astype(float) - b
-    draws = []
-    for _ in range(4000):
-        seeds, images = rng.integers(3, size=3), rng.integers(200, size=200)
-        draws.append(difference[np.ix_(seeds, images)].mean())
-    result = paired_bootstrap(a, b)
-    assert result.mean == pytest.approx(difference.mean())
-    assert result.low == pytest.approx(np.quantile(draws, 0.025), abs=0.006)
-    assert result.high == pytest.approx(np.quantile(draws, 0.975), abs=0.006)
+    left = rng.normal(size=(3, 200))
+    left -= left.mean(axis=1, keepdims=True)
+    found = crossed_t(0.2 + left, np.zeros_like(left))
+    assert 0.4 < found.error / (left.std() / math.sqrt(left.size)) < 0.8
+    assert found.dof < 10
 
 
-def test_bootstrap_pairs_seed_with_seed() -> None:
+def test_one_seed_is_a_t_test_over_images() -> None:
+    a, b = drawn(1, 30, of_seeds=0, of_images=0)
+    plain = stats.ttest_1samp((a - b)[0], 0)
+    low, high = plain.confidence_interval()
+    found = crossed_t(a, b)
+    assert found[:4] == pytest.approx(((a - b).mean(), low, high, plain.pvalue))
+    assert found.dof == 29
+
+
+def test_the_mirror_image_of_a_difference_is_its_negative() -> None:
+    a, b = two_models(np.random.default_rng(3), seeds=3, images=200, points=4.0)
+    one, other = crossed_t(a, b), crossed_t(b, a)
+    assert other == (-one.mean, -one.high, -one.low, one.p, one.error, one.dof)
+
+
+def test_a_seed_is_paired_with_its_own() -> None:
     """Luck that both recipes share, seed by seed, drops out of their difference."""
-    b = np.array([[True] * 50 + [False] * 50, [False] * 100])
+    b = np.array([[True] * 50 + [False] * 50, [False] * 100, [True] * 25 + [False] * 75])
     a = b.copy()
-    a[:, 99] = True
-    unpaired = paired_bootstrap(a[::-1], b)
-    paired = paired_bootstrap(a, b)
-    assert paired.high - paired.low < 0.05 < unpaired.high - unpaired.low
+    a[:, 90:] = True
+    assert crossed_t(a, b).error < crossed_t(a[::-1], b).error
 
 
-def test_bootstrap_is_repeatable_symmetric_and_independent_of_batching(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    a, b = two_models(np.random.default_rng(3), seeds=2, images=300, points=2.0)
-    forward, backward = paired_bootstrap(a, b), paired_bootstrap(b, a)
-    assert paired_bootstrap(a, b) == forward
-    assert paired_bootstrap(a, b, seed=1) != forward
-    assert backward.mean == -forward.mean
-    assert backward.low == pytest.approx(-forward.high, abs=0.004)
-    monkeypatch.setattr("pipeline.comparison.statistics.DRAWS_AT_ONCE", 1000)
-    batched = paired_bootstrap(a, b)
-    assert batched.low == pytest.approx(forward.low, abs=0.004)
-    assert batched.p == pytest.approx(forward.p, abs=0.02)
-
-
-@pytest.mark.medium
-@pytest.mark.parametrize("kind", [np.bool_, np.float64])
-def test_ten_thousand_resamples_of_privatetest_take_seconds(kind: type[np.generic]) -> None:
-    """Five seeds on 3,589 images: right or wrong, and severities, of which no two are alike."""
-    rng = np.random.default_rng(4)
-    a, b = scores(rng, kind, seeds=5, images=3589, points=2.0)
-    start = time.process_time()  # this process's own work, however busy the machine
-    paired_bootstrap(a, b, resamples=10_000)
-    assert time.process_time() - start < 10
-
-
-def test_bootstrap_p_is_never_zero_and_one_without_any_difference() -> None:
-    right, wrong = np.ones((2, 100), bool), np.zeros((2, 100), bool)
-    assert paired_bootstrap(right, wrong, resamples=999) == (1.0, 1.0, 1.0, 0.002)
-    assert paired_bootstrap(right, right, resamples=999) == (0.0, 0.0, 0.0, 1.0)
+def test_no_difference_and_agreement_of_few_images_prove_nothing() -> None:
+    none = np.ones((2, 100), bool)
+    assert crossed_t(none, none)[:4] == (0.0, 0.0, 0.0, 1.0)
+    few = none.copy()
+    few[:, :3] = False
+    assert crossed_t(few, none).p == 0.25  # three coins that fall alike, either way
+    assert crossed_t(np.ones((1, 2), bool), np.zeros((1, 2), bool)).p == 0.5
+    assert crossed_t(none, ~none)[:3] == (1.0, 1.0, 1.0)
+    assert crossed_t(none, ~none).p < 1e-20
 
 
 @pytest.mark.parametrize(
     ("a", "b"), [((3, 10), (2, 10)), ((3, 10), (3, 9)), ((10,), (10,)), ((0, 10), (0, 10)), ((2, 0), (2, 0))]
 )
-def test_bootstrap_refuses_arrays_that_do_not_pair(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+def test_arrays_that_do_not_pair_are_refused(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="seeds, images"):
-        paired_bootstrap(np.zeros(a, bool), np.zeros(b, bool))
+        crossed_t(np.zeros(a, bool), np.zeros(b, bool))
+
+
+def test_one_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        crossed_t(np.zeros((3, 1)), np.ones((3, 1)))
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("seed_points", SEED_POINTS)
+def test_five_per_cent_are_five_per_cent_however_much_five_seeds_differ(seed_points: float) -> None:
+    found = results(crossed_t, SIMULATIONS, seeds=5, seed_points=seed_points)
+    assert 0.04 <= rejected(found) <= 0.06
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("seeds", [1, 2, 3, 10])
+def test_with_other_numbers_of_seeds_like_those_of_the_study_it_is_seldom_more(seeds: int) -> None:
+    found = results(crossed_t, 500, seeds=seeds, seed_points=0.25 if seeds > 1 else 0.0)
+    assert rejected(found) <= 0.065
+
+
+@pytest.mark.medium
+def test_a_point_and_a_half_is_found() -> None:
+    """By the seeds of the study nearly always, and mostly if it is the first of eleven rows that Holm corrects."""
+    found = results(crossed_t, 300, seeds=5, points=POINTS, seed_points=0.25)
+    assert rejected(found) >= 0.9
+    assert np.mean([holm([one.p, *[0.5] * 10])[0] <= 0.05 for one in found]) >= 0.5
+
+
+def test_equivalence_is_the_90_per_cent_interval_within_the_margin() -> None:
+    for mean in (-0.006, 0.0, 0.004):
+        difference = Difference(mean, 0.0, 0.0, 1.0, 0.003, 12.0)
+        half = stats.t(12).ppf(0.95) * 0.003
+        assert (tost(difference, 0.01) < 0.05) == (abs(mean) + half < 0.01)
+    one_sided = stats.t(12).cdf(-(0.01 - 0.004) / 0.003)
+    assert tost(Difference(0.004, 0.0, 0.0, 1.0, 0.003, 12.0), 0.01) == pytest.approx(one_sided)
+    assert tost(Difference(0.02, 0.02, 0.02, 0.0, 0.0, 9.0), 0.01) == 1
+    assert tost(Difference(0.0, 0.0, 0.0, 1.0, 0.0, 9.0), 0.01) == 0
+
+
+def test_bounds_hold_for_a_whole_family_at_once() -> None:
+    """Eleven rows that share a baseline, and none of which differs from it: all bounds are above zero."""
+    rng = np.random.default_rng(6)
+    held, each = [], []
+    for _ in range(200):
+        shared, rows = (
+            rng.normal(size=(5, 30)),
+            rng.normal(size=(11, 5, 30)) + rng.normal(size=(11, 5, 1)) / 2,
+        )
+        tests = [crossed_t(row, shared) for row in rows]
+        held.append(all(upper_bound(test, 11) >= 0 for test in tests))
+        each.append(all(upper_bound(test) >= 0 for test in tests))
+    assert np.mean(each) < 0.85
+    assert np.mean(held) >= 0.92
+    single = Difference(0.01, 0.0, 0.0, 1.0, 0.004, 8.0)
+    assert upper_bound(single) == pytest.approx(0.01 + stats.t(8).ppf(0.95) * 0.004)
+
+
+def test_minimum_detectable_difference_by_hand() -> None:
+    found = Difference(0.0, 0.0, 0.0, 1.0, 0.01, 1e9)
+    assert minimum_detectable_difference(found) == pytest.approx(2.801585 * 0.01, rel=1e-4)
+    # Bonferroni's level for ten tests is that of z = 2.807.
+    assert minimum_detectable_difference(found, 10) == pytest.approx((2.807034 + 0.841621) * 0.01, rel=1e-4)
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("seed_points", [0.25, 0.8])
+def test_a_detectable_difference_is_found_in_about_80_of_100_cases(seed_points: float) -> None:
+    size = np.mean(
+        [
+            minimum_detectable_difference(one)
+            for one in results(crossed_t, 100, seeds=5, seed_points=seed_points)
+        ]
+    )
+    found = results(crossed_t, 300, seeds=5, points=100 * float(size), seed_points=seed_points)
+    assert 0.65 < rejected(found) < 0.95
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(8, 2), (2, 8), (5, 5), (1, 0), (30, 12)])
@@ -240,52 +298,3 @@ def test_interval_of_one_seed_is_its_value_alone() -> None:
     assert interval95([0.7]) == (0.7, None, None)
     with pytest.raises(ValueError, match="at least one"):
         interval95([])
-
-
-def test_minimum_detectable_difference_by_hand() -> None:
-    found = minimum_detectable_difference(Difference(0.0, -0.0196, 0.0196, 1.0))
-    assert found == pytest.approx(2.801585 * 0.01, rel=1e-4)
-
-
-@pytest.mark.medium
-@pytest.mark.parametrize("seed_points", [0.0, 0.4])
-def test_minimum_detectable_difference_is_found_in_about_80_of_100_cases(seed_points: float) -> None:
-    rng, images, seeds = np.random.default_rng(4), 3589, 5
-    limit = statistics.mean(
-        [
-            minimum_detectable_difference(
-                paired_bootstrap(*two_models(rng, seeds, images, seed_points=seed_points), 300)
-            )
-            for _ in range(10)
-        ]
-    )
-    p = [
-        paired_bootstrap(*two_models(rng, seeds, images, 100 * limit, seed_points), 300).p for _ in range(100)
-    ]
-    assert 0.65 < np.mean(np.array(p) <= 0.05) < 0.95
-
-
-def test_paired_t_is_the_textbook_one() -> None:
-    a, b = [0.21, 0.24, 0.20], [0.19, 0.20, 0.19]
-    differences = [x - y for x, y in zip(a, b, strict=True)]
-    mean = sum(differences) / 3
-    std = math.sqrt(sum((d - mean) ** 2 for d in differences) / 2)
-    half = 4.302652729911275 * std / math.sqrt(3)  # t(.975) with two degrees of freedom
-    found = paired_t(a, b)
-    assert found[:3] == pytest.approx((mean, mean - half, mean + half))
-    t = mean / (std / math.sqrt(3))
-    assert found.p == pytest.approx(1 - t / math.sqrt(2 + t * t))  # the distribution function for two degrees
-    assert paired_t(b, a) == pytest.approx((-found.mean, -found.high, -found.low, found.p))
-
-
-def test_paired_t_of_equal_seeds_finds_nothing_and_needs_two() -> None:
-    assert paired_t([0.2, 0.3], [0.2, 0.3]) == (0.0, 0.0, 0.0, 1.0)
-    for a, b in (([0.2], [0.1]), ([0.2, 0.1], [0.1])):
-        with pytest.raises(ValueError, match="at least 2"):
-            paired_t(a, b)
-
-
-def test_paired_t_rejects_five_per_cent_when_nothing_differs() -> None:
-    rng = np.random.default_rng(5)
-    p = [paired_t(*rng.normal(size=(2, 3))).p for _ in range(1000)]
-    assert 0.03 <= np.mean(np.array(p) <= 0.05) <= 0.07

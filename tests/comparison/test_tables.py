@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from pipeline.comparison.findings import Contrast, Prediction, RowId, ScoreFit, row_name
+from pipeline.comparison.findings import Contrast, Judged, Prediction, RowId, ScoreFit, row_name
 from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Difference, Interval
 from pipeline.comparison.tables import (
+    bounds_table,
     contrast_table,
     correlation_table,
     difference_table,
+    judges_table,
     markdown,
     prediction_table,
+    recall_table,
     replication_table,
     score_table,
 )
@@ -68,18 +72,58 @@ def test_every_test_has_its_difference_interval_and_p() -> None:
     assert difference_table([row("baseline", 0.66, None)]) == "Nothing has been compared yet."
 
 
-def test_a_contrast_names_both_models() -> None:
-    verdict = row("w2v", 0.64, 0.01, test=PairedTest(-0.02, -0.03, -0.01, 0.001, p_holm=0.004))
-    assert contrast_table([Contrast(RowId("w2v"), RowId("one_hot"), verdict)]).splitlines()[-1] == (
-        "| w2v | one_hot | 2 | -2.00 [-3.00, -1.00] | 0.004 |"
+def test_bounds_are_what_is_ruled_out_and_what_would_have_been_found() -> None:
+    test = PairedTest(
+        -0.02, -0.03, -0.01, 0.0002, p_holm=0.0004, tests=2, upper=-0.004, detectable=0.0175, p_equivalent=1.0,
+        bootstrap=[-0.035, -0.005, 0.012],
+    )  # fmt: skip
+    rows = [row("baseline", 0.66, 0.01), row("w2v", 0.64, 0.01, test=test)]
+    text = bounds_table([rows[0], replace(rows[1], family="words")])
+    assert (
+        "| w2v | words | -2.00 [-3.00, -1.00] | < 0.001 | -0.40 | 1.75 | 1.000 | [-3.50, -0.50] | 0.012 |"
+        in text
     )
+    assert "**words** (2 here)" in text
+    assert "controls" not in text
+    assert bounds_table(rows[:1]) == "Nothing has been compared yet."
+
+
+def test_each_judge_has_its_difference_and_p() -> None:
+    rows = [row("baseline", 0.66, 0.01), row("w2v", 0.64, 0.01)]
+    test = PairedTest(-0.02, -0.03, -0.01, 0.01, p_holm=0.02)
+    judged = [Judged(rows[0], None, None, None, test), Judged(rows[1], test, None, test, None)]
+    assert judges_table(judged, rows).splitlines()[2:] == [
+        "| baseline |  |  |  |  |  |  | -2.00 [-3.00, -1.00] | 0.020 |",
+        "| w2v | -2.00 [-3.00, -1.00] | 0.020 |  |  | -2.00 [-3.00, -1.00] | 0.020 |  |  |",
+    ]
+    assert judges_table([], rows)
+
+
+def test_recalls_have_a_column_for_each_class() -> None:
+    test = PairedTest(-0.42, -0.5, -0.3, 0.0001, p_holm=0.0004)
+    variant = row("w2v", 0.64, 0.01)
+    metrics = {**variant.metrics, "test.per_class.disgust.recall": MetricSummary(0.06, 0.01, test=test)}
+    rows = [row("baseline", 0.66, 0.01), replace(variant, metrics=metrics)]
+    assert recall_table(rows, ["angry", "disgust"]).splitlines()[2:] == [
+        "| w2v |  |  | -42.00 [-50.00, -30.00] | < 0.001 |"
+    ]
+    assert recall_table(rows[:1], ["angry"]) == "Nothing has been compared yet."
+
+
+def test_a_contrast_names_both_models() -> None:
+    test = PairedTest(-0.02, -0.03, -0.01, 0.001, p_holm=0.004, upper=-0.005, detectable=0.0125)
+    contrast = Contrast(RowId("w2v"), RowId("one_hot"), row("w2v", 0.64, 0.01, test=test))
+    wanted = "| w2v | one_hot | 2 | -2.00 [-3.00, -1.00] | 0.004 | -0.50 | 1.25 |"
+    assert contrast_table([contrast]).splitlines()[-1] == wanted
+    twice = contrast_table([contrast], {"test.accuracy": "a", "test.severity.human.all": "b"})
+    assert twice.splitlines()[-1] == f"{wanted}  |  |  |  |"
     assert contrast_table([]) == "Too little has been run yet."
 
 
 def test_the_prediction_is_shown_with_its_deviations() -> None:
     shares = np.array([0.1, 0.1, 0.1, 0.2, 0.1, 0.1, 0.3])
     measured = Prediction(
-        "w2v", 3, Interval(0.8, 0.01, 0.02), Interval(0.85, None, None), Difference(0.05, 0.01, 0.09, 0.02),
+        "w2v", 3, Interval(0.8, 0.01, 0.02), Interval(0.85, None, None), Difference(0.05, 0.01, 0.09, 0.02, 0.02, 8.0),
         300, 140, 110, shares, shares[::-1], np.full(7, 1 / 7), 0.125, Interval(0.66, 0.004, 0.01),
     )  # fmt: skip
     lines = prediction_table([measured], "cross_entropy", Interval(0.79, 0.005, 0.01)).splitlines()

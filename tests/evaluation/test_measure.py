@@ -78,6 +78,7 @@ def test_accuracies_are_those_of_the_images_they_name(found: Predictions, data: 
     assert measured["test_clean"]["images"] == len(clean) == 14
     assert measured["test_clean"]["accuracy"] == pytest.approx(clean.mean())
     assert np.sum(measured["confusion"]) == 15
+    assert measured["distances"] == {"affective": DISTANCE["affective"].tolist()}
     by_costs = found.predicted["crm.word2vec"] == found.actual
     assert measured["decoders"]["crm.word2vec"]["test"]["accuracy"] == pytest.approx(by_costs[15:].mean())
 
