@@ -52,7 +52,7 @@ test: install lint ## lint, types and every test
 	pytest -n 2 --dist loadgroup
 
 # Each is a row of docs/reliability.md, which says which of them go on where they were stopped.
-SOAKS = "parsers --cases 5000" archives parameters kills experiments server disk
+SOAKS = "parsers --cases 5000" archives "pictures --cases 1000" parameters kills experiments server disk
 soak: install ## look for faults at scale: an hour or two
 	@failed=; for search in $(SOAKS); do \
 	  echo "== python -m tests.soak.$$search"; python -m tests.soak.$$search || failed="$$failed $${search%% *}"; \
