@@ -114,7 +114,7 @@ def lines_of(
 
 
 def _decide(predict: Predict, faces: Faces) -> npt.NDArray[np.intp]:
-    return predict(faces).argmax(1)
+    return np.asarray(predict(faces).argmax(1))
 
 
 MODEL = click.Argument(

@@ -22,10 +22,9 @@ fer.help = "What there is to do around `dvc repro`: read faces, search, train, k
 
 @fer.command(epilog="Example: fer predict photo.jpg --model outputs/models/baseline-0")
 @click.argument(
-    "path",
-    metavar="PHOTO|FOLDER|VIDEO|-",
+    "source",
     type=click.Path(exists=True, allow_dash=True, path_type=Path),
-    help="What to read; - for a picture on standard input.",
+    help="A picture, a folder, a video, or - for a picture on standard input.",
 )
 @click.option(
     "--model",
@@ -49,7 +48,7 @@ fer.help = "What there is to do around `dvc repro`: read faces, search, train, k
 )
 @click.option("--threads", type=Number(0, CORES), default=0, help="Threads of the model; 0 for one per core.")
 def predict(
-    path: Path,
+    source: Path,
     model: Path,
     no_detect: bool,
     form: str | None,
@@ -65,7 +64,7 @@ def predict(
     """
     from pipeline.inference import command
 
-    command.predict(path, model, not no_detect, form or "table", save, every, threads)
+    command.predict(source, model, not no_detect, form or "table", save, every, threads)
 
 
 @fer.command(epilog="Example: fer sweep --workers 2 --model baseline --seed 0 --seed 1")

@@ -25,8 +25,9 @@ def predict(
     if save:
         reports.append(Saved(save, path))
     unread, faceless = list[str](), True
-    total = sum(source.length(every) for source in found)
-    with tqdm(total=total, unit="picture", disable=not sys.stderr.isatty(), leave=False) as bar:
+    shown = sys.stderr.isatty()
+    total = sum(source.length(every) for source in found) if shown else 0
+    with tqdm(total=total, unit="picture", disable=not shown, leave=False) as bar:
         items = ((item, item.image) for source in found for item in source.items(every))
         for item, faces in recogniser.predict_each(items):
             with tqdm.external_write_mode(file=sys.stderr):  # beside the bar

@@ -43,6 +43,8 @@ class Table:
             return  # its sentence is on standard error
         time = "" if item.seconds is None else f"{item.seconds:>8.2f} s"
         name = str(below(item.name, self.root))
+        if not name.isprintable():  # a name may hold what moves the cursor
+            name = name.encode("unicode_escape").decode()
         name = name if len(name) <= WIDEST else f"...{name[3 - WIDEST :]}"
         for line in map(_line, faces) if faces else ["no face found"]:
             print(f"{name:<{self.width}}{time}  {line}")
