@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -16,7 +17,54 @@ from pipeline.cli import Name, Number
 CORES = os.cpu_count() or 1
 
 fer = click.Group("fer", no_args_is_help=False, epilog="Example: fer sweep --help")
-fer.help = "What there is to do around `dvc repro`: search, train, keep and report the study."
+fer.help = "What there is to do around `dvc repro`: read faces, search, train, keep and report the study."
+
+
+@fer.command(epilog="Example: fer predict photo.jpg --model outputs/models/baseline-0")
+@click.argument(
+    "source",
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    help="A picture, a folder, a video, or - for a picture on standard input.",
+)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    default="outputs/models/baseline-0",
+    help="The folder of a trained and exported model, or an ONNX file of outputs/onnx.",
+)
+@click.option("--no-detect", is_flag=True, help="Each picture is a face already: search for none.")
+@click.option("--json", "form", flag_value="json", help="Print a JSON object per picture, one a line.")
+@click.option("--csv", "form", flag_value="csv", help="Print a CSV table with a row per face.")
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A new folder for copies of the pictures with boxes drawn.",
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(0.01, 3600),
+    default=1.0,
+    help="Seconds between the frames that are read of a video.",
+)
+@click.option("--threads", type=Number(0, CORES), default=0, help="Threads of the model; 0 for one per core.")
+def predict(
+    source: Path,
+    model: Path,
+    no_detect: bool,
+    form: str | None,
+    save: Path | None,
+    every: float,
+    threads: int,
+) -> None:
+    """Read the expression of every face in pictures.
+
+    Prints where each face is and its two most probable expressions, with probabilities. Needs neither PyTorch nor the
+    data. A file that cannot be read is named in a sentence, the others follow, and the exit code is 1; a picture
+    without a face is no error.
+    """
+    from pipeline.inference import command
+
+    command.predict(source, model, not no_detect, form or "table", save, every, threads)
 
 
 BLOCK = click.option(

@@ -78,6 +78,11 @@ class RunKey:
         return OUTPUTS / "models" / self.name
 
     @property
+    def exported(self) -> Path:
+        """The ONNX file of the trained model; empty without a network."""
+        return exported(self.models)
+
+    @property
     def history(self) -> Path:
         """The file with one row per epoch."""
         return self.models / "history.csv"
@@ -105,6 +110,12 @@ class RunKey:
         """Read the rows of `history.csv`."""
         with self.history.open(encoding="utf-8", newline="") as file:
             return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def exported(model: Path) -> Path:
+    """Return the ONNX file of a trained model's folder: outputs/models/<key> -> outputs/onnx/<key>.onnx."""
+    name = Path(os.path.abspath(model)).name  # `.` has none of its own
+    return Path(os.path.normpath(model / ".." / ".." / "onnx" / f"{name}.onnx"))
 
 
 def label_vectors(words: str) -> Path:
@@ -140,6 +151,7 @@ WRITTEN: Mapping[str, tuple[str, ...]] = {
     "landmarks": ("landmarks.npz", "neighbours.npz"),
     "targets": ("*-[0-9]*.npy", "*-[0-9]*.labels.npz", "*-[0-9]*.landmarks.npz", "*-[0-9]*.choices.json"),
     "models": ("*-[0-9]*/model.safetensors", "*-[0-9]*/model.json", "*-[0-9]*/history.csv"),
+    "onnx": ("*-[0-9]*.onnx",),
     "metrics": ("*-[0-9]*.json",),
     "predictions": ("*-[0-9]*.csv",),
     "figures": (
@@ -282,8 +294,8 @@ def clean(keys: Iterable[str]) -> list[Path]:
     for key in {*keys, *_locked_cells()}:
         for name in ("models", "figures"):
             clear(OUTPUTS / name / key)
-        for file in (OUTPUTS / "metrics" / f"{key}.json", OUTPUTS / "predictions" / f"{key}.csv"):
-            file.unlink(missing_ok=True)
+        for name in (f"metrics/{key}.json", f"predictions/{key}.csv", f"onnx/{key}.onnx"):
+            (OUTPUTS / name).unlink(missing_ok=True)
     for name in (*WRITTEN, ""):
         _remove_empty(OUTPUTS / name)
     for pattern in _CACHES:

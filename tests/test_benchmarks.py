@@ -17,6 +17,7 @@ from torch import Tensor
 
 import benchmarks
 from benchmarks.augmentation import image_by_image
+from benchmarks.detectors import SIZES, Score, make_scenes
 from benchmarks.losses import LOOPS, run_loop
 from benchmarks.operators import (
     BACKWARD,
@@ -35,6 +36,7 @@ from benchmarks.timing import alternate, table
 from benchmarks.views import accuracies, moved
 from benchmarks.workload import Workload, random_images
 from pipeline import config
+from pipeline.inference.detection import Box
 from pipeline.training.augment import DRAWS, augment
 from pipeline.training.hardware import Hardware
 from pipeline.training.loop import Epoch
@@ -273,3 +275,26 @@ def test_added_memory_is_that_at_the_highest_point() -> None:
             torch.zeros(200, 1000, 250).add_(1)  # 200 MB, given back each time
 
     assert 150e6 < added_bytes(case) < 350e6
+
+
+def test_faces_are_pasted_where_it_says_and_apart() -> None:
+    pytest.importorskip("skimage")
+    faces = np.full((1, 48, 48), 255, np.uint8)
+    for scene, squares in make_scenes(faces, 2):
+        assert len(squares) == len(SIZES)
+        covered = np.zeros((scene.height, scene.width), int)
+        for left, top, side in squares:
+            covered[top : top + side, left : left + side] += 1
+            middle = scene.getpixel((left + side // 2, top + side // 2))
+            assert middle == (255, 255, 255)
+        assert covered.max() == 1
+        assert covered.sum() == sum(side**2 for side in SIZES)
+
+
+def test_a_box_counts_for_one_face_at_most() -> None:
+    score = Score()
+    boxes = [Box(10, 14, 80, 80), Box(20, 20, 80, 80), Box(500, 500, 90, 90), Box(300, 300, 20, 20)]
+    score.add([(0, 0, 96), (300, 300, 96)], boxes)
+    assert score.found[96] == [True, False]
+    assert score.extra == 3
+    assert score.framing == [(50 / 96, 54 / 96, 80 / 96)]

@@ -96,7 +96,16 @@ def typed(command: Sequence[str], *arguments: str) -> int:
 def test_every_command_of_the_pipeline_is_among_them() -> None:
     assert {"stages.fetch", "benchmarks.peers", "resources.extract_words"} <= set(SCRIPTS)
     assert not [script for script in SCRIPTS if script.startswith("pipeline.")]
-    assert set(fer.commands) == {"sweep", "search", "report", "publish", "speedrun", "backfill", "clean"}
+    assert set(fer.commands) == {
+        "predict",
+        "sweep",
+        "search",
+        "report",
+        "publish",
+        "speedrun",
+        "backfill",
+        "clean",
+    }
 
 
 def test_help_of_fer_waits_for_no_library() -> None:

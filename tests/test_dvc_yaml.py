@@ -83,7 +83,7 @@ def reached(file: Path) -> set[Path]:
     return found
 
 
-STAGES = ["fetch", "prepare", "landmarks", "embed", "targets", "train", "evaluate", "compare"]
+STAGES = ["fetch", "prepare", "landmarks", "embed", "targets", "train", "evaluate", "export", "compare"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -115,8 +115,8 @@ def test_dvc_empties_no_folder_before_a_stage_starts(dvc: dict[str, Any]) -> Non
 
 def test_every_file_of_a_cell_is_an_output(dvc: dict[str, Any]) -> None:
     key = "${item.model}-${item.seed}"
-    outs = [out for stage in ("train", "evaluate") for out in dvc["stages"][stage]["outs"]]
-    for folder in ("models", "figures", "predictions"):
+    outs = [out for stage in ("train", "evaluate", "export") for out in dvc["stages"][stage]["outs"]]
+    for folder in ("models", "figures", "predictions", "onnx"):
         names = {
             f"outputs/{folder}/{pattern.replace('*-[0-9]*', key)}" for pattern in workspace.WRITTEN[folder]
         }

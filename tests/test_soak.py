@@ -16,7 +16,7 @@ import yaml
 from pipeline.data import fer_csv, sources
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
-from tests.soak import archives, parameters, parsers, pool
+from tests.soak import archives, parameters, parsers, pictures, pool
 
 quickly = hypothesis.settings(
     max_examples=60, deadline=None, database=None, derandomize=True,
@@ -78,6 +78,22 @@ def test_mutated_parameters_are_understood_or_refused_in_a_sentence(batch: int) 
     outcomes = [pool.attempt(parameters.run, 1, case) for case in range(batch * BATCH, (batch + 1) * BATCH)]
     assert [outcome for outcome in outcomes if outcome.kind == "fault"] == []
     assert Counter(outcome.kind for outcome in outcomes)["sentence"] > BATCH / 4
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("batch", range(8))
+def test_mutated_pictures_are_read_or_refused_in_a_sentence(batch: int) -> None:
+    outcomes = [pool.attempt(pictures.run, 1, case) for case in range(batch * BATCH, (batch + 1) * BATCH)]
+    assert [outcome for outcome in outcomes if outcome.kind == "fault"] == []
+    assert BATCH / 8 < Counter(outcome.kind for outcome in outcomes)["sentence"] < BATCH
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("form", [*pictures.FORMS, pictures.VIDEO])
+def test_every_form_of_a_picture_is_read_when_nothing_happened_to_it(form: str, tmp_path: Path) -> None:
+    (tmp_path / f"a.{form}").write_bytes(pictures.whole(form))
+    (tmp_path / "b.png").write_bytes(pictures.whole("png"))
+    pictures.check(tmp_path, form)
 
 
 @pytest.mark.medium

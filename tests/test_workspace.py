@@ -20,6 +20,7 @@ OURS = [
     "labels/word2vec/label_vectors.npz",
     "targets/w2v_cosine-12.npy",
     "models/baseline-0/model.safetensors",
+    "onnx/baseline-0.onnx",
     "figures/w2v_cosine-12/confusion.png",
     "reports/severity_human.png",
 ]
@@ -38,6 +39,7 @@ FOREIGN = [
     "targets/mine.npy",
     "models/baseline-0/model-best.safetensors",
     "models/baseline-0/old/model.json",
+    "onnx/mine.onnx",
     "figures/baseline-0/figure1.png",
     "reports/notes.md",
     "reports/2026/ablation.md",
@@ -58,7 +60,16 @@ def put(name: str) -> Path:
     return path
 
 
-FOLDERS = ["raw", "prepared", "labels", "targets", "reports", "models/baseline-0", "figures/w2v_cosine-12"]
+FOLDERS = [
+    "raw",
+    "prepared",
+    "labels",
+    "targets",
+    "reports",
+    "models/baseline-0",
+    "onnx",
+    "figures/w2v_cosine-12",
+]
 
 
 def test_clear_removes_outputs_finished_or_half_written_and_nothing_else() -> None:

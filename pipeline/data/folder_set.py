@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pipeline.data.archives import Budget, Bundle, Entry, FolderBundle, read_all, shown
 from pipeline.data.classes import MOST, SPLIT_NAMES, alike, folded, normal, rule
 from pipeline.data.fer import IMAGE_SIZE, SPLITS, FerData
-from pipeline.data.pictures import MAX_BYTES, SUFFIXES, as_face
+from pipeline.data.pictures import MAX_BYTES, NOT_READ, SUFFIXES, as_face
 from pipeline.data.splits import UNDECIDED
 from pipeline.errors import UserError
 from pipeline.files import write_npz
@@ -25,11 +25,6 @@ from pipeline.schema import listed
 
 MAX_FILES = 1_000_000
 LAYOUT = "<class>/<picture> or train, val and test with <class>/<picture> in each"
-
-_NOT_READ = (
-    ".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".svg", ".ico",
-)  # fmt: skip
-"""Suffixes of pictures that are not read: to leave them out in silence would lose data."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ def _places(bundle: FolderBundle, note: Callable[[str], object]) -> tuple[list[_
     others: list[Entry] = []
     for entry in bundle.entries:
         suffix = PurePosixPath(entry.path).suffix.lower()
-        if suffix in _NOT_READ:
+        if suffix in NOT_READ:
             raise UserError(
                 f"{shown(entry.path)} of {bundle.name} is a picture of a kind that is not read ({suffix}):"
                 " save it as PNG or JPEG, or remove it."

@@ -7,6 +7,9 @@ The steps, the same for every picture:
 3. Grey: L = 0.299 R + 0.587 G + 0.114 B (ITU-R 601); 16-bit values are divided by 257.
 4. The largest square in the middle, resized to 48 x 48 with Pillow's bicubic filter, which is anti-aliased: when it
    shrinks a picture, every pixel counts. A grey picture of 48 x 48 stays as it is.
+
+Training on a folder of pictures and predicting from photographs both go through here. Where faces are searched for, the
+square of step 4 is around a face (`cut`).
 """
 
 from __future__ import annotations
@@ -36,6 +39,10 @@ FORMATS = {
 }
 """Pillow's names of the formats that are read, with their suffixes. The content decides, not the suffix."""
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+NOT_READ = (
+    ".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".svg", ".ico",
+)  # fmt: skip
+"""Suffixes of pictures that are not read: to leave them out in silence would lose data."""
 
 MAX_BYTES = 64 << 20
 """Maximum size of a picture's file. That of its pixels is Pillow's: 89 million."""
@@ -69,25 +76,46 @@ def opened(data: bytes, where: str, formats: Sequence[str], remedy: str) -> Iter
         raise UserError(f"{where} cannot be read ({reason}): {remedy}.") from error
 
 
+Square = tuple[int, int, int]
+"""Left, top and side of a square, in pixels."""
+
+
 def as_face(data: bytes, where: str) -> Bytes:
     """Return a picture as uint8 [48, 48]; see the steps above. Raises UserError, which begins with `where`."""
+    picture = read_picture(data, where)
+    return cut(picture, middle(picture))
+
+
+def read_picture(data: bytes, where: str) -> Image.Image:
+    """Return a picture upright, opaque and in 8 bits, grey (L) or RGB. Raises UserError, which begins with `where`."""
+    if len(data) > MAX_BYTES:
+        raise UserError(f"{where} has more than {MAX_BYTES >> 20} MiB: make it smaller.")
     with opened(data, where, tuple(FORMATS), "replace or remove it") as image:
-        grey = _grey(ImageOps.exif_transpose(image))
-        side = min(grey.size)
-        left, top = ((length - side) // 2 for length in grey.size)
-        square = grey.crop((left, top, left + side, top + side))
-        return np.array(square.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC), np.uint8)
+        return plain(ImageOps.exif_transpose(image))
 
 
-def _grey(image: Image.Image) -> Image.Image:
+def plain(image: Image.Image) -> Image.Image:
+    """Return a picture of any mode opaque and in 8 bits, grey (L) or RGB."""
     if image.mode[0] in "IF":
         return Image.fromarray(_eight_bits(np.asarray(image)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if image.mode == "L":
-        return image
-    return image.convert("RGB").convert("L")
+    return image if image.mode == "L" else image.convert("RGB")
+
+
+def middle(picture: Image.Image) -> Square:
+    """Return the largest square in the middle of a picture."""
+    side = min(picture.size)
+    left, top = ((length - side) // 2 for length in picture.size)
+    return left, top, side
+
+
+def cut(picture: Image.Image, square: Square) -> Bytes:
+    """Return a square of a plain picture, within its borders, as a face: grey levels, uint8 [48, 48]."""
+    left, top, side = square
+    face = picture.crop((left, top, left + side, top + side)).convert("L")
+    return np.array(face.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC), np.uint8)
 
 
 def _eight_bits(values: npt.NDArray[np.generic]) -> Bytes:

@@ -1,0 +1,63 @@
+"""The command `fer predict`: go through pictures, report each, and say at the end what could not be read."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pipeline.errors import UserError
+from pipeline.inference.recogniser import Recogniser
+from pipeline.inference.report import Csv, Json, Report, Saved, Table
+from pipeline.inference.sources import Source, sources
+
+
+def predict(
+    path: Path, model: Path, detect: bool, form: str, save: Path | None, every: float, threads: int
+) -> None:
+    """Print the expressions of all faces. Raises UserError at the end if something could not be read."""
+    recogniser = Recogniser(model, detect, threads)
+    found = sources(path)
+    if save:
+        refuse_used(save)
+    reports: list[Report] = [_printed(form, found, path, recogniser)]
+    if save:
+        reports.append(Saved(save, path))
+    unread, faceless = list[str](), True
+    shown = sys.stderr.isatty()
+    total = sum(source.length(every) for source in found) if shown else 0
+    with tqdm(total=total, unit="picture", disable=not shown, leave=False) as bar:
+        items = ((item, item.image) for source in found for item in source.items(every))
+        for item, faces in recogniser.predict_each(items):
+            with tqdm.external_write_mode(file=sys.stderr):  # beside the bar
+                if item.error is not None:
+                    unread.append(item.error)
+                    if len(found) > 1:
+                        print(item.error, file=sys.stderr)
+                for report in reports:
+                    report.add(item, faces)
+            faceless = faceless and not faces
+            bar.update()
+    if unread and len(found) == 1:
+        raise UserError(unread[0])
+    if unread:
+        raise UserError(
+            f"{len(unread)} of {len(found)} files could not be read; standard error says which and why."
+        )
+    if faceless:
+        print("No face was found. Is each picture a face already? Then add --no-detect.", file=sys.stderr)
+
+
+def refuse_used(folder: Path) -> None:
+    """Raise UserError unless a folder is new or empty: nothing in it may be replaced, or be read as a picture."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--save: {folder} exists and is not an empty folder: name another one.")
+
+
+def _printed(form: str, found: list[Source], root: Path, recogniser: Recogniser) -> Report:
+    if form == "json":
+        return Json()
+    if form == "csv":
+        return Csv(recogniser.engine.facts.classes)
+    return Table([source.name for source in found], root)

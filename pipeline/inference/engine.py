@@ -1,0 +1,63 @@
+"""Run an exported model with ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.data.fer import IMAGE_SIZE
+from pipeline.errors import UserError
+from pipeline.inference.model_file import INPUT, OUTPUT, SUFFIX, Facts, find
+
+BATCH = 256
+"""Faces per call of ONNX Runtime: limits memory."""
+_ONLY_ERRORS = 3
+"""ONNX Runtime's severity: its warnings are about graphs, not about what a user can change."""
+
+
+class Engine:
+    """An exported model in memory. facts: what it says of itself."""
+
+    def __init__(self, model: Path, threads: int = 0) -> None:
+        """Load a file of the stage export, or that of a trained model's folder. threads: 0 for one per core.
+
+        Raises UserError if there is none or it is not an exported model.
+        """
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UserError(
+                "ONNX Runtime is not installed: run `python -m pip install -e '.[predict]'`."
+            ) from None
+        file = find(model)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = _ONLY_ERRORS
+        try:
+            self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            self.facts = Facts.of_metadata(self._session.get_modelmeta().custom_metadata_map)
+            shape = self.probabilities(np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), np.uint8)).shape
+            if shape != (2, len(self.facts.classes)):
+                raise ValueError(f"its output has the shape {shape}")
+        except (LookupError, ValueError, TypeError, RuntimeError) as error:
+            raise _unreadable(file, error) from error
+        except Exception as error:  # ONNX Runtime's own have no common base
+            if not type(error).__module__.startswith("onnxruntime"):
+                raise
+            raise _unreadable(file, error) from error
+
+    def probabilities(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return the probabilities [N, K] of faces, uint8 [N, 48, 48]."""
+        chunks = [faces[start : start + BATCH] for start in range(0, len(faces), BATCH)]
+        found = [self._session.run([OUTPUT], {INPUT: chunk})[0] for chunk in chunks]
+        return np.concatenate(found) if found else np.empty((0, len(self.facts.classes)), np.float32)
+
+
+def _unreadable(file: Path, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0].strip()[:200] if str(error) else type(error).__name__
+    return UserError(
+        f"{file} is not a model that the stage export wrote ({reason}): name a file of outputs/onnx that ends in"
+        f" {SUFFIX}, or run `dvc repro` to write it again."
+    )

@@ -1,0 +1,138 @@
+"""Read the expression of every face in a picture: find faces, frame them, ask the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pipeline.data.pictures import MAX_BYTES, cut, middle, plain, read_picture
+from pipeline.errors import UserError
+from pipeline.inference.detection import Box, Detector, DlibDetector, frame
+from pipeline.inference.engine import Engine
+
+FACES = 64
+"""Faces that are classified together."""
+PIXELS = 1 << 25
+"""Pixels of the pictures that wait to be classified together: limits memory."""
+
+Picture = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
+"""A file, its content, a Pillow image, or grey levels [H, W] or RGB [H, W, 3]."""
+Crop = tuple[Box, npt.NDArray[np.uint8]]
+"""Where a face is in a picture, and the face as the model sees it."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in a picture. box: where; probabilities: by class, in the model's order."""
+
+    box: Box
+    probabilities: dict[str, float]
+
+    @property
+    def ranked(self) -> list[str]:
+        """The classes, the most probable first."""
+        return sorted(self.probabilities, key=lambda name: -self.probabilities[name])
+
+    @property
+    def expression(self) -> str:
+        """The most probable class."""
+        return self.ranked[0]
+
+
+class Recogniser:
+    """A model with a detector of faces.
+
+        Recogniser("outputs/models/baseline-0").predict("photo.jpg")
+
+    model: a file of the stage export, or the folder of a trained model. detect: without it, each picture is a face, of
+    which the largest square in the middle counts, as in training. threads: of the model; 0 for one per core.
+    """
+
+    def __init__(self, model: str | Path, detect: bool = True, threads: int = 0) -> None:
+        """Load the model. Raises UserError if it or a package is missing."""
+        self.engine = Engine(Path(model), threads)
+        self.detector: Detector | None = DlibDetector() if detect else None
+
+    def predict(self, picture: Picture) -> list[Face]:
+        """Return the faces of a picture, from left to right; none is an answer.
+
+        Raises UserError if the picture cannot be read.
+        """
+        ((_, faces),) = self.predict_each([(None, opened(picture))])
+        return faces
+
+    def predict_each(
+        self, pictures: Iterable[tuple[T, Image.Image | None]]
+    ) -> Iterator[tuple[T, list[Face]]]:
+        """Yield each key with the faces of its picture, in order; without a picture there are none.
+
+        Faces of several pictures are classified together.
+        """
+        waiting: list[tuple[T, list[Crop]]] = []
+        pixels = 0
+        for key, picture in pictures:
+            waiting.append((key, self._crops(picture) if picture else []))
+            pixels += picture.width * picture.height if picture else 0
+            if pixels >= PIXELS or sum(len(found) for _, found in waiting) >= FACES:
+                yield from self._classified(waiting)
+                waiting, pixels = [], 0
+        yield from self._classified(waiting)
+
+    def _crops(self, picture: Image.Image) -> list[Crop]:
+        """Return where the faces of a picture are and what the model sees of each."""
+        if self.detector is None:
+            left, top, side = middle(picture)
+            return [(Box(left, top, side, side), cut(picture, (left, top, side)))]
+        return [(box, cut(picture, frame(box, picture.size))) for box in self.detector(picture)]
+
+    def _classified(self, waiting: list[tuple[T, list[Crop]]]) -> Iterator[tuple[T, list[Face]]]:
+        crops = [crop for _, found in waiting for _, crop in found]
+        probabilities = iter(self.engine.probabilities(np.stack(crops)).tolist() if crops else [])
+        classes = self.engine.facts.classes
+        for key, found in waiting:
+            yield key, [Face(box, dict(zip(classes, next(probabilities), strict=True))) for box, _ in found]
+
+
+def opened(picture: Picture, where: str = "") -> Image.Image:
+    """Return a picture upright, opaque and in 8 bits.
+
+    Raises UserError, which begins with `where`, by default the name of the file, if it cannot be read.
+    """
+    if isinstance(picture, np.ndarray):
+        picture = _of_array(picture)
+    if isinstance(picture, Image.Image):
+        try:
+            return plain(picture)
+        except ValueError as error:
+            raise UserError(f"The picture cannot be read ({error}): convert it first.") from error
+    if isinstance(picture, bytes):
+        return read_picture(picture, where or "The picture")
+    return read_picture(read_file(Path(picture), where or str(picture)), where or str(picture))
+
+
+def read_file(path: Path, where: str) -> bytes:
+    """Return the content of a file, a little more than `MAX_BYTES` at most. Raises UserError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{where} cannot be read ({reason}): check its name and its permissions.") from error
+
+
+def _of_array(values: npt.NDArray[Any]) -> Image.Image:
+    if values.dtype != np.uint8 or values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)):
+        raise UserError(
+            f"An array of {values.dtype} {list(values.shape)} is not a picture: give uint8 [H, W], grey, or"
+            " [H, W, 3], RGB."
+        )
+    if not values.size:
+        raise UserError("The array has no pixels: give a picture.")
+    return Image.fromarray(np.ascontiguousarray(values))

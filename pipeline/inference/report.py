@@ -1,0 +1,148 @@
+"""Show what was found: a table, JSON lines, CSV, or the picture with boxes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.files import JsonDict, replacing
+from pipeline.inference.recogniser import Face
+from pipeline.inference.sources import STANDARD_INPUT, Item
+
+COLUMNS = ("picture", "seconds", "left", "top", "width", "height", "expression")
+"""Of the CSV table, before a column per class."""
+DIGITS = 6
+WIDEST = 48
+"""Characters of a name in the table; longer ones are cut on the left, where folders are."""
+COLOUR = "#00e000"
+SMALLEST_TEXT = 12
+"""Pixels."""
+
+
+class Report(Protocol):
+    """Takes each item with its faces as soon as they are known."""
+
+    def add(self, item: Item, faces: Sequence[Face]) -> None: ...
+
+
+class Table:
+    """Lines for a terminal: a face a line, with its two most probable classes. root: as of `below`."""
+
+    def __init__(self, names: Sequence[str], root: Path) -> None:
+        self.root = root
+        self.width = min(WIDEST, max((len(str(below(name, root))) for name in names), default=0))
+
+    def add(self, item: Item, faces: Sequence[Face]) -> None:
+        if item.image is None:
+            return  # its sentence is on standard error
+        time = "" if item.seconds is None else f"{item.seconds:>8.2f} s"
+        name = str(below(item.name, self.root))
+        if not name.isprintable():  # a name may hold what moves the cursor
+            name = name.encode("unicode_escape").decode()
+        name = name if len(name) <= WIDEST else f"...{name[3 - WIDEST :]}"
+        for line in map(_line, faces) if faces else ["no face found"]:
+            print(f"{name:<{self.width}}{time}  {line}")
+
+
+def below(name: str, root: Path) -> Path:
+    """Return the path of a picture below the folder that was given; of a single file, its name."""
+    path = Path(name)
+    return Path(path.name) if path == root else path.relative_to(root)
+
+
+def _line(face: Face) -> str:
+    box = face.box
+    said = [f"{name} {100 * face.probabilities[name]:.0f} %" for name in face.ranked[:2]]
+    return f"{said[0]:<16} {said[1]:<16} {box.width} x {box.height} at {box.left}, {box.top}"
+
+
+class Json:
+    """A JSON object a line: a picture with its faces, or with the sentence why it cannot be read."""
+
+    def add(self, item: Item, faces: Sequence[Face]) -> None:
+        print(json.dumps(described(item, faces), ensure_ascii=False))
+
+
+def described(item: Item, faces: Sequence[Face]) -> JsonDict:
+    """Return an item as the JSON line shows it."""
+    told: JsonDict = {"picture": item.name}
+    if item.seconds is not None:
+        told["seconds"] = item.seconds
+    if item.error is not None:
+        return told | {"error": item.error}
+    return told | {
+        "faces": [
+            {
+                "box": list(face.box),
+                "expression": face.expression,
+                "probabilities": {name: round(p, DIGITS) for name, p in face.probabilities.items()},
+            }
+            for face in faces
+        ]
+    }
+
+
+class Csv:
+    """A row per face; a picture without one has a row with its name alone."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.writer = csv.writer(sys.stdout, lineterminator="\n")
+        self.writer.writerow([*COLUMNS, *classes])
+        self.classes = classes
+
+    def add(self, item: Item, faces: Sequence[Face]) -> None:
+        if item.image is None:
+            return
+        place = [item.name, "" if item.seconds is None else item.seconds]
+        for face in faces:
+            numbers = [f"{p:.{DIGITS}f}" for p in face.probabilities.values()]
+            self.writer.writerow([*place, *face.box, face.expression, *numbers])
+        if not faces:
+            self.writer.writerow([*place, *[""] * (5 + len(self.classes))])
+
+
+class Saved:
+    """Copies of the pictures with boxes, in a folder. root: as of `below`."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.folder, self.root = folder, root
+
+    def add(self, item: Item, faces: Sequence[Face]) -> None:
+        if item.image is None:
+            return
+        with replacing(self.path(item)) as temporary:
+            drawn(item.image, faces).save(temporary, "JPEG", quality=90)
+
+    def path(self, item: Item) -> Path:
+        """Return where the copy of a picture goes: `photo.jpg`, `scan.png.jpg`, `clip.mp4.00012.00.jpg`."""
+        path = below(item.name, self.root)
+        name = "picture" if path == STANDARD_INPUT else path.name
+        if item.seconds is not None:
+            name += f".{item.seconds:08.2f}"
+        return (
+            self.folder / path.parent / (name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.jpg")
+        )
+
+
+def drawn(picture: Image.Image, faces: Sequence[Face]) -> Image.Image:
+    """Return a copy of a picture with a box around each face and its most probable class above it."""
+    copy = picture.convert("RGB")
+    draw = ImageDraw.Draw(copy)
+    for face in faces:
+        left, top, width, height = face.box
+        line = max(1, width // 40)
+        draw.rectangle((left, top, left + width, top + height), outline=COLOUR, width=line)
+        text = f"{face.expression} {100 * face.probabilities[face.expression]:.0f} %"
+        font = ImageFont.load_default(max(SMALLEST_TEXT, width // 7))
+        x, y, right, bottom = draw.textbbox((left, 0), text, font)
+        up = top - (bottom - y) - 4 * line
+        start = (min(left, max(0, copy.width - (right - x))), up if up >= 0 else top + height + line)
+        draw.rectangle(draw.textbbox(start, text, font), fill="black")
+        draw.text(start, text, COLOUR, font)
+    return copy

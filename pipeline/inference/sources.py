@@ -1,0 +1,91 @@
+"""Go through what is to be read: a picture, a folder of pictures and videos, a video, or standard input.
+
+What cannot be read is an item too, with a sentence; the next one follows.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from pipeline.data.pictures import MAX_BYTES, NOT_READ, SUFFIXES
+from pipeline.errors import UserError
+from pipeline.inference import video
+from pipeline.inference.recogniser import opened
+
+STANDARD_INPUT = Path("-")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture, or a frame of a video at some `seconds`; without `image`, the sentence why it cannot be read."""
+
+    name: str
+    image: Image.Image | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file. name: as it is shown."""
+
+    path: Path
+    name: str
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the name is that of a video."""
+        return self.path.suffix.lower() in video.SUFFIXES
+
+    def length(self, every: float) -> int:
+        """Return about how many items it will give."""
+        return video.length(self.path, every) if self.is_video else 1
+
+    def items(self, every: float) -> Iterator[Item]:
+        """Yield the picture, or a frame of the video every so many seconds."""
+        try:
+            if self.is_video:
+                for seconds, image in video.frames(self.path, self.name, every):
+                    yield Item(self.name, image, seconds)
+            else:
+                yield Item(self.name, self._picture())
+        except UserError as error:
+            yield Item(self.name, error=str(error))
+        except MemoryError:
+            yield Item(self.name, error=f"{self.name} needs more memory than there is: make it smaller.")
+
+    def _picture(self) -> Image.Image:
+        suffix = self.path.suffix.lower()
+        if suffix in NOT_READ:
+            raise UserError(
+                f"{self.name} is a picture of a kind that is not read ({suffix}): save it as PNG or JPEG."
+            )
+        if self.path == STANDARD_INPUT:
+            return opened(sys.stdin.buffer.read(MAX_BYTES + 1), "The picture on standard input")
+        return opened(self.path, self.name)
+
+
+def sources(path: Path) -> list[Source]:
+    """Return the file, or every picture and video in a folder and its folders, sorted by name.
+
+    Hidden files and links to folders are left out. Raises UserError if a folder has no picture and no video.
+    """
+    if not path.is_dir():
+        return [Source(path, str(path))]
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(folder, name)
+            known = file.suffix.lower() in {*SUFFIXES, *NOT_READ, *video.SUFFIXES}
+            if known and not name.startswith(".") and file.is_file():
+                found.append(Source(file, str(file)))
+    if not found:
+        raise UserError(f"{path} has no pictures and no videos: name another folder.")
+    return found
