@@ -56,8 +56,10 @@ def main(rounds: int) -> None:
 
 
 def differs(params: Params, name: str) -> bool:
-    """Whether a row takes other steps than the baseline's, and not only other labels."""
+    """Whether a row has a network and takes other steps than the baseline's, and not only other labels."""
     model = params.model(name)
+    if model.classifier:
+        return False
     return bool(model.choices.keys() - {"labels"}) or model.epoch_factor > 1 or model.loss in (
         "relative_uncertainty", "self_cure",
     )  # fmt: skip
