@@ -119,6 +119,25 @@ def test_a_classifier_depends_on_its_landmarks_options_and_code_but_on_no_recipe
         inputs(run_key)
 
 
+@pytest.mark.parametrize(("model", "counts"), [("ldl_alsg", True), ("ldl_votes", False), ("baseline", False)])
+def test_neighbours_are_inputs_of_the_rows_that_have_some(workspace: Path, model: str, counts: bool) -> None:
+    run_key = RunKey(model, 0)
+    run_key.labels.parent.mkdir(parents=True)
+    np.savez(run_key.labels, neighbours=np.zeros(3))
+    before = inputs(run_key)
+    np.savez(run_key.labels, neighbours=np.ones(3))
+    assert (inputs(run_key) != before) == counts
+
+
+@pytest.mark.parametrize(("model", "counts"), [("ldl_votes", True), ("majority", True), ("noisy20", False)])
+def test_votes_are_inputs_of_the_rows_whose_labels_are_made_of_them(
+    workspace: Path, model: str, counts: bool
+) -> None:
+    before = inputs(RunKey(model, 0))
+    np.save(PREPARED / "votes.npy", np.arange(5))
+    assert (inputs(RunKey(model, 0)) != before) == counts
+
+
 def test_missing_data_is_said(workspace: Path) -> None:
     (PREPARED / "split.npy").unlink()
     with pytest.raises(

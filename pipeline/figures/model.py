@@ -60,11 +60,9 @@ def draw(
         [np.flatnonzero(actual == k)[: settings.class_mean_faces] for k in range(len(classes))]
     )
     maps = model.heat_maps(rows[sample], actual[sample])
-    mean_faces = class_means(images[sample], actual[sample], len(classes))
-    class_mean_heat_maps(
-        mean_faces,
-        class_means(maps, actual[sample], len(classes)), classes, folder / "class_heat_maps.png",
-    )  # fmt: skip
+    mean_faces = class_means(images[sample], actual[sample], len(classes), views.FEWEST)
+    mean_maps = class_means(maps, actual[sample], len(classes), views.FEWEST)
+    class_mean_heat_maps(mean_faces, mean_maps, classes, folder / "class_heat_maps.png")
 
     views.class_maps(
         mean_faces, model.class_maps(np.nan_to_num(mean_faces)), classes, folder / "class_maps.png", title
@@ -88,12 +86,11 @@ def surest_of_each(actual: Ints, predicted: Ints, confidence: Floats, count: int
     return np.array(chosen, dtype=np.intp)
 
 
-def class_means(values: npt.NDArray[Any], actual: Ints, classes: int) -> Floats:
-    """Return the mean over the images of each class: [N, H, W] -> [K, H, W], NaN for a class without images."""
+def class_means(values: npt.NDArray[Any], actual: Ints, classes: int, fewest: int = 1) -> Floats:
+    """Return the mean over the images of each class: [N, H, W] -> [K, H, W], NaN for one of less than `fewest`."""
     empty = np.full(values.shape[1:], np.nan)
-    return np.stack(
-        [values[actual == k].mean(axis=0) if np.any(actual == k) else empty for k in range(classes)]
-    )
+    groups = [values[actual == k] for k in range(classes)]
+    return np.stack([group.mean(axis=0) if len(group) >= fewest else empty for group in groups])
 
 
 def confident_mistakes(
@@ -226,12 +223,16 @@ def class_mean_heat_maps(
 ) -> None:
     """Draw for each class its mean face [K, 48, 48] (grey, 0 to 255) above the same face under its mean map.
 
-    A class without images has NaN in both and stays blank.
+    A class without a mean face has NaN in both and stays blank.
     """
+    title = "Mean face of each class, and where the model looked (bright: the most)"
+    if not np.isfinite(mean_faces).any():
+        with canvas(path, 7.0, 1.2, title) as figure:
+            figure.text(0.5, 0.4, views.TOO_FEW, ha="center", va="center")
+        return
     # A mean of many faces is nearly flat: one stretch for all classes keeps them comparable.
     dark, bright = np.nanmin(mean_faces), np.nanmax(mean_faces)
     contrasted = 255 * (mean_faces - dark) / max(bright - dark, 1)
-    title = "Mean face of each class, and where the model looked (bright: the most)"
     with canvas(path, max(1.4 * len(labels), 7.0), 3.4, title) as figure:  # the title takes seven inches
         upper, lower = figure.subplots(2, len(labels), squeeze=False)
         for k, label in enumerate(labels):

@@ -18,6 +18,7 @@ Ints = npt.NDArray[np.integer]
 
 FEWEST = 8
 """Faces behind a mean face: a mean of fewer shows a person."""
+TOO_FEW = f"No class has {FEWEST} faces or more, of which a mean could be shown."
 GROUPS = 10
 """Groups of equal size by uncertainty."""
 
@@ -27,17 +28,18 @@ def class_maps(
 ) -> None:
     """Draw each class's mean face [K, 48, 48], its map, that of the mirror image turned back, and their difference.
 
-    A class without images has NaN in its mean face and stays blank. Without maps the figure says so.
+    A class without a mean face has NaN in it, stays blank and does not count. Without maps the figure says so.
     """
-    if maps is None:
+    known = np.isfinite(mean_faces.sum(axis=(1, 2)))
+    if maps is None or not known.any():
+        said = TOO_FEW if maps else "Only networks have class maps."
         with canvas(path, 1.3 * len(labels) + 0.6, 1.2, title) as figure:
-            figure.text(0.5, 0.4, "Only networks have class maps.", ha="center", va="center")
+            figure.text(0.5, 0.4, said, ha="center", va="center")
         return
     rows = ("mean face", "class map", "of the mirror image", "difference")
-    known = np.isfinite(mean_faces.sum(axis=(1, 2)))
-    shown = np.concatenate([maps.own[known], maps.mirrored[known]])
-    low, high = float(shown.min()), float(shown.max())
-    head = f"{title}\nclass maps of mean faces; difference {maps.disagreement:.1%} of the maps' variance"
+    shown = MirroredMaps(maps.own[known], maps.mirrored[known])
+    low, high = float(np.min(shown)), float(np.max(shown))
+    head = f"{title}\nclass maps of mean faces; difference {shown.disagreement:.1%} of the maps' variance"
     with canvas(path, 1.3 * len(labels) + 0.6, 5.6, head) as figure:
         axes = figure.subplots(len(rows), len(labels), squeeze=False)
         for k, label in enumerate(labels):

@@ -82,20 +82,6 @@ def is_kept(folder: Path, run_key: RunKey, params: config.Params) -> bool:
     return file.exists() and as_configured(read_json(file), run_key, params)
 
 
-def take_over(folder: Path, run_key: RunKey, params: config.Params, machine: JsonDict) -> bool:
-    """Copy a run with the requested settings and numerics from the folder of another block; return whether one has it.
-
-    Blocks share rows such as the baseline. folder: that of a block, beside the others.
-    """
-    for other in sorted(folder.parent.glob("[A-Z]*")):
-        if other != folder and is_kept(other, run_key, params):
-            file = other / "runs" / f"{run_key.name}.json"
-            if has_numerics(read_json(file), machine):
-                RunRecord.kept(other / "runs", run_key.name).keep(folder / "runs", run_key.name)
-                return True
-    return False
-
-
 def numerics_in(folder: Path) -> JsonDict:
     """Return `machine` of some network that the folder has, empty without one."""
     runs = (read_json(file) for file in sorted((folder / "runs").glob("*.json")))

@@ -57,8 +57,6 @@ def sweep(
             ours = environment(autotune.choose(params.machine), 1)
             require_same_machine(target, set(wanted) - set(missing), ours)
             publish.keep_settings(target, Path("params.yaml"))
-            if block:
-                missing = [key for key in missing if not publish.take_over(target, key, params, ours)]
         count = f"{len(wanted) - len(missing)} of {len(wanted)} runs"
         print(f"{count} are kept in {target.relative_to(repository())}; {workers} at a time", flush=True)
         common = {"kind": "run", "folder": str(target), "draws": draws, "origin": asdict(origin)}

@@ -94,6 +94,17 @@ class Images:
         """Return the images in these places of an epoch: int64 [B]."""
         return places if self.rows is None else self.rows[places]
 
+    def in_places(self) -> Images:
+        """Return the images of an epoch as they stand in its places, each for itself, without neighbours."""
+        if self.rows is None:
+            return self
+        of_image: dict[str, Any] = {
+            name: value[self.rows]
+            for name in ("pixels", "labels", "soft", "weights")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **of_image, rows=None, neighbours=None, affinities=None)
+
     def grey_levels(self) -> tuple[float, float]:
         """Return mean and standard deviation over all pixels, to four decimals."""
         counts = torch.bincount(self.pixels.flatten(), minlength=256).double()  # no copy in a wider type

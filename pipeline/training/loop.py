@@ -255,8 +255,8 @@ def train(
     replay = CudaGraphStep() if records_steps(hardware, group) else None
     for epoch in range(len(progress.history), recipe.epochs):
         start = time.perf_counter()
-        plan = EpochPlan.of(recipe, epoch, training, learning_rate, seed, device, method)
         seen = method.before_epoch(training, seed, epoch)
+        plan = EpochPlan.of(recipe, epoch, seen, learning_rate, seed, device, method)
         if memory:
             memory.start_epoch(epoch, recipe.epochs)
         network.train()

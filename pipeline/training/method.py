@@ -85,7 +85,8 @@ class Method:
         if self.policy is None:
             return training
         generator = torch.Generator().manual_seed((POLICY_STREAM << 60) + (seed << 20) + epoch)
-        return replace(training, pixels=self.policy.apply(training.pixels, generator))
+        placed = training.in_places()  # an image that comes twice is changed twice
+        return replace(placed, pixels=self.policy.apply(placed.pixels, generator))
 
     def augment(self, recipe: Recipe) -> Augment:
         """Return the augmentation of a step: the recipe's, or none if a policy is instead of it."""

@@ -55,6 +55,20 @@ def test_decisions_are_of_both_test_splits_under_every_decoder(found: Prediction
     assert not np.array_equal(found.predicted["argmax"], found.predicted_flip["argmax"])
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "self_cure"])
+def test_uncertainty_is_the_networks_own_or_else_the_entropy(data: FerData, name: str) -> None:
+    torch.manual_seed(0)
+    loss = make_loss(name, {}, np.eye(7), "cpu")
+    linear = nn.Linear(48 * 48, loss.output_dim)
+    network = cast(FerNet, nn.Sequential(nn.Flatten(), nn.LayerNorm(48 * 48), linear))
+    found = decide(Network(network, loss, data), data, np.zeros(N, bool), {"argmax": ArgMax()})
+    expected = -(found.probabilities * np.log(found.probabilities)).sum(axis=1)
+    if name == "self_cure":
+        outputs = network(torch.from_numpy(data.images[found.index]).float()[:, None])
+        expected = 1 / (1 + np.exp(outputs[:, -1].detach().numpy()))
+    np.testing.assert_allclose(found.uncertainty, expected, rtol=1e-4)
+
+
 def test_accuracies_are_those_of_the_images_they_name(found: Predictions, data: FerData) -> None:
     measured = measure(found, data, DISTANCE)
     right = found.predicted["argmax"] == found.actual

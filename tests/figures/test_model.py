@@ -28,3 +28,9 @@ def test_class_means_are_means_and_nan_without_images() -> None:
     assert (means[0] == 2).all()
     assert (means[6] == 5).all()
     assert np.isnan(means[1:6]).all()
+
+
+def test_a_class_of_few_images_has_no_mean_that_would_show_a_person() -> None:
+    means = class_means(np.ones((5, 2, 2)), np.array([0, 0, 0, 1, 1]), 2, fewest=3)
+    assert (means[0] == 1).all()
+    assert np.isnan(means[1]).all()

@@ -19,6 +19,7 @@ from pipeline.data.fer import LABELS, FerData
 from pipeline.data.synthetic.dataset import draw_landmarks
 from pipeline.errors import UserError
 from pipeline.landmarks import predictor
+from pipeline.landmarks.neighbours import Neighbours
 from pipeline.landmarks.points import Landmarks
 from pipeline.workspace import LANDMARKS, NEIGHBOURS, PREPARED, RunKey
 from stages import compare, embed, evaluate, fetch, landmarks, prepare, targets, train
@@ -86,6 +87,22 @@ def test_drawn_faces_have_the_drawers_landmarks(use: Use) -> None:
     data = FerData.load(PREPARED)
     same = data.labels[:140][index] == data.labels[:140, None]
     assert same.mean() > 0.4, "similar faces show similar expressions; chance is a sixth"
+
+
+@pytest.mark.medium
+def test_near_duplicates_are_no_neighbours(use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
+    use()
+    landmarks.main()
+    nearest = Neighbours.load(NEIGHBOURS).index[:, 0]
+    groups = np.full(140 + 35 + 42, -1)
+    groups[[5, nearest[5]]] = 3
+    monkeypatch.setattr(landmarks, "read_near_groups", lambda file, count: groups)
+    landmarks.main()
+    found = Neighbours.load(NEIGHBOURS).index
+    assert nearest[5] not in found[5]
+    changed = np.flatnonzero(found[:, 0] != nearest)
+    assert 5 in changed
+    assert set(changed) <= {5, nearest[5]}
 
 
 @pytest.mark.medium

@@ -50,9 +50,16 @@ from pipeline.training.losses import (
     Loss,
     make_loss,
 )
-from pipeline.training.memory import Neighbours, Relabel, SmallLoss, SoftTargets, TemporalEnsemble
-from pipeline.training.method import Method
-from pipeline.training.mix import CutMix
+from pipeline.training.memory import (
+    Memory,
+    Neighbours,
+    Relabel,
+    SmallLoss,
+    SoftTargets,
+    TemporalEnsemble,
+)
+from pipeline.training.method import AutoAugment, Method
+from pipeline.training.mix import CutMix, MixUp
 from pipeline.training.model import FerNet
 from pipeline.training.recipe import Augment, Recipe, learning_rate_at
 from pipeline.training.saved_model import predict
@@ -828,6 +835,18 @@ def test_an_image_that_stands_in_two_places_is_moved_differently_in_each() -> No
     assert images.batch(torch.arange(2), plan.labels).hard.tolist() == [int(TRAINING.labels[0])] * 2
 
 
+def test_a_policy_changes_an_image_anew_in_each_of_its_places() -> None:
+    count = len(TRAINING.labels)
+    images = soft_images(Truth(rows=np.full(count, 3, np.int32), weights=np.arange(count, dtype=np.float32)))
+    seen = METHODS["autoaugment"].before_epoch(images, 0, 0)
+    plan = EpochPlan.of(RECIPE, 0, seen, RATE, 0, "cpu")
+    assert len({seen.pixels[seen.images_in(place)].numpy().tobytes() for place in torch.arange(count)}) > 5
+    batch = seen.batch(torch.arange(4), plan.labels)
+    assert batch.hard.tolist() == [int(TRAINING.labels[3])] * 4
+    assert batch.weights is not None
+    assert batch.weights.tolist() == [3, 3, 3, 3]
+
+
 def test_labels_of_an_epoch_are_drawn_from_their_shares() -> None:
     shares = numbers()
     images = soft_images(Truth(soft=shares, drawn=np.ones(1, bool)))
@@ -910,6 +929,101 @@ def test_a_method_of_no_strength_is_plain_training(tmp_path: Path, method: Metho
     plain, found = of_method(tmp_path / "a", PLAIN), of_method(tmp_path / "b", method)
     for first, second in zip(plain.progress.history, found.progress.history, strict=True):
         assert asdict(second) == pytest.approx(asdict(first), rel=1e-4)
+
+
+class Noting(Trainer):
+    """Notes what a step is given instead of learning; its scores are the mean grey levels of the images."""
+
+    images: Tensor
+    labels: BatchLabels
+    boxes: Tensor | None
+
+    def step(
+        self, images: Tensor, labels: BatchLabels, learning_rate: Tensor, decay: Tensor,
+        soft_targets: SoftTargets | None = None, boxes: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        self.images, self.labels, self.boxes = images, labels, boxes
+        return torch.zeros(()), images.mean((1, 2, 3))[:, None].expand(-1, CLASSES)
+
+
+class Listening:
+    """A memory that notes what it is asked and told."""
+
+    tensors: ClassVar[dict[str, Tensor]] = {}
+    asked: tuple[Tensor, BatchLabels]
+    told: tuple[Tensor, Tensor]
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Nothing to prepare."""
+
+    def labels(self, rows: Tensor, labels: BatchLabels) -> BatchLabels:
+        self.asked = rows, labels
+        return labels
+
+    def add(self, rows: Tensor, scores: Tensor) -> None:
+        self.told = rows, scores
+
+
+FLAT = Images(
+    (3 * torch.arange(70, dtype=torch.uint8))[:, None, None, None].repeat(1, 1, 16, 16), torch.arange(70) % 7
+)
+"""Images of one grey level each, by which they can be told apart."""
+
+
+def noted(
+    method: Method = PLAIN, memory: Memory | None = None, spec: Augment = NO_AUGMENT
+) -> tuple[EpochPlan, Noting]:
+    """The plan of an epoch, and what its first step is given."""
+    recipe = replace(RECIPE, sizes=(16,), augment=spec)
+    trainer = Noting(fresh(), cross_entropy(), recipe, CPU, method=method)
+    plan = EpochPlan.of(recipe, 1, FLAT, RATE, 0, "cpu", method)
+    train_step(trainer, TemporalEnsemble(len(FLAT.labels), CLASSES, "cpu"), FLAT, plan, memory)
+    return plan, trainer
+
+
+@pytest.mark.parametrize("mix", [CutMix(share=0.8), MixUp(share=0.8)])
+def test_a_step_mixes_image_and_label_alike_with_those_of_the_place_before(mix: CutMix | MixUp) -> None:
+    plan, trainer = noted(Method(mix=mix))
+    assert plan.mixture is not None
+    places = plan.order[0]
+    kept, levels = plan.mixture.kept[places], FLAT.pixels[places, 0, 0, 0].float()
+    # The share of CutMix is one of the area, so that means mix as mixup's pixels do.
+    torch.testing.assert_close(
+        trainer.images.mean((1, 2, 3)), kept * levels + (1 - kept) * levels.roll(1), rtol=1e-4, atol=1e-2
+    )
+    one_hot = torch.eye(CLASSES)[FLAT.labels[places]]
+    mixed = kept[:, None] * one_hot + (1 - kept)[:, None] * one_hot.roll(1, 0)
+    assert trainer.labels.soft is not None
+    torch.testing.assert_close(trainer.labels.soft, mixed)
+
+
+def test_a_memory_is_asked_and_told_of_the_images_that_are_shown() -> None:
+    memory = Listening()
+    plan, _ = noted(memory=memory)
+    places = plan.order[0]
+    (rows, labels), (told, scores) = memory.asked, memory.told
+    assert torch.equal(rows, places)
+    assert torch.equal(labels.hard, FLAT.labels[places])
+    torch.testing.assert_close(scores[:, 0], FLAT.pixels[told, 0, 0, 0].float())
+    assert torch.equal(told, places)
+
+
+def test_a_consistency_gets_the_boxes_of_the_images_that_are_shown() -> None:
+    plan, trainer = noted(METHODS["EAC, independent"])
+    assert plan.boxes is not None
+    assert trainer.boxes is not None
+    assert torch.equal(trainer.boxes, plan.boxes[plan.order[0]])
+
+
+def test_a_policy_may_stand_instead_of_the_recipes_augmentation() -> None:
+    brighter = replace(NO_AUGMENT, brightness=20.0)
+    changed = []
+    for instead in (False, True):
+        plan, trainer = noted(Method(policy=AutoAugment(instead=instead)), spec=brighter)
+        levels = FLAT.pixels[plan.order[0], 0, 0, 0].float()
+        changed.append((trainer.images.mean((1, 2, 3)) - levels).abs().max().item())
+    assert changed[0] > 5
+    assert changed[1] < 1e-3
 
 
 class Waiting(TorchDispatchMode):
