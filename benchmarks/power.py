@@ -7,7 +7,7 @@ differences of their seeds and images have the variance components of the study'
 much the seeds' true accuracies deviate: how often `crossed_t` rejects that the two are equal when they are, at 5 % and
 at the level that Holm asks of the first of 11 rows; how often a bootstrap of images and seeds, and a t test of images
 alone, would; how often a difference of 1.5 points is found; and how large the difference is that should be found in
-80 % of cases, and how often it is. Ten minutes.
+80 % of cases, and how often it is. Half an hour.
 """
 
 from __future__ import annotations
