@@ -3,8 +3,8 @@
     python -m results.migrate_labels FER2013.TAR.GZ FER2013NEW.CSV FOLDER/runs...
 
 Puts the label of each image into the `.npz`, where it replaces whether each decision was right, and the distances
-behind the severities into the `.json`. Stops if the old verdicts or mean severities are not those that follow from the labels.
-All runs of FER-2013 in results/ have been through it (2026-11-29).
+behind the severities into the `.json`. Stops if the old verdicts or mean severities do not follow from the labels. All
+runs of FER-2013 in results/ have been through it (2026-11-29).
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class RunRecord:
             if "actual" not in archive:
                 raise UserError(
                     f"{folder / key}.npz was kept by an earlier version, without labels: "
-                    f"evaluate and publish {key} again."
+                    f"evaluate and publish {key} again, or run `python -m results.migrate_labels`."
                 )
             count, names = len(archive["index"]), [metrics["decoder"], *metrics["decoders"]]
 
