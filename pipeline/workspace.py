@@ -291,7 +291,7 @@ def clean(keys: Iterable[str]) -> list[Path]:
     """
     for name in ("raw", "prepared", "labels", "landmarks", "targets", "reports"):
         clear(OUTPUTS / name)
-    for key in {*keys, *_locked_cells()}:
+    for key in {*keys, *_runs_in_lock()}:
         for name in ("models", "figures"):
             clear(OUTPUTS / name / key)
         for name in (f"metrics/{key}.json", f"predictions/{key}.csv", f"onnx/{key}.onnx"):
@@ -305,7 +305,7 @@ def clean(keys: Iterable[str]) -> list[Path]:
     return _files(OUTPUTS)
 
 
-def _locked_cells() -> set[str]:
+def _runs_in_lock() -> set[str]:
     """Return the runs whose outputs are in dvc.lock."""
     lock = Path("dvc.lock")
     text = lock.read_text(encoding="utf-8") if lock.exists() else ""

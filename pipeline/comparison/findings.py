@@ -41,7 +41,7 @@ ENOUGH = 3
 """Minimum seeds to judge a row: with fewer the test is about networks, not recipes (docs/benchmarks.md)."""
 IDEA = "w2v_cosine"
 """The idea as it was meant, without a second term: the cosine loss towards the words' vectors."""
-TWIN = "w2v_whitened"
+WHITENED = "w2v_whitened"
 """`IDEA` with the similarities removed from the vectors."""
 UNEQUAL = 1e-3
 """Spread of the cosines above which they differ: their rounding in a metrics file is below it."""
@@ -65,8 +65,8 @@ CONTRASTS = (
     (RowId(IDEA), RowId("cosine_random")),
     (RowId(IDEA), RowId("w2v_permuted")),
     (RowId("w2v_softmax"), RowId("softmax_one_hot")),
-    (RowId(IDEA), RowId(TWIN)),
-    (RowId(TWIN), RowId("cosine_one_hot")),
+    (RowId(IDEA), RowId(WHITENED)),
+    (RowId(WHITENED), RowId("cosine_one_hot")),
 )
 """The idea against plain cross-entropy, and against the decoder that it should be equivalent to (docs/losses.md);
 the loss without words; what the words add to a loss; and whether their meaning matters. Four pairs were added when

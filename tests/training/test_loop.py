@@ -616,7 +616,7 @@ def test_an_opinion_counts_by_its_weight() -> None:
     assert not torch.equal(trainer.network.head.weight, alone.network.head.weight)
 
 
-def test_opinions_are_means_of_predictions_the_latest_counting_most(
+def test_the_ensemble_holds_means_of_predictions_the_latest_counting_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All images are one batch: each epoch's predictions p_e change an image's mean m to (m + p_e) / 2."""
