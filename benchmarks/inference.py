@@ -126,9 +126,9 @@ ROUNDS = click.Option(["--rounds"], type=Number(), default=5, help="How many tur
 
 
 def main(model: Path, data: Path, threads: int, rounds: int) -> None:
+    known = FerData.load(data)
     torch.set_num_threads(threads)
     logging.disable(logging.WARNING)  # of the quantisation, that it could be prepared
-    known = FerData.load(data)
     calibration, val = known.images[known.rows("train")[:CALIBRATION]], known.rows("val")
     with tempfile.TemporaryDirectory() as folder:
         found = engines(model, calibration, threads, Path(folder))

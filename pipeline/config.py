@@ -253,7 +253,7 @@ class ModelParams:
         """Reject a missing key, and keys of a network beside a classifier."""
         if not isinstance(value, dict):
             return value
-        if "classifier" in value:
+        if value.get("classifier", "") != "":
             for name in value:
                 if name not in ("classifier", "options", "decoders"):
                     raise problem(
