@@ -64,7 +64,8 @@ def _class_name(name: str) -> str:
 
 
 def _classifier(name: str) -> str:
-    require_one_of(name, CLASSIFIERS)
+    if name:
+        require_one_of(name, CLASSIFIERS)
     return name
 
 
