@@ -1,4 +1,4 @@
-"""Try options of the classifiers without a network, on PublicTest: what docs/methods.md prints and params.yaml has.
+"""Try options of the classifiers without a network, on PublicTest.
 
     python -m benchmarks.classical [--rows geometry,hog] [--seed 0]
 

@@ -49,7 +49,11 @@ def engines(model: Path, calibration: Faces, threads: int, folder: Path) -> dict
     module = Pixels(Classifier(network, loss.scores)).eval()
     plain, small = folder / "fp32.onnx", folder / "int8.onnx"
     export(model, plain)
-    quantise(plain, calibration, small)
+    logging.disable(logging.WARNING)  # that the quantisation could be prepared
+    try:
+        quantise(plain, calibration, small)
+    finally:
+        logging.disable(logging.NOTSET)
     found = {
         "PyTorch": _of_torch(module),
         "torch.compile": _of_torch(torch.compile(module, dynamic=False)),
@@ -128,7 +132,6 @@ ROUNDS = click.Option(["--rounds"], type=Number(), default=5, help="How many tur
 def main(model: Path, data: Path, threads: int, rounds: int) -> None:
     known = FerData.load(data)
     torch.set_num_threads(threads)
-    logging.disable(logging.WARNING)  # of the quantisation, that it could be prepared
     calibration, val = known.images[known.rows("train")[:CALIBRATION]], known.rows("val")
     with tempfile.TemporaryDirectory() as folder:
         found = engines(model, calibration, threads, Path(folder))

@@ -120,6 +120,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digests(root: Path, entries: Iterable[str]) -> dict[str, str]:
+    """Return the digest of each file among `entries`, below `root`, by its path there; folders stand for their code."""
+    paths = (root / entry for entry in entries)
+    found = (path for entry in paths for path in (entry.rglob("*.py") if entry.is_dir() else [entry]))
+    return {path.relative_to(root).as_posix(): sha256(path) for path in sorted(found)}
+
+
 def repository() -> Path:
     """Return the repository's root, also where DVC runs an experiment in a copy or `fer sweep` works in its own folder.
 

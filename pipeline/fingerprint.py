@@ -40,9 +40,7 @@ A checkpoint is resumed, and an MLflow run continued, only if this code is uncha
 
 def code_digests() -> dict[str, str]:
     """Return the digest of each file of `CODE` by its path; folders are searched for Python files."""
-    entries = (SOURCES / entry for entry in CODE)
-    found = (path for entry in entries for path in (entry.rglob("*.py") if entry.is_dir() else [entry]))
-    return {path.relative_to(SOURCES).as_posix(): files.sha256(path) for path in sorted(found)}
+    return files.digests(SOURCES, CODE)
 
 
 @dataclass(frozen=True)

@@ -17,5 +17,4 @@ writes these digests beside the choices of the runs with a classifier, and DVC r
 
 def digests() -> dict[str, str]:
     """Return the digest of each file by its path."""
-    found = sorted(path for folder in FOLDERS for path in (SOURCES / folder).rglob("*.py"))
-    return {path.relative_to(SOURCES).as_posix(): files.sha256(path) for path in found}
+    return files.digests(SOURCES, FOLDERS)

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from pipeline import config, fingerprint
 from pipeline.errors import UserError
-from pipeline.files import JsonDict, read_json, repository, sha256, write_json, write_text
+from pipeline.files import JsonDict, digests, read_json, repository, write_json, write_text
 from pipeline.fingerprint import SOURCES
 from pipeline.workspace import resolve
 from stages import embed, fetch, landmarks, prepare, targets
@@ -93,10 +93,9 @@ def made_of(settings: JsonDict) -> JsonDict:
     """Return digests of what the data stages read; of a folder of pictures only its name, as DVC does."""
     paths = [resolve(path) for path in config.load().paths().values() if path]
     facts = {str(path): path.stat() for path in paths if path.is_file()}
-    code = [path for entry in CODE for path in sorted((SOURCES / entry).rglob("*.py"))]
-    code += [SOURCES / "stages" / f"{stage.__name__.rpartition('.')[2]}.py" for stage in DATA_STAGES]
+    code = (*CODE, *(f"stages/{stage.__name__.rpartition('.')[2]}.py" for stage in DATA_STAGES))
     return {
         "settings": fingerprint.digest({name: settings[name] for name in READ}),
         "files": fingerprint.digest({path: [stat.st_size, stat.st_mtime_ns] for path, stat in facts.items()}),
-        "code": fingerprint.digest({path.relative_to(SOURCES).as_posix(): sha256(path) for path in code}),
+        "code": fingerprint.digest(digests(SOURCES, code)),
     }

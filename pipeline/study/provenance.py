@@ -67,6 +67,4 @@ def code_digest() -> str:
 
 def evaluation_digests() -> dict[str, str]:
     """Return the digest of each file of `EVALUATION` by its path."""
-    entries = (SOURCES / entry for entry in EVALUATION)
-    found = (path for entry in entries for path in (entry.rglob("*.py") if entry.is_dir() else [entry]))
-    return {path.relative_to(SOURCES).as_posix(): files.sha256(path) for path in sorted(found)}
+    return files.digests(SOURCES, EVALUATION)
