@@ -16,6 +16,7 @@ from pipeline.comparison.findings import (
     recall_tests,
     row_name,
 )
+from pipeline.comparison.protocols import Readings
 from pipeline.comparison.registry import METRICS, Metric
 from pipeline.comparison.rows import MARGIN, ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Interval
@@ -217,6 +218,18 @@ def replication_table(
         (
             [row_name(row, rows), *seeds_and_difference(row), *seeds_and_difference(again)]
             for row, again in pairs
+        ),
+    )
+
+
+def protocol_table(found: Mapping[str, Readings], rows: Sequence[ComparisonRow]) -> str:
+    """Return a table of what the planned test finds beside what the usual protocols would have reported."""
+    tested = {row.model: row.test() for row in rows if row.model in found and row.family != "decoders"}
+    return markdown_table(
+        ["model", f"planned: {AGAINST[0]}", "mean", "one seed", "best epoch", "best seed"],
+        (
+            [model, against_baseline(tested[model])[0], *(points(value) for value in found[model])]
+            for model in tested
         ),
     )
 

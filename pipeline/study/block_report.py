@@ -1,4 +1,4 @@
-"""Write the tables of one block from the runs kept in git: `fer report --block B`.
+"""Write the tables and the figure of one block from the runs kept in git: `fer report --block B`.
 
 Reads results/<data set>/<block>/ alone, of every data set that has it. Rows are compared with the baseline of the same
 labels: one comparison, and one table, for each kind of labels, each with its own correction.
@@ -6,24 +6,27 @@ labels: one comparison, and one table, for each kind of labels, each with its ow
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import config
-from pipeline.comparison import findings
+from pipeline.comparison import findings, protocols
 from pipeline.comparison.findings import Models, RowId
 from pipeline.comparison.paired import compare
 from pipeline.comparison.records import entries
 from pipeline.comparison.rows import ComparisonRow, write_rows
-from pipeline.comparison.tables import contrast_table, markdown
+from pipeline.comparison.tables import contrast_table, markdown, protocol_table
 from pipeline.errors import UserError
+from pipeline.figures.blocks import over_labels
+from pipeline.figures.study import difference_forest
 from pipeline.files import write_text
 from pipeline.study import plan
-from pipeline.study.plan import Block
+from pipeline.study.plan import Block, short_name
 from pipeline.study.report import comparable, kept_runs, require_one_study
 
 
 def report_block(name: str) -> None:
-    """Write the tables of a block. Raises UserError if no data set has runs of it."""
+    """Write the tables and the figure of a block. Raises UserError if no data set has runs of it."""
     block = plan.load().block(name)
     folders = [file.parent for file in sorted(Path("results").glob(f"*/{name}/params.yaml"))]
     if not folders:
@@ -33,7 +36,7 @@ def report_block(name: str) -> None:
 
 
 def report_in(folder: Path, name: str, block: Block) -> None:
-    """Write ablation.json and ablation.md of one folder, and print the second."""
+    """Write ablation.json, ablation.md and the figure of one folder, and print the second."""
     params = config.load(folder / "params.yaml")
     found = kept_runs(folder / "runs", [row.name for row in block.rows])
     rows: list[ComparisonRow] = []
@@ -49,10 +52,29 @@ def report_in(folder: Path, name: str, block: Block) -> None:
         metrics = next(iter(models[baseline].values())).metrics
         rows += compared
         pages.append(markdown(compared, metrics["dataset"], metrics["test"]["images"], baseline).strip())
+        usual = protocol_table(protocols.readings(models, baseline), compared)
+        pages.append(f"### The usual protocol\n\n{usual}")
     pages += [planned(family, block, found) for family in block.contrasts]
     write_rows(folder / "ablation.json", rows)
     write_text(folder / "ablation.md", "\n\n".join(pages) + "\n")
+    draw(rows, block, folder)
     print((folder / "ablation.md").read_text(encoding="utf-8"))
+
+
+def draw(rows: Sequence[ComparisonRow], block: Block, folder: Path) -> None:
+    """Draw accuracy for each kind of labels, or without several kinds the differences from the baseline."""
+    by_name = {row.name: row for row in block.rows}
+    own = [row for row in rows if row.family != "decoders"]
+    if not block.labels:
+        tested = {row.model: row.test() for row in own if row.family is not None}
+        if tested:
+            difference_forest(tested, block.baseline, folder / "differences.png")
+        return
+    lines: dict[str, dict[str, ComparisonRow]] = {}
+    for row in own:
+        planned_row = by_name[row.model]
+        lines.setdefault(planned_row.model, {})[short_name(planned_row.label)] = row
+    over_labels(lines, [short_name(label) for label in block.labels], block.baseline, folder / "accuracy.png")
 
 
 def planned(family: str, block: Block, found: Models) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline import config
-from pipeline.comparison import findings
+from pipeline.comparison import findings, protocols
 from pipeline.comparison.findings import Models, Prediction, ScoreFit
 from pipeline.comparison.paired import compare
 from pipeline.comparison.records import RunRecord, entries
@@ -28,6 +28,7 @@ from pipeline.comparison.tables import (
     judges_table,
     markdown,
     prediction_table,
+    protocol_table,
     recall_table,
     replication_table,
     score_table,
@@ -86,6 +87,7 @@ def report() -> None:
         "differences": difference_table(rows),
         "recalls": recall_table(rows, findings.classes_of(models)),
         "contrasts": contrast_table(contrasts, CONTRASTED),
+        "protocols": protocol_table(protocols.readings(models, baseline), rows),
         "replication": replication_table(pairs, rows),
         "prediction": prediction_table(predictions, posterior, alike),
         "scores": score_table(fits),

@@ -15,7 +15,8 @@ from PIL import Image
 
 from pipeline.comparison.rows import PairedTest
 from pipeline.data.fer import LABELS, FerData
-from pipeline.figures import data, model, study
+from pipeline.figures import blocks, data, model, study
+from tests.factories import row
 
 RNG = np.random.default_rng(0)
 N = 60
@@ -59,6 +60,12 @@ def correlations(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return np.asarray(np.corrcoef(counts))
 
 
+OVER_LABELS = {
+    "baseline": {"few10": row("baseline", None), "few100": row("baseline", None)},
+    "words": {"few10": row("words", 0.02), "few100": row("words", -0.01)},
+    "half_done": {"few100": row("half_done", 0.0)},
+}
+
 Draw = Callable[[Path], None]
 
 DATA = FerData(IMAGES, LABEL.astype(np.uint8), np.zeros(N, np.uint8))
@@ -90,6 +97,7 @@ DRAW: dict[str, Draw] = {
     "grams": lambda path: study.grams(
         {f"model {k}": correlations(COUNTS + k) for k in range(4)}, LABELS, path
     ),
+    "over_labels": lambda path: blocks.over_labels(OVER_LABELS, ["few10", "few100"], "baseline", path),
     "recall_differences": lambda path: study.recall_differences(RECALLS, LABELS, path),
 }
 
