@@ -217,6 +217,23 @@ def majority(votes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return np.where(alone, class_of_column[votes.argmax(axis=1)], -1).astype(np.int64)
 
 
+CONTEMPT = len(LABELS)
+"""The number of the eighth class of FER+, which FER-2013 does not have."""
+
+
+def barsoum_majority(votes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Return the class per image in the test of Barsoum et al. (ICMI 2016), int64 [N]; -1 for an image left out.
+
+    Classes are those of `LABELS` and `CONTEMPT`. A column with a single vote counts as none; a class must then have
+    more than half of the votes that are left, those for unknown and not-a-face among them.
+    """
+    counts = np.where(votes > 1, votes, 0).astype(np.int64)
+    class_of_column = np.full(len(VOTE_COLUMNS), -1)
+    class_of_column[[*VOTES_OF_LABELS, VOTE_COLUMNS.index("contempt")]] = range(CONTEMPT + 1)
+    clear = 2 * counts.max(axis=1) > counts.sum(axis=1)
+    return np.where(clear, class_of_column[counts.argmax(axis=1)], -1).astype(np.int64)
+
+
 def distribution(votes: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Return the votes for the seven classes as shares: float64 [N, 7] in the order of `LABELS`, rows sum to 1.
 

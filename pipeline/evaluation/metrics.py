@@ -23,7 +23,7 @@ from sklearn.metrics import (
 )
 
 from pipeline.data.fer import LABELS
-from pipeline.data.votes import distribution, majority
+from pipeline.data.votes import barsoum_majority, distribution, majority
 from pipeline.files import JsonDict
 
 CALIBRATION_BINS = 15
@@ -135,12 +135,16 @@ def vote_metrics(
 
     - `accuracy` over the `images` that have a clear majority among the seven classes;
     - `kl`: KL(votes || p), mean over the images with any vote for these classes, p floored at 1e-7;
-    - `js`: Jensen-Shannon divergence over the same images, between 0 and log 2.
+    - `js`: Jensen-Shannon divergence over the same images, between 0 and log 2;
+    - `barsoum_accuracy` over the `barsoum_images` of FER+'s own test (`barsoum_majority`), whose eighth class is
+      contempt: a mistake for every model here.
 
     Divergences are in nats; all values are zero if no image qualifies.
     """
     opinion = majority(votes)
     clear = opinion >= 0
+    theirs = barsoum_majority(votes)
+    kept = theirs >= 0
     shares, voted = distribution(votes)
     q, p = shares[voted], probabilities[voted]
     floored = np.maximum(p, SMALLEST_PROBABILITY)
@@ -154,6 +158,8 @@ def vote_metrics(
         "kl": float(kl.mean()) if voted.any() else 0.0,
         "js": float(js.mean()) if voted.any() else 0.0,
         "images": int(clear.sum()),
+        "barsoum_accuracy": float((predicted[kept] == theirs[kept]).mean()) if kept.any() else 0.0,
+        "barsoum_images": int(kept.sum()),
     }
 
 

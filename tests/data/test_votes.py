@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.fer import LABELS, SPLITS, USAGES, VOTE_COLUMNS
-from pipeline.data.votes import distribution, majority, read_votes
+from pipeline.data.votes import CONTEMPT, barsoum_majority, distribution, majority, read_votes
 from pipeline.errors import UserError
 
 REAL = Path(__file__).parents[3] / "shared/data/fer2013/fer2013new.csv"
@@ -142,6 +142,26 @@ def test_majority_and_distribution_against_a_plain_computation() -> None:
         np.testing.assert_allclose(shares[row], [named[c] / total if total else 0.0 for c in columns])
 
 
+@pytest.mark.parametrize(
+    ("votes", "label"),
+    [
+        (ballot(anger=6, neutral=4), LABELS.index("angry")),
+        (ballot(anger=5, neutral=5), -1),
+        (ballot(anger=4, neutral=3, fear=3), -1),  # a majority here, but no half of the votes
+        (ballot(anger=5, neutral=3, fear=1, sadness=1), LABELS.index("angry")),  # 5 of 8 without single votes
+        (ballot(anger=5, unknown=4, fear=1), LABELS.index("angry")),  # 5 of 9
+        (ballot(anger=4, unknown=4, fear=2), -1),
+        (ballot(contempt=6, anger=4), CONTEMPT),
+        (ballot(unknown=6, anger=4), -1),
+        (ballot(NF=10), -1),
+        (ballot(anger=1), -1),
+        (ballot(), -1),
+    ],
+)
+def test_fer_plus_leaves_out_what_less_than_half_of_the_votes_agree_on(votes: list[int], label: int) -> None:
+    assert barsoum_majority(np.array([votes], np.uint8)).tolist() == [label]
+
+
 def test_without_a_vote_for_the_seven_classes_there_is_no_distribution() -> None:
     shares, has_votes = distribution(np.array([ballot(NF=6, contempt=4), ballot(fear=1, NF=9)], np.uint8))
     assert has_votes.tolist() == [False, True]
@@ -160,3 +180,6 @@ def test_real_votes() -> None:
     assert sums.min() == 9
     train = votes[splits == SPLITS.index("train")]
     assert (train.argmax(axis=1) == VOTE_COLUMNS.index("fear")).sum() == 652
+    # As many images as papers on FER+ name for its three splits.
+    left = [(barsoum_majority(votes[splits == split]) >= 0).sum() for split in range(3)]
+    assert left == [25_060, 3_199, 3_153]

@@ -248,6 +248,16 @@ def test_accuracy_against_votes_counts_clear_majorities_only() -> None:
     assert metrics["accuracy"] == 0.5
 
 
+def test_in_fer_pluss_own_test_contempt_is_a_mistake_for_every_model() -> None:
+    votes = ballots(
+        {"happiness": 9, "sadness": 1}, {"contempt": 8, "fear": 2}, {"happiness": 4, "sadness": 3, "fear": 3}
+    )
+    metrics = vote_metrics(np.array([HAPPY, HAPPY, HAPPY]), np.full((3, 7), 1 / 7), votes)
+    assert metrics["barsoum_images"] == 2
+    assert metrics["barsoum_accuracy"] == 0.5
+    assert metrics["accuracy"] == 1.0  # over the first and the third
+
+
 def test_divergences_from_votes_match_sums_by_hand() -> None:
     votes = ballots({"happiness": 8, "surprise": 2}, {"neutral": 6, "sadness": 4}, {"NF": 10})
     _, probabilities = example(3)
