@@ -180,6 +180,5 @@ def test_real_votes() -> None:
     assert sums.min() == 9
     train = votes[splits == SPLITS.index("train")]
     assert (train.argmax(axis=1) == VOTE_COLUMNS.index("fear")).sum() == 652
-    # As many images as papers on FER+ name for its three splits.
     left = [(barsoum_majority(votes[splits == split]) >= 0).sum() for split in range(3)]
     assert left == [25_060, 3_199, 3_153]
