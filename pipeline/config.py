@@ -33,7 +33,7 @@ from pipeline.training.losses import LOSSES, EmbeddingLoss, LogitLoss, takes_sof
 from pipeline.training.memory import Relabel, SmallLoss
 from pipeline.training.method import CHOICES, Method
 from pipeline.training.model import Pool
-from pipeline.training.recipe import Recipe
+from pipeline.training.recipe import Recipe, Share
 from pipeline.workspace import resolve
 
 
@@ -199,6 +199,8 @@ class ModelParams:
     pool: Pool = "max"
     epoch_factor: Annotated[int, Field(ge=1, le=100)] = 1
     """How many times as many epochs as the recipe has: for controls of equal cost."""
+    self_distillation: Share | None = None
+    """In the place of the recipe's; None: as there."""
     classifier: Annotated[str, AfterValidator(_classifier)] = ""
     """One of `CLASSIFIERS`; empty: a network."""
 
@@ -207,7 +209,11 @@ class ModelParams:
         """The optional choices that this row makes, by key: what older runs have no key for."""
         return {
             name: value for name in ("labels", "classifier", *CHOICES) if (value := getattr(self, name))
-        } | ({"pool": self.pool} if self.pool != "max" else {})
+        } | {
+            name: value
+            for name, default in (("pool", "max"), ("self_distillation", None))
+            if (value := getattr(self, name)) != default
+        }
 
     @property
     def method(self) -> Method:
@@ -444,9 +450,10 @@ class Params:
         return self.recipes[self.recipe]
 
     def recipe_of(self, model: str) -> Recipe:
-        """Return the recipe that a model is trained by: the chosen one, longer if the model asks for it."""
-        recipe = self.chosen_recipe
-        return dataclasses.replace(recipe, epochs=self.model(model).epoch_factor * recipe.epochs)
+        """Return the recipe that a model is trained by: the chosen one with what the model wants otherwise."""
+        row, recipe = self.model(model), self.chosen_recipe
+        own = {} if row.self_distillation is None else {"self_distillation": row.self_distillation}
+        return dataclasses.replace(recipe, epochs=row.epoch_factor * recipe.epochs, **own)
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Params:

@@ -108,6 +108,7 @@ def test_the_shipped_file_loads_and_nothing_of_it_is_lost() -> None:
         "policy": {},
         "pool": "max",
         "epoch_factor": 1,
+        "self_distillation": None,
         "classifier": "",
     }
     for model in read["models"].values():
@@ -675,6 +676,7 @@ def test_labels_of_votes_need_votes(tmp_path: Path) -> None:
         ("policy", {"kind": "autoaugment", "instead": 1}, ".instead' is 1, but must be true or false."),
         ("pool", "min", "' is 'min', but must be"),
         ("epoch_factor", 0, "' is 0, but must be from 1 to 100."),
+        ("self_distillation", 1.0, "' is 1.0, but must be from 0 to below 1."),
     ],
 )
 def test_a_choice_that_does_not_exist_is_named(tmp_path: Path, key: str, choice: Any, sentence: str) -> None:
@@ -869,3 +871,21 @@ def test_what_needs_fer2013_is_refused_for_other_classes(tmp_path: Path, model: 
     assert refusal(tmp_path, raw) == (
         f"params.yaml: 'models.{model}' names {what}: take the model out of grid.models."
     )
+
+
+def test_a_row_may_have_its_own_self_distillation_even_none(tmp_path: Path) -> None:
+    params = config.load(PARAMS)
+    assert params.recipe_of("baseline") == params.chosen_recipe
+    assert "self_distillation" not in params.model("baseline").of_training  # or older runs would be made anew
+    row = params.model("self_distillation")
+    assert row.of_training["self_distillation"] == row.self_distillation == 0.8
+    assert params.recipe_of("self_distillation") == dataclasses.replace(
+        params.chosen_recipe, self_distillation=0.8
+    )
+    full = dataclasses.replace(params, recipe="full")
+    off = dataclasses.replace(
+        full, models=full.models | {"off": dataclasses.replace(row, self_distillation=0.0)}
+    )
+    assert full.chosen_recipe.self_distillation > 0
+    assert off.recipe_of("off").self_distillation == 0
+    assert off.model("off").of_training["self_distillation"] == 0
