@@ -1,1 +1,1 @@
-"""Speed and cost, each a script that prints a table: python -m benchmarks.<name>."""
+"""Measure speed and cost: each script prints a table when run as `python -m benchmarks.<name>`."""

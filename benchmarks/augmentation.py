@@ -1,4 +1,4 @@
-"""How fast images are augmented: whole batches of tensors against one image after the other with Pillow.
+"""Compare how fast images are augmented: whole batches of tensors against one image at a time with Pillow.
 
     python -m benchmarks.augmentation [--rounds 5]
 
@@ -33,7 +33,7 @@ SIDE = 48
 def image_by_image(
     pixels: npt.NDArray[np.uint8], flip: Iterable[bool], size: int, spec: Augment, draw: random.Random
 ) -> Tensor:
-    """uint8 [B, H, W] -> float32 [B, 1, size, size], with parameters from the ranges of `spec`."""
+    """Augment uint8 [B, H, W] to float32 [B, 1, size, size], with parameters from the ranges of `spec`."""
     pairs = zip(pixels, flip, strict=True)
     return torch.stack(
         [one_image(Image.fromarray(image), mirror, size, spec, draw) for image, mirror in pairs]
@@ -66,7 +66,7 @@ def one_image(image: Image.Image, mirror: bool, size: int, spec: Augment, draw: 
 
 
 def cases(size: int, batch: int, spec: Augment) -> dict[str, Case]:
-    """One batch each way."""
+    """Return a function for each way, which augments one batch."""
     arrays = np.random.default_rng(0).integers(0, 256, (batch, SIDE, SIDE), dtype=np.uint8)
     tensors, flip = torch.from_numpy(arrays)[:, None], torch.arange(batch) % 2 == 0
     generator, draw, threads = torch.Generator().manual_seed(0), random.Random(0), torch.get_num_threads()

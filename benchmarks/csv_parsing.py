@@ -1,4 +1,4 @@
-"""How fast FER-2013's CSV becomes arrays: our parser against what is usually done.
+"""Compare how fast FER-2013's CSV becomes arrays: this project's parser against what is usually done.
 
     python -m benchmarks.csv_parsing [--csv fer2013.csv | --rows 5000] [--repeats 3]
 
@@ -59,7 +59,7 @@ READERS: dict[str, Reader] = {
 
 
 def synthesise(rows: int) -> bytes:
-    """A CSV of random images whose numbers are about as long as the real ones (mean 129)."""
+    """Return a CSV of random images whose numbers are about as long as the real ones (mean 129)."""
     rng = np.random.default_rng(0)
     digits = np.array([str(value) for value in range(256)])
     images = digits[rng.normal(129, 64, (rows, 2304)).clip(0, 255).astype(np.uint8)]

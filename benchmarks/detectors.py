@@ -1,4 +1,4 @@
-"""Which detector finds FER-2013's faces: recall by size, false positives and time, on faces pasted into photographs.
+"""Compare face detectors: recall by size, false positives and time, on FER-2013's faces pasted into photographs.
 
     python -m benchmarks.detectors [--data outputs/prepared] [--scenes 40]
 
@@ -89,7 +89,7 @@ def make_scenes(faces: npt.NDArray[np.uint8], count: int) -> Iterator[tuple[Imag
 
 @dataclass
 class Score:
-    """What a detector found."""
+    """Count what a detector found."""
 
     seconds: float = 0.0
     extra: int = 0

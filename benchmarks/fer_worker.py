@@ -1,4 +1,4 @@
-"""The other side of benchmarks.package: runs in a Python that has the PyPI package `fer`, and nothing of ours.
+"""Answer benchmarks.package from a Python that has the PyPI package `fer` and nothing of this project.
 
     python fer_worker.py {tflite,keras} images.npy
 
@@ -30,7 +30,7 @@ Decide = Callable[[Images], list[int]]
 
 
 def timed(decide: Decide, images: Images, calls: int) -> tuple[list[int], list[float]]:
-    """The classes of the images, and the seconds of every call."""
+    """Return the classes of the images and the seconds of every call."""
     seconds = []
     decided: list[int] = []
     for _ in range(calls):
@@ -41,7 +41,7 @@ def timed(decide: Decide, images: Images, calls: int) -> tuple[list[int], list[f
 
 
 class Package:
-    """`fer` as its users call it, with the place of each face given instead of detected.
+    """Call `fer` as its users do, with the place of each face given instead of detected.
 
     The faces of a batch are one below the other in a single picture, so that the package classifies them in
     one call; `offsets=(0, 0)` because its default margin of 10 pixels belongs to detected boxes. The package
@@ -54,7 +54,7 @@ class Package:
         self.detector = FER(use_tflite=kind == "tflite", offsets=(0, 0))
 
     def decide(self, images: Images) -> list[int]:
-        """The class with the highest score, as the package's own `top_emotion`: the first of equals."""
+        """Return the class with the highest score, as the package's own `top_emotion`: the first of equals."""
         decided: list[int] = []
         for start in range(0, len(images), CHUNK):
             faces = images[start : start + CHUNK]
@@ -68,7 +68,7 @@ class Package:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with the exit code that the project's other commands have for a user's error (pipeline.cli)."""
+    """Parse arguments, and exit with the code that the project's other commands have for a user's error."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)

@@ -1,4 +1,4 @@
-"""What a prediction costs, from a uint8 face to a class: PyTorch, torch.compile, ONNX Runtime and OpenVINO.
+"""Compare what a prediction costs, from a uint8 face to a class: PyTorch, torch.compile, ONNX Runtime, OpenVINO.
 
     python -m benchmarks.inference [MODEL_FOLDER] [--data outputs/prepared] [--threads 1] [--rounds 5]
 
@@ -77,7 +77,7 @@ def _of_torch(module: Callable[[torch.Tensor], torch.Tensor]) -> Predict:
 
 
 def _of_openvino(file: Path, threads: int) -> Predict:
-    """OpenVINO in the number format that it prefers on this processor, for latency."""
+    """Return OpenVINO in the number format that it prefers on this processor, set for latency."""
     import openvino
 
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}

@@ -1,4 +1,4 @@
-"""What the losses cost, and the README's two against the loops in which they were published.
+"""Measure what the losses cost, and compare the original README's two with the loops in which they were published.
 
     python -m benchmarks.losses [--batch 256] [--rounds 5]
 
@@ -36,7 +36,7 @@ Loop = Callable[[Sequence[Floats], Floats, Floats], float]
 
 
 def keras_cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> np.float32:
-    """Keras's cosine loss of two vectors: *minus* their cosine, in float32, lists converted at each call."""
+    """Return Keras's cosine loss of two vectors: *minus* their cosine, in float32, lists converted at each call."""
     u, v = np.asarray(a, np.float32), np.asarray(b, np.float32)
     u = u / np.sqrt(np.maximum(np.sum(u * u), 1e-12))
     v = v / np.sqrt(np.maximum(np.sum(v * v), 1e-12))
@@ -44,7 +44,7 @@ def keras_cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> np.float32:
 
 
 def visited(count: int) -> list[int]:
-    """Sample 0 is handled before the README's loop, the last two never."""
+    """Return the samples that the README's loop visits: 0 is handled before it, the last two never."""
     return [0, *range(1, count - 2)]
 
 
@@ -88,7 +88,7 @@ LOOPS: dict[str, dict[str, Loop]] = {
 
 
 def run_loop(loop: Loop, targets: Tensor, output: Tensor, labels: Tensor) -> float:
-    """A loop on the arguments of our losses: targets [K, D], output [B, D], labels int64 [B]."""
+    """Run a loop on the arguments of this project's losses: targets [K, D], output [B, D], labels int64 [B]."""
     one_hot = torch.nn.functional.one_hot(labels, len(targets)).float()
     return loop(list(targets.numpy()), one_hot.numpy(), output.detach().numpy())
 

@@ -1,4 +1,4 @@
-"""The machine and the versions that a measurement was made with: the head of every benchmark's table."""
+"""Name the machine and the versions of a measurement: the head of every benchmark's table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.training.hardware import processor
 
 
 def header(*packages: str) -> str:
-    """One line: processor, cores this process may use, Python, numpy, torch, and any further packages."""
+    """Return one line: processor, cores this process may use, Python, numpy, torch, and any further packages."""
     versions = (f"{package} {_version(package)}" for package in ("numpy", "torch", *packages))
     return ", ".join([f"{processor()} x {_cores()}", f"Python {platform.python_version()}", *versions])
 

@@ -1,4 +1,4 @@
-"""What each system of docs/methods.md costs relative to the baseline: a training step, counted and measured.
+"""Measure what a training step of each system of docs/methods.md costs relative to the baseline's.
 
     python -m benchmarks.methods [--rounds 5]
 
@@ -56,7 +56,7 @@ def main(rounds: int) -> None:
 
 
 def differs(params: Params, name: str) -> bool:
-    """Whether a row has a network and takes other steps than the baseline's, and not only other labels."""
+    """Return whether a row has a network and takes other steps than the baseline's, not only other labels."""
     model = params.model(name)
     if model.classifier:
         return False

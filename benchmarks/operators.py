@@ -1,4 +1,4 @@
-"""What a training step is made of: each convolution on its own, and the profiler's times by kind of operator."""
+"""Take a training step apart: each convolution on its own, and the profiler's times by kind of operator."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class Convolution:
 
     @property
     def flop(self) -> int:
-        """Of one direction: two per multiply-add."""
+        """Return the operations of one direction: two per multiply-add."""
         return 2 * self.gradient.numel() * self.weight[0].numel()
 
     @property
     def intensity(self) -> float:
-        """FLOP per byte that must at least be moved: both factors read, the result written."""
+        """Return FLOP per byte that must at least be moved: both factors read, the result written."""
         numbers = self.images.numel() + self.weight.numel() + self.gradient.numel()
         return self.flop / (numbers * self.images.element_size())
 
@@ -75,14 +75,14 @@ class Convolution:
         return found
 
     def backward(self, *mask: bool) -> tuple[Tensor | None, ...]:
-        """Gradients of images, weight and bias, of those that `mask` asks for."""
+        """Return the gradients of images, weight and bias, of those that `mask` asks for."""
         found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
             self.gradient, self.images, self.weight, None, *self.settings, mask
         )
         return found
 
     def cases(self) -> dict[str, Case]:
-        """The three directions; the first layer's images need no gradient."""
+        """Return the three directions; the first layer's images need no gradient."""
         cases: dict[str, Case] = {FORWARD: self.forward}
         if not self.first:
             cases[DATA_GRADIENT] = partial(self.backward, True, False, False)
@@ -92,7 +92,7 @@ class Convolution:
 def convolutions(
     network: nn.Module, images: Tensor, dtype: torch.dtype, layout: torch.memory_format
 ) -> list[Convolution]:
-    """The convolutions that `network` applies to a batch of images, in order."""
+    """Return the convolutions that `network` applies to a batch of images, in order."""
     network = copy.deepcopy(network).eval()
     found: list[Convolution] = []
 
@@ -123,7 +123,7 @@ class Spent:
 
 
 def kind_of(names: Sequence[str]) -> str:
-    """Where an operator's own time belongs. names: its own, then its callers', from the inside out."""
+    """Return where an operator's own time belongs. names: its own, then its callers', from the inside out."""
     for name in names:
         for kind, pattern in RANGES.items():
             if pattern.search(name):
@@ -179,7 +179,7 @@ def _names(event: Any) -> Iterator[str]:
 
 
 def kernel_share(step: Case, steps: int) -> float:
-    """Share of the processor's time that the system's kernel takes: pages of new memory, waking threads."""
+    """Return the share of the processor's time that the system's kernel takes: pages of new memory, waking threads."""
     before = os.times()
     for _ in range(steps):
         step()
@@ -189,7 +189,7 @@ def kernel_share(step: Case, steps: int) -> float:
 
 
 def reorders(step: Case) -> tuple[int, float] | None:
-    """How often and for how many seconds oneDNN copies a tensor into another layout in one step.
+    """Return how often and for how many seconds oneDNN copies a tensor into another layout in one step.
 
     The profiler does not see this inside a convolution; oneDNN itself tells, on standard output.
     None where PyTorch computes without oneDNN.
@@ -206,7 +206,7 @@ def reorders(step: Case) -> tuple[int, float] | None:
 
 @contextmanager
 def _standard_output_in(file: IO[str]) -> Iterator[None]:
-    """Also what C code prints, which knows nothing of sys.stdout."""
+    """Redirect also what C code prints, which knows nothing of sys.stdout."""
     sys.stdout.flush()
     terminal = os.dup(1)
     os.dup2(file.fileno(), 1)

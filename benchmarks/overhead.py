@@ -1,4 +1,4 @@
-"""What the pipeline's tools cost: a `dvc repro` with nothing to do, and the seconds MLflow adds to each stage.
+"""Measure what the pipeline's tools cost: a `dvc repro` with nothing to do, and what MLflow adds to each stage.
 
     python -m benchmarks.overhead [--rounds 3]
 
@@ -52,7 +52,7 @@ def command(folder: Path, *words: str, **environment: str) -> None:
 
 
 def merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with nested changes."""
+    """Return the values with nested changes."""
     return values | {
         key: merged(values[key], change) if isinstance(change, Mapping) else change
         for key, change in changes.items()
@@ -60,7 +60,7 @@ def merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def finished_clone(folder: Path) -> None:
-    """This repository's last commit after its first `dvc repro`."""
+    """Return a clone of this repository's last commit after its first `dvc repro`."""
     command(folder, "git", "clone", "--quiet", str(ROOT), ".")
     command(folder, "git", "config", "user.name", "Benchmark")
     command(folder, "git", "config", "user.email", "benchmark@example.com")

@@ -1,4 +1,4 @@
-"""The ready-made package `fer` from PyPI against our trained models, on the same faces.
+"""Compare the ready-made package `fer` from PyPI with trained models of this project, on the same faces.
 
 `fer` cannot be installed beside this project (its facenet-pytorch asks for an older torch and numpy), so it
 answers from a Python of its own: benchmarks.fer_worker. Both sides run on the processor with the threads
@@ -42,14 +42,14 @@ Classes = npt.NDArray[np.integer]
 
 
 class Classifier(Protocol):
-    """Something that classifies the first `batch` of the images it was given, `calls` times."""
+    """Classify the first `batch` of the images that it was given, `calls` times."""
 
     def answer(self, batch: int, calls: int) -> tuple[list[int], list[float]]:
-        """The classes, and the seconds of every call."""
+        """Return the classes and the seconds of every call."""
 
 
 class Ours:
-    """A trained model in fp32, as evaluated by the pipeline: one view, no mirror image."""
+    """Run a trained model in fp32, as evaluated by the pipeline: one view, no mirror image."""
 
     def __init__(self, folder: Path, images: Images) -> None:
         self.network, self.loss = load_trained(folder)
@@ -65,7 +65,7 @@ class Ours:
 
 
 class Theirs:
-    """The package in its own process, which answers line by line."""
+    """Run the package in its own process, which answers line by line."""
 
     def __init__(self, python: str, questions: IO[str], answers: IO[str], errors: IO[str]) -> None:
         self.python, self.questions, self.answers, self.errors = python, questions, answers, errors
@@ -77,7 +77,7 @@ class Theirs:
         return decided, seconds
 
     def read(self) -> Any:
-        """The next answer. Raises UserError with the process's last words if there is none."""
+        """Return the next answer. Raises UserError with the process's last words if there is none."""
         if line := self.answers.readline():
             return json.loads(line)
         self.errors.seek(0)
@@ -90,7 +90,7 @@ class Theirs:
 
 @contextmanager
 def theirs(python: str, kind: str, images: Path) -> Iterator[Theirs]:
-    """`fer` in the given Python, with its quantised TensorFlow Lite model (its default) or its Keras model."""
+    """Start `fer` in the given Python, with its quantised TensorFlow Lite model (its default) or its Keras model."""
     command = [python, fer_worker.__file__, kind, str(images)]
     with tempfile.TemporaryFile("w+") as errors:
         try:
@@ -137,7 +137,7 @@ def compare(python: str, folders: Sequence[Path], prepared: Path, rounds: int, l
 
 
 def scores(actual: Classes, decided: Classes, splits: Classes) -> Iterator[str]:
-    """Accuracy and macro-F1 in per cent, split by split."""
+    """Return accuracy and macro F1 in per cent, split by split."""
     for split in range(len(SPLITS)):
         pair = actual[splits == split], decided[splits == split]
         macro_f1 = f1_score(*pair, labels=range(len(LABELS)), average="macro", zero_division=0)
@@ -146,7 +146,7 @@ def scores(actual: Classes, decided: Classes, splits: Classes) -> Iterator[str]:
 
 
 def speeds(classifiers: dict[str, Classifier], rounds: int, calls: int = 50) -> Iterator[list[str]]:
-    """Rows of the table. In each round every classifier has its turn at every batch size."""
+    """Return the rows of the table. In each round every classifier has its turn at every batch size."""
     single: dict[str, list[float]] = {name: [] for name in classifiers}
     best = {name: dict.fromkeys(BATCHES, float("inf")) for name in classifiers}
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""What this machine can do at most: matrix products, large convolutions, copies."""
+"""Measure what this machine can do at most: matrix products, large convolutions, copies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Peaks:
 
 
 def measure(rounds: int, side: int) -> Peaks:
-    """Square matrices of that side, a 3x3 convolution with many channels, and a tensor to copy."""
+    """Measure with square matrices of that side, a 3x3 convolution with many channels, and a tensor to copy."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     cases: dict[str, Case] = {}
     for precision, dtype in DTYPES.items():

@@ -1,4 +1,4 @@
-"""This project against what others publish for FER-2013: cost of training, accuracy per operation, a package.
+"""Compare this project with what others publish for FER-2013: cost of training, accuracy per operation, a package.
 
     python -m benchmarks.peers {steps,figure,package} [--help]
 
@@ -41,7 +41,7 @@ peers = click.Group(NAME, no_args_is_help=False, help=__doc__)
 
 
 def crops(images: Tensor, size: int, count: int) -> Tensor:
-    """[B, C, 48, 48] -> [count B, C, size, size]: the centre, then the four corners, then all five mirrored."""
+    """Crop [B, C, 48, 48] to [count B, C, size, size]: the centre, then the four corners, then all five mirrored."""
     far, middle = IMAGE_SIZE - size, (IMAGE_SIZE - size) // 2
     places = [(middle, middle), (0, 0), (0, far), (far, 0), (far, far)]
     views = [images[..., top : top + size, left : left + size] for top, left in places]
@@ -49,7 +49,7 @@ def crops(images: Tensor, size: int, count: int) -> Tensor:
 
 
 class Peer:
-    """A peer's network in training: crops, forward, cross-entropy, backward, SGD with Nesterov momentum.
+    """Train a peer's network: crops, forward, cross-entropy, backward, SGD with Nesterov momentum.
 
     Its augmentation is left out, in its favour: it runs image by image, in other processes.
     """
@@ -98,11 +98,11 @@ class Schedule:
         return sum(part.epochs for part in self.parts)
 
     def image_seconds(self, step_seconds: dict[str, float]) -> float:
-        """Seconds that one image takes, on average over all epochs, from the seconds of a step of each part."""
+        """Return the seconds that one image takes, averaged over all epochs, from those of a step of each part."""
         return sum(part.epochs * step_seconds[part.name] for part in self.parts) / self.epochs / self.batch
 
     def image_flop(self) -> float:
-        """Floating point operations of one image, on average over all epochs."""
+        """Return the floating point operations of one image, on average over all epochs."""
         return sum(part.epochs * part.image_flop for part in self.parts) / self.epochs
 
 
@@ -128,7 +128,7 @@ def our_schedule(name: str, params: config.Params, recipe_name: str, hardware: H
 
 
 def under(hardware: Hardware, step: Case, deterministic: bool = False) -> Case:
-    """A step with the settings of its training; ours is deterministic (stages.train), the peers' are not."""
+    """Return a step with the settings of its training; ours is deterministic (stages.train), the peers' are not."""
 
     def case() -> None:
         torch.set_num_threads(hardware.threads)

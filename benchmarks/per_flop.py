@@ -1,4 +1,4 @@
-"""PrivateTest accuracy against the floating point operations of the training, published systems and ours.
+"""Set PrivateTest accuracy against the floating point operations of the training, of published systems and this one.
 
 All operations are counted alike: 3 times those of a forward pass, per image, crop and epoch, on FER-2013 alone.
 """
@@ -98,7 +98,7 @@ def draw(axis: Axes, ours: Sequence[Run]) -> None:
 
 
 def draw_published(axis: Axes, system: Published, training: Training) -> None:
-    """A mark, or a line between two where early stopping leaves the number of epochs open."""
+    """Draw a mark, or a line between two where early stopping leaves the number of epochs open."""
     flop = [training.flop(epochs) for epochs in training.epoch_range()]
     axis.plot(
         flop, [system.accuracy] * len(flop), "s-" if system.pretrained else "o", color=COLOURS[0], linewidth=1,
@@ -109,7 +109,7 @@ def draw_published(axis: Axes, system: Published, training: Training) -> None:
 
 
 def draw_ours(axis: Axes, runs: Sequence[Run], colour: str) -> None:
-    """All seeds of one recipe."""
+    """Draw all seeds of one recipe."""
     for run in runs:
         once, flipped = run["test_accuracy"], run["test_accuracy_flip"]
         axis.plot([run["flop"]] * 2, [once, flipped], "-", color=colour, linewidth=1)
@@ -126,7 +126,7 @@ def beside(axis: Axes, text: str, x: float, y: float, place: Place, colour: str)
 
 
 def keys() -> Iterator[Line2D]:
-    """The keys to the marks."""
+    """Return the keys to the marks."""
     blue, orange = COLOURS[:2]
     for text, marker, joined, colour, face in (
         ("trained from nothing", "o", False, blue, blue),

@@ -1,4 +1,4 @@
-"""What AutoAugment costs: each policy applied to FER-2013's number of images, beside an epoch of training.
+"""Measure what AutoAugment costs: each policy applied to FER-2013's number of images, beside an epoch of training.
 
     python -m benchmarks.policies [--rounds 10]
 
@@ -39,13 +39,13 @@ def applied(images: Tensor, name: str) -> Tensor:
 
 
 def share(policy: Policy, names: Collection[str]) -> float:
-    """Share of the images to which at least one operation of these names is applied."""
+    """Return the share of the images to which at least one operation of these names is applied."""
     without = (math.prod(1 - chance for name, chance, _ in steps if name in names) for steps in policy)
     return 1 - fmean(without)
 
 
 def processor_seconds(cases: Mapping[str, Case], rounds: int) -> dict[str, float]:
-    """Fewest seconds of processor time of a call of each case. The cases take turns."""
+    """Return the fewest seconds of processor time of a call of each case. The cases take turns."""
     best = dict.fromkeys(cases, math.inf)
     for _ in range(rounds):
         for name, case in cases.items():
@@ -56,7 +56,7 @@ def processor_seconds(cases: Mapping[str, Case], rounds: int) -> dict[str, float
 
 
 def added_bytes(case: Case) -> int:
-    """The most memory that a call has at a time, beyond what there was before."""
+    """Return the most memory that a call has at a time, beyond what there was before."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -1,4 +1,4 @@
-"""What the study's test finds and what it makes up, on simulated recipes whose truth is known.
+"""Count what the study's test finds and what it makes up, on simulated recipes whose truth is known.
 
     python -m benchmarks.power [--simulations 4000] [--resampled 400]
 
@@ -44,7 +44,7 @@ PER_POINT = 1 / 35.3
 def two_models(
     rng: np.random.Generator, seeds: int, images: int, points: float = 0.0, seed_points: float = 0.0
 ) -> tuple[Bools, Bools]:
-    """Right or wrong [seeds, images] for two recipes with 66 % accuracy, as the models of the study have.
+    """Draw right or wrong [seeds, images] for two recipes with 66 % accuracy, as the models of the study have.
 
     Of two runs of one recipe one alone is right on 12 % of images, of two recipes on 13 %, about as in the study. An
     image is right where difficulty + recipe's taste + run's noise + seed's luck exceeds zero. `points`: by how much
@@ -88,7 +88,7 @@ def rejected(found: list[Difference], level: float = ALPHA) -> float:
 
 
 def simulate(seeds: int, seed_points: float, simulations: int, resampled: int) -> list[float]:
-    """One line of the table, as fractions: four rates without and three with a difference, its size that is found."""
+    """Return one line of the table, as fractions: four rates without a difference, three with one, the size found."""
     equal = results(crossed_t, simulations, seeds, 0.0, seed_points)
     differ = results(crossed_t, simulations, seeds, POINTS, seed_points)
     size = float(np.mean([minimum_detectable_difference(one) for one in differ]))

@@ -1,6 +1,6 @@
-"""Published systems for FER-2013: what they report, how they chose it, and what their training costs.
+"""Describe published systems for FER-2013: what they report, how they chose it, and what their training costs.
 
-The networks are re-stated in our own words from the papers and from the settings their authors publish, as
+The networks are written anew from the papers and from the settings their authors publish, as
 far as arithmetic goes: convolutions, matrix products, and enough around them to train. They are built to be
 timed and counted, not to reach the published accuracy.
 """
@@ -37,15 +37,15 @@ class Training:
     """With early stopping: the fewest that its patience allows."""
 
     def epoch_range(self) -> list[int]:
-        """The fewest and the most epochs, or the one number that is stated."""
+        """Return the fewest and the most epochs, or the one number that is stated."""
         return [self.epochs] if self.fewest_epochs is None else [self.fewest_epochs, self.epochs]
 
     def image_flop(self) -> int:
-        """Floating point operations that one image costs in one epoch: forward f, backward 2 f, per crop."""
+        """Return the floating point operations that one image costs in one epoch: forward f, backward 2 f, per crop."""
         return 3 * self.crops * forward_flop(self.network, self.channels, self.size)
 
     def flop(self, epochs: int) -> int:
-        """The same of that many epochs of FER-2013's Training split."""
+        """Return the same of that many epochs of FER-2013's Training split."""
         return self.image_flop() * TRAINING * epochs
 
 
@@ -65,7 +65,7 @@ class Published:
 
 
 def forward_flop(build: Callable[[], nn.Module], channels: int, size: int) -> int:
-    """Floating point operations of a forward pass over one image: two per multiply-add (torch's counter)."""
+    """Return the floating point operations of a forward pass over one image: two per multiply-add (torch's counter)."""
     with torch.device("meta"), torch.no_grad():  # shapes only: nothing is computed, nothing takes memory
         network, image = build().eval(), torch.empty(1, channels, size, size)
         with FlopCounterMode(display=False) as counter:
@@ -74,7 +74,7 @@ def forward_flop(build: Callable[[], nn.Module], channels: int, size: int) -> in
 
 
 def convolution(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> list[nn.Module]:
-    """A convolution that keeps the size (at stride 1), and batch normalisation."""
+    """Return a convolution that keeps the size (at stride 1), and batch normalisation."""
     return [nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False), nn.BatchNorm2d(outputs)]
 
 
@@ -94,7 +94,7 @@ class Residual(nn.Module):
 
 
 def stages(depths: Sequence[int]) -> list[nn.Sequential]:
-    """The four stages of a ResNet: 64, 128, 256, 512 channels, each but the first at half the size."""
+    """Return the four stages of a ResNet: 64, 128, 256, 512 channels, each but the first at half the size."""
     widths = (64, 64, 128, 256, 512)
     return [
         nn.Sequential(
@@ -110,12 +110,12 @@ def classifier(width: int) -> list[nn.Module]:
 
 
 def resnet18() -> nn.Module:
-    """ResNet-18 for small images: a 3x3 stem at full size, no pooling before the stages."""
+    """Return ResNet-18 for small images: a 3x3 stem at full size, no pooling before the stages."""
     return nn.Sequential(*convolution(1, 64), nn.ReLU(), *stages((2, 2, 2, 2)), *classifier(512))
 
 
 def vgg(channels: int, widths: Sequence[int], depths: Sequence[int], head: Sequence[nn.Module]) -> nn.Module:
-    """Stages of 3x3 convolutions with batch normalisation and ReLU, 2x2 max-pooling after each."""
+    """Return stages of 3x3 convolutions with batch normalisation and ReLU, 2x2 max-pooling after each."""
     layers: list[nn.Module] = []
     for width, depth in zip(widths, depths, strict=True):
         for _ in range(depth):
@@ -126,7 +126,7 @@ def vgg(channels: int, widths: Sequence[int], depths: Sequence[int], head: Seque
 
 
 def vgg_khaireddin() -> nn.Module:
-    """Four stages of two convolutions, then three fully connected layers, 4096 wide."""
+    """Return four stages of two convolutions, then three fully connected layers, 4096 wide."""
     head: list[nn.Module] = []
     for inputs in (512 * 2 * 2, 4096):
         head += [nn.Linear(inputs, 4096), nn.Dropout(0.1), nn.ReLU()]
@@ -134,7 +134,7 @@ def vgg_khaireddin() -> nn.Module:
 
 
 def vgg19() -> nn.Module:
-    """VGG-19's sixteen convolutions and one fully connected layer; the grey face comes as three channels."""
+    """Return VGG-19's sixteen convolutions and one fully connected layer; the grey face comes as three channels."""
     head = [nn.Dropout(0.5), nn.Linear(512, CLASSES)]
     return vgg(3, (64, 128, 256, 512, 512), (2, 2, 4, 4, 4), head)
 
@@ -168,7 +168,7 @@ class Mask(nn.Module):
 
 
 def residual_masking() -> nn.Module:
-    """ResNet-34 with a masking block after each stage, shallower as the images shrink."""
+    """Return ResNet-34 with a masking block after each stage, shallower as the images shrink."""
     masked = [
         layer
         for stage, width, levels in zip(stages((3, 4, 6, 3)), (64, 128, 256, 512), (3, 2, 1, 0), strict=True)
@@ -194,7 +194,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 def convnext(depths: Sequence[int], widths: Sequence[int]) -> nn.Module:
-    """ConvNeXt, to which EmoNeXt adds a small spatial transformer and channel gates (not counted)."""
+    """Return ConvNeXt, to which EmoNeXt adds a small spatial transformer and channel gates (not counted)."""
     layers: list[nn.Module] = []
     inputs, patch = 3, 4
     for depth, width in zip(depths, widths, strict=True):

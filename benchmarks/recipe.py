@@ -1,4 +1,4 @@
-"""What each choice of a recipe is worth: PublicTest accuracy with one setting changed at a time.
+"""Measure what each choice of a recipe is worth: PublicTest accuracy with one setting changed at a time.
 
     python -m benchmarks.recipe [--recipe fast] [--epochs 8] [--seed 0 --seed 1] [--only NAME]
 
@@ -100,7 +100,7 @@ def main(recipe: str, epochs: int | None, seeds: Sequence[int], only: Sequence[s
 
 
 def change(recipe: Recipe, model: ModelParams, changes: Mapping[str, Any]) -> tuple[Recipe, ModelParams]:
-    """Recipe and baseline with the changes of one variant."""
+    """Return the recipe and the baseline with the changes of one variant."""
     augment = {key.split(".")[1]: value for key, value in changes.items() if key.startswith("augment.")}
     plain = {key: value for key, value in changes.items() if not key.startswith("augment.")}
     model = replace(
@@ -119,7 +119,7 @@ def change(recipe: Recipe, model: ModelParams, changes: Mapping[str, Any]) -> tu
 
 
 def report(runs: list[Trial]) -> str:
-    """Mean accuracy of each variant in per cent, its distance from the unchanged recipe, and its cost."""
+    """Return the mean accuracy of each variant in per cent, its distance from the unchanged recipe, and its cost."""
     groups: dict[str, list[Trial]] = {}
     for run in runs:
         groups.setdefault(run["variant"], []).append(run)
@@ -138,7 +138,7 @@ def report(runs: list[Trial]) -> str:
 
 
 def mean_accuracy(runs: list[Trial]) -> float | None:
-    """None if a run diverged."""
+    """Return the mean accuracy, or None if a run diverged."""
     accuracies = [run["val_accuracy"] for run in runs]
     return None if None in accuracies else statistics.mean(accuracies)
 

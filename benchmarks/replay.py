@@ -1,4 +1,4 @@
-"""What it is worth on a GPU to record a training step once and replay it (pipeline.training.cuda_graph).
+"""Measure what it is worth on a GPU to record a training step once and replay it (pipeline.training.cuda_graph).
 
     python -m benchmarks.replay [--rounds 3]
 
@@ -53,7 +53,7 @@ def main(rounds: int) -> None:
 
 
 def epoch(recipe: Recipe, images: Images, validation: Images, recorded: bool) -> float:
-    """Seconds of a second epoch."""
+    """Return the seconds of a second epoch."""
     loss = make_loss("cross_entropy", {"label_smoothing": 0.1}, np.eye(len(LABELS)), "cuda")
     network = FerNet(recipe.widths, len(LABELS), mean=127.5, std=64.0)
     with mock.patch.object(loop, "records_steps", return_value=recorded):

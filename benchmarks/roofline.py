@@ -1,4 +1,4 @@
-"""How near training comes to what the machine can do, and what the rest of the time is spent on.
+"""Measure how near training comes to what the machine can do, and what the rest of the time is spent on.
 
     python -m benchmarks.roofline [--recipe fast] [--rounds 5] [--compile]
 
@@ -78,7 +78,7 @@ class Roofline:
 
     @cached_property
     def seconds(self) -> dict[tuple[str, int], float]:
-        """Of a whole step, and of its augmentation alone, by size."""
+        """Return the seconds of a whole step and of its augmentation alone, by size."""
         cases: dict[tuple[str, int], Case] = {}
         for size in self.sizes:
             cases["step", size] = waiting(partial(self.workload.step, size))
@@ -87,7 +87,7 @@ class Roofline:
         return alternate(cases, self.rounds)
 
     def steps(self) -> str:
-        """Whole steps at every size."""
+        """Return the table of whole steps at every size."""
         lines, batch = [], self.recipe.batch_size
         for size in self.sizes:
             took, flop = self.seconds["step", size], self.workload.flop(size)
@@ -103,7 +103,7 @@ class Roofline:
 
     @cached_property
     def alone(self) -> dict[tuple[str, str], float]:
-        """Seconds of each convolution on its own, by layer and direction."""
+        """Return the seconds of each convolution on its own, by layer and direction."""
         return alternate(
             {
                 (layer.name, way): waiting(case)
@@ -114,12 +114,12 @@ class Roofline:
         )
 
     def total(self, way: str) -> tuple[int, float]:
-        """FLOP and seconds of one direction of all convolutions on their own."""
+        """Return FLOP and seconds of one direction of all convolutions on their own."""
         there = [layer for layer in self.layers if (layer.name, way) in self.alone]
         return sum(layer.flop for layer in there), sum(self.alone[layer.name, way] for layer in there)
 
     def convolutions(self) -> str:
-        """Every layer and direction on its own."""
+        """Return the table of every layer and direction on its own."""
         lines = []
         for layer in self.layers:
             inputs, height = layer.images.shape[1:3]
@@ -134,7 +134,7 @@ class Roofline:
         return table(["convolution alone", "channels, side", "GFLOP", "FLOP/byte", *headings], lines)
 
     def profile(self) -> str:
-        """Where the time of a step goes. One operator computes both gradients: split as they are alone."""
+        """Return where a step's time goes. One operator computes both gradients, split as they are alone."""
         found = spent(self.step, PROFILED)
         seconds, calls = dict(found.seconds), dict(found.calls)
         backward, times = seconds.pop(BACKWARD), calls.pop(BACKWARD)
@@ -156,7 +156,7 @@ class Roofline:
         return "\n".join([table(headings, lines), others, *self.hidden_costs()])
 
     def hidden_costs(self) -> Iterator[str]:
-        """What the profiler counts as part of other operators."""
+        """Return what the profiler counts as part of other operators."""
         usual = self.seconds["step", self.size]
         yield f"the same step without the profiler: {usual * 1e3:.2f} ms"
         if (copies := reorders(self.step)) is not None:
@@ -169,7 +169,7 @@ class Roofline:
         yield f"in the system's kernel (pages of new memory, waking threads): {per_cent(kernel)} of processor time"
 
     def epoch(self, folder: Path) -> str:
-        """The mean epoch of the recipe on FER-2013: its steps and everything else that training does."""
+        """Return the table of the recipe's mean epoch on FER-2013: its steps and everything else that training does."""
         sizes = [self.recipe.size_in(epoch) for epoch in range(self.recipe.epochs)]
         step, augmenting = (
             self.workload.batches * fmean(self.seconds[what, size] for size in sizes)
@@ -204,7 +204,7 @@ class Roofline:
         )
 
     def experiments(self, compiled: bool) -> str:
-        """The step with one setting changed at a time."""
+        """Return the table of the step with one setting changed at a time."""
         hardware = self.hardware
         cases = {str(hardware): self.step}
         precision = "fp32" if hardware.precision == "bf16" else "bf16"
@@ -235,12 +235,12 @@ class Roofline:
         return table([f"{self.size} px, one setting changed", "ms", "times as long"], lines) + note
 
     def other(self, **change: Any) -> Case:
-        """The step on other hardware settings."""
+        """Return the seconds of the step on other hardware settings."""
         workload = Workload(self.params, self.name, replace(self.hardware, **change))
         return waiting(partial(workload.step, self.size))
 
     def switched(self, switch: Callable[[Any], object], value: Any, usual: Any) -> Case:
-        """The step after `switch(value)`; `switch(usual)` follows."""
+        """Return the seconds of the step after `switch(value)`; `switch(usual)` follows."""
 
         def case() -> None:
             switch(value)
@@ -252,7 +252,7 @@ class Roofline:
         return case
 
     def speed(self, flop: float, seconds: float | None) -> list[str]:
-        """Two cells: GFLOP/s and the share of the peak; empty where nothing is computed."""
+        """Return two cells: GFLOP/s and the share of the peak; empty where nothing is computed."""
         if not flop or not seconds:
             return ["", ""]
         return [f"{flop / seconds / 1e9:,.0f}", per_cent(flop / seconds / self.peak)]
@@ -263,7 +263,7 @@ def per_cent(share: float) -> str:
 
 
 def fill_new_memory(on: bool) -> None:
-    """Deterministic PyTorch would fill all memory it allocates; stages.train switches that off."""
+    """Choose whether new memory is filled, which deterministic PyTorch does and stages.train switches off."""
     torch.utils.deterministic.fill_uninitialized_memory = on  # type: ignore[attr-defined]
 
 

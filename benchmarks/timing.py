@@ -1,4 +1,4 @@
-"""How the benchmarks take time: in turns, best of several, never against a clock of another run."""
+"""Take time for the benchmarks: in turns, best of several, never against a clock of another run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 def rounds_option(default: int, name: str = "rounds") -> click.Option:
-    """An option of most benchmarks."""
+    """Return an option of most benchmarks."""
     return click.Option([f"--{name}"], type=Number(), default=default, help="How many turns each case has.")
 
 
 def alternate(cases: Mapping[Name, Case], rounds: int, turn: float = 0.05) -> dict[Name, float]:
-    """Best seconds per call of each case over `rounds` rounds.
+    """Return the best seconds per call of each case over `rounds` rounds.
 
     The cases take turns, so that a slow minute of the machine hits them all. A turn repeats its case
     until about `turn` seconds are full, after two calls that are not counted (memory, threads).
@@ -36,7 +36,7 @@ def alternate(cases: Mapping[Name, Case], rounds: int, turn: float = 0.05) -> di
 
 
 def waiting(case: Case) -> Case:
-    """A GPU works on while Python goes ahead: time means something only after it is done."""
+    """Wait for the GPU, which works on while Python goes ahead: time means something only after it is done."""
 
     def run() -> None:
         case()
@@ -47,7 +47,7 @@ def waiting(case: Case) -> Case:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, numbers to the right."""
+    """Return a Markdown table: the first column to the left, numbers to the right."""
     lines = [headings, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
 

@@ -1,4 +1,4 @@
-"""How fast training goes: images per second of whole steps, and how much arithmetic the network gets done.
+"""Measure how fast training goes: images per second of whole steps, and how much arithmetic the network gets done.
 
     python -m benchmarks.training_step [--rounds 5]
 

@@ -1,4 +1,4 @@
-"""What more views of every face bring at test time: accuracy of trained models by number of views.
+"""Measure what more views of every face bring at test time: accuracy of trained models by number of views.
 
     python -m benchmarks.views [MODEL_FOLDER ...] [--data outputs/prepared]
 
@@ -34,7 +34,7 @@ SHIFTS = (1, 2)
 
 
 def moved(images: Tensor, shift: int) -> Iterator[Tensor]:
-    """The images [N, 1, H, W] in their place, then up to the left, up to the right, and the same down.
+    """Return the images [N, 1, H, W] in their place, then up to the left, up to the right, and the same down.
 
     The border is repeated where an image leaves it, as in training.
     """
@@ -46,7 +46,7 @@ def moved(images: Tensor, shift: int) -> Iterator[Tensor]:
 
 
 def accuracies(network: FerNet, loss: Loss, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """Share of right decisions by views: one, with its mirror image, ten for every shift."""
+    """Return the share of right decisions by views: one, with its mirror image, ten for every shift."""
 
     def probabilities(view: Tensor, flip: bool) -> Tensor:
         return loss.scores(predict(network, view, EVALUATION, flip)).double().softmax(1)

@@ -1,4 +1,4 @@
-"""A recipe's training as the benchmarks take it apart: FER-2013's number of random images, step by step."""
+"""Take a recipe's training apart for the benchmarks: FER-2013's number of random images, step by step."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TRAINING, VALIDATION = (sum(PUBLISHED_COUNTS[split]) for split in ("train", "val
 
 
 class Workload:
-    """What pipeline.training.loop.train does, in pieces that can be timed: the baseline's loss and rate, one recipe.
+    """Do what pipeline.training.loop.train does, in pieces that can be timed: the baseline's loss and rate, one recipe.
 
     No step is faster for what an image shows, so the images are random.
     """
@@ -62,20 +62,20 @@ class Workload:
         return len(self.plan.rates)
 
     def draw(self) -> None:
-        """All that one epoch needs to know: the last, in which the network's own opinion counts most."""
+        """Draw all that one epoch needs to know: the last, in which the network's own opinion counts most."""
         last = self.recipe.epochs - 1
         self.plan = EpochPlan.of(self.recipe, last, self.data, self.rate, 0, self.hardware.device)
         self.taken = 0
 
     def next(self, size: int) -> EpochPlan:
-        """The plan at its next batch, which is the first again after its last."""
+        """Return the plan at its next batch, which is the first again after its last."""
         if self.taken % self.batches == 0:
             self.plan.position.zero_()
         self.taken += 1
         return replace(self.plan, size=size)
 
     def next_rows(self) -> Tensor:
-        """The rows of the next batch [B], which is then passed over."""
+        """Return the rows of the next batch [B], which is then passed over."""
         plan = self.next(IMAGE_SIZE)
         rows = plan.now(plan.order)
         plan.position.add_(1)
@@ -85,7 +85,7 @@ class Workload:
         return augmented(self.data, rows, replace(self.plan, size=size), self.recipe.augment)
 
     def forward_backward(self, images: Tensor, labels: Tensor) -> None:
-        """The part of a step that the network's operations are counted in."""
+        """Do the part of a step in which the network's operations are counted."""
         with self.hardware.autocast():
             output = self.trainer.model(images.contiguous(memory_format=self.hardware.layout))
         self.trainer.optimizer.zero_grad(set_to_none=True)
@@ -95,7 +95,7 @@ class Workload:
         train_step(self.trainer, self.ensemble, self.data, self.next(size))
 
     def flop(self, size: int) -> int:
-        """Floating point operations of one step's convolutions and matrix products, without augmentation's."""
+        """Return the floating point operations of a step's convolutions and matrix products, without augmentation."""
         with FlopCounterMode(display=False) as whole:
             self.step(size)
         with FlopCounterMode(display=False) as moving:
@@ -105,7 +105,7 @@ class Workload:
     def trained_epoch(
         self, size: int, validation: Images, folder: Path, on_epoch: Callable[[Epoch], None]
     ) -> tuple[float, float]:
-        """Seconds of an epoch of the training's own loop, and of its forward, backward and update."""
+        """Return the seconds of an epoch of the training's own loop, and of its forward, backward and update."""
         inside, step = 0.0, Trainer.step
 
         def timed(*arguments: Any) -> tuple[Tensor, Tensor]:
@@ -134,7 +134,7 @@ class Workload:
         validate(self.trainer.averaged, self.trainer.loss, data, self.hardware)
 
     def save(self, folder: Path) -> None:
-        """The checkpoint after a last epoch that was the best: the largest there is."""
+        """Save the checkpoint after a last epoch that was the best: the largest there is."""
         best = {name: tensor.clone() for name, tensor in self.trainer.average.items()}
         state = state_of(self.trainer, self.ensemble, best)
         count = self.recipe.epochs
@@ -148,5 +148,5 @@ def random_images(count: int) -> Images:
 
 
 def an_epoch(number: int) -> Epoch:
-    """A row of the history as long as real ones are."""
+    """Return a row of the history as long as real ones are."""
     return Epoch(number, IMAGE_SIZE, 0.0123456789, 1.23456789, 1.23456789, 0.54321012)
