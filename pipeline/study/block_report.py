@@ -1,7 +1,8 @@
 """Write the tables and the figure of one block from the runs kept in git: `fer report --block B`.
 
-Reads results/<data set>/<block>/ alone, of every data set that has it. Rows are compared with the baseline of the same
-labels: one comparison, and one table, for each kind of labels, each with its own correction.
+Reads results/<data set>/<block>/ alone, of every data set that has it, and logs to MLflow as `<data set>-<block>`. Rows
+are compared with the baseline of the same labels: one comparison, and one table, for each kind of labels, each with its
+own correction.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pipeline.files import write_text
 from pipeline.study import plan
 from pipeline.study.plan import Block, short_name
 from pipeline.study.report import comparable, kept_runs, require_one_study
+from pipeline.tracking.study import log_study
 
 
 def report_block(name: str) -> None:
@@ -59,6 +61,7 @@ def report_in(folder: Path, name: str, block: Block) -> None:
     write_text(folder / "ablation.md", "\n\n".join(pages) + "\n")
     draw(rows, block, folder)
     print((folder / "ablation.md").read_text(encoding="utf-8"))
+    log_study(folder, found, rows, f"{folder.parent.name}-{name}")
 
 
 def draw(rows: Sequence[ComparisonRow], block: Block, folder: Path) -> None:

@@ -98,7 +98,7 @@ def report() -> None:
     for page in PAGES:
         write_text(page, fill(page.read_text(encoding="utf-8"), blocks, page))
         print(page)
-    log_study(STUDY, models, rows)
+    log_study(STUDY, models, rows, f"{STUDY.name}-study")
 
 
 def second_study(

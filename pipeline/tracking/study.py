@@ -20,11 +20,10 @@ COMMAND = "fer report"
 """The command that logs these runs again; backfill only knows runs of the workspace."""
 
 
-def log_study(folder: Path, models: Models, rows: Sequence[ComparisonRow]) -> None:
-    """Log every run and the comparison to an experiment of their own; complete runs are left alone."""
+def log_study(folder: Path, models: Models, rows: Sequence[ComparisonRow], experiment: str) -> None:
+    """Log every run of the folder and the comparison to an experiment; complete runs are left alone."""
     if not client.is_on():
         return
-    experiment = f"{folder.name}-study"
     try:
         for model, runs in models.items():
             for seed, run in runs.items():
@@ -33,7 +32,8 @@ def log_study(folder: Path, models: Models, rows: Sequence[ComparisonRow]) -> No
         where = client.Where(experiment, "study", f"study-{content}", content, COMMAND)
         if not client.is_complete(where):
             tables = [folder / name for name in ("ablation.json", "ablation.md", "prediction.csv")]
-            log_rows(where, rows, "report", [*tables, *sorted(folder.glob("*.png"))])
+            written = [*(table for table in tables if table.exists()), *sorted(folder.glob("*.png"))]
+            log_rows(where, rows, "report", written)
         if client.is_complete(where):
             print(f"in MLflow: {client.page(experiment)}")
     except UserError as error:  # the pages are written, with MLflow or without

@@ -119,7 +119,7 @@ def test_the_committed_pages_are_what_the_committed_runs_give(
     logged: list[tuple[Any, ...]] = []
     monkeypatch.setattr(report, "log_study", lambda *arguments: logged.append(arguments))
     report.report()
-    ((folder, models, rows),) = logged  # for MLflow
+    ((folder, models, rows, _),) = logged  # for MLflow
     assert folder == report.STUDY
     assert sum(len(runs) for runs in models.values()) == len(list((folder / "runs").glob("*.json")))
     assert rows == read_rows(report.STUDY / "ablation.json")

@@ -153,7 +153,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     runs = {seed: RunRecord.kept(STUDY / "runs", f"w2v_cosine-{seed}") for seed in (0, 1)}
     with pytest.MonkeyPatch.context() as monkeypatch:
         enter(folder, monkeypatch)
-        log_study(STUDY, {"w2v_cosine": runs}, read_rows(STUDY / "ablation.json"))
+        log_study(STUDY, {"w2v_cosine": runs}, read_rows(STUDY / "ablation.json"), "fer2013-study")
     forget()
     with serving("ui", "--backend-store-uri", "sqlite:///mlflow.db", cwd=folder) as address:
         yield address

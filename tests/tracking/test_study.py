@@ -28,7 +28,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def log() -> None:
-    study.log_study(STUDY, MODELS, read_rows(STUDY / "ablation.json"))
+    study.log_study(STUDY, MODELS, read_rows(STUDY / "ablation.json"), "fer2013-study")
 
 
 @pytest.mark.medium
