@@ -50,9 +50,9 @@ def over_labels(lines: Lines, labels: Sequence[str], baseline: str, path: Path) 
                 errors = np.abs(points[:, 1:] - points[:, :1]).T
                 below.errorbar(at, points[:, 0], yerr=errors, **look)
         above.set(title="Accuracy on PrivateTest, with 95% intervals", ylabel="accuracy")
-        above.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        above.yaxis.set_major_formatter(PercentFormatter(1))
         below.axhline(0, color="#777777", linewidth=1)
-        below.set(ylabel=f"points above {baseline}")
+        below.set(ylabel=f"points above {baseline}", xlim=(-0.5, len(labels) - 0.5))
         below.set_xticks(range(len(labels)), labels)
         for axis in (above, below):
             axis.grid(axis="y")
