@@ -58,7 +58,7 @@ def main(rounds: int) -> None:
 def differs(params: Params, name: str) -> bool:
     """Return whether a row has a network and takes other steps than the baseline's, not only other labels."""
     model = params.model(name)
-    if model.classifier:
+    if model.classifier or model.distillation:  # teachers cost what they cost
         return False
     return bool(model.choices.keys() - {"labels"}) or model.epoch_factor > 1 or model.loss in (
         "relative_uncertainty", "self_cure",

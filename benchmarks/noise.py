@@ -60,7 +60,7 @@ def main(noise: int, epochs: int, seeds: int) -> None:
 
 def accuracy(params: Params, data: FerData, name: str, noise: int, epochs: int, seed: int) -> float:
     """Return the accuracy on clean PrivateTest of a row trained on noisy labels."""
-    model, recipe = params.model(name), replace(params.chosen_recipe, epochs=epochs)
+    model, recipe = params.model(name), replace(params.recipe_of(name), epochs=epochs)
     truth = LabelSpec("given.noisy", noise).make(data, seed)
     hardware = choose(params.machine)
     run = build_run(

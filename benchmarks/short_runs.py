@@ -44,7 +44,7 @@ def main(file: Path | None) -> None:
         print(name, flush=True)
         model = replace(params.model(name), epoch_factor=1)
         sizes = params.chosen_recipe.sizes[-1:]
-        recipe = replace(params.chosen_recipe, epochs=settings["epochs"], sizes=sizes)
+        recipe = replace(params.recipe_of(name), epochs=settings["epochs"], sizes=sizes)
         outcome = trial(model, recipe, SEED, params.machine)
         rows[name] = settings | outcome | {"code": code, "machine": header()}
         write_json(kept, rows)
@@ -52,8 +52,8 @@ def main(file: Path | None) -> None:
 
 
 def networks(params: Params) -> list[str]:
-    """Return the rows with a network; `benchmarks.classical` fits the others whole."""
-    return [name for name, model in params.models.items() if not model.classifier]
+    """Return the rows with a network but those with teachers; `benchmarks.classical` fits the others whole."""
+    return [name for name, model in params.models.items() if not model.classifier and not model.distillation]
 
 
 def described(params: Params, name: str) -> JsonDict:

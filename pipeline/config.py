@@ -195,7 +195,8 @@ class ModelParams:
     consistency: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
     policy: dict[str, Any] = field(default_factory=dict)
-    """A kind of `training.method.CHOICES` and its options, like the three before; empty: none."""
+    distillation: dict[str, Any] = field(default_factory=dict)
+    """A kind of `training.method.CHOICES` and its options, like the four before; empty: none."""
     pool: Pool = "max"
     epoch_factor: Annotated[int, Field(ge=1, le=100)] = 1
     """How many times as many epochs as the recipe has: for controls of equal cost."""
@@ -403,6 +404,8 @@ class Params:
     compare: CompareParams
     landmarks: LandmarkParams = LandmarkParams("none", "", 8)
     """Settings that were kept with a study may be older than this section."""
+    teachers: Annotated[str, Field(min_length=1), must_be("a path")] = ""
+    """The folder of the networks that rows with a distillation learn from; older settings have none."""
 
     def model(self, name: str) -> ModelParams:
         """Return the settings of one model. Raises UserError if there is none with that name."""
@@ -416,7 +419,8 @@ class Params:
         """Return every setting that names one of the user's files, by its key."""
         vectors = {f"labels.{name}.vectors": words.vectors for name, words in self.labels.items()}
         predictor = {"landmarks.predictor": self.landmarks.predictor}
-        return {"data.path": self.data.path, "data.votes": self.data.votes, **predictor, **vectors}
+        own = {"data.path": self.data.path, "data.votes": self.data.votes, "teachers": self.teachers}
+        return {**own, **predictor, **vectors}
 
     @property
     def landmark_source(self) -> Literal["drawer", "dlib", "none"]:
@@ -452,8 +456,8 @@ class Params:
     def recipe_of(self, model: str) -> Recipe:
         """Return the recipe that a model is trained by: the chosen one with what the model wants otherwise."""
         row, recipe = self.model(model), self.chosen_recipe
-        own = {} if row.self_distillation is None else {"self_distillation": row.self_distillation}
-        return dataclasses.replace(recipe, epochs=row.epoch_factor * recipe.epochs, **own)
+        own = recipe.self_distillation if row.self_distillation is None else row.self_distillation
+        return dataclasses.replace(recipe, epochs=row.epoch_factor * recipe.epochs, self_distillation=own)
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Params:
@@ -518,6 +522,10 @@ class Params:
                 what = f"mixes images, but the recipe {name} learns from what the network said of each image by itself"
                 mend = f"set recipes.{name}.self_distillation to 0.0"
                 raise problem(f"{{key}} {what}: {mend}", "models", model, "mix")
+            if self.models[model].distillation and self.recipe_of(model).self_distillation:
+                what = f"follows its teachers, and the recipe {name} the network's own earlier predictions"
+                mend = f"set models.{model}.self_distillation to 0.0"
+                raise problem(f"{{key}} {what}: {mend}", "models", model, "distillation")
             if kind == "cutmix" and recipe.augment.cutout:
                 what = f"pastes boxes, and the recipe {name} cuts out others, so that neither could be judged"
                 mend = f"set recipes.{name}.augment.cutout to 0.0"

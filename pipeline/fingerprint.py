@@ -116,6 +116,8 @@ def training_inputs(settings: RunSettings, targets: npt.NDArray[np.float64]) -> 
         read.append(settings.run_key.landmarks)
     if settings.model.uses_neighbours:
         read.append(settings.run_key.labels)
+    if settings.model.distillation:
+        read.append(settings.run_key.choices)  # which holds the digests of the teachers
     missing = next((path for path in read if not path.exists()), None)
     if missing is not None:
         raise UserError(f"{missing} is missing: run `dvc repro targets` first.")

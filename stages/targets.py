@@ -7,6 +7,8 @@ depend on a key that params.yaml may lack.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,13 +21,15 @@ from pipeline.labels.targets import TargetSpec
 from pipeline.labels.truth import Truth
 from pipeline.landmarks.points import Landmarks, save_none
 from pipeline.landmarks.truth import truth_of
-from pipeline.workspace import LANDMARKS, TARGETS, RunKey
+from pipeline.training.teachers import teacher_digests
+from pipeline.workspace import LANDMARKS, TARGETS, RunKey, resolve
 
 
 def main() -> None:
     params = config.load()
+    teachers = resolve(params.teachers)
     made = {
-        run_key: make(params.model(run_key.model), run_key)
+        run_key: make(params.model(run_key.model), run_key, teachers)
         for run_key in (RunKey(*pair) for pair in params.grid.pairs())
     }
     workspace.clear(TARGETS)
@@ -37,7 +41,7 @@ def main() -> None:
 
 
 def make(
-    model: config.ModelParams, run_key: RunKey
+    model: config.ModelParams, run_key: RunKey, teachers: Path
 ) -> tuple[npt.NDArray[np.float64], Truth, Landmarks | None, JsonDict]:
     """Return what the four files of a run hold. Raises UserError, before anything is trained, for what cannot be."""
     vectors = TargetSpec.parse(model.targets).load(run_key.seed)
@@ -50,7 +54,9 @@ def make(
     if model.classifier:
         model.make_classifier().features.require_packages()
     landmarks = Landmarks.load(LANDMARKS) if model.uses_landmarks else None
-    own = {"code": code.digests()} if model.classifier else {"epoch_factor": model.epoch_factor}
+    own: JsonDict = {"code": code.digests()} if model.classifier else {"epoch_factor": model.epoch_factor}
+    if model.distillation:
+        own["teachers"] = teacher_digests(teachers)
     return vectors, truth, landmarks, model.of_training | own
 
 

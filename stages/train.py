@@ -16,7 +16,7 @@ from pipeline.classical.saved import save_fitted
 from pipeline.console import EpochTable, resume_note
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
-from pipeline.files import repository, write_csv
+from pipeline.files import read_json, repository, write_csv
 from pipeline.fingerprint import RunSettings, shown_settings
 from pipeline.labels.truth import Truth
 from pipeline.landmarks.points import Landmarks
@@ -28,7 +28,8 @@ from pipeline.training.distributed import Group
 from pipeline.training.hardware import environment, numerics_key
 from pipeline.training.loop import Epoch, Progress
 from pipeline.training.saved_model import save_trained
-from pipeline.workspace import PREPARED, RunKey, dataset_name
+from pipeline.training.teachers import require_unchanged
+from pipeline.workspace import PREPARED, RunKey, dataset_name, resolve
 
 
 def main(model: str, seed: int) -> None:
@@ -45,6 +46,9 @@ def train_one(run_key: RunKey, params: config.Params, group: Group) -> None:
     model, recipe = settings.model, settings.recipe
     targets, truth = read_targets(run_key)
     inputs = fingerprint.training_inputs(settings, targets)
+    teachers = resolve(params.teachers)
+    if model.distillation:
+        require_unchanged(teachers, read_json(run_key.choices)["teachers"])
     dataset, data = dataset_name(), FerData.load(PREPARED)
     hardware = group.broadcast(lambda: autotune.choose(params.machine))
     numerics = numerics_key(hardware, group.world_size)
@@ -54,7 +58,7 @@ def train_one(run_key: RunKey, params: config.Params, group: Group) -> None:
     checkpoint = Checkpoint(repository() / ".checkpoints" / f"{key}-{numerics}.safetensors")
     training = build_run(
         data, model.loss, model.options, targets, recipe, model.learning_rate, run_key.seed, hardware, truth,
-        model.method, model.pool,
+        model.method, model.pool, teachers,
     )  # fmt: skip
 
     def fit(on_epoch: Callable[[Epoch], None]) -> tuple[dict[str, Tensor], Progress]:

@@ -27,7 +27,15 @@ FREE = ("models", "labels", "recipes")
 """Mappings whose keys are the user's own names: every entry is checked alike, so the first stands for all."""
 WORDS = "labels.word2vec.words"
 """A mapping with exactly the labels as keys, which has a rule of its own."""
-OPTIONAL = ("landmarks", "data.labels", "data.split", "data.split.val", "data.split.test", "data.split.seed")
+OPTIONAL = (
+    "landmarks",
+    "teachers",
+    "data.labels",
+    "data.split",
+    "data.split.val",
+    "data.split.test",
+    "data.split.seed",
+)
 """Keys that may be absent."""
 REMOVED = object()
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -108,6 +116,7 @@ def test_the_shipped_file_loads_and_nothing_of_it_is_lost() -> None:
         "policy": {},
         "pool": "max",
         "epoch_factor": 1,
+        "distillation": {},
         "self_distillation": None,
         "classifier": "",
     }
@@ -143,7 +152,8 @@ def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path, section: st
     if above(section) == "models":
         known = ", ".join(field.name for field in dataclasses.fields(config.ModelParams))
     if not section:
-        known = ", ".join([*(name for name in known.split(", ") if name != "landmarks"), "landmarks"])
+        optional = ["landmarks", "teachers"]  # those that may be absent come last
+        known = ", ".join([*(name for name in known.split(", ") if name not in optional), *optional])
     message = refusal(tmp_path, changed(key, 1))
     assert message == f"params.yaml: Unknown key '{key}'. Valid keys: {known}."
 
@@ -675,6 +685,12 @@ def test_labels_of_votes_need_votes(tmp_path: Path) -> None:
         ("policy", {"kind": "autoaugment", "policy": "mnist"}, ".policy' is 'mnist', but must be"),
         ("policy", {"kind": "autoaugment", "instead": 1}, ".instead' is 1, but must be true or false."),
         ("pool", "min", "' is 'min', but must be"),
+        ("distillation", {"kind": "teacher"}, ".kind' is 'teacher', but must be"),
+        (
+            "distillation",
+            {"kind": "teachers", "weight": 0.0},
+            "weight must be above 0 and at most 1, not 0.0",
+        ),
         ("epoch_factor", 0, "' is 0, but must be from 1 to 100."),
         ("self_distillation", 1.0, "' is 1.0, but must be from 0 to below 1."),
     ],
@@ -889,3 +905,14 @@ def test_a_row_may_have_its_own_self_distillation_even_none(tmp_path: Path) -> N
     assert full.chosen_recipe.self_distillation > 0
     assert off.recipe_of("off").self_distillation == 0
     assert off.model("off").of_training["self_distillation"] == 0
+
+
+def test_a_student_follows_its_teachers_or_itself_but_not_both(tmp_path: Path) -> None:
+    both = changed("recipe", "full")
+    both["grid"]["models"] = ["baseline", "student"]
+    message = refusal(tmp_path, both)
+    assert message.startswith(
+        "params.yaml: 'models.student.distillation' follows its teachers, and the recipe full"
+    )
+    both["models"]["student"]["self_distillation"] = 0.0
+    assert load(tmp_path, both).recipe_of("student").self_distillation == 0

@@ -23,7 +23,7 @@ from pipeline.files import read_json, write_text
 from pipeline.study import publish
 from pipeline.study.plan import Block, Row
 from pipeline.study.trial import Trial, keep, kept, trial
-from pipeline.workspace import RunKey, dataset_name
+from pipeline.workspace import RunKey, dataset_name, resolve
 
 WORST = -1.0
 """Replaces the accuracy of a training that diverged."""
@@ -75,7 +75,7 @@ def try_rate(file: Path, name: str, rate: float, epochs: int, params: config.Par
     """Train the model at this rate for `epochs` epochs and keep the outcome, or take it from the study's own run."""
     print(f"{name}, learning rate {rate:g}, {epochs} epochs", flush=True)
     model = replace(params.model(name), learning_rate=rate)
-    recipe = replace(params.chosen_recipe, epochs=epochs)
+    recipe = replace(params.recipe_of(name), epochs=epochs)
     run_key = RunKey(name, params.search.seed)
     if recipe == params.recipe_of(name) and publish.is_kept(
         file.parent, run_key, replace(params, models=params.models | {name: model})
@@ -88,14 +88,14 @@ def try_rate(file: Path, name: str, rate: float, epochs: int, params: config.Par
             "hardware": f"{run['training']['device']}, a run of the study",
         }
     else:
-        outcome = trial(model, recipe, params.search.seed, params.machine)
+        outcome = trial(model, recipe, params.search.seed, params.machine, resolve(params.teachers))
     keep(file, settings_of(name, epochs, params) | {"learning_rate": rate} | outcome)
 
 
 def settings_of(name: str, epochs: int, params: config.Params) -> Trial:
     """Return the settings that all trials of one model and length share."""
     model = params.model(name)
-    recipe = replace(params.chosen_recipe, epochs=epochs)
+    recipe = replace(params.recipe_of(name), epochs=epochs)
     return {
         "loss": model.loss, "model": name, "options": model.options, "targets": model.targets, **model.choices,
         "seed": params.search.seed, "recipe": json.loads(json.dumps(asdict(recipe))),

@@ -25,10 +25,12 @@ Trial = JsonDict
 """Settings and outcome, ready for JSON."""
 
 
-def trial(model: ModelParams, recipe: Recipe, seed: int, requested: autotune.MachineParams) -> JsonDict:
+def trial(
+    model: ModelParams, recipe: Recipe, seed: int, requested: autotune.MachineParams, teachers: Path | None = None
+) -> JsonDict:  # fmt: skip
     """Train as stages.train does; return the best accuracy on PublicTest, seconds, FLOP and the hardware.
 
-    The accuracy is None if the loss stopped being finite.
+    The accuracy is None if the loss stopped being finite. teachers: the folder that a distillation needs.
     """
     threads = torch.get_num_threads()
     targets = TargetSpec.parse(model.targets).load(seed)
@@ -36,6 +38,7 @@ def trial(model: ModelParams, recipe: Recipe, seed: int, requested: autotune.Mac
     run = build_run(
         data, model.loss, model.options, targets, recipe, model.learning_rate, seed,
         autotune.choose(requested), truth_of(model.labels, model.memory, seed), model.method, model.pool,
+        teachers,
     )  # fmt: skip
     outcome: JsonDict = {
         "val_accuracy": None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from pipeline.data.fer import FerData
 from pipeline.files import JsonDict
 from pipeline.labels.truth import Truth
 from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.distillation import Teachers, load_teachers
 from pipeline.training.distributed import Group
 from pipeline.training.hardware import Hardware, set_up
 from pipeline.training.images import Images
@@ -40,11 +42,13 @@ class TrainingRun:
     seed: int
     hardware: Hardware
     method: Method = PLAIN
+    teachers: Teachers | None = None
 
     @property
     def flop(self) -> list[int]:
         """Return the floating point operations of each epoch."""
-        return epoch_flop(self.network, self.recipe, len(self.training.labels), self.method)
+        teachers = [network for network, _ in self.teachers.members] if self.teachers else []
+        return epoch_flop(self.network, self.recipe, len(self.training.labels), self.method, teachers)
 
     @property
     def images_per_epoch(self) -> int:
@@ -60,7 +64,7 @@ class TrainingRun:
         """Run `loop.train`."""
         return train(
             self.network, self.loss, self.training, self.validation, self.recipe, self.learning_rate, self.seed,
-            self.hardware, checkpoint, on_epoch, group, self.method,
+            self.hardware, checkpoint, on_epoch, group, self.method, self.teachers,
         )  # fmt: skip
 
 
@@ -76,8 +80,12 @@ def build_run(
     truth: Truth = AS_GIVEN,
     method: Method = PLAIN,
     pool: Pool = "max",
+    teachers: Path | None = None,
 ) -> TrainingRun:
-    """Set PyTorch up for this hardware and seed, and build loss and network. The seed sets the initial weights."""
+    """Set PyTorch up for this hardware and seed, and build loss and network. The seed sets the initial weights.
+
+    teachers: the folder of those that a method with distillation learns from.
+    """
     training, validation = (Images.of(data, split).with_labels(truth, split) for split in ("train", "val"))
     set_up(hardware, seed)
     made = make_loss(loss, options, targets, hardware.device)
@@ -91,6 +99,21 @@ def build_run(
     if pool != "max":  # older models have no such argument
         arguments["pool"] = pool
     network = FerNet(**arguments)
+    taught_by = None
+    if method.distillation:
+        if teachers is None:
+            raise ValueError("a method with distillation needs a folder of teachers")
+        taught_by = load_teachers(teachers, data.classes, method.distillation, hardware)
     return TrainingRun(
-        network, arguments, made, training, validation, recipe, learning_rate, seed, hardware, method
+        network,
+        arguments,
+        made,
+        training,
+        validation,
+        recipe,
+        learning_rate,
+        seed,
+        hardware,
+        method,
+        taught_by,
     )

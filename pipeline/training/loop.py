@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 
 import torch
@@ -19,6 +19,7 @@ from pipeline.files import JsonDict
 from pipeline.training.augment import DRAWS, augment, flips
 from pipeline.training.checkpoint import Checkpoint, Groups
 from pipeline.training.cuda_graph import CudaGraphStep
+from pipeline.training.distillation import Teachers
 from pipeline.training.distributed import Group, require_equal_shares
 from pipeline.training.hardware import Hardware
 from pipeline.training.images import BatchLabels, Images
@@ -191,8 +192,7 @@ class Trainer:
             output = self.model(inputs) if boxes is None else self.model(inputs, boxes)
         value, scores = self.method.objective(self.loss, self.group.all_gather(output), labels)
         if soft_targets is not None:
-            own = nn.functional.cross_entropy(scores, soft_targets.probabilities)
-            value = (1 - soft_targets.weight) * value + soft_targets.weight * own
+            value = soft_targets.beside(value, scores)
         self.optimizer.zero_grad(set_to_none=True)
         # Each process has the gradient of its share, and what is left in all of them is the mean: too small
         # by the number of processes.
@@ -200,6 +200,11 @@ class Trainer:
         self.optimizer.step()
         update_ema(self.average, self.network, decay)
         return value.detach(), scores.detach()
+
+    def taught(self, images: Tensor, teachers: Teachers) -> SoftTargets:
+        """Return what the teachers say of the batch, of which `images` are this process's share."""
+        found = teachers.of(images)
+        return replace(found, probabilities=self.group.all_gather(found.probabilities))
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Return the state by group and name, for a checkpoint."""
@@ -229,6 +234,7 @@ def train(
     on_epoch: Callable[[Epoch], None],
     group: Group = SINGLE,
     method: Method = PLAIN,
+    teachers: Teachers | None = None,
 ) -> tuple[dict[str, Tensor], Progress]:
     """Train `network` in place; return the averaged weights of the best epoch on PublicTest, and the history.
 
@@ -260,7 +266,7 @@ def train(
         if memory:
             memory.start_epoch(epoch, recipe.epochs)
         network.train()
-        step = partial(train_step, trainer, ensemble, seen, plan, memory)
+        step = partial(train_step, trainer, ensemble, seen, plan, memory, teachers)
         take = replay.of(step) if replay else step
         for _ in range(len(plan.rates)):
             take()
@@ -294,6 +300,7 @@ def train_step(
     training: Images,
     plan: EpochPlan,
     memory: Memory | None = None,
+    teachers: Teachers | None = None,
 ) -> None:
     """Run the step at the plan's position."""
     recipe, method = trainer.recipe, trainer.method
@@ -309,8 +316,9 @@ def train_step(
         images = augmented(training, torch.cat([before, mine]), plan, method.augment(recipe))
         images = method.mix.images(images[1:], images[:-1], plan.mixture.of(mine))
         labels = mixed_labels(labels, plan.mixture.kept[places], len(trainer.loss.targets))
+    soft_targets = ensemble.of(places, plan.weight) if teachers is None else trainer.taught(images, teachers)
     value, scores = trainer.step(
-        images, labels, plan.now(plan.rates), plan.now(plan.decays), ensemble.of(places, plan.weight),
+        images, labels, plan.now(plan.rates), plan.now(plan.decays), soft_targets,
         None if plan.boxes is None else plan.boxes[mine],
     )  # fmt: skip
     if recipe.self_distillation:
@@ -401,17 +409,25 @@ def validate(
     return float(cross_entropy), float((scores.argmax(1) == data.labels).float().mean())
 
 
-def epoch_flop(network: FerNet, recipe: Recipe, images: int, method: Method = PLAIN) -> list[int]:
-    """Return the floating point operations of each epoch: a forward pass costs f, a step about 3 f for each view."""
+def epoch_flop(
+    network: FerNet, recipe: Recipe, images: int, method: Method = PLAIN, teachers: Sequence[FerNet] = ()
+) -> list[int]:
+    """Return the floating point operations of each epoch.
+
+    A forward pass costs f; a step about 3 f for each view, and a forward pass of each teacher.
+    """
     network = copy.deepcopy(network).eval()  # counting must not touch the normalisation statistics
     batch = 2
 
     @cache
-    def forward(size: int) -> int:
+    def forward(one: FerNet, size: int) -> int:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(torch.zeros(batch, 1, size, size))
+            one(torch.zeros(batch, 1, size, size, device=one.mean.device))
         return int(counter.get_total_flops()) // batch
 
+    def per_image(size: int) -> int:
+        own = 3 * sum(forward(network, side) for side in method.view_sizes(size))
+        return own + sum(forward(teacher, size) for teacher in teachers)
+
     seen = images_per_epoch(recipe, images)
-    sides = (method.view_sizes(recipe.size_in(epoch)) for epoch in range(recipe.epochs))
-    return [3 * sum(map(forward, views)) * seen for views in sides]
+    return [per_image(recipe.size_in(epoch)) * seen for epoch in range(recipe.epochs)]

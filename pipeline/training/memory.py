@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.training.images import BatchLabels, Images
 
@@ -22,10 +22,19 @@ MOMENTUM = 0.5
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """The network's own earlier predictions for a batch [B, K], and their weight."""
+    """Predictions for a batch [B, K], made earlier or by others, to be followed beside the labels.
+
+    weight: that of following them, in the place of as much of the loss. temperature: that of the probabilities.
+    """
 
     probabilities: Tensor
     weight: float
+    temperature: float = 1.0
+
+    def beside(self, value: Tensor, scores: Tensor) -> Tensor:
+        """Return (1 - weight) value + weight T^2 CE(probabilities, softmax(scores / T))."""
+        own = nn.functional.cross_entropy(scores / self.temperature, self.probabilities)
+        return (1 - self.weight) * value + self.weight * self.temperature**2 * own
 
 
 class TemporalEnsemble:

@@ -1,7 +1,7 @@
 """Combine what a row of the study may choose besides loss, targets and labels.
 
 Each choice is a key of `models.<name>` in params.yaml with a `kind` and its options, and absent from a plain row:
-`mix`, `consistency`, `memory`, `policy`.
+`mix`, `consistency`, `memory`, `policy`, `distillation`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.training.consistency import CONSISTENCIES, Consistency, Views
+from pipeline.training.distillation import DISTILLATIONS, Distillation
 from pipeline.training.images import BatchLabels, Images
 from pipeline.training.losses import Loss
 from pipeline.training.memory import MEMORIES, MemorySpec
@@ -53,6 +54,7 @@ CHOICES: dict[str, Mapping[str, type]] = {
     "consistency": CONSISTENCIES,
     "memory": MEMORIES,
     "policy": POLICIES,
+    "distillation": DISTILLATIONS,
 }
 """The tables of kinds, by the key in params.yaml."""
 
@@ -65,6 +67,7 @@ class Method:
     consistency: Consistency | None = None
     memory: MemorySpec | None = None
     policy: AutoAugment | None = None
+    distillation: Distillation | None = None
 
     @classmethod
     def of(cls, choices: Mapping[str, Choice]) -> Method:

@@ -41,7 +41,7 @@ def save_trained(
     write_json(folder / "model.json", description)
 
 
-def load_trained(folder: Path) -> tuple[FerNet, Loss]:
+def load_trained(folder: Path, device: str = "cpu") -> tuple[FerNet, Loss]:
     """Load the network that `save_trained` wrote, ready to predict, and its loss, which gives the output its meaning.
 
     Nothing is ever unpickled. Raises UserError if a file is missing or damaged.
@@ -52,7 +52,9 @@ def load_trained(folder: Path) -> tuple[FerNet, Loss]:
             raise UserError(f"{path} is missing: run `dvc repro` to train this model.")
     try:
         facts, tensors = read_json(description), load_file(weights)
-        loss = make_loss(facts["loss"]["name"], facts["loss"]["options"], tensors.pop("targets").numpy())
+        loss = make_loss(
+            facts["loss"]["name"], facts["loss"]["options"], tensors.pop("targets").numpy(), device
+        )
         network = FerNet(**facts["network"])
         network.load_state_dict(tensors)
     except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
@@ -60,7 +62,7 @@ def load_trained(folder: Path) -> tuple[FerNet, Loss]:
         raise UserError(
             f"The model in {folder} cannot be read ({reason}): remove the folder and run `dvc repro`."
         ) from error
-    return network.eval(), loss
+    return network.eval().to(device), loss
 
 
 def classes_of(folder: Path) -> tuple[str, ...]:

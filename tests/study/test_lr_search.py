@@ -148,7 +148,7 @@ def test_a_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: 
     (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
     made: list[tuple[float, int]] = []
 
-    def trial(model: config.ModelParams, recipe: Recipe, seed: int, requested: object) -> dict[str, Any]:
+    def trial(model: config.ModelParams, recipe: Recipe, *_: object) -> dict[str, Any]:
         if len(made) == 2:
             raise KeyboardInterrupt
         made.append((model.learning_rate, recipe.epochs))
