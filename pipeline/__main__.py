@@ -123,14 +123,33 @@ def search(models: Sequence[str], block: str | None, workers: int) -> None:
         lr_search.search(models)
 
 
-@fer.command(epilog="Example: fer report --block B")
+@fer.command(epilog="Example: fer report --html report.html")
 @BLOCK
-def report(block: str | None) -> None:
-    """Write the study from the runs in results/fer2013, or the table of a block from its runs.
+@click.option(
+    "--html",
+    is_flag=False,
+    flag_value="report.html",
+    type=cli.NewFile(".html"),
+    help="Write the finished pipeline as one page into this file, report.html if none is named.",
+)
+@click.option(
+    "--of", type=cli.FOLDER, help="With --html: a folder of published runs; by default the outputs here."
+)
+def report(block: str | None, html: Path | None, of: Path | None) -> None:
+    """Write the study from the runs in results/fer2013, the table of a block from its runs, or one HTML page.
 
     Needs neither the data nor a training. Logs the runs and the comparison of the study to MLflow as `fer2013-study`.
+    With --html it writes the page alone: answer, table, figures, complete in one file, without the face of any person.
     """
-    if block:
+    if html:
+        from pipeline.study.html_report import report_html
+
+        if block:
+            raise click.UsageError("--html shows a folder, not a block: name it with --of.")
+        report_html(html, of)
+    elif of:
+        raise click.UsageError("--of says what --html shows: add --html.")
+    elif block:
         from pipeline.study.block_report import report_block
 
         report_block(block)
