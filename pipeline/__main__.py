@@ -67,6 +67,27 @@ def predict(
     command.predict(source, model, not no_detect, form or "table", save, every, threads)
 
 
+@fer.command(epilog="Example: fer demo --model outputs/models/baseline-0 --model outputs/models/w2v_cosine-0")
+@click.option(
+    "--model",
+    "models",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    default=["outputs/models/baseline-0"],
+    help="The folder of a trained and exported model, or an ONNX file; repeat it to compare several.",
+)
+@click.option("--port", type=Number(0, 65535), default=8000, help="Where it listens; 0 for any that is free.")
+@click.option("--threads", type=Number(0, CORES), default=0, help="Threads of a model; 0 for one per core.")
+def demo(models: Sequence[Path], port: int, threads: int) -> None:
+    """Open a page to try a model: photographs or the camera, probabilities, and where the network looks.
+
+    Serves it on this machine alone until Ctrl-C. Pictures stay in memory and are never stored.
+    """
+    from pipeline.demo import server
+
+    server.serve(models, port, threads)
+
+
 BLOCK = click.option(
     "--block", type=Name(), help="A block of study.yaml; by default the grid of params.yaml."
 )
