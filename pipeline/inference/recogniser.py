@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline.data.pictures import MAX_BYTES, Square, cut, middle, plain, read_picture
 from pipeline.errors import UserError
+from pipeline.files import JsonDict
 from pipeline.inference.detection import Box, Detector, DlibDetector, frame
 from pipeline.inference.engine import Engine
 
@@ -24,6 +25,8 @@ PIXELS = 1 << 25
 Picture = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
 """A file, its content, a Pillow image, or grey levels [H, W] or RGB [H, W, 3]."""
 T = TypeVar("T")
+DIGITS = 6
+"""Of the probabilities in JSON and CSV."""
 
 
 class Crop(NamedTuple):
@@ -50,6 +53,14 @@ class Face:
     def expression(self) -> str:
         """The most probable class."""
         return self.ranked[0]
+
+    def to_dict(self) -> JsonDict:
+        """Return the face as JSON shows it."""
+        return {
+            "box": list(self.box),
+            "expression": self.expression,
+            "probabilities": {name: round(p, DIGITS) for name, p in self.probabilities.items()},
+        }
 
 
 class Recogniser:
