@@ -108,8 +108,24 @@ def _png(image: Image.Image) -> str:
     return base64.b64encode(content.getvalue()).decode()
 
 
+class Address(click.ParamType[str, str]):
+    """A model as MLflow addresses it, `models:/fer@champion`, or the folder of one."""
+
+    name = "address"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value.startswith(("models:/", "runs:/")) and not (Path(value) / "MLmodel").is_file():
+            self.fail(
+                f"must begin with models:/ or runs:/, or be the folder of a model, not {value!r}", param, ctx
+            )
+        return value
+
+
 MODEL = click.Argument(
-    ["model"], default="models:/fer@champion", help="The model's address in MLflow, or its folder."
+    ["model"],
+    type=Address(),
+    default="models:/fer@champion",
+    help="The model's address in MLflow, or its folder.",
 )
 SECONDS = click.Option(
     ["--seconds"], type=Number(), default=10, help="How long each kind of request is measured."

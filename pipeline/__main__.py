@@ -153,23 +153,25 @@ def search(models: Sequence[str], block: str | None, workers: int) -> None:
     type=cli.NewFile(".html"),
     help="Write the finished pipeline as one page into this file, report.html if none is named.",
 )
+@click.option("--text", is_flag=True, help="Print its differences from the baseline, drawn with characters.")
 @click.option(
-    "--of", type=cli.FOLDER, help="With --html: a folder of published runs; by default the outputs here."
+    "--of", type=cli.FOLDER, help="With --html or --text: published runs; by default the outputs here."
 )
-def report(block: str | None, html: Path | None, of: Path | None) -> None:
+def report(block: str | None, html: Path | None, text: bool, of: Path | None) -> None:
     """Write the study from the runs in results/fer2013, the table of a block from its runs, or one HTML page.
 
     Needs neither the data nor a training. Logs the runs and the comparison of the study to MLflow as `fer2013-study`.
-    With --html it writes the page alone: answer, table, figures, complete in one file, without the face of any person.
+    With --html or --text it does that alone. The page has the answer, the table and the figures, complete in one file,
+    and nobody's face.
     """
-    if html:
-        from pipeline.study.html_report import report_html
+    if html or text:
+        from pipeline.study import html_report
 
         if block:
-            raise click.UsageError("--html shows a folder, not a block: name it with --of.")
-        report_html(html, of)
+            raise click.UsageError("--html and --text show a folder, not a block: name it with --of.")
+        html_report.report_finished(html, text, of)
     elif of:
-        raise click.UsageError("--of says what --html shows: add --html.")
+        raise click.UsageError("--of says what to show: add --html or --text.")
     elif block:
         from pipeline.study.block_report import report_block
 

@@ -31,6 +31,7 @@ from pipeline.comparison.tables import (
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.study import prose
+from pipeline.study.text_forest import forest
 from pipeline.workspace import OUTPUTS, REPORTS, TABLE, RunKey
 
 OF_ALL = {
@@ -117,11 +118,14 @@ class Finished:
         return cls(rows, RunRecord.kept(folder / "runs", first), folder, folder / "figures")
 
 
-def report_html(target: Path, folder: Path | None) -> None:
-    """Write the page. folder: of published runs; by default the outputs of this workspace."""
+def report_finished(html: Path | None, text: bool, folder: Path | None) -> None:
+    """Write the page, print the plot of characters, or both. folder: of published runs; by default the outputs here."""
     found = Finished.published(folder) if folder else Finished.of_workspace()
-    write_text(target, page(found))
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, complete in itself")
+    if html:
+        write_text(html, page(found))
+        print(f"{html}: {html.stat().st_size / 1e6:.1f} MB, complete in itself")
+    if text:
+        print(forest(found.rows), end="")
 
 
 def page(found: Finished) -> str:

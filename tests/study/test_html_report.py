@@ -104,7 +104,15 @@ def test_names_are_text_and_no_markup() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["--html", "--html x.html --of empty", "--html x.html --block B", "--of empty", "--html table.csv"],
+    [
+        "--html",
+        "--html x.html --of empty",
+        "--html x.html --block B",
+        "--of empty",
+        "--html table.csv",
+        "--text",
+        "--text --block B",
+    ],
 )
 def test_what_cannot_be_shown_is_said_and_nothing_written(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -117,6 +125,16 @@ def test_what_cannot_be_shown_is_said_and_nothing_written(
     assert told.out == ""
     assert told.err.splitlines()[-1].startswith("error: ")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_text_is_printed_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.run(fer, ["report", "--text", "--of", str(STUDY)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(read_rows(STUDY / "ablation.json")) + 1, "a head and a legend, no baseline"
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.slow
