@@ -14,7 +14,7 @@ import yaml
 
 from tests.clone import ROOT, Clone
 
-WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/report.yml").read_text(encoding="utf-8"))
+WORKFLOW: dict[Any, Any] = yaml.safe_load((ROOT / ".github/workflows/report.yml").read_text(encoding="utf-8"))
 JOB: dict[str, Any] = WORKFLOW["jobs"]["report"]
 STEPS = {step["name"]: step["run"] for step in JOB["steps"] if "run" in step}
 

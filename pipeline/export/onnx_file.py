@@ -43,8 +43,8 @@ class Pixels(nn.Module):
         """Return the scores at each position, as the stage evaluate draws them (`evaluation.class_maps`)."""
         height, width = features.shape[2:]
         positions = HEAD_SCALE[self.network.pool] * features.permute(0, 2, 3, 1).flatten(0, 2)
-        scores: Tensor = self.scores(self.network.head(positions))
-        return scores.unflatten(0, (-1, height, width)).permute(0, 3, 1, 2)
+        scores = self.scores(self.network.head(positions))
+        return scores.reshape(-1, height, width, scores.shape[1]).permute(0, 3, 1, 2)
 
 
 def export(model: Path, file: Path) -> float:

@@ -21,7 +21,7 @@ def backfill() -> None:
     if not client.is_on():
         raise UserError("FER_TRACKING is off: unset it to bring MLflow up to date.")
     params = config.load()
-    parts: list[tuple[client.Where | None, Callable[[], None]]] = [
+    parts: list[tuple[client.Where | None, Callable[[], object]]] = [
         (runs.fetch_run(), runs.log_fetch),
         (runs.prepare_run(), runs.log_prepare),
         (runs.embed_run(), runs.log_embed),

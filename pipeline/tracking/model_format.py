@@ -71,9 +71,8 @@ def _signature() -> ModelSignature:
 
     from pipeline.tracking.served import DETECT, IMAGE, PIXELS
 
-    columns = [ColSpec(DataType.string, IMAGE, required=False), ColSpec(AnyType(), PIXELS, required=False)]
     return ModelSignature(
-        Schema(columns),
+        Schema([ColSpec(DataType.string, IMAGE, required=False), ColSpec(AnyType(), PIXELS, required=False)]),
         Schema([ColSpec(AnyType(), "faces")]),
         ParamSchema([ParamSpec(DETECT, DataType.boolean, True)]),
     )

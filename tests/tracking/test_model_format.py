@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -56,7 +57,7 @@ def test_it_has_signature_example_and_both_flavours_and_no_pickle(folder: Path) 
     assert model.signature is not None
     assert model.signature.inputs.input_names() == ["image", "pixels"]
     assert model.signature.params.to_dict()[0]["name"] == "detect"
-    example = model.load_input_example(str(folder))
+    example: Any = model.load_input_example(str(folder))
     np.testing.assert_array_equal(np.array(example["pixels"].tolist()), FACES[:2])
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {
         "", ".json", ".onnx", ".py", ".txt", ".yaml",

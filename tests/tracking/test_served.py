@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS
 from PIL import Image
 
 from pipeline.inference import Recogniser
@@ -90,7 +91,7 @@ GOOD: dict[str, Any] = {"pixels": FACES[0].tolist()}
 def test_what_is_wrong_is_a_sentence_that_names_the_row(row: dict[str, Any], model: Served) -> None:
     with pytest.raises(Refused) as error:
         model.predict(pd.DataFrame([GOOD, row]), {"detect": False})
-    assert error.value.get_http_status_code() == 400
+    assert ERROR_CODE_TO_HTTP_STATUS[error.value.error_code] == 400
     assert error.value.sentence.endswith(".")
     assert error.value.sentence.startswith("Row 2") or "is not a picture" in error.value.sentence
 
