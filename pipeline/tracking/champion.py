@@ -19,6 +19,8 @@ from pipeline.tracking import client, runs, store
 from pipeline.workspace import TABLE, RunKey, dataset_name
 
 NAME, ALIAS = "fer", "champion"
+MODEL = "fer.model"
+"""The tag of a version: the logged model that it is of."""
 
 
 class Champion(NamedTuple):
@@ -89,9 +91,14 @@ def _version(model: client.Logged, best: Champion) -> str:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     for version in registry.search_model_versions(f"name = '{NAME}'"):
-        if version.model_id == model.model_id:
+        if version.tags.get(MODEL) == model.model_id:  # MLflow leaves its own field empty in a search
             return str(version.version)
-    tags = {"model": best.run_key.name, "dataset": dataset_name(), "val.accuracy": f"{best.accuracy:.6f}"}
+    tags = {
+        MODEL: model.model_id,
+        "model": best.run_key.name,
+        "dataset": dataset_name(),
+        "val.accuracy": f"{best.accuracy:.6f}",
+    }
     source = f"models:/{model.model_id}"
     made = registry.create_model_version(NAME, source, model.run_id, tags, model_id=model.model_id)
     return str(made.version)

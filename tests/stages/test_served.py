@@ -108,26 +108,26 @@ def test_one_face_has_the_same_probabilities_by_all_five_ways(crowned: Crowned) 
     assert np.ptp(found["ONNX"]) > 1e-3, "equal probabilities would prove nothing"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"{}",
-        b"\xff\xfe",
-        b'{"dataframe_records": []}',
-        b'{"dataframe_records": [{"other": 1}]}',
-        b'{"dataframe_records": [{"image": "no base64!"}]}',
-        b'{"dataframe_records": [{"image": 5}]}',
-        b'{"dataframe_records": [{"pixels": [[1, 2], [3]]}]}',
-        b'{"dataframe_records": 5}',
-        b'{"inputs": [[0, 1]]}',
-        json.dumps({"dataframe_records": [{"pixels": [[0]]}] * 300}).encode(),
-    ],
-)
-def test_a_malformed_request_is_400_with_a_sentence(body: bytes, crowned: Crowned) -> None:
-    status, answer = post(f"{crowned.address}/invocations", body)
+MALFORMED = {
+    "empty": b"",
+    "cut": b"{",
+    "list": b"[]",
+    "no key": b"{}",
+    "no UTF-8": b"\xff\xfe",
+    "no rows": b'{"dataframe_records": []}',
+    "no column": b'{"dataframe_records": [{"other": 1}]}',
+    "no base64": b'{"dataframe_records": [{"image": "no base64!"}]}',
+    "a number": b'{"dataframe_records": [{"image": 5}]}',
+    "ragged": b'{"dataframe_records": [{"pixels": [[1, 2], [3]]}]}',
+    "no records": b'{"dataframe_records": 5}',
+    "no names": b'{"inputs": [[0, 1]]}',
+    "too many": json.dumps({"dataframe_records": [{"pixels": [[0]]}] * 300}).encode(),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_request_is_400_with_a_sentence(name: str, crowned: Crowned) -> None:
+    status, answer = post(f"{crowned.address}/invocations", MALFORMED[name])
     assert status == 400
     assert len(answer["message"].split()) > 3
     assert "Traceback" not in answer["message"]
