@@ -9,7 +9,7 @@ export DVC_GLOBAL_CONFIG_DIR := $(CURDIR)/.dvc/without_git
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro speedrun speedrun-fast speedrun-full study check coverage test soak lint wheel ui report backfill lock clean
+.PHONY: help install repro speedrun speedrun-fast speedrun-full study check coverage test soak lint wheel ui demo report backfill lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,7 +20,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.11")'
 	@$(PYTHON) -c 'import bz2, ctypes, sqlite3, ssl, zlib' || { echo 'error: this Python was built without a library that is needed (above): make PYTHON=another-python3.11' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,predict]'
+	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,predict,demo]'
 	touch $@
 
 repro: install ## run the whole pipeline and show its table
@@ -84,6 +84,9 @@ ui: install ## open the MLflow dashboard on port 5000, or another: make ui PORT=
 	@python -c 'import socket, sys; sys.exit(socket.socket().connect_ex(("127.0.0.1", int(sys.argv[1]))) == 0)' '$(PORT)' || \
 		{ echo 'error: port $(PORT) is taken by another program (on macOS port 5000 by AirPlay): make ui PORT=5001' >&2; exit 1; }
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(PORT)
+
+demo: install ## open a page to try the model: photographs or the camera, on this machine alone
+	fer demo
 
 report: install ## write the study from the runs in results/fer2013
 	fer report

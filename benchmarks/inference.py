@@ -26,7 +26,7 @@ from benchmarks.timing import alternate, table
 from pipeline import cli
 from pipeline.cli import FOLDER, Number
 from pipeline.data.fer import FerData
-from pipeline.export.onnx_file import Pixels, export
+from pipeline.export.onnx_file import export
 from pipeline.export.quantised import quantise
 from pipeline.inference.engine import Engine
 from pipeline.inference.model_file import INPUT
@@ -46,7 +46,7 @@ Predict = Callable[[Faces], npt.NDArray[np.float32]]
 def engines(model: Path, calibration: Faces, threads: int, folder: Path) -> dict[str, Predict]:
     """Return every way to run a trained model that is installed, PyTorch first; files are written to `folder`."""
     network, loss = load_trained(model)
-    module = Pixels(Classifier(network, loss.scores)).eval()
+    module = Classifier(network, loss.scores).eval()
     plain, small = folder / "fp32.onnx", folder / "int8.onnx"
     export(model, plain)
     logging.disable(logging.WARNING)  # that the quantisation could be prepared
@@ -71,7 +71,7 @@ def engines(model: Path, calibration: Faces, threads: int, folder: Path) -> dict
 def _of_torch(module: Callable[[torch.Tensor], torch.Tensor]) -> Predict:
     def predict(faces: Faces) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
-            return module(torch.from_numpy(faces)).numpy()
+            return module(torch.from_numpy(faces)[:, None].float()).numpy()
 
     return predict
 

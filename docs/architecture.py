@@ -21,7 +21,7 @@ LAYERS = (
     ("schema", "files", "cli"),
     ("workspace", "data"),
     ("labels", "inference"),
-    ("training", "landmarks"),
+    ("training", "landmarks", "demo"),
     ("console", "classical", "export"),
     ("evaluation",),
     ("config",),

@@ -67,6 +67,27 @@ def predict(
     command.predict(source, model, not no_detect, form or "table", save, every, threads)
 
 
+@fer.command(epilog="Example: fer demo --model outputs/models/baseline-0 --model outputs/models/w2v_cosine-0")
+@click.option(
+    "--model",
+    "models",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    default=["outputs/models/baseline-0"],
+    help="The folder of a trained and exported model, or an ONNX file; repeat it to compare several.",
+)
+@click.option("--port", type=Number(0, 65535), default=8000, help="Where it listens; 0 for any that is free.")
+@click.option("--threads", type=Number(0, CORES), default=0, help="Threads of a model; 0 for one per core.")
+def demo(models: Sequence[Path], port: int, threads: int) -> None:
+    """Open a page to try a model: photographs or the camera, probabilities, and where the network looks.
+
+    Serves it on this machine alone until Ctrl-C. Pictures stay in memory and are never stored.
+    """
+    from pipeline.demo import server
+
+    server.serve(models, port, threads)
+
+
 BLOCK = click.option(
     "--block", type=Name(), help="A block of study.yaml; by default the grid of params.yaml."
 )
@@ -123,14 +144,35 @@ def search(models: Sequence[str], block: str | None, workers: int) -> None:
         lr_search.search(models)
 
 
-@fer.command(epilog="Example: fer report --block B")
+@fer.command(epilog="Example: fer report --html report.html")
 @BLOCK
-def report(block: str | None) -> None:
-    """Write the study from the runs in results/fer2013, or the table of a block from its runs.
+@click.option(
+    "--html",
+    is_flag=False,
+    flag_value="report.html",
+    type=cli.NewFile(".html"),
+    help="Write the finished pipeline as one page into this file, report.html if none is named.",
+)
+@click.option("--text", is_flag=True, help="Print its differences from the baseline, drawn with characters.")
+@click.option(
+    "--of", type=cli.FOLDER, help="With --html or --text: published runs; by default the outputs here."
+)
+def report(block: str | None, html: Path | None, text: bool, of: Path | None) -> None:
+    """Write the study from the runs in results/fer2013, the table of a block from its runs, or one HTML page.
 
     Needs neither the data nor a training. Logs the runs and the comparison of the study to MLflow as `fer2013-study`.
+    With --html or --text it does that alone. The page has the answer, the table and the figures, complete in one file,
+    and nobody's face.
     """
-    if block:
+    if html or text:
+        from pipeline.study import html_report
+
+        if block:
+            raise click.UsageError("--html and --text show a folder, not a block: name it with --of.")
+        html_report.report_finished(html, text, of)
+    elif of:
+        raise click.UsageError("--of says what to show: add --html or --text.")
+    elif block:
         from pipeline.study.block_report import report_block
 
         report_block(block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -26,7 +27,8 @@ FIND = """(() => {
 
 
 class Browser:
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *more: str) -> None:
+        """Start with an empty profile. more: further options of Chromium."""
         ours, self.commands = os.pipe()
         self.answers, theirs = os.pipe()
         # Neither of them the 3 or 4 that the other becomes.
@@ -45,6 +47,7 @@ class Browser:
                 "bash",
                 str(CHROMIUM),
                 *options,
+                *more,
                 "about:blank",
             ],
             pass_fds=(theirs_in, theirs_out),
@@ -122,6 +125,44 @@ class Browser:
             ("mouseReleased", "left", 1),
         ):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=count)
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after another: Tab, Enter, Space."""
+        codes = {"Tab": (9, ""), "Enter": (13, "\r"), "Space": (32, " ")}
+        for key in keys:
+            number, text = codes[key]
+            named = {"key": text if key == "Space" else key, "code": key, "windowsVirtualKeyCode": number}
+            self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **named)
+            self.call("Input.dispatchKeyEvent", type="keyUp", **named)
+
+    def choose(self, selector: str, file: Path) -> None:
+        """Choose a file for an input of that kind."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", files=[str(file)], nodeId=node)
+
+    def drop(self, selector: str, file: Path) -> None:
+        """Drag a file from outside onto an element and drop it."""
+        x, y = self.evaluate(
+            f"(box => [box.x + box.width / 2, box.y + box.height / 2])"
+            f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
+        )
+        data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
+
+    def accessible(self) -> list[tuple[str, str]]:
+        """The role and the name of everything that a screen reader is told of."""
+        nodes = self.call("Accessibility.getFullAXTree")["nodes"]
+        return [
+            (str(node["role"]["value"]), str(node.get("name", {}).get("value", "")))
+            for node in nodes
+            if not node.get("ignored")
+        ]
+
+    def screenshot(self, file: Path) -> None:
+        """Write what the window shows as PNG."""
+        file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def until(self, condition: Any, what: str) -> Any:
         deadline = time.monotonic() + SECONDS

@@ -98,6 +98,7 @@ def test_every_command_of_the_pipeline_is_among_them() -> None:
     assert not [script for script in SCRIPTS if script.startswith("pipeline.")]
     assert set(fer.commands) == {
         "predict",
+        "demo",
         "sweep",
         "search",
         "report",

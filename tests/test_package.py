@@ -40,7 +40,8 @@ for name in sys.argv[2:]:
 def test_every_module_is_in_the_wheel_and_needs_nothing_that_not_every_python_has(tmp_path: Path) -> None:
     source, unpacked = tmp_path / "source", tmp_path / "unpacked"
     files = [path for folder in ("pipeline", "stages") for path in (ROOT / folder).rglob("*.py")]
-    for path in (*files, *(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE"))):
+    pages = [*(ROOT / "pipeline").rglob("*.html")]
+    for path in (*files, *pages, *(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE"))):
         copy = source / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
@@ -48,6 +49,8 @@ def test_every_module_is_in_the_wheel_and_needs_nothing_that_not_every_python_ha
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(unpacked)
 
+    assert pages
+    assert [page for page in pages if not (unpacked / page.relative_to(ROOT)).is_file()] == []
     names = sorted(
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files
     )

@@ -42,10 +42,16 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], text_
 
 def markdown(rows: Sequence[ComparisonRow], dataset: str, images: int, baseline: str) -> str:
     """Return the table for readers, with a title, its units and its limits."""
+    title, *limits = introduction(rows, dataset, images)
+    return "\n\n".join([f"# {title}", *limits, table(rows), footnote(baseline)]) + "\n"
+
+
+def introduction(rows: Sequence[ComparisonRow], dataset: str, images: int) -> list[str]:
+    """Return the title of a comparison, then its units and its limits, a paragraph each."""
     fewest, *_, most = sorted(len(row.seeds) for row in rows) * 2
     seeds = f"{most} seed{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} seeds"
     parts = [
-        f"# {dataset}: {len({row.model for row in rows})} models, {seeds}",
+        f"{dataset}: {len({row.model for row in rows})} models, {seeds}",
         f"Measured on the {images:,} images of PrivateTest; PublicTest alone chose the epoch. "
         "Accuracies and F1 are in per cent; severity is the mean distance from label to decision over all images "
         "(0: all correct, 1: all as wrong as possible).",
@@ -61,12 +67,17 @@ def markdown(rows: Sequence[ComparisonRow], dataset: str, images: int, baseline:
             "A row with one seed has no standard deviation, and its test compares two networks, not their recipes. "
             f"The best accuracy here has a binomial standard error of {standard_error:.1f} points."
         )
-    return "\n\n".join([*parts, table(rows), footnote(baseline)]) + "\n"
+    return parts
+
+
+def common_metrics(rows: Sequence[ComparisonRow]) -> list[Metric]:
+    """Return the metrics of the table's columns: those that every row has."""
+    return [metric for metric in METRICS if all(metric.name in row for row in rows)]
 
 
 def table(rows: Sequence[ComparisonRow]) -> str:
     """Return a table of the metrics that every row has, with each row's difference from the baseline."""
-    shown = [metric for metric in METRICS if all(metric.name in row for row in rows)]
+    shown = common_metrics(rows)
     several = any(len(row.seeds) > 1 for row in rows)
     seeds = ["seeds"] if several else []
     return markdown_table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from pipeline.data.fer import IMAGE_SIZE
 from pipeline.export.folding import folded
 from pipeline.files import read_json, replacing, sha256
 from pipeline.inference.engine import Engine
-from pipeline.inference.model_file import INPUT, OUTPUT, Facts
+from pipeline.inference.model_file import INPUT, MAPS, OUTPUT, Facts
 from pipeline.training.losses import Loss
-from pipeline.training.model import Classifier, FerNet
+from pipeline.training.model import HEAD_SCALE, Classifier, FerNet
 from pipeline.training.saved_model import classes_of, load_trained
 
 OPSET = 23
@@ -27,14 +28,23 @@ TOLERANCE = 1e-5
 
 
 class Pixels(nn.Module):
-    """A classifier that takes pixels as they are stored: uint8 [N, 48, 48] -> probabilities [N, K]."""
+    """A network that takes pixels as they are stored: uint8 [N, 48, 48] -> probabilities [N, K], maps [N, K, h, w]."""
 
-    def __init__(self, classifier: nn.Module) -> None:
+    def __init__(self, network: FerNet, scores: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.classifier = classifier
+        self.network, self.scores = network, scores
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(images[:, None].float())  # type: ignore[no-any-return]
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.network.features(images[:, None].float())
+        scores = self.scores(self.network.classify(features))
+        return scores.softmax(dim=1), self._maps(features)
+
+    def _maps(self, features: Tensor) -> Tensor:
+        """Return the scores at each position, as the stage evaluate draws them (`evaluation.class_maps`)."""
+        height, width = features.shape[2:]
+        positions = HEAD_SCALE[self.network.pool] * features.permute(0, 2, 3, 1).flatten(0, 2)
+        scores = self.scores(self.network.head(positions))
+        return scores.reshape(-1, height, width, scores.shape[1]).permute(0, 3, 1, 2)
 
 
 def export(model: Path, file: Path) -> float:
@@ -56,20 +66,20 @@ def export(model: Path, file: Path) -> float:
 def difference_from_pytorch(network: FerNet, loss: Loss, file: Path) -> float:
     """Return the largest difference between the probabilities of an exported file and PyTorch's, for noise."""
     noise = np.random.default_rng(0).integers(0, 256, (16, IMAGE_SIZE, IMAGE_SIZE)).astype(np.uint8)
-    expected = Pixels(Classifier(network, loss.scores))(torch.from_numpy(noise)).numpy()
+    expected = Classifier(network, loss.scores)(torch.from_numpy(noise)[:, None].float()).numpy()
     return float(np.abs(Engine(file).probabilities(noise) - expected).max())
 
 
 def _traced(network: FerNet, loss: Loss, facts: Facts) -> bytes:
     """Return the ONNX model as bytes: the same for the same network and facts."""
-    module = Pixels(Classifier(folded(network), loss.scores)).eval()
+    module = Pixels(folded(network), loss.scores).eval()
     example = torch.zeros((2, IMAGE_SIZE, IMAGE_SIZE), dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision is not installed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch warns of its own code
         program = torch.onnx.export(
             module, (example,), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("N")},),
+            input_names=[INPUT], output_names=[OUTPUT, MAPS], dynamic_shapes=({0: torch.export.Dim("N")},),
         )  # fmt: skip
     assert program is not None
     model = program.model_proto

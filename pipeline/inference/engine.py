@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from pipeline.data.fer import IMAGE_SIZE
 from pipeline.errors import UserError
-from pipeline.inference.model_file import INPUT, OUTPUT, SUFFIX, Facts, find
+from pipeline.inference.model_file import INPUT, MAPS, OUTPUT, SUFFIX, Facts, find
 
+Faces = npt.NDArray[np.uint8]
 BATCH = 256
 """Faces per call of ONNX Runtime: limits memory."""
 _ONLY_ERRORS = 3
@@ -38,9 +39,10 @@ class Engine:
         try:
             self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
             self.facts = Facts.of_metadata(self._session.get_modelmeta().custom_metadata_map)
-            shape = self.probabilities(np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), np.uint8)).shape
-            if shape != (2, len(self.facts.classes)):
-                raise ValueError(f"its output has the shape {shape}")
+            faces = np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+            for found in (self.probabilities(faces), self.class_maps(faces)[..., 0, 0]):
+                if found.shape != (2, len(self.facts.classes)):
+                    raise ValueError(f"an output has the shape {found.shape}")
         except (LookupError, ValueError, TypeError, RuntimeError) as error:
             raise _unreadable(file, error) from error
         except Exception as error:  # ONNX Runtime's own have no common base
@@ -48,11 +50,18 @@ class Engine:
                 raise
             raise _unreadable(file, error) from error
 
-    def probabilities(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def probabilities(self, faces: Faces) -> npt.NDArray[np.float32]:
         """Return the probabilities [N, K] of faces, uint8 [N, 48, 48]."""
         chunks = [faces[start : start + BATCH] for start in range(0, len(faces), BATCH)]
-        found = [self._session.run([OUTPUT], {INPUT: chunk})[0] for chunk in chunks]
+        found = [self._run(OUTPUT, chunk) for chunk in chunks]
         return np.concatenate(found) if found else np.empty((0, len(self.facts.classes)), np.float32)
+
+    def class_maps(self, faces: Faces) -> npt.NDArray[np.float32]:
+        """Return the class maps [N, K, h, w] of at least one and at most `BATCH` faces, uint8 [N, 48, 48]."""
+        return self._run(MAPS, faces)
+
+    def _run(self, output: str, faces: Faces) -> npt.NDArray[np.float32]:
+        return np.asarray(self._session.run([output], {INPUT: faces})[0])
 
 
 def _unreadable(file: Path, error: Exception) -> UserError:

@@ -1,7 +1,8 @@
-"""Define what an exported model is: an ONNX file with one input, one output, and the facts about it as metadata.
+"""Define what an exported model is: an ONNX file with one input, two outputs, and the facts about it as metadata.
 
-Input: grey levels, uint8 [N, 48, 48]. Output: probabilities, float32 [N, K]. Standardisation, batch normalisation, the
-scores of the loss and the softmax are inside, so no other file is needed to use it.
+Input: grey levels, uint8 [N, 48, 48]. Outputs: probabilities, float32 [N, K], and class maps, float32 [N, K, h, w]: the
+scores before pooling, at each position of the last features. Standardisation, batch normalisation, the scores of the
+loss and the softmax are inside, so no other file is needed to use it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pipeline.workspace import exported
 
 INPUT = "images"
 OUTPUT = "probabilities"
+MAPS = "class_maps"
 SUFFIX = ".onnx"
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.data.pictures import MAX_BYTES, cut, middle, plain, read_picture
+from pipeline.data.pictures import MAX_BYTES, Square, cut, middle, plain, read_picture
 from pipeline.errors import UserError
+from pipeline.files import JsonDict
 from pipeline.inference.detection import Box, Detector, DlibDetector, frame
 from pipeline.inference.engine import Engine
 
@@ -23,9 +24,17 @@ PIXELS = 1 << 25
 
 Picture = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
 """A file, its content, a Pillow image, or grey levels [H, W] or RGB [H, W, 3]."""
-Crop = tuple[Box, npt.NDArray[np.uint8]]
-"""Where a face is in a picture, and the face as the model sees it."""
 T = TypeVar("T")
+DIGITS = 6
+"""Of the probabilities in JSON and CSV."""
+
+
+class Crop(NamedTuple):
+    """A face in a picture. box: where it was found; square: what the model sees of the picture; pixels: as it does."""
+
+    box: Box
+    square: Square
+    pixels: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,14 @@ class Face:
     def expression(self) -> str:
         """The most probable class."""
         return self.ranked[0]
+
+    def to_dict(self) -> JsonDict:
+        """Return the face as JSON shows it."""
+        return {
+            "box": list(self.box),
+            "expression": self.expression,
+            "probabilities": {name: round(p, DIGITS) for name, p in self.probabilities.items()},
+        }
 
 
 class Recogniser:
@@ -78,26 +95,31 @@ class Recogniser:
         waiting: list[tuple[T, list[Crop]]] = []
         pixels = 0
         for key, picture in pictures:
-            waiting.append((key, self._crops(picture) if picture else []))
+            waiting.append((key, self.crops(picture) if picture else []))
             pixels += picture.width * picture.height if picture else 0
             if pixels >= PIXELS or sum(len(found) for _, found in waiting) >= FACES:
                 yield from self._classified(waiting)
                 waiting, pixels = [], 0
         yield from self._classified(waiting)
 
-    def _crops(self, picture: Image.Image) -> list[Crop]:
-        """Return where the faces of a picture are and what the model sees of each."""
+    def crops(self, picture: Image.Image) -> list[Crop]:
+        """Return the faces of a plain picture (`opened`) before the model is asked."""
         if self.detector is None:
-            left, top, side = middle(picture)
-            return [(Box(left, top, side, side), cut(picture, (left, top, side)))]
-        return [(box, cut(picture, frame(box, picture.size))) for box in self.detector(picture)]
+            square = middle(picture)
+            left, top, side = square
+            return [Crop(Box(left, top, side, side), square, cut(picture, square))]
+        squares = [(box, frame(box, picture.size)) for box in self.detector(picture)]
+        return [Crop(box, square, cut(picture, square)) for box, square in squares]
 
     def _classified(self, waiting: list[tuple[T, list[Crop]]]) -> Iterator[tuple[T, list[Face]]]:
-        crops = [crop for _, found in waiting for _, crop in found]
+        crops = [crop.pixels for _, found in waiting for crop in found]
         probabilities = iter(self.engine.probabilities(np.stack(crops)).tolist() if crops else [])
         classes = self.engine.facts.classes
         for key, found in waiting:
-            yield key, [Face(box, dict(zip(classes, next(probabilities), strict=True))) for box, _ in found]
+            yield (
+                key,
+                [Face(crop.box, dict(zip(classes, next(probabilities), strict=True))) for crop in found],
+            )
 
 
 def opened(picture: Picture, where: str = "") -> Image.Image:

@@ -12,12 +12,11 @@ from typing import Protocol
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.files import JsonDict, replacing
-from pipeline.inference.recogniser import Face
+from pipeline.inference.recogniser import DIGITS, Face
 from pipeline.inference.sources import STANDARD_INPUT, Item
 
 COLUMNS = ("picture", "seconds", "left", "top", "width", "height", "expression")
 """Of the CSV table, before a column per class."""
-DIGITS = 6
 WIDEST = 48
 """Characters of a name in the table; longer ones are cut on the left, where folders are."""
 COLOUR = "#00e000"
@@ -76,16 +75,7 @@ def described(item: Item, faces: Sequence[Face]) -> JsonDict:
         told["seconds"] = item.seconds
     if item.error is not None:
         return told | {"error": item.error}
-    return told | {
-        "faces": [
-            {
-                "box": list(face.box),
-                "expression": face.expression,
-                "probabilities": {name: round(p, DIGITS) for name, p in face.probabilities.items()},
-            }
-            for face in faces
-        ]
-    }
+    return told | {"faces": [face.to_dict() for face in faces]}
 
 
 class Csv:

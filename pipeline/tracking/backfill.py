@@ -1,7 +1,7 @@
 """Bring MLflow up to date with DVC's outputs: `fer backfill`.
 
 A stage that DVC skips or restores from its cache logs nothing, and a database can be lost. Every missing run is rebuilt
-from the outputs; complete runs are left alone, so a second call changes nothing.
+from the outputs; complete runs are left alone, so a second call changes nothing. The registry's champion follows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import partial
 
 from pipeline import config
 from pipeline.errors import UserError
-from pipeline.tracking import client, runs
+from pipeline.tracking import champion, client, runs
 from pipeline.tracking.runs import DATA_EXPERIMENT
 from pipeline.workspace import RunKey
 
@@ -21,7 +21,7 @@ def backfill() -> None:
     if not client.is_on():
         raise UserError("FER_TRACKING is off: unset it to bring MLflow up to date.")
     params = config.load()
-    parts: list[tuple[client.Where | None, Callable[[], None]]] = [
+    parts: list[tuple[client.Where | None, Callable[[], object]]] = [
         (runs.fetch_run(), runs.log_fetch),
         (runs.prepare_run(), runs.log_prepare),
         (runs.embed_run(), runs.log_embed),
@@ -46,3 +46,5 @@ def backfill() -> None:
         where.experiment for where, _ in ready if where.experiment != DATA_EXPERIMENT
     ):
         print(f"in MLflow: {client.page(experiment)}")
+    if runs.compare_run() is not None and (said := champion.crown()):
+        print(said)

@@ -21,6 +21,7 @@ from pipeline.data.classes import tracking_key
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, flatten, repository
 from pipeline.tracking import git, store
+from pipeline.tracking.model_format import save_model
 
 if TYPE_CHECKING:  # MLflow takes seconds to import
     import numpy as np
@@ -29,7 +30,6 @@ if TYPE_CHECKING:  # MLflow takes seconds to import
     from mlflow.entities import Metric, Param, Run
     from mlflow.models import Model
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-    from torch.nn import Module
 
 P = ParamSpec("P")
 
@@ -139,13 +139,12 @@ class MlflowRun:
         _client().log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
     @_safe
-    def model(self, module: Module, example: npt.NDArray[np.generic], classes: Sequence[str]) -> None:
-        """Log a PyTorch module in the pickle-free `pt2` format. example: array [2 or more, ...].
+    def model(self, onnx_file: Path, faces: npt.NDArray[np.uint8], classes: Sequence[str]) -> None:
+        """Log an exported model (`model_format`). faces: the input example, uint8 [N, 48, 48].
 
-        classes: the meaning of its outputs, which MLflow shows with the model and loads as its `metadata`.
+        classes: the meaning of its probabilities, which MLflow shows with the model and loads as its `metadata`.
         """
         import mlflow
-        import torch
         from mlflow.models import Model
 
         store.prepare_artifacts(self.id)
@@ -153,27 +152,18 @@ class MlflowRun:
             Model.log(
                 artifact_path=None,
                 name="model",
-                flavor=SimpleNamespace(__name__="mlflow.pytorch", save_model=_save_on_processor),
-                pytorch_model=module,
-                input_example=example,
-                # Given explicitly, because MLflow spends minutes guessing.
-                pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
-                serialization_format="pt2",
+                flavor=SimpleNamespace(__name__="mlflow.onnx", save_model=_save_model),
+                onnx_file=onnx_file,
+                faces=faces,
                 metadata={"classes": list(classes)},
+                validate_serving_input=False,  # it would load the model once more; a test does
             )
 
 
-def _save_on_processor(path: str, mlflow_model: Model, **settings: Any) -> None:
-    """Save a PyTorch model like MLflow's own function, but so that it loads on any machine.
-
-    A model exported on the processor stays there, but MLflow moves it to a GPU wherever it sees one unless the model
-    says otherwise.
-    """
-    import mlflow.pytorch
-
-    mlflow.pytorch.save_model(path=path, mlflow_model=mlflow_model, **settings)
-    mlflow_model.flavors["python_function"].setdefault("config", {})["device"] = "cpu"
-    mlflow_model.save(str(Path(path) / "MLmodel"))
+def _save_model(
+    path: str, mlflow_model: Model, onnx_file: Path, faces: npt.NDArray[np.uint8], **_: Any
+) -> None:
+    save_model(path, mlflow_model, onnx_file, faces)
 
 
 @contextmanager
@@ -233,6 +223,30 @@ def is_complete(where: Where) -> bool:
     except Exception as error:  # whatever MLflow raises: no database, no server, no permission
         raise UserError(f"MLflow cannot be read: {store.explain(error)}") from error
     return bool(found) and found[0].data.tags.get(COMPLETE) == where.content
+
+
+class Logged(NamedTuple):
+    """A model in MLflow, and its run."""
+
+    model_id: str
+    run_id: str
+
+
+def logged_model(where: Where) -> Logged | None:
+    """Return the model that was logged last in the newest run with this key, if that is fully logged.
+
+    Raises what MLflow raises.
+    """
+    found = _search(where.experiment, where.key)
+    if not found or found[0].data.tags.get(COMPLETE) != where.content:
+        return None
+    run_id = found[0].info.run_id
+    outputs = _client().get_run(run_id).outputs  # a search leaves them out
+    models = [
+        _client().get_logged_model(output.model_id) for output in (outputs.model_outputs if outputs else ())
+    ]
+    newest = max(models, key=lambda model: model.creation_timestamp, default=None)
+    return None if newest is None else Logged(newest.model_id, run_id)
 
 
 def page(experiment: str) -> str:

@@ -18,14 +18,14 @@ from pipeline import files, workspace
 from pipeline.comparison.findings import row_name
 from pipeline.comparison.rows import ComparisonRow, read_rows
 from pipeline.data.fer import FerData
+from pipeline.export.onnx_file import export
 from pipeline.figures import data as figures
 from pipeline.files import JsonDict
 from pipeline.fingerprint import mlflow_key
 from pipeline.labels.vectors import LabelVectors
 from pipeline.tracking import client
 from pipeline.tracking.client import MlflowRun, Where
-from pipeline.training.model import Classifier
-from pipeline.training.saved_model import classes_of, load_trained
+from pipeline.training.saved_model import classes_of
 from pipeline.workspace import (
     CHECKS,
     LABELS_FOLDER,
@@ -38,6 +38,8 @@ from pipeline.workspace import (
     dataset_name,
 )
 
+MODEL_FORMAT = "onnx"
+"""What a model is logged as: part of a run's content, so that `fer backfill` logs models of earlier versions again."""
 DATA_EXPERIMENT = "data"
 """The MLflow experiment of fetch, prepare and embed; models are in one named after their data set."""
 
@@ -167,10 +169,11 @@ def log_evaluation(run: MlflowRun, run_key: RunKey) -> None:
         run.artifacts(figure, "figures")
     if "classifier" in run_key.facts()["loss"]:
         return
-    network, loss = load_trained(run_key.models)
     images = np.load(PREPARED / "images.npy", mmap_mode="r", allow_pickle=False)
-    example = np.array(images[:2, None], dtype=np.float32)
-    run.model(Classifier(network, loss.scores).eval(), example, classes_of(run_key.models))
+    with tempfile.TemporaryDirectory() as folder:  # the stage export may not have run yet
+        file = Path(folder) / "model.onnx"
+        export(run_key.models, file)
+        run.model(file, np.array(images[:2]), classes_of(run_key.models))
 
 
 def model_run(run_key: RunKey) -> Where | None:
@@ -178,7 +181,7 @@ def model_run(run_key: RunKey) -> Where | None:
     if not (run_key.models / "model.json").exists() or not run_key.metrics.exists():
         return None
     key = mlflow_key(run_key, run_key.facts()["inputs_digest"])
-    return Where(dataset_name(), run_key.name, key, files.sha256(run_key.metrics)[:12])
+    return Where(dataset_name(), run_key.name, key, f"{files.sha256(run_key.metrics)[:12]}-{MODEL_FORMAT}")
 
 
 def log_model_run(run_key: RunKey, stage: str) -> None:
@@ -198,13 +201,16 @@ def compare_run() -> Where | None:
     return Where(dataset_name(), "comparison", f"comparison-{content}", content)
 
 
-def log_compare() -> None:
-    """Log the comparison of the workspace."""
-    log_rows(compare_run(), read_rows(TABLE), "compare", workspace.written(REPORTS))
+def log_compare() -> bool:
+    """Log the comparison of the workspace; return whether MLflow took it."""
+    return log_rows(compare_run(), read_rows(TABLE), "compare", workspace.written(REPORTS))
 
 
-def log_rows(where: Where | None, rows: Sequence[ComparisonRow], stage: str, paths: Sequence[Path]) -> None:
-    """Log a comparison as a run of its own: each row's accuracy, and the tables and figures."""
+def log_rows(where: Where | None, rows: Sequence[ComparisonRow], stage: str, paths: Sequence[Path]) -> bool:
+    """Log a comparison as a run of its own: each row's accuracy, and the tables and figures.
+
+    Return whether MLflow took it.
+    """
     with client.run_of(where, {"kind": "comparison", **client.context_tags(stage)}) as run:
         run.params(
             {"models": ", ".join(dict.fromkeys(row.model for row in rows)), "seeds": list(rows[0].seeds)}
@@ -214,3 +220,4 @@ def log_rows(where: Where | None, rows: Sequence[ComparisonRow], stage: str, pat
         run.metrics({name: {"accuracy": mean} for name, mean in accuracy.items()})
         for path in paths:
             run.artifacts(path, "reports")
+    return run.working

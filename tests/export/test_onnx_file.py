@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pipeline.data.fer import LABELS
+from pipeline.evaluation.class_maps import mirrored_maps
 from pipeline.evaluation.models import model_output
 from pipeline.export import onnx_file
 from pipeline.export.folding import folded
@@ -19,7 +20,7 @@ from pipeline.files import sha256
 from pipeline.inference.engine import Engine
 from pipeline.training.hardware import EVALUATION
 from pipeline.training.losses import LOSSES
-from pipeline.training.model import FerNet
+from pipeline.training.model import FerNet, Pool
 from pipeline.training.saved_model import load_trained, predict
 from tests.models import drawn_faces, save_model
 
@@ -44,6 +45,21 @@ def test_probabilities_and_decisions_are_pytorchs(loss: str, tmp_path: Path) -> 
     decisions = found.argmax(1)
     np.testing.assert_array_equal(decisions, expected.argmax(1))
     assert len(np.unique(decisions)) > 2
+
+
+@pytest.mark.parametrize(
+    ("loss", "pool"), [("cross_entropy", "max"), ("cross_entropy", "mean"), ("relative_uncertainty", "max")]
+)
+def test_class_maps_are_those_that_evaluate_draws(loss: str, pool: Pool, tmp_path: Path) -> None:
+    model, faces = save_model(tmp_path / "some-0", loss, pool), drawn_faces(5)
+    export(model, tmp_path / "some-0.onnx")
+    found = Engine(tmp_path / "some-0.onnx", 1).class_maps(faces)
+    network, of_loss = load_trained(model)
+    images = torch.from_numpy(faces)[:, None].float()
+    for k in range(len(LABELS)):
+        expected = mirrored_maps(network, of_loss, images, torch.full((5,), k)).own
+        np.testing.assert_allclose(found[:, k], expected, rtol=1e-4, atol=1e-4)
+    assert np.ptp(found, axis=(2, 3)).min() > 0
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
@@ -73,7 +89,8 @@ def test_it_is_valid_onnx_with_its_facts(tmp_path: Path) -> None:
     export(model, tmp_path / "some-0.onnx")
     read = onnx.load(tmp_path / "some-0.onnx")
     onnx.checker.check_model(read, full_check=True)
-    (taken,), (given,) = read.graph.input, read.graph.output
+    (taken,), (given, maps) = read.graph.input, read.graph.output
+    assert (given.name, maps.name) == ("probabilities", "class_maps")
     assert taken.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert [dim.dim_value for dim in taken.type.tensor_type.shape.dim] == [0, 48, 48]
     assert [dim.dim_value for dim in given.type.tensor_type.shape.dim] == [0, 7]

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +13,7 @@ import mlflow
 import pytest
 from sqlalchemy.engine import make_url
 
+from benchmarks.mlflow_server import serving
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import read_rows
 from pipeline.files import flatten, read_json
@@ -51,43 +46,13 @@ def test_switched_off_run_swallows_everything(
     assert capsys.readouterr().err == ""
 
 
-@contextmanager
-def serving(*command: str, cwd: Path) -> Iterator[str]:
-    """A real MLflow server on a free port while the block lasts; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    where = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    with (cwd / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command, *where],
-            cwd=cwd, env=environment, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            deadline = time.monotonic() + 180
-            while True:
-                try:
-                    with urllib.request.urlopen(f"{address}/health", timeout=2):
-                        break
-                except OSError:
-                    assert process.poll() is None, (cwd / "log").read_text()
-                    assert time.monotonic() < deadline, "the server did not start"
-                    time.sleep(0.3)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with its own database, as a team has one; its address."""
     folder = tmp_path_factory.mktemp("server")
     places = ("--backend-store-uri", f"sqlite:///{folder}/server.db")
     artifacts = ("--artifacts-destination", str(folder / "artifacts"))
-    with serving("server", *places, *artifacts, cwd=folder) as address:
+    with serving("server", *places, *artifacts, cwd=folder, log=folder / "log") as address:
         yield address
 
 
@@ -155,7 +120,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         enter(folder, monkeypatch)
         log_study(STUDY, {"w2v_cosine": runs}, read_rows(STUDY / "ablation.json"), "fer2013-study")
     forget()
-    with serving("ui", "--backend-store-uri", "sqlite:///mlflow.db", cwd=folder) as address:
+    database = ("--backend-store-uri", "sqlite:///mlflow.db")
+    with serving("ui", *database, cwd=folder, log=folder / "log") as address:
         yield address
 
 

@@ -1,0 +1,75 @@
+"""Say everything that the page shows of a picture: faces, and for each what every model makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.demo.reading import reading
+from pipeline.errors import UserError
+from pipeline.files import JsonDict
+from pipeline.inference.engine import BATCH
+from pipeline.inference.recogniser import Crop, Recogniser, opened
+
+DIGITS = 3
+"""Of the values of a map."""
+
+
+class Demo:
+    """Models that look at the same faces. names: what the page calls them."""
+
+    def __init__(self, models: Sequence[Path], threads: int = 0) -> None:
+        """Load the models. Raises UserError if one of them or a package is missing."""
+        self.names = [model.stem if model.suffix == ".onnx" else model.resolve().name for model in models]
+        first, *others = models
+        self.finder = Recogniser(first, threads=threads)
+        self.whole = Recogniser(first, detect=False, threads=threads)
+        more = [Recogniser(model, detect=False, threads=threads) for model in others]
+        self.engines = [self.finder.engine, *(recogniser.engine for recogniser in more)]
+
+    def read(self, content: bytes, is_face: bool) -> JsonDict:
+        """Return the answer to a picture's file. is_face: the picture is one face, of which the middle counts.
+
+        Raises UserError if it cannot be read.
+        """
+        try:
+            picture = opened(content)
+            crops = (self.whole if is_face else self.finder).crops(picture)[:BATCH]
+        except MemoryError as error:
+            raise UserError("The picture needs more memory than there is: make it smaller.") from error
+        return {
+            "width": picture.width,
+            "height": picture.height,
+            "models": self.names,
+            "faces": list(self._faces(crops)) if crops else [],
+        }
+
+    def _faces(self, crops: Sequence[Crop]) -> Iterator[JsonDict]:
+        pixels = np.stack([crop.pixels for crop in crops])
+        found = [
+            (engine.facts.classes, engine.probabilities(pixels), engine.class_maps(pixels))
+            for engine in self.engines
+        ]
+        for row, crop in enumerate(crops):
+            yield {
+                "box": list(crop.box),
+                "square": list(crop.square),
+                "answers": [_answer(classes, p[row], maps[row]) for classes, p, maps in found],
+            }
+
+
+def _answer(
+    classes: Sequence[str], probabilities: npt.NDArray[np.float32], maps: npt.NDArray[np.float32]
+) -> JsonDict:
+    """Return what a model says of a face. Its maps [K, h, w] have one scale, from 0 to 1, so that they compare."""
+    by_class = dict(zip(classes, probabilities.tolist(), strict=True))
+    low, high = float(maps.min()), float(maps.max())
+    scaled = ((maps - low) / max(high - low, 1e-12)).astype(np.float64).round(DIGITS)
+    return {
+        "reading": reading(by_class),
+        "probabilities": by_class,
+        "maps": dict(zip(classes, scaled.tolist(), strict=True)),
+    }

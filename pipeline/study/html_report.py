@@ -1,0 +1,197 @@
+"""Show a finished pipeline as one HTML page that can be mailed: `fer report --html`.
+
+Reads what the stage compare wrote, or a folder of published runs, and computes nothing. The page holds its pictures and
+needs no network. Of the figures of single models it shows those that `publish` may keep: no face of a single person.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
+
+from pipeline.comparison.findings import row_name
+from pipeline.comparison.records import RunRecord
+from pipeline.comparison.rows import ComparisonRow, read_rows
+from pipeline.comparison.tables import (
+    AGAINST,
+    against_baseline,
+    common_metrics,
+    footnote,
+    introduction,
+    number,
+)
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.study import prose
+from pipeline.study.text_forest import forest
+from pipeline.workspace import OUTPUTS, REPORTS, TABLE, RunKey
+
+OF_ALL = {
+    "differences": (
+        "Differences from the baseline",
+        "Forest plot: each row's accuracy on PrivateTest minus that of the baseline, with 95 % intervals. The table"
+        " has the same numbers in its column of differences.",
+    ),
+    "validation_curves": ("Training curves", "Accuracy on PublicTest by epoch, one line per run."),
+    "accuracy": (
+        "Accuracy",
+        "Bars: each row's accuracy on PrivateTest, and without near duplicates, as in the table.",
+    ),
+    "recall_differences": (
+        "Recall of each class",
+        "Matrix: recall of each class in each row, minus that of the baseline, in points.",
+    ),
+    "severity_affective": (
+        "Severity of mistakes, affective distances",
+        "Points: each row's accuracy and severity, as in the table.",
+    ),
+    "severity_human": (
+        "Severity of mistakes, distances by FER+ votes",
+        "Points: each row's accuracy and severity, as in the table.",
+    ),
+    "agreement": ("Agreement between models", "Matrix: share of images on which two models decide alike."),
+    "shares": ("Shares of the classes", "How often each model decides for each class."),
+    "spread": ("Spread of the targets", "What the spread of the targets' cosines does to decisions."),
+    "grams": ("Cosines between the targets", "Matrices: cosine between the targets of each two classes, by model."),
+}  # fmt: skip
+"""Figures of the whole comparison, in the order of the page: by file name, title and what a blind reader is told."""
+FIRST = ("differences", "validation_curves")
+"""Those that stand open."""
+OF_ONE = {
+    "confusion_normalised": (
+        "Confusion",
+        "Matrix: share of the images of each class that are decided as each class, on PrivateTest.",
+    ),
+    "class_maps": ("Class maps", "Where the mean face of each class speaks for its class."),
+}  # fmt: skip
+"""Figures of one model; each is among `publish.SHOWABLE`."""
+
+
+class Picture(NamedTuple):
+    """A figure on the page. data: its `data:` address."""
+
+    title: str
+    alt: str
+    data: str
+
+
+class Cell(NamedTuple):
+    """A cell of the table. value: what it is sorted by; None stays at the end."""
+
+    text: str
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished comparison: its rows, the baseline's first run, and where figures are, of all and of each model."""
+
+    rows: Sequence[ComparisonRow]
+    baseline: RunRecord
+    reports: Path
+    figures: Path
+
+    @classmethod
+    def of_workspace(cls) -> Finished:
+        """Read the outputs of this workspace. Raises UserError if there are none yet."""
+        rows = _rows(TABLE, "run `dvc repro` first")
+        return cls(
+            rows,
+            RunRecord.of_workspace(RunKey(rows[0].model, rows[0].seeds[0])),
+            REPORTS,
+            OUTPUTS / "figures",
+        )
+
+    @classmethod
+    def published(cls, folder: Path) -> Finished:
+        """Read a folder of published runs. Raises UserError if it has no table."""
+        rows = _rows(folder / "ablation.json", "name a folder such as results/fer2013, and run `fer report`")
+        first = f"{rows[0].model}-{rows[0].seeds[0]}"
+        return cls(rows, RunRecord.kept(folder / "runs", first), folder, folder / "figures")
+
+
+def report_finished(html: Path | None, text: bool, folder: Path | None) -> None:
+    """Write the page, print the plot of characters, or both. folder: of published runs; by default the outputs here."""
+    found = Finished.published(folder) if folder else Finished.of_workspace()
+    if html:
+        write_text(html, page(found))
+        print(f"{html}: {html.stat().st_size / 1e6:.1f} MB, complete in itself")
+    if text:
+        print(forest(found.rows), end="")
+
+
+def page(found: Finished) -> str:
+    """Return the page as HTML."""
+    rows, metrics = found.rows, found.baseline.metrics
+    title, *limits = introduction(rows, metrics["dataset"], metrics["test"]["images"])
+    pictures = dict(_pictures(found.reports, OF_ALL))
+    models = dict.fromkeys(f"{row.model}-{row.seeds[0]}" for row in rows)
+    shown = {key: [picture for _, picture in _pictures(found.figures / key, OF_ONE)] for key in models}
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["marked"] = marked
+    template = environment.from_string(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
+    return template.render(
+        title=title,
+        answer=prose.answer(rows, {rows[0].model: {rows[0].seeds[0]: found.baseline}}),
+        limits=limits,
+        first=[pictures.pop(name) for name in FIRST if name in pictures],
+        more=list(pictures.values()),
+        headings=headings(rows),
+        rows=cells(rows),
+        note=footnote(rows[0].model),
+        models={key: found for key, found in shown.items() if found},
+    )
+
+
+def headings(rows: Sequence[ComparisonRow]) -> list[str]:
+    """Return the headings of the table's columns."""
+    return ["model", "seeds", *(metric.heading for metric in common_metrics(rows)), *AGAINST]
+
+
+def cells(rows: Sequence[ComparisonRow]) -> list[list[Cell]]:
+    """Return the cells of the table, row by row."""
+    return [list(_cells(row, rows)) for row in rows]
+
+
+def marked(text: str) -> Markup:
+    """Return text with **bold** and `code` as HTML, and everything else as it is."""
+    safe = str(escape(text))
+    for pattern, tag in ((r"\*\*(.+?)\*\*", "strong"), (r"`(.+?)`", "code")):
+        safe = re.sub(pattern, rf"<{tag}>\1</{tag}>", safe)
+    return Markup(safe)
+
+
+def _cells(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> Iterator[Cell]:
+    test = row["test.accuracy"].test
+    yield Cell(row_name(row, rows))
+    yield Cell(str(len(row.seeds)), len(row.seeds))
+    for metric in common_metrics(rows):
+        yield Cell(number(metric, row[metric.name]), row[metric.name].mean)
+    difference, p = against_baseline(test)
+    yield Cell(difference, test.difference if test else None)
+    yield Cell(p, test.p_holm if test else None)
+
+
+def _rows(table: Path, remedy: str) -> list[ComparisonRow]:
+    if not table.is_file():
+        raise UserError(f"{table} is missing: {remedy}.")
+    return read_rows(table)
+
+
+def _pictures(folder: Path, wanted: dict[str, tuple[str, str]]) -> Iterator[tuple[str, Picture]]:
+    """Yield those of the figures that are in the folder, by name."""
+    for name, (title, alt) in wanted.items():
+        file = folder / f"{name}.png"
+        if file.is_file():
+            data = b64encode(file.read_bytes()).decode()
+            yield name, Picture(title, alt, f"data:image/png;base64,{data}")

@@ -1,0 +1,25 @@
+"""Probabilities in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.data.fer import LABELS
+from pipeline.demo.reading import WORDS, reading
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ({"surprise": 0.7, "fear": 0.25, "happy": 0.05}, "mostly surprised, some also see fear"),
+        ({"happy": 0.95, "fear": 0.05}, "happy"),
+        ({"sad": 0.4, "neutral": 0.35, "fear": 0.25}, "sadness or a neutral face"),
+        ({"cat": 0.2, "dog": 0.8}, "mostly dog, some also see cat"),
+    ],
+)
+def test_the_first_and_the_second_reading_are_named(shares: dict[str, float], said: str) -> None:
+    assert reading(shares) == said
+
+
+def test_every_class_has_words() -> None:
+    assert set(WORDS) == set(LABELS)
