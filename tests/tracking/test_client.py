@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,6 +21,7 @@ from pipeline.tracking.study import log_study
 from tests.browser import CHROMIUM, Browser
 from tests.clone import ROOT, Clone
 from tests.mlflow_store import enter, forget, log, make_repository
+from tests.servers import serving
 
 STUDY = ROOT / "results/fer2013"
 
@@ -49,36 +44,6 @@ def test_switched_off_run_swallows_everything(
         run.artifacts(Path("no such file"))
     assert run.run_id is None
     assert capsys.readouterr().err == ""
-
-
-@contextmanager
-def serving(*command: str, cwd: Path) -> Iterator[str]:
-    """A real MLflow server on a free port while the block lasts; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    where = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    with (cwd / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command, *where],
-            cwd=cwd, env=environment, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            deadline = time.monotonic() + 180
-            while True:
-                try:
-                    with urllib.request.urlopen(f"{address}/health", timeout=2):
-                        break
-                except OSError:
-                    assert process.poll() is None, (cwd / "log").read_text()
-                    assert time.monotonic() < deadline, "the server did not start"
-                    time.sleep(0.3)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
+from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
 from pipeline.tracking import client, store
@@ -327,6 +330,53 @@ def dump(folder: Path) -> str:
         connection.close()
 
 
+# --- broken off ----------------------------------------------------------------------------------------------
+
+
+def test_a_curve_that_breaks_off_between_two_requests_is_completed(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that is half in one request and half in the next would count as logged."""
+    rows = [{"epoch": epoch, **{f"m{k}": epoch + k / 10 for k in range(7)}} for epoch in range(200)]
+    api = store.client()
+    send, sent = api.log_batch, []
+
+    def once(run_id: str, **batch: Any) -> None:
+        if sent:
+            raise ConnectionError("the server is gone")
+        sent.append(batch)
+        send(run_id, **batch)
+
+    monkeypatch.setattr(api, "log_batch", once)
+    with client.run("synthetic", "baseline-0", "key", {}) as run:
+        run.curve(rows, "epoch")
+    monkeypatch.undo()
+    with client.run("synthetic", "baseline-0", "key", {}) as run:
+        run.curve(rows, "epoch")
+    for k in range(7):
+        curve = api.get_metric_history(run.id, f"m{k}")
+        assert sorted(point.step for point in curve) == list(range(200)), f"m{k}"
+
+
+def test_a_model_is_logged_once_and_one_that_broke_off_again(repository: Path) -> None:
+    module, example = torch.nn.Linear(4, 2).eval(), np.zeros((2, 4), np.float32)
+
+    def log_model() -> list[str]:
+        with client.run("synthetic", "baseline-0", "key", {}) as run:
+            run.model(module, example, ["a", "b"])
+        outputs = store.client().get_run(run.id).outputs
+        assert outputs is not None
+        return [output.model_id for output in outputs.model_outputs]
+
+    (first,) = log_model()
+    assert log_model() == [first]
+    store.client().finalize_logged_model(first, "FAILED")
+    (second,) = {*log_model()} - {first}
+    with pytest.raises(MlflowException):
+        store.client().get_logged_model(first)
+    assert store.client().get_logged_model(second).status == "READY"
+
+
 # --- what is said --------------------------------------------------------------------------------------------
 
 
@@ -451,9 +501,6 @@ class unprivileged:  # noqa: N801
 
 def log_model() -> client.MlflowRun:
     """A small network in the run of `log`."""
-    import numpy as np
-    import torch
-
     with client.run("synthetic", "baseline-0", "key", {"kind": "model"}) as run:
         run.model(torch.nn.Linear(3, 2).eval(), np.zeros((2, 3), np.float32), ["calm", "cross"])
     return run
