@@ -55,7 +55,7 @@ class Server:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, cwd=self.log.parent, env=plain_environment() | self.environment,
+                self.command, cwd=self.log.parent, env={**plain_environment(), **self.environment},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + START
@@ -148,6 +148,7 @@ def postgresql(*databases: str) -> Iterator[dict[str, str]]:
     """A fresh PostgreSQL with these databases while the block lasts; the variables of its clients."""
     import psycopg
     from psycopg import sql
+    from psycopg.conninfo import make_conninfo
 
     assert PROGRAMS is not None
     as_user, user = _ordinary_user()
@@ -170,17 +171,18 @@ def postgresql(*databases: str) -> Iterator[dict[str, str]]:
     settings = ("-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=")
     command = [*as_user, str(PROGRAMS / "postgres"), "-D", str(data), *settings]
     login = {"host": "127.0.0.1", "port": str(port), "user": "fer", "password": password}
+    where = make_conninfo(dbname="postgres", **login)
 
     def is_ready() -> bool:
         try:
-            psycopg.connect(dbname="postgres", **login).close()
+            psycopg.connect(where).close()
         except psycopg.OperationalError:
             return False
         return True
 
     try:
         with running(Server(command, port, is_ready, folder / "log"), signal.SIGINT):
-            with psycopg.connect(dbname="postgres", autocommit=True, **login) as connection:
+            with psycopg.connect(where, autocommit=True) as connection:
                 for name in databases:
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
             yield {f"PG{name.upper()}": value for name, value in login.items()}

@@ -339,7 +339,8 @@ def test_a_curve_that_breaks_off_between_two_requests_is_completed(
     """A row that is half in one request and half in the next would count as logged."""
     rows = [{"epoch": epoch, **{f"m{k}": epoch + k / 10 for k in range(7)}} for epoch in range(200)]
     api = store.client()
-    send, sent = api.log_batch, []
+    send = api.log_batch
+    sent: list[dict[str, Any]] = []
 
     def once(run_id: str, **batch: Any) -> None:
         if sent:

@@ -20,8 +20,10 @@ from pipeline.tracking import client
 from pipeline.tracking.backfill import restore
 from pipeline.tracking.client import Where
 
-EXPERIMENT = "synthetic"
+EXPERIMENT = "many writers"
 EPOCHS = 10
+SHARED = 100
+"""The writer whose runs all log with `same`."""
 DEADLINE = 300
 """Seconds for all of it: many times what it takes."""
 
@@ -94,7 +96,7 @@ def main(folder: Path, writers: int, runs: int, same: bool) -> None:
         (folder / str(writer)).mkdir()
         os.chdir(folder / str(writer))
         if same:
-            write_at_once(parts(0, runs), start)
+            write_at_once(parts(SHARED, runs), start)
         else:
             write(parts(writer, runs))
         os._exit(0)
