@@ -113,9 +113,10 @@ class MlflowRun:
 
     @_safe
     def tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags."""
-        for name, value in tags.items():
-            _client().set_tag(self.id, name, value)
+        """Set tags, at most 100, in one request: unlike `set_tag` it succeeds if another process sets one as well."""
+        from mlflow.entities import RunTag
+
+        _client().log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     @_safe
     def artifacts(self, path: Path, folder: str | None = None) -> None:

@@ -50,6 +50,7 @@ def log(where: Where, writer: int, run: int) -> None:
     file = Path(f"{writer}-{run}.txt")
     file.write_text(where.key)
     with client.run_of(where, {"kind": "model"}) as logged:
+        logged.tags({f"t{k}": f"of run {run}" for k in range(30)})
         logged.params(params(writer, run))
         logged.curve(history(writer, run), "epoch")
         logged.metrics({"test": {f"m{k}": writer + run / 10 + k for k in range(50)}})
