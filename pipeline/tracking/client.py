@@ -167,19 +167,16 @@ class MlflowRun:
 
 
 def _has_model(run_id: str) -> bool:
-    """Return whether a run has its model whole; remove one whose logging broke off, where that is allowed."""
+    """Return whether a run has its model whole; one that is not may be another process's, at work on it."""
     from mlflow.entities import LoggedModelStatus
     from mlflow.exceptions import MlflowException
 
     outputs = _client().get_run(run_id).outputs
-    has_one = False
     for output in outputs.model_outputs if outputs is not None else ():
-        with suppress(MlflowException):  # deleted, or someone else's
+        with suppress(MlflowException):  # deleted
             if _client().get_logged_model(output.model_id).status == LoggedModelStatus.READY:
-                has_one = True
-            else:
-                _client().delete_logged_model(output.model_id)
-    return has_one
+                return True
+    return False
 
 
 def _save_on_processor(path: str, mlflow_model: Model, **settings: Any) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
 from pipeline.tracking import client, store
@@ -373,8 +372,6 @@ def test_a_model_is_logged_once_and_one_that_broke_off_again(repository: Path) -
     assert log_model() == [first]
     store.client().finalize_logged_model(first, "FAILED")
     (second,) = {*log_model()} - {first}
-    with pytest.raises(MlflowException):
-        store.client().get_logged_model(first)
     assert store.client().get_logged_model(second).status == "READY"
 
 
