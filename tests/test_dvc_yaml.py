@@ -110,7 +110,14 @@ def test_dvc_empties_no_folder_before_a_stage_starts(dvc: dict[str, Any]) -> Non
     """An output is a file, or a folder of which DVC keeps its hands off."""
     for stage in dvc["stages"].values():
         for out in (*stage["outs"], *stage.get("metrics", ())):
-            assert Path(out).suffix if isinstance(out, str) else list(out.values()) == [{"persist": True}]
+            assert Path(out).suffix if isinstance(out, str) else all(how["persist"] for how in out.values())
+
+
+def test_the_pictures_of_the_data_set_are_not_pushed(dvc: dict[str, Any]) -> None:
+    """And everything else is: tests/test_remote.py pushes it."""
+    outs = [out for stage in dvc["stages"].values() for out in stage["outs"] if not isinstance(out, str)]
+    kept = {name for out in outs for name, how in out.items() if not how.get("push", True)}
+    assert kept == {"outputs/raw", "outputs/prepared"}
 
 
 def test_every_file_of_a_cell_is_an_output(dvc: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from the outputs; complete runs are left alone, so a second call changes nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from pipeline import config
@@ -31,7 +31,23 @@ def backfill() -> None:
         parts.append((runs.model_run(run_key), partial(runs.log_model_run, run_key, "backfill")))
 
     ready = [(where, log) for where, log in parts if where is not None]
-    missing = [(where, log) for where, log in ready if not client.is_complete(where)]
+    restored = restore(ready)
+    complete, without = len(ready) - restored, len(parts) - len(ready)
+    print(f"{restored} runs restored, {complete} were complete, {without} have no outputs yet")
+    for experiment in dict.fromkeys(
+        where.experiment for where, _ in ready if where.experiment != DATA_EXPERIMENT
+    ):
+        print(f"in MLflow: {client.page(experiment)}")
+    if runs.compare_run() is not None and (said := champion.crown()):
+        print(said)
+
+
+def restore(parts: Sequence[tuple[client.Where, Callable[[], object]]]) -> int:
+    """Log the runs that are missing and return how many were. Raises UserError if MLflow did not accept one.
+
+    parts: each run, and what logs it.
+    """
+    missing = [(where, log) for where, log in parts if not client.is_complete(where)]
     for where, log in missing:
         print(f"restoring {where.name} in {where.experiment}")
         log()
@@ -40,11 +56,4 @@ def backfill() -> None:
         raise UserError(
             f"MLflow did not take {', '.join(lost)}: see the warnings above, then run this again."
         )
-    complete, without = len(ready) - len(missing), len(parts) - len(ready)
-    print(f"{len(missing)} runs restored, {complete} were complete, {without} have no outputs yet")
-    for experiment in dict.fromkeys(
-        where.experiment for where, _ in ready if where.experiment != DATA_EXPERIMENT
-    ):
-        print(f"in MLflow: {client.page(experiment)}")
-    if runs.compare_run() is not None and (said := champion.crown()):
-        print(said)
+    return len(missing)

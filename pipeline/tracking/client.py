@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec
@@ -21,7 +21,8 @@ from pipeline.data.classes import tracking_key
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, flatten, repository
 from pipeline.tracking import git, store
-from pipeline.tracking.model_format import save_model
+from pipeline.tracking.model_format import MODEL_FORMAT, save_model
+from pipeline.tracking.once import create_once
 
 if TYPE_CHECKING:  # MLflow takes seconds to import
     import numpy as np
@@ -38,6 +39,9 @@ KEY = "fer.key"
 
 COMPLETE = "fer.complete"
 """The tag of a fully logged run: a digest of what was logged."""
+
+FORMAT = "fer.format"
+"""The tag of a logged model: `MODEL_FORMAT`."""
 
 
 BACKFILL = "fer backfill"
@@ -106,16 +110,16 @@ class MlflowRun:
         """Log one row per step, skipping steps already logged (in a resumed or restored run)."""
         some = next(name for name in rows[0] if name != step)
         logged = {metric.step for metric in _client().get_metric_history(self.id, some)}
-        fresh = [row for row in rows if row[step] not in logged]
-        metrics = [entry for row in fresh for entry in _metrics(row, int(row[step]))]
-        for start in range(0, len(metrics), 1000):  # the maximum per request
-            _client().log_batch(self.id, metrics=metrics[start : start + 1000])
+        fresh = [_metrics(row, int(row[step])) for row in rows if row[step] not in logged]
+        for batch in _batches(fresh):
+            _client().log_batch(self.id, metrics=batch)
 
     @_safe
     def tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags."""
-        for name, value in tags.items():
-            _client().set_tag(self.id, name, value)
+        """Set tags, at most 100, in one request: unlike `set_tag` it succeeds if another process sets one as well."""
+        from mlflow.entities import RunTag
+
+        _client().log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     @_safe
     def artifacts(self, path: Path, folder: str | None = None) -> None:
@@ -140,13 +144,15 @@ class MlflowRun:
 
     @_safe
     def model(self, onnx_file: Path, faces: npt.NDArray[np.uint8], classes: Sequence[str]) -> None:
-        """Log an exported model (`model_format`). faces: the input example, uint8 [N, 48, 48].
+        """Log an exported model (`model_format`), unless the run has it. faces: the input example, uint8 [N, 48, 48].
 
         classes: the meaning of its probabilities, which MLflow shows with the model and loads as its `metadata`.
         """
         import mlflow
         from mlflow.models import Model
 
+        if _has_model(self.id):
+            return
         store.prepare_artifacts(self.id)
         with mlflow.start_run(run_id=self.id):
             Model.log(
@@ -156,6 +162,7 @@ class MlflowRun:
                 onnx_file=onnx_file,
                 faces=faces,
                 metadata={"classes": list(classes)},
+                tags={FORMAT: MODEL_FORMAT},
                 validate_serving_input=False,  # it would load the model once more; a test does
             )
 
@@ -164,6 +171,23 @@ def _save_model(
     path: str, mlflow_model: Model, onnx_file: Path, faces: npt.NDArray[np.uint8], **_: Any
 ) -> None:
     save_model(path, mlflow_model, onnx_file, faces)
+
+
+def _has_model(run_id: str) -> bool:
+    """Return whether a run has its model whole and in today's format.
+
+    One that is not whole may be another process's, at work on it.
+    """
+    from mlflow.entities import LoggedModelStatus
+    from mlflow.exceptions import MlflowException
+
+    outputs = _client().get_run(run_id).outputs
+    for output in outputs.model_outputs if outputs is not None else ():
+        with suppress(MlflowException):  # deleted
+            model = _client().get_logged_model(output.model_id)
+            if model.status == LoggedModelStatus.READY and model.tags.get(FORMAT) == MODEL_FORMAT:
+                return True
+    return False
 
 
 @contextmanager
@@ -288,23 +312,37 @@ def _open(
 ) -> MlflowRun:
     if not is_on():
         return MlflowRun(None)
-    try:
-        found = [
-            candidate for candidate in _search(experiment, key) if store.takes(candidate.info.artifact_uri)
+
+    def find() -> list[str]:
+        return [
+            found.info.run_id
+            for found in _search(experiment, key)
+            if store.takes(found.info.artifact_uri) and not (only_unfinished and COMPLETE in found.data.tags)
         ]
-        if only_unfinished:
-            found = [candidate for candidate in found if COMPLETE not in candidate.data.tags]
-        if found:
-            run_id = found[0].info.run_id
-            _client().update_run(run_id, status="RUNNING")
-        else:
-            labels = {KEY: key, "mlflow.source.name": f"python -m stages.{tags.get('dvc.stage', '')}", **tags}
-            number = store.experiment_id(experiment)
-            run_id = _client().create_run(number, run_name=name, tags=labels).info.run_id
+
+    def create() -> str:
+        labels = {KEY: key, "mlflow.source.name": f"python -m stages.{tags.get('dvc.stage', '')}", **tags}
+        made = _client().create_run(store.experiment_id(experiment), run_name=name, tags=labels)
+        return str(made.info.run_id)
+
+    try:
+        run_id = create_once(find, create, _withdraw)
+        _client().update_run(run_id, status="RUNNING")
         return MlflowRun(run_id, command)
     except Exception as error:  # as in _safe
         warn(error, command)
         return MlflowRun(None)
+
+
+def _withdraw(run_id: str) -> None:
+    """Take back a run of our own that another process has opened too; who may not delete it hides it."""
+    from mlflow.exceptions import MlflowException
+
+    _client().delete_tag(run_id, KEY)
+    _client().set_tag(run_id, "kind", "withdrawn")
+    _client().set_terminated(run_id, "KILLED")
+    with suppress(MlflowException):
+        _client().delete_run(run_id)
 
 
 def _close(current: MlflowRun, status: str) -> None:
@@ -356,6 +394,18 @@ def _params(flat: JsonDict) -> list[Param]:
     from mlflow.entities import Param
 
     return [Param(name, str(value)[:6000]) for name, value in flat.items()]
+
+
+def _batches(rows: Sequence[list[Metric]], most: int = 1000) -> Iterator[list[Metric]]:
+    """Join rows to requests of at most so many metrics, MLflow's limit; a row is logged whole or not at all."""
+    batch: list[Metric] = []
+    for row in rows:
+        if batch and len(batch) + len(row) > most:
+            yield batch
+            batch = []
+        batch = batch + row
+    if batch:
+        yield batch
 
 
 def _metrics(values: Mapping[str, object], step: int) -> list[Metric]:

@@ -30,6 +30,8 @@ CODE = (
 PACKAGES = ("onnxruntime", "numpy", "pandas", "pillow", "pyyaml", "dlib-bin")
 """What that needs besides MLflow; given explicitly, because MLflow spends minutes guessing."""
 FILE = "model.onnx"
+MODEL_FORMAT = "onnx"
+"""What a model is logged as: part of a run's content, so that `fer backfill` logs models of earlier versions again."""
 
 
 def save_model(path: str, mlflow_model: Model, onnx_file: Path, faces: npt.NDArray[np.uint8]) -> None:

@@ -25,6 +25,7 @@ from pipeline.fingerprint import mlflow_key
 from pipeline.labels.vectors import LabelVectors
 from pipeline.tracking import client
 from pipeline.tracking.client import MlflowRun, Where
+from pipeline.tracking.model_format import MODEL_FORMAT
 from pipeline.training.saved_model import classes_of
 from pipeline.workspace import (
     CHECKS,
@@ -38,8 +39,6 @@ from pipeline.workspace import (
     dataset_name,
 )
 
-MODEL_FORMAT = "onnx"
-"""What a model is logged as: part of a run's content, so that `fer backfill` logs models of earlier versions again."""
 DATA_EXPERIMENT = "data"
 """The MLflow experiment of fetch, prepare and embed; models are in one named after their data set."""
 

@@ -179,9 +179,23 @@ def explain(error: Exception) -> str:
     if "MLFLOW_ALLOW_FILE_STORE" in message:
         return f"{reason}. Name a database instead, such as MLFLOW_TRACKING_URI=sqlite:///mlflow.db."
     where = store()
+    if advice := _on_access(error):
+        return f"{reason}. {advice}"
     if where.database is not None:
         return f"{reason}. Check that {where.database} and {ARTIFACTS} next to it can be written."
     return f"{reason}. Check that MLflow runs at {redact(where.uri)}, and MLFLOW_TRACKING_URI."
+
+
+def _on_access(error: Exception) -> str:
+    """Return what to do where a server has refused who asks, otherwise nothing."""
+    from mlflow.exceptions import MlflowException
+
+    status = error.get_http_status_code() if isinstance(error, MlflowException) else None
+    if status == 401:
+        return "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+    if status == 403:
+        return "This user may not do that: ask whoever runs the server for the permission EDIT on the experiment."
+    return ""
 
 
 def _of_another_version(revision: str) -> str:

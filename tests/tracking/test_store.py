@@ -328,6 +328,51 @@ def dump(folder: Path) -> str:
         connection.close()
 
 
+# --- broken off ----------------------------------------------------------------------------------------------
+
+
+def test_a_curve_that_breaks_off_between_two_requests_is_completed(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that is half in one request and half in the next would count as logged."""
+    rows = [{"epoch": epoch, **{f"m{k}": epoch + k / 10 for k in range(7)}} for epoch in range(200)]
+    api = store.client()
+    send = api.log_batch
+    sent: list[dict[str, Any]] = []
+
+    def once(run_id: str, **batch: Any) -> None:
+        if sent:
+            raise ConnectionError("the server is gone")
+        sent.append(batch)
+        send(run_id, **batch)
+
+    monkeypatch.setattr(api, "log_batch", once)
+    with client.run("synthetic", "baseline-0", "key", {}) as run:
+        run.curve(rows, "epoch")
+    monkeypatch.undo()
+    with client.run("synthetic", "baseline-0", "key", {}) as run:
+        run.curve(rows, "epoch")
+    for k in range(7):
+        curve = api.get_metric_history(run.id, f"m{k}")
+        assert sorted(point.step for point in curve) == list(range(200)), f"m{k}"
+
+
+def test_a_model_is_logged_once_and_one_that_broke_off_again(repository: Path) -> None:
+    def logged() -> list[str]:
+        outputs = store.client().get_run(log_model().id).outputs
+        assert outputs is not None
+        return [output.model_id for output in outputs.model_outputs]
+
+    (first,) = logged()
+    assert logged() == [first]
+    store.client().finalize_logged_model(first, "FAILED")
+    (second,) = {*logged()} - {first}
+    assert store.client().get_logged_model(second).status == "READY"
+    store.client().set_logged_model_tags(second, {client.FORMAT: "that of an earlier version"})
+    (third,) = {*logged()} - {first, second}
+    assert {*logged()} == {first, second, third}
+
+
 # --- what is said --------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
 """Several processes against one: what they compute together is what one computes from the whole batch.
 
 The cases below run twice, in this process as a group of one and in two processes that `torchrun` starts:
-`python -m tests.training.test_distributed FOLDER` there computes all of them and keeps what each process got.
+`python -m tests.training.test_distributed FOLDER` there computes all of them and keeps what each process got. With
+`one` it computes one training, which two agents of `torchrun` share as on two nodes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from pipeline.training.method import Method
 from pipeline.training.model import FerNet
 from pipeline.training.recipe import Augment, Recipe
 from tests.factories import METHODS, loss_of, with_neighbours
+from tests.servers import free_port
 
 # The cases are computed once, for all of them.
 pytestmark = [pytest.mark.medium, pytest.mark.xdist_group("distributed")]
@@ -252,9 +254,18 @@ def everything(group: Group, folder: Path) -> Result:
     }
 
 
-def main(folder: Path) -> None:
+def one_training(group: Group, folder: Path) -> Result:
+    """The place of this process and a whole training."""
+    torch.set_num_threads(1)
+    return {
+        "place": [group.rank, group.world_size, group.is_main],
+        "whole": trained(group, folder / f"whole-{group.rank}" / "state.safetensors"),
+    }
+
+
+def main(folder: Path, cases: Callable[[Group, Path], Result]) -> None:
     with group() as mine:
-        result = everything(mine, folder)
+        result = cases(mine, folder)
         mine.barrier()
         torch.save(result, folder / f"{mine.rank}.pt")
 
@@ -300,6 +311,26 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Result]:
     threads = torch.get_num_threads()
     yield everything(Group(), tmp_path_factory.mktemp("alone"))
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
+    """What each of two nodes computed: two agents that meet on loopback, as on two machines, with a process each."""
+    folder = tmp_path_factory.mktemp("nodes")
+    meeting = [f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-backend=c10d", "--rdzv-id=test"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *meeting]
+    agents = [
+        subprocess.Popen(
+            [*torchrun, "--local-addr=127.0.0.1", "-m", "tests.training.test_distributed", str(folder), "one"],
+            cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for agent in agents:
+        said, _ = agent.communicate(timeout=TIMEOUT)
+        assert agent.returncode == 0, said
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def assert_close(found: Result, expected: Result, rtol: float, atol: float) -> None:
@@ -446,6 +477,18 @@ def test_a_training_by_two_processes_is_that_by_one(both: list[Result], alone: R
     assert theirs["best_epoch"] > 0  # something was learned, so later weights count
 
 
+def test_a_training_by_two_nodes_is_that_by_one_process(nodes: list[Result], alone: Result) -> None:
+    """To the tolerance that docs/reproducibility.md states; and to the last bit between the nodes."""
+    assert [result["place"] for result in nodes] == [[0, 2, True], [1, 2, False]]
+    ours, theirs = nodes[0]["whole"], alone["whole"]
+    for first, second in zip(ours["history"], theirs["history"], strict=True):
+        assert first == pytest.approx(second, rel=1e-3)
+    names = ("history", "seconds", "told")
+    assert_close(without(ours, *names), without(theirs, *names), rtol=1e-3, atol=1e-4)
+    assert_equal(*(without(result["whole"], "seconds", "told") for result in nodes))
+    assert [result["whole"]["told"] for result in nodes] == [[0, 1, 2, 3], []]
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_in_two_processes_is_that_in_one(both: list[Result], alone: Result, name: str) -> None:
     found, expected = both[0]["methods"][name], alone["methods"][name]
@@ -502,4 +545,4 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), one_training if "one" in sys.argv[2:] else everything)
