@@ -20,7 +20,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.11")'
 	@$(PYTHON) -c 'import bz2, ctypes, sqlite3, ssl, zlib' || { echo 'error: this Python was built without a library that is needed (above): make PYTHON=another-python3.11' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,predict]'
+	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,predict,cluster]'
 	touch $@
 
 repro: install ## run the whole pipeline and show its table

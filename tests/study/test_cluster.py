@@ -1,0 +1,233 @@
+"""A real Ray cluster of two nodes: what it makes is what processes here make, whatever dies or is stopped meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.study import cluster as driver
+from tests.clone import Clone, clone_of_working_tree
+
+LOOPBACK = "127.0.0.2"
+"""Not 127.0.0.1, which Ray replaces with the machine's address in its network."""
+EPOCHS = 60
+SETTINGS: dict[str, Any] = {
+    "data.synthetic.train": 140,
+    "data.synthetic.val": 35,
+    "data.synthetic.test": 42,
+    "grid.models": ["baseline", "w2v_cosine", "w2v_abs"],
+    "grid.seeds": [0, 1],
+    "models.w2v_abs.learning_rate": 1.0e30,
+    "recipes.fast.widths": [8, 16],
+    "recipes.fast.epochs": EPOCHS,
+    "recipes.fast.batch_size": 20,
+    "recipes.fast.sizes": [16, 24],
+    "machine.precision": "fp32",
+    "machine.memory_format": "channels_last",
+    "machine.threads": 1,
+}
+RUNS = ("baseline-0", "w2v_cosine-0")
+
+pytestmark = [pytest.mark.xdist_group("cluster")]
+slow = pytest.mark.slow
+
+
+def test_without_ray_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"pip install .*\[cluster\]"), driver.connected("auto", 1, 0):
+        pass
+
+
+def test_an_address_where_nothing_listens_is_named() -> None:
+    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:9"), driver.connected("127.0.0.1:9", 1, 0):
+        pass
+
+
+def test_a_run_that_fits_no_node_is_refused() -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 8.0}}, {"Alive": False, "Resources": {"CPU": 8, "GPU": 1}}]
+    driver.require_room(nodes, 8, 0)
+    for cpus, gpus in ((9, 0.0), (1, 0.1)):
+        with pytest.raises(UserError, match="8 cores"):
+            driver.require_room(nodes, cpus, gpus)
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """Two nodes of one core each, of which the first stays; all on this machine's loopback."""
+    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    from ray.cluster_utils import Cluster
+
+    short = tempfile.mkdtemp(prefix="r")  # Ray's sockets are in it, whose paths may not be long
+    with pytest.MonkeyPatch.context() as here:
+        here.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        here.setenv("RAY_TMPDIR", short)
+        own_folder = tmp_path_factory.mktemp("node")
+        here.setenv("TMPDIR", str(own_folder))
+        here.setenv("CUDA_VISIBLE_DEVICES", "")
+        here.setenv("RAY_worker_niceness", "0")  # by default its processes give way to all others: slow, beside tests
+        found = Cluster()
+        try:
+            for _ in range(2):
+                found.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+            yield SimpleNamespace(nodes=found, folder=own_folder)
+        finally:
+            found.shutdown()
+            shutil.rmtree(short, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which processes on this machine have made the runs."""
+    clone = clone_of_working_tree(tmp_path_factory.mktemp("plain") / "fer", SETTINGS)
+    clone.fer("sweep", "--workers", "2", "--seed", "0", "--model", "baseline", "--model", "w2v_cosine")
+    return clone
+
+
+@pytest.fixture(scope="module")
+def swept(
+    ray_cluster: SimpleNamespace, plain: Clone, tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
+    """Another, in which the cluster has made them, and has failed at one."""
+    clone = fresh(plain, tmp_path_factory.mktemp("swept") / "fer")
+    done = clone.fer("sweep", "--cluster", "auto", "--seed", "0", expect=1)
+    return SimpleNamespace(clone=clone, out=done.stdout, err=done.stderr)
+
+
+def fresh(clone: Clone, path: Path) -> Clone:
+    """A copy with the data and without runs."""
+    copy = clone.copy(path)
+    for made in (
+        "results/synthetic",
+        *(f".study/grid/outputs/{name}" for name in ("models", "metrics", "predictions")),
+    ):
+        shutil.rmtree(copy.path / made, ignore_errors=True)
+    return copy
+
+
+def history(clone: Clone, run: str) -> bytes:
+    return (clone.path / f".study/grid/outputs/models/{run}/history.csv").read_bytes()
+
+
+@slow
+def test_a_cluster_makes_what_processes_here_make(plain: Clone, swept: SimpleNamespace) -> None:
+    for run in RUNS:
+        assert history(swept.clone, run) == history(plain, run)
+        for file in (
+            f".study/grid/outputs/models/{run}/model.safetensors",
+            f"results/synthetic/runs/{run}.npz",
+        ):
+            assert (swept.clone.path / file).read_bytes() == (plain.path / file).read_bytes(), file
+        kept, same = (kept_run(clone, run) for clone in (swept.clone, plain))
+        assert kept == same
+        assert "epoch" in (swept.clone.path / f".study/grid/logs/{run}.log").read_text()
+    assert not list(swept.clone.path.glob(".checkpoints/baseline*.safetensors"))
+
+
+def kept_run(clone: Clone, run: str) -> dict[str, Any]:
+    """A published run without what it cost and what it was typed as."""
+    found = dict(json.loads((clone.path / f"results/synthetic/runs/{run}.json").read_text()))
+    for name in ("seconds", "images_per_second"):
+        del found["training"][name]
+    del found["provenance"]["command"]
+    del found["provenance"]["commit"]
+    return found
+
+
+@slow
+def test_a_job_that_fails_three_times_is_reported_and_the_others_go_on(swept: SimpleNamespace) -> None:
+    said = [line for line in swept.out.splitlines() if line.startswith("w2v_abs-0:")]
+    assert len(said) == driver.ATTEMPTS
+    assert "w2v_abs-0" in swept.err.splitlines()[-1]
+    assert ".study/grid/logs/w2v_abs-0.log" in said[-1]
+    assert "no longer a number" in (swept.clone.path / ".study/grid/logs/w2v_abs-0.log").read_text()
+    kept = swept.clone.path / "results/synthetic/runs"
+    assert {path.stem for path in kept.glob("*.json")} == {*RUNS}
+
+
+@slow
+def test_code_and_data_are_unpacked_once_and_nothing_else_is_left_on_a_node(
+    ray_cluster: SimpleNamespace, swept: SimpleNamespace
+) -> None:
+    own = ray_cluster.folder / f"fer-{getpass.getuser()}"
+    assert len([path for path in (own / "inputs").iterdir() if path.is_dir()]) == 2
+    assert list((own / "work").iterdir()) == []
+
+
+@slow
+def test_nothing_listens_beyond_this_machine(ray_cluster: SimpleNamespace) -> None:
+    processes = [
+        psutil.Process(info.process.pid)
+        for node in ray_cluster.nodes.list_all_nodes()
+        for kind in node.all_processes.values()
+        for info in kind
+    ]
+    family = {process for parent in processes for process in (parent, *parent.children(recursive=True))}
+    open_to = {
+        connection.laddr.ip
+        for process in family
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert LOOPBACK in open_to
+    assert {address for address in open_to if not address.startswith("127.") and address != "::1"} == set()
+
+
+@slow
+def test_a_run_goes_on_after_its_node_or_its_command_has_died(
+    ray_cluster: SimpleNamespace, plain: Clone, tmp_path: Path
+) -> None:
+    clone = fresh(plain, tmp_path / "fer")
+    command = ("sweep", "--cluster", "auto", "--seed", "0", "--model", "baseline", "--model", "w2v_cosine")
+    with started(clone, *command) as process:
+        wait(lambda: all(list(clone.path.glob(f".checkpoints/{run}-*.safetensors")) for run in RUNS))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 128 + signal.SIGINT
+    assert not list(clone.path.glob("results/synthetic/runs/*"))
+    with started(clone, *command) as process:
+        logs = [clone.path / f".study/grid/logs/{run}.log" for run in RUNS]
+        wait(lambda: all("resumes from" in log.read_text() for log in logs))
+        (second,) = ray_cluster.nodes.worker_nodes
+        ray_cluster.nodes.remove_node(second, allow_graceful=False)
+        assert process.wait(120) == 0
+        assert process.stdout
+        assert "node died" in process.stdout.read().decode()
+    for run in RUNS:
+        assert history(clone, run) == history(plain, run)
+        assert (clone.path / f"results/synthetic/runs/{run}.json").exists()
+
+
+@contextlib.contextmanager
+def started(clone: Clone, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of the clone, running; it has ended after the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
