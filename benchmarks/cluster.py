@@ -36,8 +36,7 @@ from pipeline.errors import UserError
 from pipeline.study import cluster as driver
 
 NAME = "python -m benchmarks.cluster"
-LOOPBACK = "127.0.0.2"
-"""Ray replaces 127.0.0.1 with the machine's address in its network."""
+LOOPBACK = "127.0.0.1"
 DONE = re.compile(r"; (\d+) of \d+,")
 EPOCH = re.compile(r"^ *(\d+) +\d+ +\d", re.MULTILINE)
 RUNS = click.option("--runs", type=Number(), default=12, help="Trainings of the grid.")
@@ -155,13 +154,14 @@ def queue(count: int) -> None:
 @contextlib.contextmanager
 def nodes(count: int) -> Iterator[Any]:
     """A cluster with a head, on which nothing is computed, and so many nodes of one core."""
-    driver.imported()
-    from ray.cluster_utils import Cluster
-
+    driver.require_installed()
     folder = tempfile.mkdtemp(prefix="r")  # short, as the paths of Ray's sockets have to be
     changed = {"RAY_TMPDIR": folder, "TMPDIR": folder, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
     before = {name: os.environ.get(name) for name in changed}
     os.environ |= changed
+    driver.imported(on_loopback=True)
+    from ray.cluster_utils import Cluster
+
     simulated = Cluster()
     try:
         simulated.add_node(num_cpus=0, node_ip_address=LOOPBACK)
@@ -241,7 +241,7 @@ def processes_of(node: Any) -> list[int]:
 
 def memory(processes: Sequence[psutil.Process]) -> float:
     """Their resident memory in MB."""
-    return sum(process.memory_info().rss for process in processes) / 1e6
+    return sum(float(process.memory_info().rss) for process in processes) / 1e6
 
 
 def heading(what: str) -> None:

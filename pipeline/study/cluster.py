@@ -15,9 +15,12 @@ import os
 import re
 import signal
 import socket
+import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,8 @@ TICK = 0.3
 """Seconds between two looks at what has come."""
 PATIENCE = 20
 """Seconds that jobs have to stop: to end a batch and to send the last checkpoint."""
+LOOPBACK_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""What makes Ray stay on the loopback where the address of a node is 127.0.0.1, whatever the system."""
 SHIPPED = ("pipeline", "stages")
 PROJECT = "fer-word-loss"
 
@@ -49,9 +54,10 @@ def connected(address: str, cpus: int, gpus: float) -> Iterator[Cluster]:
 
     Raises UserError if Ray is not installed or no node can run a job, and when the cluster cannot be reached.
     """
-    ray = imported()
-    if address != "auto":
-        require_listener(address)
+    require_installed()
+    address = os.environ.get("RAY_ADDRESS") or current() if address == "auto" else address
+    host = require_listener(address)
+    ray = imported(on_loopback=host == "localhost" or host.startswith("127.") or host == "::1")
     before = signal.getsignal(signal.SIGTERM)
     try:
         context = ray.init(address=address, log_to_driver=False, logging_level="error")
@@ -69,28 +75,51 @@ def connected(address: str, cpus: int, gpus: float) -> Iterator[Cluster]:
         ray.shutdown()
 
 
-def imported() -> Any:
-    """Return Ray. Raises UserError without it."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
+def require_installed() -> None:
+    """Raise UserError without Ray."""
+    if find_spec("ray") is None:
         raise UserError(
             "A cluster needs Ray, which is not installed: run `python -m pip install -e '.[cluster]'`."
-        ) from error
+        )
+
+
+def imported(on_loopback: bool = False) -> Any:
+    """Return Ray.
+
+    on_loopback: whether the cluster is on the loopback, an address that Ray otherwise replaces by the machine's own.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if on_loopback:
+        os.environ |= LOOPBACK_ALONE
+    import ray
+
     return ray
 
 
-def require_listener(address: str) -> None:
-    """Raise UserError if nothing listens at HOST:PORT: Ray would try for minutes."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), 5).close()
-    except OSError as error:
+def current() -> str:
+    """Return the address of the cluster of this machine, as `ray start` has left it. Raises UserError without one."""
+    temporary = tempfile.gettempdir() if sys.platform == "linux" else "/tmp"  # as Ray has it
+    file = Path(os.environ.get("RAY_TMPDIR") or temporary, "ray", "ray_current_cluster")
+    if not file.exists():
         raise UserError(
-            f"Nothing answers at {address} ({error.strerror or error}): name the address that `ray start --head` "
-            "printed, or `auto` on a machine of the cluster."
+            "This machine belongs to no Ray cluster: start one with `ray start` as docs/cluster.md shows, or name the "
+            "address of another in `--cluster`."
+        )
+    return file.read_text(encoding="utf-8").strip()
+
+
+def require_listener(address: str) -> str:
+    """Return the host of HOST:PORT. Raises UserError if nothing listens there: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Nothing answers at '{address}' ({error}): name the address that `ray start --head` printed, or `auto` on "
+            "a machine of the cluster."
         ) from error
+    return host
 
 
 def require_room(nodes: Sequence[JsonDict], cpus: int, gpus: float) -> None:
