@@ -42,7 +42,7 @@ EPOCH = re.compile(r"^ *(\d+) +\d+ +\d", re.MULTILINE)
 RUNS = click.option("--runs", type=Number(), default=12, help="Trainings of the grid.")
 EPOCHS = click.option("--epochs", type=Number(), default=20, help="Epochs of each: about a second for 20.")
 
-cluster = click.Group(NAME, no_args_is_help=False, help=__doc__)
+cluster = click.Group(NAME, no_args_is_help=False, help=__doc__, epilog=f"Example: {NAME} overhead --runs 12")
 
 
 @cluster.command(epilog=f"Example: {NAME} overhead --runs 12")

@@ -7,6 +7,7 @@ what has arrived. Everything sent is unpacked once per node into a folder that i
 from __future__ import annotations
 
 import getpass
+import importlib
 import os
 import shutil
 import sys
@@ -65,9 +66,8 @@ def perform(
     folders = {name: unpacked(own / "inputs", *content) for name, content in sent.items()}
     if str(folders["code"]) not in sys.path:
         sys.path.insert(0, str(folders["code"]))
-    from pipeline.study import node
-
-    if not Path(node.__file__).is_relative_to(folders["code"]):
+    node = importlib.import_module("pipeline.study.node")  # which imports this module, as it was sent
+    if not Path(str(node.__file__)).is_relative_to(folders["code"]):
         raise RuntimeError(f"This process has imported {node.__file__} instead of the code that was sent.")
     return dict(node.do(job, files, folders.get("data"), own / "work", keeper))
 
