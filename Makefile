@@ -97,7 +97,7 @@ backfill: install ## restore MLflow runs that are missing
 	fer backfill
 
 lock: install ## write the versions in .venv to constraints.txt
-	@{ echo '# Exact versions of what `make` installs, direct and indirect, with PyTorch for the CPU; refreshed by `make lock`.'; \
+	@{ echo '# Exact versions of what `make` and CI install, direct and indirect, with PyTorch for the CPU; refreshed by `make lock`.'; \
 	   pip freeze --exclude-editable | sed -E 's/ @ file.*//; s/\+cpu$$//'; } > constraints.txt
 
 clean: install ## remove outputs, checkpoints and .machine; nothing that the pipeline did not write

@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from pipeline import cli
-from pipeline.cli import Name, Number
+from pipeline.cli import Address, Name, Number, Share
+from pipeline.errors import UserError
 
 CORES = os.cpu_count() or 1
 
@@ -94,16 +95,40 @@ BLOCK = click.option(
 WORKERS = click.option(
     "--workers", type=Number(1, CORES), default=CORES, help="Processes at a time, at most one per core."
 )
+CLUSTER = click.option(
+    "--cluster",
+    type=Address(),
+    help="Run on the nodes of a Ray cluster instead: this machine's, or an address.",
+)
+CPUS = click.option(
+    "--cpus-per-run", type=Number(1), default=1, help="With --cluster: cores, and threads, of a run."
+)
+GPUS = click.option(
+    "--gpus-per-run",
+    type=Share(),
+    default=0.0,
+    help="With --cluster: GPUs of a run; several share one below 1.",
+)
 
 
 @fer.command(epilog="Example: fer sweep --block B --seed 0 --seed 1")
 @BLOCK
 @WORKERS
+@CLUSTER
+@CPUS
+@GPUS
 @click.option("--model", "models", type=Name(), multiple=True, help="Only this model or row; repeatable.")
 @click.option("--seed", "seeds", type=Number(0), multiple=True, help="Only this seed; repeatable.")
 @click.option("--figures", is_flag=True, help="Draw the figures of each run too, and keep those of seed 0.")
 def sweep(
-    block: str | None, workers: int, models: Sequence[str], seeds: Sequence[int], figures: bool
+    block: str | None,
+    workers: int,
+    cluster: str | None,
+    cpus_per_run: int,
+    gpus_per_run: float,
+    models: Sequence[str],
+    seeds: Sequence[int],
+    figures: bool,
 ) -> None:
     """Train, evaluate and keep the runs of a block or of the grid.
 
@@ -111,11 +136,13 @@ def sweep(
     .study/<block>/. Each finished run is kept in results/<data set>/[<block>/]runs/. A run that is already there with
     the same settings, data, words and decoders is not repeated, and an interrupted training goes on after its last
     epoch, so a study may be stopped at any time and continued. Changed code does not count: after a change of what a
-    training computes, remove the runs. The log of each run is in .study/<block>/logs/.
+    training computes, remove the runs. The log of each run is in .study/<block>/logs/. With --cluster other machines
+    compute, and everything is kept here all the same (docs/cluster.md).
     """
     from pipeline.study import sweep
+    from pipeline.study.engine import Where
 
-    sweep.sweep(block, workers, models, seeds, figures)
+    sweep.sweep(block, Where(workers, cluster, cpus_per_run, gpus_per_run), models, seeds, figures)
 
 
 @fer.command(epilog="Example: fer search --block B")
@@ -127,7 +154,17 @@ def sweep(
 )
 @BLOCK
 @WORKERS
-def search(models: Sequence[str], block: str | None, workers: int) -> None:
+@CLUSTER
+@CPUS
+@GPUS
+def search(
+    models: Sequence[str],
+    block: str | None,
+    workers: int,
+    cluster: str | None,
+    cpus_per_run: int,
+    gpus_per_run: float,
+) -> None:
     """Choose learning rates on PublicTest.
 
     Every trial is kept in results/<data set>/[<block>/]learning_rates.json, so an interrupted search can be continued.
@@ -136,8 +173,11 @@ def search(models: Sequence[str], block: str | None, workers: int) -> None:
     """
     if block:
         from pipeline.study import sweep
+        from pipeline.study.engine import Where
 
-        sweep.search(block, workers, models)
+        sweep.search(block, Where(workers, cluster, cpus_per_run, gpus_per_run), models)
+    elif cluster:
+        raise UserError("A search on a cluster is one of a block of study.yaml: name it with `--block`.")
     else:
         from pipeline.study import lr_search
 

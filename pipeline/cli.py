@@ -53,6 +53,29 @@ class Number(click.ParamType[int, str | int]):
         return int(value)
 
 
+class Address(click.ParamType[str, str]):
+    """A running server: `auto`, or HOST:PORT."""
+
+    name = "auto|host:port"
+
+    def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
+        if not re.fullmatch(r"auto|([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", value):
+            self.fail(f"must be auto or HOST:PORT, not {value!r}", param, ctx)
+        return value
+
+
+class Share(click.ParamType[float, str | float]):
+    """A fraction of one, or a whole number."""
+
+    name = "x"
+
+    def convert(self, value: str | float, param: Parameter | None, ctx: Context | None) -> float:
+        found = float(value) if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4})?", str(value)) else -1.0
+        if found < 0 or (found > 1 and found != int(found)):
+            self.fail(f"must be from 0 to 1 or a whole number, not '{value}'", param, ctx)
+        return found
+
+
 class NewFile(click.Path):
     """A file to be written, with a required suffix, so that nothing else is overwritten."""
 

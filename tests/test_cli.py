@@ -26,7 +26,11 @@ SCRIPTS = sorted(
     if file.stem != "__main__" and 'if __name__ == "__main__":' in file.read_text(encoding="utf-8")
 )
 """Whatever can be run as `python -m MODULE`, but for `fer`, which is `python -m pipeline`."""
-PARTS = {"pipeline": tuple(fer.commands), "benchmarks.peers": ("steps", "figure", "package")}
+PARTS = {
+    "pipeline": tuple(fer.commands),
+    "benchmarks.peers": ("steps", "figure", "package"),
+    "benchmarks.cluster": ("overhead", "scaling", "kills", "queue"),
+}
 COMMANDS = [[module] for module in ("pipeline", *SCRIPTS)]
 COMMANDS += [[module, part] for module, parts in PARTS.items() for part in parts]
 EACH = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -214,6 +218,11 @@ def test_a_wrong_argument_is_named_in_a_sentence_and_nothing_starts(
         ("pipeline sweep --workers 0", "--workers"),
         ("pipeline sweep --workers 100000", "--workers"),
         ("pipeline sweep --work 1", "--work"),
+        ("pipeline sweep --cluster nowhere", "nowhere"),
+        ("pipeline sweep --cluster ray://a:1", "ray://a:1"),
+        ("pipeline sweep --cluster auto --gpus-per-run 1.5", "1.5"),
+        ("pipeline search --cluster auto", "--block"),
+        ("benchmarks.cluster NOPE", "NOPE"),
         ("benchmarks.recipe --recipe NOPE", "NOPE"),
         ("benchmarks.recipe --only NOPE", "NOPE"),
         ("benchmarks.recipe --seed", "--seed"),

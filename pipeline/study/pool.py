@@ -22,12 +22,13 @@ PATIENCE = 60
 
 
 class Outcome(NamedTuple):
-    """What came of a job: its answer, or the error that ended it."""
+    """What came of a job: its answer, or the error that ended it. running: how many others run now."""
 
     job: JsonDict
     found: JsonDict | None
     seconds: float
     error: str | None
+    running: int = 0
 
 
 class Worker:
@@ -96,7 +97,7 @@ def outcomes(jobs: Sequence[JsonDict], workers: int, threads: int) -> Generator[
                     worker.stop()
                     if waiting:
                         _employ(busy, threads, waiting.popleft())
-                yield outcome
+                yield outcome._replace(running=len(busy.get_map()))
     finally:
         left = [key.data for key in busy.get_map().values()]
         for worker in left:  # all of them stop together

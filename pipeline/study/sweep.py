@@ -1,8 +1,8 @@
-"""Do the work of a block of study.yaml, or of the grid, in several processes: `fer sweep` and `fer search --block`.
+"""Do the work of a block of study.yaml, or of the grid, several runs at a time: `fer sweep`, `fer search --block`.
 
 For a study that takes hours: what is done is kept at once and not done again. Runs are ordered by seed, so that there
 is soon a table of all rows. On a processor each run has one thread, because two small networks on one core each finish
-sooner than one after the other on both. How to compute is measured once, before the workers make the machine busy.
+sooner than one after the other on both. How to compute is measured once, before the runs make the machine busy.
 """
 
 from __future__ import annotations
@@ -14,26 +14,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
 from pipeline import cli
 from pipeline.config import Params
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json, repository
-from pipeline.study import block_folder, lr_search, plan, pool, publish
+from pipeline.study import block_folder, lr_search, numerics, plan, publish
 from pipeline.study.block_folder import GRID, STUDY
+from pipeline.study.engine import Engine, Where
 from pipeline.study.plan import Block
 from pipeline.study.pool import Outcome
 from pipeline.study.provenance import Origin
-from pipeline.training import autotune
-from pipeline.training.hardware import environment
 from pipeline.workspace import RunKey, dataset_name
 
 LOGS = Path("logs")
 
 
 def sweep(
-    block: str | None, workers: int, models: Sequence[str] = (), seeds: Sequence[int] = (), draws: bool = False
+    block: str | None, where: Where, models: Sequence[str] = (), seeds: Sequence[int] = (), draws: bool = False
 ) -> None:  # fmt: skip
     """Publish the missing runs of a block, or of the grid of params.yaml if `block` is None.
 
@@ -43,46 +40,47 @@ def sweep(
     settings = plan.settings(block) if block else plan.params_yaml()
     names, every = rows_named(models, planned, settings), settings["grid"]["seeds"]
     cli.known([*map(str, seeds)], [*map(str, every)], "seed of the block" if block else "entry of grid.seeds")
-    origin = Origin.here(command("sweep", block, workers, models, seeds, draws))
-    threads = max(1, torch.get_num_threads() // workers)
-    with block_folder.entered(block or GRID):
-        target, params = prepared(settings, block, threads)
+    origin = Origin.here(command("sweep", block, where, models, seeds, draws))
+    with where.engine() as engine, block_folder.entered(block or GRID):
+        target, params = prepared(settings, block, engine)
         if block and planned:
             use_searched_rates(settings, block, planned, names, target, params)
             params = block_folder.write_settings(settings)
         block_folder.write_targets()
         wanted = [RunKey(model, seed) for seed in seeds or every for model in names]
         missing = [run_key for run_key in wanted if not publish.is_kept(target, run_key, params)]
+        ours: JsonDict = {}
         if missing:
-            ours = environment(autotune.choose(params.machine), 1)
+            ours = engine.measure(params.machine)["environment"]
             require_same_machine(target, set(wanted) - set(missing), ours)
             publish.keep_settings(target, Path("params.yaml"))
         count = f"{len(wanted) - len(missing)} of {len(wanted)} runs"
-        print(f"{count} are kept in {target.relative_to(repository())}; {workers} at a time", flush=True)
+        print(f"{count} are kept in {target.relative_to(repository())}; {engine.place}", flush=True)
         common = {"kind": "run", "folder": str(target), "draws": draws, "origin": asdict(origin)}
-        jobs = [common | described(run_key.name, run_key) for run_key in missing]
-        carry_out(jobs, workers, threads, kept_run, block or GRID)
+        jobs = [
+            common | described(run_key.name, run_key) | expected(run_key, ours, params) for run_key in missing
+        ]
+        carry_out(jobs, engine, kept_run, block or GRID)
 
 
-def search(block: str, workers: int, models: Sequence[str] = ()) -> None:
+def search(block: str, where: Where, models: Sequence[str] = ()) -> None:
     """Search the learning rates that a block wants searched, each row's trials one after another in one process."""
     planned, settings = plan.load().block(block), plan.settings(block)
     names = rows_named(models, planned, settings)
-    threads = max(1, torch.get_num_threads() // workers)
-    with block_folder.entered(block):
-        target, params = prepared(settings, block, threads)
+    with where.engine() as engine, block_folder.entered(block):
+        target, params = prepared(settings, block, engine)
         file = target / "learning_rates.json"
         sources = lr_search.sources(planned, params)
         wanted = list(dict.fromkeys(sources[name] for name in names if name in sources))
         missing = [name for name in wanted if lr_search.next_trial(file, name, params) is not None]
-        where = target.relative_to(repository())
-        print(f"{len(wanted) - len(missing)} of {len(wanted)} searches are finished in {where}", flush=True)
+        finished = f"{len(wanted) - len(missing)} of {len(wanted)} searches are finished"
+        print(f"{finished} in {target.relative_to(repository())}; {engine.place}", flush=True)
         jobs = [
             {"kind": "search", "folder": str(target)} | described(f"search-{name}", RunKey(name, params.search.seed))
             for name in missing
         ]  # fmt: skip
         try:
-            carry_out(jobs, workers, threads, found_rate, block)
+            carry_out(jobs, engine, found_rate, block)
         finally:
             print(lr_search.write_table(file, params))
 
@@ -96,7 +94,7 @@ def rows_named(models: Sequence[str], block: Block | None, settings: JsonDict) -
     return [row.name for row in block.rows if not models or row.model in models or row.name in models]
 
 
-def prepared(settings: JsonDict, block: str | None, threads: int) -> tuple[Path, Params]:
+def prepared(settings: JsonDict, block: str | None, engine: Engine) -> tuple[Path, Params]:
     """Prepare the data and choose how to compute; return the folder for results and the settings.
 
     `settings` are written with the choice: all runs then round alike, however busy the machine gets.
@@ -105,28 +103,24 @@ def prepared(settings: JsonDict, block: str | None, threads: int) -> tuple[Path,
     params = block_folder.write_settings(settings)
     block_folder.bring_data(settings)
     target = repository() / "results" / dataset_name() / (block or "")
-    settings["machine"] = machine(params, threads, publish.numerics_in(target) or former)
+    settings["machine"] = machine(params, engine, publish.numerics_in(target) or former)
     return target, block_folder.write_settings(settings)
 
 
-def machine(params: Params, threads: int, former: JsonDict) -> JsonDict:
+def machine(params: Params, engine: Engine, former: JsonDict) -> JsonDict:
     """Return the section `machine` of params.yaml with a choice in the place of `auto`: the former one, or measured.
 
     former: how kept runs were computed, or the folder's runs are to be; empty at first. A machine that is busy now
     might be measured otherwise.
     """
-    names, before = ("precision", "memory_format", "threads", "compile"), torch.get_num_threads()
     known = {
-        name: former[name] for name in names if name in former and getattr(params.machine, name) == "auto"
+        name: former[name]
+        for name in numerics.NAMES
+        if name in former and getattr(params.machine, name) == "auto"
     }
-    if known.get("threads", 0) > threads:
+    if known.get("threads", 0) > engine.threads:
         del known["threads"]  # which the comparison with kept runs will report
-    try:
-        torch.set_num_threads(threads)
-        chosen = autotune.choose(replace(params.machine, **known))
-    finally:
-        torch.set_num_threads(before)
-    return {name: getattr(chosen, name) for name in names}
+    return dict(engine.measure(replace(params.machine, **known))["chosen"])
 
 
 def use_searched_rates(
@@ -161,12 +155,17 @@ def described(log: str, run_key: RunKey) -> JsonDict:
     return {"name": log, "model": run_key.model, "seed": run_key.seed, "log": str(LOGS / f"{log}.log")}
 
 
+def expected(run_key: RunKey, environment: JsonDict, params: Params) -> JsonDict:
+    """Return the machine that a network is to be trained on; a row without a network has none."""
+    return {} if params.model(run_key.model).classifier else {"environment": environment}
+
+
 def carry_out(
-    jobs: Sequence[JsonDict], workers: int, threads: int, described: Callable[[Outcome], str], folder: str
+    jobs: Sequence[JsonDict], engine: Engine, described: Callable[[Outcome], str], folder: str
 ) -> None:
     """Do the jobs and print a line for each as it ends. Raises UserError at the end if some have failed."""
     seconds, failed = 0.0, []
-    with contextlib.closing(pool.outcomes(jobs, workers, threads)) as outcomes:
+    with contextlib.closing(engine.outcomes(jobs)) as outcomes:
         for done, outcome in enumerate(outcomes, 1):
             name, seconds = outcome.job["name"], seconds + outcome.seconds
             if outcome.error is None:
@@ -174,8 +173,9 @@ def carry_out(
             else:
                 failed.append(name)
                 line = f"{name}: failed: {outcome.error} See {STUDY / folder / outcome.job['log']}."
-            left = len(jobs) - done
-            print(f"{line}; {done} of {len(jobs)}{expected_end(seconds / done * left / workers)}", flush=True)
+            end = expected_end(seconds / done * (len(jobs) - done) / max(1, outcome.running))
+            count = f"{outcome.running} running, {len(failed)} failed"
+            print(f"{line}; {done} of {len(jobs)}, {count}{end}", flush=True)
     if failed:
         count = "1 job" if len(failed) == 1 else f"{len(failed)} jobs"
         raise UserError(f"{count} failed ({', '.join(failed)}): see {STUDY / folder / LOGS}/.")
@@ -201,10 +201,10 @@ def found_rate(outcome: Outcome) -> str:
 
 
 def command(
-    name: str, block: str | None, workers: int, models: Sequence[str], seeds: Sequence[int], draws: bool
+    name: str, block: str | None, where: Where, models: Sequence[str], seeds: Sequence[int], draws: bool
 ) -> str:
     """Return the command as a user types it."""
-    words = ["fer", name, *(["--block", block] if block else []), "--workers", str(workers)]
+    words = ["fer", name, *(["--block", block] if block else []), *where.options]
     words += [word for model in models for word in ("--model", model)]
     words += [word for seed in seeds for word in ("--seed", str(seed))]
     return shlex.join([*words, *(["--figures"] if draws else [])])

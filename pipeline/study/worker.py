@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,10 +24,11 @@ from pipeline import config, fingerprint
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json
 from pipeline.fingerprint import RunSettings
-from pipeline.study import lr_search, publish
+from pipeline.study import lr_search, numerics, publish
 from pipeline.study.provenance import Origin, code_digest
 from pipeline.study.trial import kept
 from pipeline.training import autotune
+from pipeline.training.autotune import MachineParams
 from pipeline.training.hardware import numerics_key
 from pipeline.trouble import explain, in_one_sentence
 from pipeline.workspace import RunKey
@@ -63,7 +65,7 @@ def answered(job: JsonDict) -> JsonDict:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     try:
-        found = search_rate(job) if job["kind"] == "search" else make_run(job)
+        found = KINDS[job["kind"]](job)
     except Exception as error:  # whatever it is: the other jobs go on
         sentence = str(error) if isinstance(error, UserError) else explain(error)
         if sentence is None:
@@ -111,3 +113,16 @@ def search_rate(job: JsonDict) -> JsonDict:
     rate = lr_search.best(trials, job["model"])
     reached = max(lr_search.accuracy(run) for run in trials if run["learning_rate"] == rate)
     return {"rate": rate, "val_accuracy": reached, "trials": len(trials)}
+
+
+def measure(job: JsonDict) -> JsonDict:
+    """Say how this machine computes a training."""
+    return numerics.measured(MachineParams(**job["machine"]), torch.get_num_threads())
+
+
+KINDS: dict[str, Callable[[JsonDict], JsonDict]] = {
+    "run": make_run,
+    "search": search_rate,
+    "machine": measure,
+}
+"""What jobs there are."""

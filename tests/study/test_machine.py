@@ -12,6 +12,7 @@ from pipeline import config
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.study import publish, sweep
+from pipeline.study.engine import Processes
 from pipeline.training import autotune
 from pipeline.training.autotune import MachineParams
 from pipeline.training.hardware import Hardware
@@ -53,7 +54,7 @@ def test_what_was_chosen_is_not_measured_again(
     former: dict[str, Any], threads: int, known: dict[str, Any], asked: list[MachineParams]
 ) -> None:
     params = config.load(ROOT / "params.yaml")
-    found = sweep.machine(params, threads, former)
+    found = sweep.machine(params, Processes(1, threads), former)
     assert asked == [replace(params.machine, **known)]
     assert found == {"precision": "bf16", "memory_format": "channels_last", "threads": 2, "compile": False}
 
@@ -61,7 +62,7 @@ def test_what_was_chosen_is_not_measured_again(
 def test_what_params_yaml_says_is_never_replaced(asked: list[MachineParams]) -> None:
     params = config.load(ROOT / "params.yaml")
     mine = MachineParams("bf16", "channels_last", 2, True)
-    sweep.machine(replace(params, machine=mine), 4, KEPT)
+    sweep.machine(replace(params, machine=mine), Processes(1, 4), KEPT)
     assert asked == [mine]
 
 

@@ -1,0 +1,362 @@
+"""Do the jobs of a sweep or a search on a Ray cluster, one task each; Ray decides where and when.
+
+Code and data are sent once per node (`bootstrap`), jobs run there as in a worker process here (`node`), and what they
+make is written here as each ends. Checkpoints come back while they run. A job whose node died is given to Ray again,
+with the last one; a job that fails is tried `ATTEMPTS` times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.files import JsonDict, replacing, repository
+from pipeline.fingerprint import SOURCES, mlflow_key
+from pipeline.study import bootstrap, node, trial
+from pipeline.study.bootstrap import Files, Keeper
+from pipeline.study.pool import Outcome
+from pipeline.training.autotune import MachineParams
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.workspace import RunKey
+
+ATTEMPTS = 3
+"""How often a job may fail; a node that dies does not count."""
+TICK = 0.3
+"""Seconds between two looks at what has come."""
+PATIENCE = 20
+"""Seconds that jobs have to stop: to end a batch and to send the last checkpoint."""
+LOOPBACK_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""What makes Ray stay on the loopback where the address of a node is 127.0.0.1, whatever the system."""
+SHIPPED = ("pipeline", "stages")
+PROJECT = "fer-word-loss"
+
+
+@contextlib.contextmanager
+def connected(address: str, cpus: int, gpus: float) -> Iterator[Cluster]:
+    """Yield the cluster at this address: "auto" for the one of this machine, or HOST:PORT.
+
+    Raises UserError if Ray is not installed or no node can run a job, and when the cluster cannot be reached.
+    """
+    require_installed()
+    address = os.environ.get("RAY_ADDRESS") or current() if address == "auto" else address
+    host = require_listener(address)
+    ray = imported(on_loopback=host == "localhost" or host.startswith("127.") or host == "::1")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        context = ray.init(address=address, log_to_driver=False, logging_level="error")
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise UserError(
+            f"There is no Ray cluster at '{address}' that this machine belongs to ({first_line(error)}): start one "
+            "with `ray start --head` as docs/cluster.md shows."
+        ) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)  # Ray's own would end this process without a clean-up
+    try:
+        require_room(ray.nodes(), cpus, gpus)
+        yield Cluster(ray, cpus, gpus, context.dashboard_url or "")
+    finally:
+        ray.shutdown()
+
+
+def require_installed() -> None:
+    """Raise UserError without Ray."""
+    if find_spec("ray") is None:
+        raise UserError(
+            "A cluster needs Ray, which is not installed: run `python -m pip install -e '.[cluster]'`."
+        )
+
+
+def imported(on_loopback: bool = False) -> Any:
+    """Return Ray.
+
+    on_loopback: whether the cluster is on the loopback, an address that Ray otherwise replaces by the machine's own.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if on_loopback:
+        os.environ |= LOOPBACK_ALONE
+    import ray
+
+    return ray
+
+
+def current() -> str:
+    """Return the address of the cluster of this machine, as `ray start` has left it. Raises UserError without one."""
+    temporary = tempfile.gettempdir() if sys.platform == "linux" else "/tmp"  # as Ray has it
+    file = Path(os.environ.get("RAY_TMPDIR") or temporary, "ray", "ray_current_cluster")
+    if not file.exists():
+        raise UserError(
+            "This machine belongs to no Ray cluster: start one with `ray start` as docs/cluster.md shows, or name the "
+            "address of another in `--cluster`."
+        )
+    return file.read_text(encoding="utf-8").strip()
+
+
+def require_listener(address: str) -> str:
+    """Return the host of HOST:PORT. Raises UserError if nothing listens there: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Nothing answers at '{address}' ({error}): name the address that `ray start --head` printed, or `auto` on "
+            "a machine of the cluster."
+        ) from error
+    return host
+
+
+def require_room(nodes: Sequence[JsonDict], cpus: int, gpus: float) -> None:
+    """Raise UserError if no node has these resources: Ray would wait for one."""
+    rooms = [described["Resources"] for described in nodes if described["Alive"]]
+    if not any(room.get("CPU", 0) >= cpus and room.get("GPU", 0) >= gpus for room in rooms):
+        listed = "; ".join(f"{room.get('CPU', 0):g} cores, {room.get('GPU', 0):g} GPUs" for room in rooms)
+        raise UserError(
+            f"A run takes {cpus} cores and {gpus:g} GPUs, and no node of the cluster has both ({listed}): lower "
+            "`--cpus-per-run` or `--gpus-per-run`."
+        )
+
+
+@dataclass
+class Attempt:
+    """A job that Ray has, and how often it has failed."""
+
+    job: JsonDict
+    failures: int = 0
+
+
+@dataclass
+class Cluster:
+    """A Ray cluster that this process is connected to, with the cores and GPUs that a job takes.
+
+    dashboard: its address, empty without one; excluded: nodes that compute otherwise than the runs of this sweep.
+    """
+
+    ray: Any
+    cpus: int
+    gpus: float
+    dashboard: str = ""
+    excluded: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.ray.cloudpickle.register_pickle_by_value(bootstrap)
+        self.code = self.sent(code_files())
+        # Without retries by Ray, which would not count as we do. A process that had a GPU ends after its job, so that
+        # nothing stays in the memory that others share.
+        self.perform = self.ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(
+            bootstrap.perform
+        )
+        self.keeper = self.on_this_node(Keeper)
+        self.arrivals = 0
+
+    @property
+    def threads(self) -> int:
+        """The threads of one training."""
+        return self.cpus
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that a job needs before PyTorch is imported."""
+        return {"OMP_NUM_THREADS": str(self.cpus)} | ({} if self.gpus else {"CUDA_VISIBLE_DEVICES": ""})
+
+    @property
+    def place(self) -> str:
+        """Where the jobs are done."""
+        alive = sum(described["Alive"] for described in self.ray.nodes())
+        return f"Ray, {alive} nodes now" + (f", http://{self.dashboard}" if self.dashboard else "")
+
+    def measure(self, requested: MachineParams) -> JsonDict:
+        """Measure on a node: this machine may be of another kind."""
+        job = {
+            "kind": "machine",
+            "name": "machine",
+            "log": "logs/machine.log",
+            "folder": str(repository() / "results"),
+        }
+        with contextlib.closing(self.outcomes([job | {"machine": asdict(requested)}], {})) as outcomes:
+            outcome = next(outcomes)
+        if outcome.found is None:
+            raise UserError(f"No node of the cluster can compute: {outcome.error}")
+        return outcome.found
+
+    def outcomes(self, jobs: Sequence[JsonDict], data: Files | None = None) -> Generator[Outcome]:
+        """Give all jobs to Ray and yield each as it ends for good; what it made is here by then.
+
+        data: what the jobs read, by default that of the block in this folder. Jobs that are left when the generator
+        is closed are cancelled, and their last checkpoints kept.
+        """
+        ray, where = self.ray, Path.cwd().relative_to(repository()).as_posix()
+        files = block_files() if data is None else data
+        sent = {"code": self.code} | ({"data": self.sent(files)} if files else {})
+        pending: dict[Any, Attempt] = {}
+
+        def submit(attempt: Attempt) -> None:
+            job = relative(attempt.job) | {"where": where}
+            task = self.perform.options(name=job["name"], **self.selector)
+            pending[task.remote(job, brought(job), sent, self.keeper, self.environment)] = attempt
+
+        try:
+            for job in jobs:
+                submit(Attempt(job))
+            while pending:
+                ready, _ = ray.wait([*pending], num_returns=len(pending), timeout=TICK)
+                places = len(ready) + self.take(
+                    [pending[task].job["name"] for task in ready]
+                )  # busy until now
+                for task in ready:
+                    outcome, attempt = self.settled(task, pending[task]), pending.pop(task)
+                    if outcome is None:
+                        submit(attempt)
+                    else:
+                        yield outcome._replace(running=min(places, len(pending)))
+        finally:
+            self.stop(pending)
+
+    def take(self, ended: Sequence[str] = ()) -> int:
+        """Write what running jobs have sent and return how many they are; `ended`: jobs that run no longer."""
+        count, arrived, running = self.ray.get(self.keeper.since.remote(self.arrivals, [*ended]))
+        for name, content in arrived:
+            received({name: content})
+        self.arrivals = count
+        return int(running)
+
+    def stop(self, tasks: Iterable[Any]) -> None:
+        """Cancel tasks, wait for them, and keep what they have sent or made until now."""
+        left = [*tasks]
+        for task in left:
+            self.ray.cancel(task)
+        ended, _ = self.ray.wait(left, num_returns=len(left), timeout=PATIENCE) if left else ([], [])
+        self.take()
+        for task in ended:
+            with contextlib.suppress(self.ray.exceptions.RayError):  # it was cancelled, as most are
+                received(self.ray.get(task)["files"])
+
+    def settled(self, task: Any, attempt: Attempt) -> Outcome | None:
+        """Return what came of a task that has ended, with its files written; None if the job is to be tried again."""
+        job, exceptions = attempt.job, self.ray.exceptions
+        try:
+            answer = self.ray.get(task)
+        except (exceptions.NodeDiedError, exceptions.ObjectLostError):
+            print(f"{job['name']}: its node died; it goes on from its last epoch on another", flush=True)
+            return None
+        except exceptions.RayError as error:  # the process was killed, or has a fault of its own
+            with Path(job["log"]).open("a", encoding="utf-8") as log:
+                log.write(f"{error}\n")
+            answer = {
+                "error": f"{first_line(getattr(error, 'cause', None) or error)}.",
+                "files": {},
+                "seconds": 0.0,
+            }
+        received(answer["files"])
+        if "unlike" in answer:
+            if answer["node"] not in self.excluded:
+                print(f"a node is left out: it computes otherwise ({answer['unlike']})", flush=True)
+            self.excluded.add(answer["node"])
+            return None
+        if "error" in answer:
+            attempt.failures += 1
+            if attempt.failures < ATTEMPTS:
+                print(f"{job['name']}: failed, and is tried again: {answer['error']}", flush=True)
+                return None
+        elif job["kind"] == "run":
+            remove_checkpoints(RunKey(job["model"], job["seed"]))
+        return Outcome(job, answer.get("found"), answer["seconds"], answer.get("error"))
+
+    def sent(self, files: Files) -> tuple[str, list[Any]]:
+        """Put files into the object store; return their digest and, in a list, the reference."""
+        digest = hashlib.sha256()
+        for name, content in sorted(files.items()):
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+        arrays = {name: np.frombuffer(content, np.uint8) for name, content in files.items()}
+        return digest.hexdigest()[:16], [self.ray.put(arrays)]
+
+    @property
+    def selector(self) -> JsonDict:
+        """The option that keeps jobs off the excluded nodes."""
+        left_out = ", ".join(sorted(self.excluded))
+        return {"label_selector": {"ray.io/node-id": f"!in({left_out})"}} if left_out else {}
+
+    def on_this_node(self, kind: Callable[[], Any]) -> Any:
+        """Start an actor on this machine, which lives as long as the command."""
+        own = self.ray.get_runtime_context().get_node_id()
+        strategy = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(own, soft=False)
+        return self.ray.remote(kind).options(num_cpus=0, scheduling_strategy=strategy).remote()
+
+
+def code_files() -> Files:
+    """Return the code of the project by its paths, with the version that its runs name."""
+    modules = [path for folder in SHIPPED for path in (SOURCES / folder).rglob("*.py")]
+    files = {path.relative_to(SOURCES).as_posix(): path.read_bytes() for path in modules}
+    about = f"Metadata-Version: 2.1\nName: {PROJECT}\nVersion: {metadata.version(PROJECT)}\n"
+    return files | {f"{PROJECT.replace('-', '_')}.dist-info/METADATA": about.encode()}
+
+
+def block_files() -> Files:
+    """Return the settings and the data of the block in this folder, by their paths in it."""
+    paths = [path for name in node.INPUTS for path in Path("outputs", name).rglob("*") if path.is_file()]
+    return {path.as_posix(): path.read_bytes() for path in [Path("params.yaml"), *paths]}
+
+
+def relative(job: JsonDict) -> JsonDict:
+    """Return the job with its folder as a path in the repository, which a node has elsewhere."""
+    return job | {"folder": Path(job["folder"]).relative_to(repository()).as_posix()}
+
+
+def brought(job: JsonDict) -> Files:
+    """Return what a job goes on from, by paths in the repository: its checkpoints, or the trials of its search."""
+    root = repository()
+    if job["kind"] == "run":
+        paths = [*(root / ".checkpoints").glob(f"{glob.escape(job['name'])}-*.safetensors")]
+    elif job["kind"] == "search":
+        own = RunKey(job["model"], job["seed"]).name
+        paths = [root / job["folder"] / name for name in ("learning_rates.json", f"runs/{own}.json")]
+    else:
+        paths = []
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.exists()}
+
+
+def received(files: Files) -> None:
+    """Write what a job has made, the file that marks a run as complete last; new trials join those that are here."""
+    root = repository()
+    for name in sorted(files, key=lambda name: (name.startswith("results/"), name.endswith(".json"))):
+        if Path(name).name == "learning_rates.json":
+            merge(root / name, files[name])
+        else:
+            with replacing(root / name) as temporary:
+                temporary.write_bytes(files[name])
+
+
+def merge(file: Path, content: bytes) -> None:
+    """Add the trials that are new to the file."""
+    new = [one for one in json.loads(content) if one not in trial.kept(file)]
+    for one in new:
+        trial.keep(file, one)
+
+
+def remove_checkpoints(run_key: RunKey) -> None:
+    """Remove the checkpoints of a finished run."""
+    key = mlflow_key(run_key, run_key.facts()["inputs_digest"])
+    for path in (repository() / ".checkpoints").glob(f"{glob.escape(key)}-*.safetensors"):
+        Checkpoint(path).remove()
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a message, without colours and the full stop."""
+    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return re.sub(r"\x1b\[[0-9;]*m", "", line).strip().rstrip(".")

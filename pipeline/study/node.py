@@ -1,0 +1,164 @@
+"""Do a job on a node of a Ray cluster, in a folder that looks like the repository, with what a worker process runs.
+
+While the job runs, its checkpoint, its log and the trials of a search are sent to the command whenever they change, so
+that it can go on elsewhere if this node dies. At the end all that the job made is returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipeline import config
+from pipeline.files import JsonDict
+from pipeline.study import bootstrap, numerics, worker
+from pipeline.study.bootstrap import Files
+
+PAUSE = 0.2
+"""Seconds between two looks at what has changed."""
+INPUTS = ("prepared", "labels", "landmarks", "targets")
+"""What a job reads of outputs/; it writes the rest."""
+MADE = ("models", "metrics", "predictions", "figures")
+"""What it makes there."""
+Stamps = dict[Path, tuple[int, int]]
+
+
+def do(job: JsonDict, files: Files, data: Path | None, parent: Path, keeper: Any) -> JsonDict:
+    """Do a job and return its answer (`worker.answered`) with its `files`, `seconds` and `node`.
+
+    files: by their paths in the repository, what it goes on from; data: the folder of the block, as it was sent.
+    """
+    import ray
+
+    start = time.monotonic()
+    with folder_of(parent) as root, inside(root, root / job["where"], data):
+        bootstrap.write(root, files)
+        made, sent = changed(root, results(job)), changed(root, news(job))
+        made(), sent()  # what has been there is not sent back
+        node = ray.get_runtime_context().get_node_id()
+        if job.get("environment") and (unlike := differing(job["environment"])):
+            return {"unlike": unlike, "node": node, "files": {}, "seconds": 0.0}
+        with sending(job["name"], sent, keeper), own_output():
+            answer = worker.answered(job | {"folder": str(root / job["folder"])})
+        return answer | {"files": made(), "node": node, "seconds": time.monotonic() - start}
+
+
+@contextlib.contextmanager
+def folder_of(parent: Path) -> Iterator[Path]:
+    """Yield a new folder, removed afterwards; those of processes that were killed are removed first."""
+    for left in parent.glob("*-*"):
+        if not psutil.pid_exists(int(left.name.partition("-")[0])):
+            shutil.rmtree(left, ignore_errors=True)
+    root = parent / f"{os.getpid()}-{time.monotonic_ns()}"
+    root.mkdir(parents=True)
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def inside(root: Path, folder: Path, data: Path | None) -> Iterator[None]:
+    """Work in the folder of a block below `root`, which is the repository, on the data that were sent."""
+    (folder / "logs").mkdir(parents=True)
+    (folder / "outputs").mkdir()
+    if data:
+        shutil.copyfile(data / "params.yaml", folder / "params.yaml")
+        for name in INPUTS:
+            if (data / "outputs" / name).exists():
+                (folder / "outputs" / name).symlink_to(data / "outputs" / name)
+    os.environ |= {"DVC_ROOT": str(root), "FER_TRACKING": "off"}
+    with contextlib.chdir(folder):
+        yield
+
+
+def differing(environment: JsonDict) -> str:
+    """Return what is computed otherwise on this machine, empty if all is as expected."""
+    here = numerics.measured(config.load().machine, int(os.environ["OMP_NUM_THREADS"]))["environment"]
+    return ", ".join(
+        f"{name} {here.get(name)}"
+        for name in {**environment, **here}
+        if here.get(name) != environment.get(name)
+    )
+
+
+def results(job: JsonDict) -> tuple[str, ...]:
+    """Return patterns of what goes back at the end."""
+    return (
+        *(f"{job['where']}/outputs/{name}/**/*" for name in MADE),
+        f"{job['folder']}/**/*",
+        *news(job)[1:],
+    )
+
+
+def news(job: JsonDict) -> tuple[str, ...]:
+    """Return patterns of what goes back while the job runs: checkpoints, trials and the log."""
+    return (
+        ".checkpoints/[!.]*.safetensors",
+        f"{job['folder']}/learning_rates.json",
+        f"{job['where']}/{job['log']}",
+    )
+
+
+def changed(root: Path, patterns: tuple[str, ...]) -> Callable[[], Files]:
+    """Return a function that returns the files that have changed since it was last called."""
+    seen: Stamps = {}
+
+    def found() -> Files:
+        files: Files = {}
+        for path in (path for pattern in patterns for path in root.glob(pattern) if path.suffix != ".lock"):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # a checkpoint that is removed
+                stamp = (path.stat().st_mtime_ns, path.stat().st_ino)
+                if seen.get(path) != stamp:
+                    files[path.relative_to(root).as_posix()] = path.read_bytes()
+                    seen[path] = stamp
+        return files
+
+    return found
+
+
+@contextlib.contextmanager
+def sending(name: str, changes: Callable[[], Files], keeper: Any) -> Iterator[None]:
+    """Send what changes meanwhile to the keeper, also what has changed last before an interruption."""
+    import ray
+
+    ended = threading.Event()
+
+    def send() -> None:
+        while True:
+            last = ended.wait(PAUSE)
+            if files := changes():
+                ray.get(keeper.keep.remote(name, files))
+            if last:
+                return
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def own_output() -> Iterator[None]:
+    """Give the process its output back, which a job turns to its log."""
+    before = {stream: os.dup(stream) for stream in (1, 2)}
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in before.items():
+            os.dup2(copy, stream)
+            os.close(copy)

@@ -1,0 +1,262 @@
+"""A real Ray cluster of two nodes: what it makes is what processes here make, whatever dies or is stopped meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from pipeline.errors import UserError
+from pipeline.study import cluster as driver
+from tests.clone import Clone, clone_of_working_tree
+
+LOOPBACK = "127.0.0.1"
+EPOCHS = 60
+SETTINGS: dict[str, Any] = {
+    "data.synthetic.train": 140,
+    "data.synthetic.val": 35,
+    "data.synthetic.test": 42,
+    "grid.models": ["baseline", "w2v_cosine", "w2v_abs"],
+    "grid.seeds": [0, 1],
+    "models.w2v_abs.learning_rate": 1.0e30,
+    "recipes.fast.widths": [8, 16],
+    "recipes.fast.epochs": EPOCHS,
+    "recipes.fast.batch_size": 20,
+    "recipes.fast.sizes": [16, 24],
+    "machine.precision": "fp32",
+    "machine.memory_format": "channels_last",
+    "machine.threads": 1,
+}
+RUNS = ("baseline-0", "w2v_cosine-0")
+
+pytestmark = [pytest.mark.xdist_group("cluster")]
+slow = pytest.mark.slow
+
+
+def test_without_ray_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install .*\[cluster\]"), driver.connected("auto", 1, 0):
+        pass
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
+def test_an_address_where_nothing_listens_is_named() -> None:
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:9"), driver.connected("127.0.0.1:9", 1, 0):
+        pass
+
+
+def test_a_run_that_fits_no_node_is_refused() -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 8.0}}, {"Alive": False, "Resources": {"CPU": 8, "GPU": 1}}]
+    driver.require_room(nodes, 8, 0)
+    for cpus, gpus in ((9, 0.0), (1, 0.1)):
+        with pytest.raises(UserError, match="8 cores"):
+            driver.require_room(nodes, cpus, gpus)
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """A head, where nothing is computed, and two nodes of one core each; all on this machine's loopback."""
+    if find_spec("ray") is None:
+        pytest.skip("the extra `cluster` is not installed")
+    short = tempfile.mkdtemp(prefix="r")  # Ray's sockets are in it, whose paths may not be long
+    with pytest.MonkeyPatch.context() as here:
+        here.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        here.setenv("RAY_TMPDIR", short)
+        own_folder = tmp_path_factory.mktemp("node")
+        here.setenv("TMPDIR", str(own_folder))
+        here.setenv("CUDA_VISIBLE_DEVICES", "")
+        here.setenv(
+            "RAY_worker_niceness", "0"
+        )  # by default its processes give way to all others: slow, beside tests
+        for name, value in driver.LOOPBACK_ALONE.items():
+            here.setenv(name, value)
+        from ray.cluster_utils import Cluster  # now, as Ray reads some of these when it is imported
+
+        found = Cluster()
+        try:
+            for cores in (0, 1, 1):
+                found.add_node(num_cpus=cores, node_ip_address=LOOPBACK)
+            yield SimpleNamespace(nodes=found, folder=own_folder)
+        finally:
+            found.shutdown()
+            shutil.rmtree(short, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which processes on this machine have made the runs."""
+    clone = clone_of_working_tree(tmp_path_factory.mktemp("plain") / "fer", SETTINGS)
+    clone.fer("sweep", "--workers", "2", "--seed", "0", "--model", "baseline", "--model", "w2v_cosine")
+    return clone
+
+
+@pytest.fixture(scope="module")
+def swept(
+    ray_cluster: SimpleNamespace, plain: Clone, tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
+    """Another, in which the cluster has made them, and has failed at one."""
+    clone = fresh(plain, tmp_path_factory.mktemp("swept") / "fer")
+    done = clone.fer("sweep", "--cluster", "auto", "--seed", "0", expect=1)
+    return SimpleNamespace(clone=clone, out=done.stdout, err=done.stderr)
+
+
+def fresh(clone: Clone, path: Path) -> Clone:
+    """A copy with the data and without runs."""
+    copy = clone.copy(path)
+    for made in (
+        "results/synthetic",
+        *(f".study/grid/outputs/{name}" for name in ("models", "metrics", "predictions")),
+    ):
+        shutil.rmtree(copy.path / made, ignore_errors=True)
+    return copy
+
+
+def history(clone: Clone, run: str) -> bytes:
+    return (clone.path / f".study/grid/outputs/models/{run}/history.csv").read_bytes()
+
+
+@slow
+def test_a_cluster_makes_what_processes_here_make(plain: Clone, swept: SimpleNamespace) -> None:
+    for run in RUNS:
+        assert history(swept.clone, run) == history(plain, run)
+        for file in (
+            f".study/grid/outputs/models/{run}/model.safetensors",
+            f"results/synthetic/runs/{run}.npz",
+        ):
+            assert (swept.clone.path / file).read_bytes() == (plain.path / file).read_bytes(), file
+        kept, same = (kept_run(clone, run) for clone in (swept.clone, plain))
+        assert kept == same
+        assert "epoch" in (swept.clone.path / f".study/grid/logs/{run}.log").read_text()
+    assert not list(swept.clone.path.glob(".checkpoints/baseline*.safetensors"))
+
+
+def kept_run(clone: Clone, run: str) -> dict[str, Any]:
+    """A published run without what it cost and what it was typed as."""
+    found = dict(json.loads((clone.path / f"results/synthetic/runs/{run}.json").read_text()))
+    for name in ("seconds", "images_per_second"):
+        del found["training"][name]
+    del found["provenance"]["command"]
+    del found["provenance"]["commit"]
+    return found
+
+
+@slow
+def test_a_job_that_fails_three_times_is_reported_and_the_others_go_on(swept: SimpleNamespace) -> None:
+    said = [line for line in swept.out.splitlines() if line.startswith("w2v_abs-0:")]
+    assert len(said) == driver.ATTEMPTS
+    assert "w2v_abs-0" in swept.err.splitlines()[-1]
+    assert ".study/grid/logs/w2v_abs-0.log" in said[-1]
+    assert "no longer a number" in (swept.clone.path / ".study/grid/logs/w2v_abs-0.log").read_text()
+    kept = swept.clone.path / "results/synthetic/runs"
+    assert {path.stem for path in kept.glob("*.json")} == {*RUNS}
+
+
+@slow
+def test_code_and_data_are_unpacked_once_and_nothing_else_is_left_on_a_node(
+    ray_cluster: SimpleNamespace, swept: SimpleNamespace
+) -> None:
+    own = ray_cluster.folder / f"fer-{getpass.getuser()}"
+    assert len([path for path in (own / "inputs").iterdir() if path.is_dir()]) == 2
+    assert list((own / "work").iterdir()) == []
+
+
+@slow
+def test_nothing_listens_beyond_this_machine(ray_cluster: SimpleNamespace) -> None:
+    processes = [process for node in ray_cluster.nodes.list_all_nodes() for process in processes_of(node)]
+    family = {process for parent in processes for process in (parent, *parent.children(recursive=True))}
+    open_to = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in family
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert LOOPBACK in open_to
+    assert {address for address in open_to if not address.startswith("127.") and address != "::1"} == set()
+
+
+@slow
+def test_a_search_brings_its_trials_back(ray_cluster: SimpleNamespace, swept: SimpleNamespace) -> None:
+    assert ray_cluster
+    search = {"trials": 2, "epochs": 1, "finalists": 1}
+    block = {"question": "Q", "recipe": "fast", "seeds": [0], "baseline": "baseline", "models": ["baseline"]}
+    file = swept.clone.path / "study.yaml"
+    file.write_text(yaml.safe_dump({"blocks": {"T": block | {"search": search}}}))
+    swept.clone.fer("search", "--block", "T", "--cluster", "auto")
+    trials = json.loads((swept.clone.path / "results/synthetic/T/learning_rates.json").read_text())
+    assert len({trial["learning_rate"] for trial in trials if trial["val_accuracy"] > 0}) == len(trials) == 2
+
+
+@slow
+def test_a_run_goes_on_after_its_node_or_its_command_has_died(
+    ray_cluster: SimpleNamespace, plain: Clone, tmp_path: Path
+) -> None:
+    clone, run = fresh(plain, tmp_path / "fer"), RUNS[0]
+    command = ("sweep", "--cluster", "auto", "--seed", "0", "--model", "baseline")
+    with started(clone, *command) as process:
+        wait(lambda: bool(list(clone.path.glob(f".checkpoints/{run}-*.safetensors"))))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 128 + signal.SIGINT
+    assert not list(clone.path.glob("results/synthetic/runs/*"))
+    log = clone.path / f".study/grid/logs/{run}.log"
+    log.unlink()
+    with started(clone, *command) as process:
+        wait(lambda: log.exists() and "resumes from" in log.read_text())
+        (its_node,) = [node for node in ray_cluster.nodes.worker_nodes if f"ray::{run}" in titles(node)]
+        ray_cluster.nodes.remove_node(its_node, allow_graceful=False)
+        assert process.wait(600) == 0
+        assert process.stdout
+        assert "node died" in process.stdout.read().decode()
+    assert history(clone, run) == history(plain, run)
+    assert (clone.path / f"results/synthetic/runs/{run}.json").exists()
+    assert not list(clone.path.glob(".checkpoints/*.safetensors"))
+
+
+def titles(node: Any) -> set[str]:
+    """What the processes of a node call themselves: a task by its name."""
+    return {
+        word
+        for process in processes_of(node)
+        for child in process.children(recursive=True)
+        for word in child.cmdline()[:1]
+    }
+
+
+def processes_of(node: Any) -> list[psutil.Process]:
+    """The services of a node."""
+    return [psutil.Process(info.process.pid) for kind in node.all_processes.values() for info in kind]
+
+
+@contextlib.contextmanager
+def started(clone: Clone, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of the clone, running; it has ended after the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait(condition: Callable[[], bool], seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
