@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
+from pipeline import config
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, replacing, repository
 from pipeline.fingerprint import SOURCES, mlflow_key
@@ -34,7 +36,8 @@ from pipeline.study.bootstrap import Files, Keeper
 from pipeline.study.pool import Outcome
 from pipeline.training.autotune import MachineParams
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.workspace import RunKey
+from pipeline.training.teachers import teacher_digests
+from pipeline.workspace import RunKey, resolve
 
 ATTEMPTS = 3
 """How often a job may fail; a node that dies does not count."""
@@ -308,9 +311,16 @@ def code_files() -> Files:
 
 
 def block_files() -> Files:
-    """Return the settings and the data of the block in this folder, by their paths in it."""
+    """Return the settings and the data of the block in this folder, by their paths in it, and its teachers."""
     paths = [path for name in node.INPUTS for path in Path("outputs", name).rglob("*") if path.is_file()]
-    return {path.as_posix(): path.read_bytes() for path in [Path("params.yaml"), *paths]}
+    files = {path.as_posix(): path.read_bytes() for path in [Path("params.yaml"), *paths]}
+    params = config.load()
+    if not any(params.models[name].distillation for name in params.grid.models):
+        return files
+    settings = yaml.safe_load(files["params.yaml"]) | {"teachers": node.TEACHERS}
+    folder = resolve(params.teachers)
+    taught = {f"{node.TEACHERS}/{name}": (folder / name).read_bytes() for name in teacher_digests(folder)}
+    return files | taught | {"params.yaml": yaml.safe_dump(settings, allow_unicode=True).encode()}
 
 
 def relative(job: JsonDict) -> JsonDict:

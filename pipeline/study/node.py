@@ -27,6 +27,8 @@ PAUSE = 0.2
 """Seconds between two looks at what has changed."""
 INPUTS = ("prepared", "labels", "landmarks", "targets")
 """What a job reads of outputs/; it writes the rest."""
+TEACHERS = "teachers"
+"""Where the networks that a student learns from are in the folder of a run, if it has any."""
 MADE = ("models", "metrics", "predictions", "figures")
 """What it makes there."""
 Stamps = dict[Path, tuple[int, int]]
@@ -73,6 +75,8 @@ def inside(root: Path, folder: Path, data: Path | None) -> Iterator[None]:
     (folder / "outputs").mkdir()
     if data:
         shutil.copyfile(data / "params.yaml", folder / "params.yaml")
+        if (data / TEACHERS).exists():
+            (root / TEACHERS).symlink_to(data / TEACHERS)
         for name in INPUTS:
             if (data / "outputs" / name).exists():
                 (folder / "outputs" / name).symlink_to(data / "outputs" / name)

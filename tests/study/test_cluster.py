@@ -21,9 +21,13 @@ import psutil
 import pytest
 import yaml
 
+from pipeline import config
 from pipeline.errors import UserError
+from pipeline.study import bootstrap, node
 from pipeline.study import cluster as driver
-from tests.clone import Clone, clone_of_working_tree
+from pipeline.training.teachers import teacher_digests
+from pipeline.workspace import resolve
+from tests.clone import ROOT, Clone, clone_of_working_tree
 
 LOOPBACK = "127.0.0.1"
 EPOCHS = 60
@@ -66,6 +70,31 @@ def test_a_run_that_fits_no_node_is_refused() -> None:
     for cpus, gpus in ((9, 0.0), (1, 0.1)):
         with pytest.raises(UserError, match="8 cores"):
             driver.require_room(nodes, cpus, gpus)
+
+
+def test_a_student_finds_its_teachers_on_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, sent, there = tmp_path / "here", tmp_path / "sent", tmp_path / "there"
+    for name in ("model.json", "model.safetensors"):
+        file = tmp_path / "my teachers/first" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings["teachers"] = str(tmp_path / "my teachers")
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("DVC_ROOT", str(here))  # which `inside` sets, as the next
+    monkeypatch.setenv("FER_TRACKING", "off")
+    for models, teachers in (["baseline"], False), (["baseline", "student"], True):
+        settings["grid"]["models"] = models
+        Path("params.yaml").write_text(yaml.safe_dump(settings))
+        found = driver.block_files()
+        assert any(name.startswith(node.TEACHERS) for name in found) == teachers
+    bootstrap.write(sent, found)
+    folder = there / "block"
+    with node.inside(there, folder, sent):
+        place = resolve(config.load().teachers)
+        assert place.is_relative_to(there)
+        assert sorted(teacher_digests(place)) == ["first/model.json", "first/model.safetensors"]
 
 
 @pytest.fixture(scope="module")
