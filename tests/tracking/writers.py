@@ -27,7 +27,7 @@ SHARED = 100
 DEADLINE = 300
 """Seconds for all of it: many times what it takes."""
 
-Part = tuple[Where, Callable[[], None]]
+Part = tuple[Where, Callable[[], object]]
 
 
 def key(writer: int, run: int) -> str:
