@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
-# CI adds team, store and cluster, whose tests are skipped without them: make install EXTRAS=...
+# Tests of team, store and cluster are skipped without these: make install EXTRAS=dev,predict,demo,team,store,cluster
 EXTRAS ?= dev,predict,demo
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # An unpacked download is no git repository, and DVC runs in it only if it is told so.
@@ -11,10 +11,10 @@ export DVC_GLOBAL_CONFIG_DIR := $(CURDIR)/.dvc/without_git
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro speedrun speedrun-fast speedrun-full study check coverage test soak lint wheel ui demo report backfill lock clean
+.PHONY: help install repro speedrun speedrun-fast speedrun-full study check coverage test test-servers soak lint wheel ui demo report backfill lock clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(VENV)/installed ## create .venv with the exact versions of constraints.txt
 
@@ -57,8 +57,11 @@ check: install lint ## lint, types and the fast tests: before every commit
 coverage: install ## which lines of pipeline and stages the tests run, without those that run whole pipelines
 	pytest -n 2 --dist loadgroup -m 'not slow' -q --cov
 
-test: install lint ## lint, types and every test
-	pytest -n 2 --dist loadgroup
+test: install lint ## lint, types and every test but those of a group's servers
+	pytest -n 2 --dist loadgroup -m 'not servers'
+
+test-servers: install ## the tests of PostgreSQL, S3, SSH, Slurm's jobs and served models
+	pytest -n 2 --dist loadgroup -m servers
 
 # Each is a row of docs/reliability.md, which says which of them go on where they were stopped.
 SOAKS = "parsers --cases 5000" archives "pictures --cases 1000" parameters kills experiments server disk

@@ -17,7 +17,7 @@ import yaml
 from tests.clone import Clone, stages_run
 from tests.servers import NO_S3, NO_SSH, s3_store, ssh_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 IMAGES = ("outputs/raw", "outputs/prepared")
 """Outputs with the pictures of the set, which stay where they are."""

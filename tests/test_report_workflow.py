@@ -36,6 +36,7 @@ def test_a_step_is_shell_without_foreign_text(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.servers
 def test_a_change_of_a_rate_is_reported(finished: Clone, tmp_path: Path) -> None:
     clone = finished.copy(tmp_path / "fer")
     before = clone.run("git", "rev-parse", "HEAD").stdout.strip()

@@ -41,6 +41,7 @@ def test_slurm_would_take_it(script: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.servers
 @pytest.mark.skipif(sys.platform != "linux", reason="Slurm and its nodes' GNU tools run on Linux")
 def test_two_tasks_of_an_array_train_a_seed_each_at_once_and_continue(
     finished: Clone, tmp_path: Path

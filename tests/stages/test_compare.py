@@ -46,6 +46,7 @@ class Noted:
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
         self.files: list[Path] = []
+        self.working = True
 
     def params(self, params: Mapping[str, Any]) -> None:
         self.given |= params

@@ -26,7 +26,7 @@ from pipeline.tracking.champion import ALIAS, NAME
 from tests.clone import Clone
 from tests.demo_server import demo
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("served")]
+pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.xdist_group("served")]
 
 
 class Crowned(NamedTuple):

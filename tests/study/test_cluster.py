@@ -231,6 +231,7 @@ def test_a_search_brings_its_trials_back(ray_cluster: SimpleNamespace, swept: Si
 
 
 @slow
+@pytest.mark.servers
 def test_a_run_goes_on_after_its_node_or_its_command_has_died(
     ray_cluster: SimpleNamespace, plain: Clone, tmp_path: Path
 ) -> None:

@@ -38,7 +38,7 @@ from tests.servers import (
 )
 from tests.tracking import writers
 
-pytestmark = [pytest.mark.medium, NO_POSTGRESQL, NO_S3, pytest.mark.xdist_group("team")]
+pytestmark = [pytest.mark.medium, pytest.mark.servers, NO_POSTGRESQL, NO_S3, pytest.mark.xdist_group("team")]
 
 ADMIN, ANA, BEN = (
     {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": f"secret of {name}, at least 12"}
