@@ -7,6 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,3 +185,25 @@ PICTURES = sum(name.endswith(".png") for name in WRITTEN["figures"])
 def stages_run(output: str) -> list[str]:
     """The stages that `dvc repro` says it has run."""
     return re.findall(r"Running stage '(.+)'", output)
+
+
+@contextmanager
+def started(clone: Clone, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`fer` with these arguments, running in the clone; it has ended after the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait(condition: Callable[[], bool], seconds: float = 300) -> None:
+    """Wait until it is true: at most many times as long as it takes."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -75,6 +75,12 @@ def save_model(folder: Path, loss: str = "cross_entropy", pool: Pool = "max") ->
     return folder
 
 
+def exported_file(root: Path) -> Path:
+    """A trained and exported model below a folder; its ONNX file."""
+    exported_model(root)
+    return root / "onnx" / "baseline-0.onnx"
+
+
 def exported_model(root: Path) -> Path:
     """A trained and exported model below a folder; the folder of the model."""
     folder = save_model(root / "models" / "baseline-0")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from pipeline.comparison import findings
 from pipeline.comparison.findings import RowId
+from pipeline.study import block_report
 from pipeline.study.block_report import planned
 from pipeline.study.plan import Block, Contrasts
-from tests.factories import study
+from tests.factories import row, study
 
 BLOCK = Block(
     question="Why?",
@@ -39,3 +44,32 @@ def test_a_family_of_contrasts_is_corrected_for_itself_as_far_as_it_has_been_run
     assert f"{100 * tested[-1].row.test(metric).difference:+.2f}" in last
     assert f"{tested[-1].row.test(metric).p_holm:.3f}" in last
     assert "mixup" not in text
+
+
+def test_the_figure_has_a_line_for_each_model_over_the_labels_or_a_forest_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(block_report, "over_labels", lambda *given: drawn.update(lines=given))
+    monkeypatch.setattr(block_report, "difference_forest", lambda *given: drawn.update(forest=given))
+    first, second = "given.few10", "given.few100"
+    labelled = replace(BLOCK, models=("cross_entropy", "mixup"), labels=(first, second), contrasts={})
+    rows = [
+        row("cross_entropy_few10", None), replace(row("mixup_few10", 0.02), family="controls"),
+        replace(row("mixup_few10", 0.9, decoder="crm.human"), family="decoders"),
+        row("cross_entropy_few100", None),
+    ]  # fmt: skip
+    block_report.draw(rows, labelled, tmp_path)
+    lines, labels, baseline, path = drawn["lines"]
+    assert labels == ["few10", "few100"]
+    assert {model: [*found] for model, found in lines.items()} == {
+        "cross_entropy": ["few10", "few100"], "mixup": ["few10"],
+    }  # fmt: skip
+    assert lines["mixup"]["few10"].test().difference == 0.02
+    assert (baseline, path) == ("cross_entropy", tmp_path / "accuracy.png")
+
+    plain = [row("cross_entropy", None), replace(row("mixup", -0.01), family="controls")]
+    block_report.draw(plain, BLOCK, tmp_path)
+    tested, baseline, path = drawn["forest"]
+    assert {name: test.difference for name, test in tested.items()} == {"mixup": -0.01}
+    assert (baseline, path) == ("cross_entropy", tmp_path / "differences.png")

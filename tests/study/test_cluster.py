@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +23,7 @@ from pipeline.study import bootstrap, node
 from pipeline.study import cluster as driver
 from pipeline.training.teachers import teacher_digests
 from pipeline.workspace import resolve
-from tests.clone import ROOT, Clone, clone_of_working_tree
+from tests.clone import ROOT, Clone, clone_of_working_tree, started, wait
 
 LOOPBACK = "127.0.0.1"
 EPOCHS = 60
@@ -269,24 +265,3 @@ def titles(node: Any) -> set[str]:
 def processes_of(node: Any) -> list[psutil.Process]:
     """The services of a node."""
     return [psutil.Process(info.process.pid) for kind in node.all_processes.values() for info in kind]
-
-
-@contextlib.contextmanager
-def started(clone: Clone, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of the clone, running; it has ended after the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *arguments],
-        cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait(condition: Callable[[], bool], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

@@ -228,3 +228,11 @@ def test_the_committed_table_is_that_of_the_committed_trials() -> None:
     params = config.load(folder / "params.yaml")
     trials = lr_search.comparable(kept(folder / "learning_rates.json"), params)
     assert (folder / "learning_rates.md").read_text() == table(trials)
+
+
+def test_a_row_with_a_recipe_of_its_own_is_searched_with_it() -> None:
+    params = config.load(Path(__file__).parents[2] / "params.yaml")
+    own = lr_search.settings_of("self_distillation", 3, params)["recipe"]
+    usual = lr_search.settings_of("baseline", 3, params)["recipe"]
+    assert own == usual | {"self_distillation": params.models["self_distillation"].self_distillation}
+    assert own != usual

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,7 @@ from filelock import FileLock
 
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import read_rows
-from tests.clone import Clone
+from tests.clone import Clone, started, wait
 
 pytestmark = pytest.mark.slow
 
@@ -182,24 +178,3 @@ def test_names_that_are_none_are_refused(
         with pytest.raises(SystemExit):
             fer_in(finished, "sweep", *arguments)
         assert what in capsys.readouterr().err
-
-
-@contextlib.contextmanager
-def started(clone: Clone, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of the clone, running; it has ended after the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *arguments],
-        cwd=clone.path, env=clone.env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait(condition: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

@@ -17,7 +17,7 @@ from mlflow.models import Model
 from pipeline.data.fer import LABELS
 from pipeline.inference.engine import Engine
 from pipeline.tracking.model_format import save_model
-from tests.models import drawn_faces, exported_model
+from tests.models import drawn_faces, exported_file
 
 pytestmark = pytest.mark.medium
 FACES = drawn_faces(4)
@@ -39,9 +39,7 @@ print(json.dumps([found, [file for file in used if not Path(file).is_relative_to
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("outputs")
-    exported_model(folder)
-    return folder / "onnx" / "baseline-0.onnx"
+    return exported_file(tmp_path_factory.mktemp("outputs"))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.inference import Recogniser
 from pipeline.tracking import served
 from pipeline.tracking.served import Refused, Served
-from tests.models import drawn_faces, exported_model, photograph
+from tests.models import drawn_faces, exported_file, photograph
 
 pytestmark = pytest.mark.medium
 FACES = drawn_faces(24)[17:20]
@@ -26,9 +26,7 @@ PHOTO = photograph(FACES[:2])
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("outputs")
-    exported_model(folder)
-    return folder / "onnx" / "baseline-0.onnx"
+    return exported_file(tmp_path_factory.mktemp("outputs"))
 
 
 @pytest.fixture(scope="module")
