@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import ast
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-from matplotlib.axes import Axes
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (
@@ -33,6 +32,11 @@ LAYERS = (
     ("benchmarks",),
 )
 """Packages from the ground up; one imports those below and none beside it."""
+
+LETTERS, MARGIN = 118, 8
+"""Letters that a line of the picture has room for, and those that a box leaves free beside its own."""
+LINE, PADDING, GAP = 0.155, 0.4, 1.4
+"""Height of a line in inches; space within a box and between two layers, in lines."""
 
 Graph = Mapping[str, set[str]]
 
@@ -84,41 +88,50 @@ def reduced(graph: Graph) -> Graph:
     }
 
 
-def places() -> dict[str, tuple[float, float]]:
-    """Where the middle of each package's box stands: the layers from bottom to top."""
-    return {
-        name: ((place + 0.5) / len(layer), float(height))
-        for height, layer in enumerate(LAYERS)
-        for place, name in enumerate(layer)
-    }
+def texts() -> dict[str, str]:
+    """What each package's box says, in lines as long as its layer leaves room for."""
+    found = {}
+    for layer in LAYERS:
+        for name in layer:
+            inside = [module for module in modules() if package_of(module) == name]
+            lines = sum(len((ROOT / module).read_text(encoding="utf-8").splitlines()) for module in inside)
+            names = [] if len(inside) == 1 else textwrap.wrap(
+                " ".join(module.stem for module in inside), LETTERS // len(layer) - MARGIN
+            )  # fmt: skip
+            found[name] = "\n".join([f"{name} ({lines:,} lines)", *names])
+    return found
 
 
-def draw_box(axis: Axes, name: str, at: tuple[float, float]) -> None:
-    inside = [module for module in modules() if package_of(module) == name]
-    lines = sum(len((ROOT / module).read_text(encoding="utf-8").splitlines()) for module in inside)
-    words = [] if len(inside) == 1 else [module.stem for module in inside]
-    rows = [" ".join(words[start : start + 8]) for start in range(0, len(words), 8)]
-    axis.annotate(
-        "\n".join([f"{name} ({lines:,} lines)", *rows]), at, ha="center", va="center", fontsize=8, zorder=3,
-        bbox={"boxstyle": "round,pad=0.4", "facecolor": "#eef4fa", "edgecolor": "#0072B2"},
-    )  # fmt: skip
+def places(said: Mapping[str, str]) -> dict[str, tuple[float, float, float]]:
+    """For each package the middle of its box and half its height, in lines of text: the layers from bottom to top."""
+    at, ground = {}, 0.0
+    for layer in LAYERS:
+        highest = max(said[name].count("\n") + 1 for name in layer)
+        for place, name in enumerate(layer):
+            half = (said[name].count("\n") + 1) / 2 + PADDING
+            at[name] = ((place + 0.5) / len(layer), ground + highest / 2 + PADDING, half)
+        ground += highest + 2 * PADDING + GAP
+    return at
 
 
 def main() -> None:
     from pipeline.figures.canvas import canvas
 
-    at = places()
-    with canvas(ROOT / "docs/architecture.png", 9, 10) as figure:
+    said = texts()
+    at = places(said)
+    top = max(y + half for _, y, half in at.values())
+    with canvas(ROOT / "docs/architecture.png", 9, LINE * (top + 1)) as figure:
         axis = figure.subplots()
-        axis.set(xlim=(0, 1), ylim=(-0.6, len(LAYERS) - 0.4))
+        axis.set(xlim=(0, 1), ylim=(-0.5, top + 0.5))
         axis.axis("off")
         for name, below in reduced(packages()).items():
             for other in below:
-                (x, y), (left, top) = at[name], at[other]
+                (x, y, half), (left, under, height) = at[name], at[other]
                 arrow = {"arrowstyle": "-|>", "color": "#888888", "shrinkA": 0, "shrinkB": 0}
-                axis.annotate("", (left, top + 0.3), (x, y - 0.2), zorder=1, arrowprops=arrow)
-        for name, place in at.items():
-            draw_box(axis, name, place)
+                axis.annotate("", (left, under + height), (x, y - half), zorder=1, arrowprops=arrow)
+        for name, (x, y, _) in at.items():
+            box = {"boxstyle": "round,pad=0.4", "facecolor": "#eef4fa", "edgecolor": "#0072B2"}
+            axis.annotate(said[name], (x, y), ha="center", va="center", fontsize=8, zorder=3, bbox=box)
 
 
 if __name__ == "__main__":
