@@ -40,14 +40,17 @@ OF_ALL = {
         "Forest plot: each row's accuracy on PrivateTest minus that of the baseline, with 95 % intervals. The table"
         " has the same numbers in its column of differences.",
     ),
-    "validation_curves": ("Training curves", "Accuracy on PublicTest by epoch, one line per run."),
+    "validation_curves": (
+        "Training curves",
+        "Accuracy on PublicTest by epoch: thin lines for runs, bold ones for means.",
+    ),
     "accuracy": (
         "Accuracy",
-        "Bars: each row's accuracy on PrivateTest, and without near duplicates, as in the table.",
+        "Points: each row's accuracy on PrivateTest, and without near duplicates, as in the table.",
     ),
     "recall_differences": (
         "Recall of each class",
-        "Matrix: recall of each class in each row, minus that of the baseline, in points.",
+        "Points: recall of each class in each row, minus that of the baseline, with 95 % intervals.",
     ),
     "severity_affective": (
         "Severity of mistakes, affective distances",
@@ -57,9 +60,16 @@ OF_ALL = {
         "Severity of mistakes, distances by FER+ votes",
         "Points: each row's accuracy and severity, as in the table.",
     ),
-    "agreement": ("Agreement between models", "Matrix: share of images on which two models decide alike."),
-    "shares": ("Shares of the classes", "How often each model decides for each class."),
-    "spread": ("Spread of the targets", "What the spread of the targets' cosines does to decisions."),
+    "agreement": (
+        "A prediction, and its test",
+        "Points: how often each model with the cosine loss decides as cross-entropy does, and as cross-entropy does"
+        " where mistakes cost by the similarities of the targets.",
+    ),
+    "shares": ("Shares of the classes", "Points: how often a cosine model, and either rule, decides for each class."),
+    "spread": (
+        "Spread of the targets",
+        "Points: accuracy against how unequal the cosines between the targets are.",
+    ),
     "grams": ("Cosines between the targets", "Matrices: cosine between the targets of each two classes, by model."),
 }  # fmt: skip
 """Figures of the whole comparison, in the order of the page: by file name, title and what a blind reader is told."""
