@@ -75,7 +75,8 @@ def crown() -> str:
 def crown_after_compare() -> None:
     """Do the same at the end of the comparison, which a refusal must not stop."""
     try:
-        print(crown())
+        if said := crown():
+            print(said)
     except UserError as error:
         print(f"warning: {error}", file=sys.stderr)
 
