@@ -18,7 +18,6 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.entities import Run
-from mlflow.server.auth.client import AuthServiceClient
 
 from pipeline.files import flatten
 from pipeline.tracking import client
@@ -67,6 +66,8 @@ class Team:
 
 @contextmanager
 def team_on_postgresql(folder: Path) -> Iterator[Team]:
+    from mlflow.server.auth.client import AuthServiceClient  # needs the extra team, which these tests may lack
+
     port = free_port()
     with postgresql("mlflow") as database, s3_store(folder) as s3:
         settings = database | s3 | with_programs(PORT=str(port), WORKERS="2", ARTIFACTS="s3://fer/mlflow")
