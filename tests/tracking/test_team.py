@@ -66,7 +66,7 @@ class Team:
 
 @contextmanager
 def team_on_postgresql(folder: Path) -> Iterator[Team]:
-    from mlflow.server.auth.client import AuthServiceClient  # needs the extra team, which these tests may lack
+    from mlflow.server.auth.client import AuthServiceClient  # needs the extra team
 
     port = free_port()
     with postgresql("mlflow") as database, s3_store(folder) as s3:
