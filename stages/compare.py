@@ -10,7 +10,7 @@ from pipeline.comparison.tables import markdown, write_csv_table
 from pipeline.figures import study as figures
 from pipeline.files import write_text
 from pipeline.tracking.champion import crown_after_compare
-from pipeline.tracking.runs import log_compare
+from pipeline.tracking.comparison_runs import log_compare
 from pipeline.workspace import REPORTS, TABLE, RunKey
 
 

@@ -8,7 +8,7 @@ from pipeline import cli, config, workspace
 from pipeline.data.fer import load_classes
 from pipeline.files import repository, write_csv
 from pipeline.labels.vectors import embed
-from pipeline.tracking.runs import log_embed
+from pipeline.tracking.data_runs import log_embed
 from pipeline.workspace import LABELS_FOLDER, PREPARED, label_vectors
 
 

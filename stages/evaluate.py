@@ -15,7 +15,7 @@ from pipeline.evaluation.pairs import PairRow
 from pipeline.figures.model import draw
 from pipeline.files import JsonDict, write_csv, write_json
 from pipeline.fingerprint import evaluation_digest
-from pipeline.tracking.runs import log_model_run
+from pipeline.tracking.model_runs import log_model_run
 from pipeline.workspace import PREPARED, RunKey, dataset_name
 
 Floats = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ from pipeline.data.sources import (
 from pipeline.data.synthetic import dataset
 from pipeline.errors import UserError, about
 from pipeline.files import write_json
-from pipeline.tracking.runs import log_fetch
+from pipeline.tracking.data_runs import log_fetch
 from pipeline.workspace import RAW, SOURCE, resolve
 
 

@@ -15,7 +15,7 @@ from pipeline.data.folder_set import Pictures
 from pipeline.data.votes import check_order, read_votes
 from pipeline.errors import UserError, about
 from pipeline.files import read_json, write_csv, write_json
-from pipeline.tracking.runs import log_prepare
+from pipeline.tracking.data_runs import log_prepare
 from pipeline.workspace import CHECKS, PREPARED, RAW, SOURCE
 
 KEYS = {"archive": "data.path", "folder": "data.path", "kaggle": "data.source", "synthetic": "data.synthetic"}

@@ -83,7 +83,7 @@ def reached(file: Path) -> set[Path]:
     return found
 
 
-STAGES = ["fetch", "prepare", "landmarks", "embed", "targets", "train", "evaluate", "export", "compare"]
+STAGES = ["fetch", "prepare", "landmarks", "embed", "targets", "train", "export", "evaluate", "compare"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

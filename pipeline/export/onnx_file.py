@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.fer import IMAGE_SIZE
+from pipeline.errors import UserError
 from pipeline.export.folding import folded
 from pipeline.files import read_json, replacing, sha256
 from pipeline.inference.engine import Engine
@@ -60,6 +61,14 @@ def export(model: Path, file: Path) -> float:
         if difference > TOLERANCE:
             raise RuntimeError(f"{file} differs from PyTorch by {difference:.1e}")
     return difference
+
+
+def is_exported(model: Path, file: Path) -> bool:
+    """Return whether a file is what `export` writes of this network: by its facts, with weights and code."""
+    try:
+        return Engine(file).facts == _facts(model)
+    except UserError:
+        return False
 
 
 @torch.no_grad()

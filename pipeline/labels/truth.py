@@ -23,6 +23,7 @@ from pipeline.data.fer import LABELS, FerData
 from pipeline.data.votes import distribution, majority
 from pipeline.errors import UserError
 from pipeline.files import write_npz
+from pipeline.workspace import RunKey
 
 CERTAIN = 5
 """The votes of ten that one answer needs for its image to be certain; 10.9 % of Training have none with so many."""
@@ -247,3 +248,14 @@ class LabelSpec:
 def _written(name: str) -> str:
     numbers = TRUTHS[name].numbers
     return f"{name}<{numbers.start} to {numbers.stop - 1}>" if numbers else name
+
+
+def read_targets(run_key: RunKey) -> tuple[npt.NDArray[np.float64], Truth]:
+    """Read what the stage targets wrote for a run: the targets, [K, D], and the labels.
+
+    Raises UserError if it has not run.
+    """
+    for file in (run_key.targets, run_key.labels):
+        if not file.exists():
+            raise UserError(f"{file} is missing: run `dvc repro targets` first.")
+    return np.array(np.load(run_key.targets, allow_pickle=False)), Truth.load(run_key.labels)

@@ -24,6 +24,7 @@ from pipeline import config, fingerprint
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json
 from pipeline.fingerprint import RunSettings
+from pipeline.labels.truth import read_targets
 from pipeline.study import lr_search, numerics, publish
 from pipeline.study.provenance import Origin, code_digest
 from pipeline.study.trial import kept
@@ -98,7 +99,7 @@ def is_trained(run_key: RunKey, params: config.Params) -> bool:
     """Return whether the folder has the weights of this run, by these settings, data, code and hardware."""
     if not (run_key.models / "model.json").exists():
         return False
-    settings, (targets, _) = RunSettings.of(params, run_key), train.read_targets(run_key)
+    settings, (targets, _) = RunSettings.of(params, run_key), read_targets(run_key)
     inputs = fingerprint.training_inputs(settings, targets)
     if not settings.model.classifier:
         inputs |= {"arithmetic": numerics_key(autotune.choose(params.machine), 1)}

@@ -11,8 +11,8 @@ from functools import partial
 
 from pipeline import config
 from pipeline.errors import UserError
-from pipeline.tracking import champion, client, runs
-from pipeline.tracking.runs import DATA_EXPERIMENT
+from pipeline.tracking import champion, client, comparison_runs, data_runs, model_runs
+from pipeline.tracking.data_runs import DATA_EXPERIMENT
 from pipeline.workspace import RunKey
 
 
@@ -22,13 +22,14 @@ def backfill() -> None:
         raise UserError("FER_TRACKING is off: unset it to bring MLflow up to date.")
     params = config.load()
     parts: list[tuple[client.Where | None, Callable[[], object]]] = [
-        (runs.fetch_run(), runs.log_fetch),
-        (runs.prepare_run(), runs.log_prepare),
-        (runs.embed_run(), runs.log_embed),
-        (runs.compare_run(), runs.log_compare),
+        (data_runs.fetch_run(), data_runs.log_fetch),
+        (data_runs.prepare_run(), data_runs.log_prepare),
+        (data_runs.embed_run(), data_runs.log_embed),
+        (comparison_runs.compare_run(), comparison_runs.log_compare),
     ]
     for run_key in (RunKey(*pair) for pair in params.grid.pairs()):
-        parts.append((runs.model_run(run_key), partial(runs.log_model_run, run_key, "backfill")))
+        log = partial(model_runs.log_model_run, run_key, "backfill")
+        parts.append((model_runs.model_run(run_key), log))
 
     ready = [(where, log) for where, log in parts if where is not None]
     restored = restore(ready)
@@ -38,7 +39,7 @@ def backfill() -> None:
         where.experiment for where, _ in ready if where.experiment != DATA_EXPERIMENT
     ):
         print(f"in MLflow: {client.page(experiment)}")
-    if runs.compare_run() is not None and (said := champion.crown()):
+    if comparison_runs.compare_run() is not None and (said := champion.crown()):
         print(said)
 
 

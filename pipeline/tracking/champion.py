@@ -15,7 +15,7 @@ from pipeline.comparison.findings import best_of
 from pipeline.comparison.rows import ComparisonRow, read_rows
 from pipeline.errors import UserError
 from pipeline.files import read_json, repository
-from pipeline.tracking import client, runs, store
+from pipeline.tracking import client, model_runs, store
 from pipeline.workspace import TABLE, RunKey, dataset_name
 
 NAME, ALIAS = "fer", "champion"
@@ -51,7 +51,7 @@ def crown() -> str:
     best = champion(read_rows(TABLE)) if client.is_on() and repository() == Path.cwd() else None
     if best is None:
         return ""
-    where = runs.model_run(best.run_key)
+    where = model_runs.model_run(best.run_key)
     assert where is not None
     try:
         model = client.logged_model(where)

@@ -70,8 +70,7 @@ def _safe(method: Callable[Concatenate[MlflowRun, P], None]) -> Callable[Concate
         try:
             method(self, *args, **kwargs)
         except Exception as error:  # whatever MLflow raises: the stage's outputs come first
-            self.working = False
-            warn(error, self.command)
+            self.fail(error)
 
     return call
 
@@ -88,6 +87,11 @@ class MlflowRun:
         """The run's id, where there is one: methods that are `_safe` are not called without."""
         assert self.run_id is not None
         return self.run_id
+
+    def fail(self, error: Exception) -> None:
+        """Warn once and stop logging."""
+        self.working = False
+        warn(error, self.command)
 
     @_safe
     def params(self, params: JsonDict) -> None:
@@ -141,6 +145,16 @@ class MlflowRun:
             profile=json.dumps(profile),
         )
         _client().log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+
+    def needs_model(self) -> bool:
+        """Return whether MLflow works and the run lacks its model: to export one takes seconds."""
+        if not self.working:
+            return False
+        try:
+            return not _has_model(self.id)
+        except Exception as error:  # as in `_safe`
+            self.fail(error)
+            return False
 
     @_safe
     def model(self, onnx_file: Path, faces: npt.NDArray[np.uint8], classes: Sequence[str]) -> None:

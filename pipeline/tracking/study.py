@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.files import sha256
 from pipeline.fingerprint import mlflow_params
 from pipeline.tracking import client
-from pipeline.tracking.runs import log_rows
+from pipeline.tracking.comparison_runs import log_rows
 from pipeline.workspace import RunKey
 
 COMMAND = "fer report"

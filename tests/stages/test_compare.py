@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.comparison import tables
 from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
-from pipeline.tracking import client, runs
+from pipeline.tracking import client, comparison_runs
 
 ROWS = [
     ComparisonRow("baseline", "argmax", [0, 1], {"test.accuracy": MetricSummary(0.6, 0.01, 0.02)}),
@@ -70,7 +70,7 @@ def test_the_run_of_a_comparison_has_every_row_under_a_name_that_mlflow_takes(
         yield noted
 
     monkeypatch.setattr(client, "run_of", run_of)
-    runs.log_rows(None, ROWS, "compare", [Path("a"), Path("b")])
+    comparison_runs.log_rows(None, ROWS, "compare", [Path("a"), Path("b")])
     assert noted.given == {
         "models": "baseline",
         "seeds": [0, 1],

@@ -13,6 +13,7 @@ import pytest
 from pipeline import config
 from pipeline.errors import UserError
 from pipeline.fingerprint import RunSettings, training_inputs
+from pipeline.labels.truth import read_targets
 from pipeline.workspace import RunKey
 from stages import embed, fetch, landmarks, prepare, targets, train
 from tests.clone import ROOT
@@ -66,7 +67,7 @@ def test_a_student_is_trained_anew_for_other_teachers_and_no_other_row_is(folder
     targets.main()
     assert TEACHER.choices.read_bytes() == baseline
     settings = RunSettings.of(config.load(), STUDENT)
-    data = training_inputs(settings, train.read_targets(STUDENT)[0])["data"]
+    data = training_inputs(settings, read_targets(STUDENT)[0])["data"]
     assert "choices.json" in data
     assert set(json.loads(STUDENT.choices.read_text())["teachers"]) > set(first)
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from pipeline.errors import UserError
 from pipeline.tracking import client, store
-from pipeline.tracking.runs import DATA_EXPERIMENT
+from pipeline.tracking.data_runs import DATA_EXPERIMENT
 from tests.clone import ROOT
 from tests.mlflow_store import enter, forget, log, make_repository
 
