@@ -1,8 +1,8 @@
 """Write the tables and the figure of one block from the runs kept in git: `fer report --block B`.
 
-Reads results/<data set>/<block>/ alone, of every data set that has it, and logs to MLflow as `<data set>-<block>`. Rows
-are compared with the baseline of the same labels: one comparison, and one table, for each kind of labels, each with its
-own correction.
+Reads results/<data set>/<block>/ alone, of every data set that has it, and logs to MLflow as `<data set>-<block>`. The
+planned contrasts come first. Then rows are compared with the baseline of the same labels: for each kind of labels one
+comparison and one table, each with its own correction.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.comparison.findings import Models, RowId
 from pipeline.comparison.paired import compare
 from pipeline.comparison.records import entries
 from pipeline.comparison.rows import ComparisonRow, write_rows
-from pipeline.comparison.tables import contrast_table, markdown, protocol_table
+from pipeline.comparison.tables import contrast_table, footnote, introduction, protocol_table, table
 from pipeline.errors import UserError
 from pipeline.figures.blocks import over_labels
 from pipeline.figures.study import difference_forest
@@ -41,8 +41,8 @@ def report_in(folder: Path, name: str, block: Block) -> None:
     """Write ablation.json, ablation.md and the figure of one folder, and print the second."""
     params = config.load(folder / "params.yaml")
     found = kept_runs(folder / "runs", [row.name for row in block.rows])
-    rows: list[ComparisonRow] = []
-    pages = [f"# {name}: {block.question}"]
+    label = {row.name: short_name(row.label) for row in block.rows}
+    rows, sections = list[ComparisonRow](), list[str]()
     for baseline, names in block.groups().items():
         group = {row: found[row] for row in names if row in found}
         if not group:
@@ -51,14 +51,23 @@ def report_in(folder: Path, name: str, block: Block) -> None:
         models = comparable(group, baseline, folder)
         require_one_study(models, params, folder)
         compared = compare(entries(models, baseline), params.compare.resamples)
-        metrics = next(iter(models[baseline].values())).metrics
         rows += compared
-        pages.append(markdown(compared, metrics["dataset"], metrics["test"]["images"], baseline).strip())
         usual = protocol_table(protocols.readings(models, baseline), compared)
-        pages.append(f"### The usual protocol\n\n{usual}")
-    pages += [planned(family, block, found) for family in block.contrasts]
+        sections += [
+            f"## {label[baseline] or 'All rows'}",
+            table(compared),
+            footnote(baseline),
+            f"### The usual protocol{f', {label[baseline]}' if label[baseline] else ''}",
+            usual,
+        ]
+    if not rows:
+        raise UserError(f"{folder} has no runs yet: make them with `fer sweep --block {name}`.")
+    metrics = next(iter(found[rows[0].model].values())).metrics
+    content, *limits = introduction(rows, metrics["dataset"], metrics["test"]["images"])
+    families = [planned(family, block, found) for family in block.contrasts]
+    page = [f"# {name}: {block.question}", f"{content}.", *limits, *families, *sections]
     write_rows(folder / "ablation.json", rows)
-    write_text(folder / "ablation.md", "\n\n".join(pages) + "\n")
+    write_text(folder / "ablation.md", "\n\n".join(page) + "\n")
     draw(rows, block, folder)
     print((folder / "ablation.md").read_text(encoding="utf-8"))
     log_study(folder, found, rows, f"{folder.parent.name}-{name}")
