@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 from scipy import stats
 
 STUDY = Path(__file__).parents[2] / "results/fer2013"
+BLOCKS = sorted(STUDY.glob("[A-Z]/ablation.md"))
 SEEDS = range(5)
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 FAMILIES = {
@@ -50,12 +52,12 @@ class Result(NamedTuple):
 
 
 @cache
-def images(row: str) -> dict[str, Table]:
+def images(row: str, folder: Path = STUDY, seeds: Sequence[int] = SEEDS) -> dict[str, Table]:
     """For each seed and image of PrivateTest: the label, the decision and whether it is the label, [5, 3589]."""
     model, _, decoder = row.partition(" + ")
     found: dict[str, list[Table]] = {"label": [], "decision": []}
-    for seed in SEEDS:
-        with np.load(STUDY / f"runs/{model}-{seed}.npz") as archive:
+    for seed in seeds:
+        with np.load(folder / f"runs/{model}-{seed}.npz") as archive:
             test = archive["test"]
             found["label"].append(archive["actual"][test].astype(float))
             found["decision"].append(archive[f"predicted.{decoder or 'argmax'}"][test].astype(float))
@@ -100,14 +102,17 @@ def printed(one: Result, p: float) -> list[str]:
     return [f"{100 * one.mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]", printed_p(p)]
 
 
+def cells(text: str) -> list[list[str]]:
+    """The cells of a table, row by row, without its headings."""
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line[:2] == "| "]
+    return [[cell.strip() for cell in row] for row in rows[1:]]
+
+
 def lines(block: str) -> dict[str, list[str]]:
     """The cells of a table of the results page, by row."""
     page = (STUDY / "README.md").read_text(encoding="utf-8")
     text = page.split(f"<!-- begin {block} -->")[1].split(f"<!-- end {block} -->")[0]
-    cells = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:2] == "| "
-    ]
-    return {row[0]: row[1:] for row in cells[1:]}
+    return {row[0]: row[1:] for row in cells(text)}
 
 
 @cache
@@ -153,9 +158,9 @@ def test_recalls_of_losses_on_words() -> None:
         label = images("baseline")["label"][0]
         tests += [crossed(d[:, label == k]) for k in range(len(CLASSES))]
     p_values = holm([one.p for one in tests])
-    cells = [cell for one, p in zip(tests, p_values, strict=True) for cell in printed(one, p)]
+    expected = [cell for one, p in zip(tests, p_values, strict=True) for cell in printed(one, p)]
     for number, row in enumerate(FAMILIES["words"]):
-        assert table[row] == cells[14 * number : 14 * (number + 1)], row
+        assert table[row] == expected[14 * number : 14 * (number + 1)], row
 
 
 def test_severity_of_losses_on_words() -> None:
@@ -172,3 +177,37 @@ def test_severity_of_losses_on_words() -> None:
         half = one.quantile(0.975)
         difference = f"{one.mean:+.3f} [{one.mean - half:+.3f}, {one.mean + half:+.3f}]"
         assert table[row][-4:-2] == [difference, printed_p(p)], row
+
+
+def seeds_of(row: str, folder: Path) -> set[int]:
+    model = row.partition(" + ")[0]
+    return {int(path.stem.rpartition("-")[2]) for path in folder.glob(f"runs/{model}-*.npz")}
+
+
+def difference(one: str, other: str, metric: str, folder: Path) -> tuple[Result, int]:
+    """The test of two rows of a block over the seeds that both have, and their number."""
+    seeds = tuple(sorted(seeds_of(one, folder) & seeds_of(other, folder)))
+    first, second = (images(row, folder, seeds) for row in (one, other))
+    d = first["right"] - second["right"]
+    if metric != "test.accuracy":
+        name = re.fullmatch(r"test\.per_class\.(\w+)\.recall", metric)
+        assert name is not None
+        d = d[:, first["label"][0] == CLASSES.index(name[1])]
+    return crossed(d), len(seeds)
+
+
+@pytest.mark.parametrize("page", BLOCKS, ids=lambda page: page.parent.name)
+def test_planned_contrasts_of_a_block(page: Path) -> None:
+    sections = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    planned = [section for section in sections if "planned contrasts" in section.splitlines()[0]]
+    assert planned
+    for section in planned:
+        metric = section.splitlines()[0].split("`")[1]
+        table = cells(section)
+        tests = [difference(one, other, metric, page.parent) for one, other, *_ in table]
+        p_values = holm([result.p for result, _ in tests])
+        for row, (result, seeds), p in zip(table, tests, p_values, strict=True):
+            upper = result.mean + result.quantile(1 - 0.05 / len(table))
+            detectable = result.quantile(1 - 0.025 / len(table)) + result.quantile(0.8)
+            bounds = [f"{100 * upper:+.2f}", f"{100 * detectable:.2f}"]
+            assert row[2:] == [str(seeds), *printed(result, p), *bounds], row
