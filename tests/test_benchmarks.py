@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from scipy import ndimage
@@ -18,6 +19,7 @@ from torch import Tensor
 import benchmarks
 from benchmarks.augmentation import image_by_image
 from benchmarks.detectors import SIZES, Score, make_scenes
+from benchmarks.inference import in_batches
 from benchmarks.losses import LOOPS, run_loop
 from benchmarks.operators import (
     BACKWARD,
@@ -275,6 +277,20 @@ def test_added_memory_is_that_at_the_highest_point() -> None:
             torch.zeros(200, 1000, 250).add_(1)  # 200 MB, given back each time
 
     assert 150e6 < added_bytes(case) < 350e6
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 7])
+def test_every_face_is_decided_though_batches_have_one_size(count: int) -> None:
+    seen: list[int] = []
+
+    def predict(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        seen.append(len(faces))
+        return np.stack([faces[:, 0, 0], faces[:, 1, 1]], axis=1).astype(np.float32)
+
+    faces = np.random.default_rng(0).integers(0, 256, (count, 4, 4)).astype(np.uint8)
+    found = in_batches(predict, faces, 3)
+    assert set(seen) == {3}
+    assert np.array_equal(found, np.stack([faces[:, 0, 0], faces[:, 1, 1]], axis=1))
 
 
 def test_faces_are_pasted_where_it_says_and_apart() -> None:
