@@ -95,7 +95,7 @@ def test_editing_a_variant_runs_that_variant_only(finished: Clone, tmp_path: Pat
     clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     clone.set({"models.w2v_cosine.learning_rate": 0.123})
     ran = stages_run(clone.dvc("repro"))
-    assert ran == ["targets", "train@w2v_cosine-0", "evaluate@w2v_cosine-0", "export@w2v_cosine-0", "compare"]
+    assert ran == ["targets", "train@w2v_cosine-0", "export@w2v_cosine-0", "evaluate@w2v_cosine-0", "compare"]
     changed = clone.dvc("params", "diff")
     assert "models.w2v_cosine.learning_rate" in changed
     clone.dvc("metrics", "diff")

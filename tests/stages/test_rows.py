@@ -74,4 +74,4 @@ def test_an_experiment_adds_systems_to_the_table_and_a_choice_retrains_its_model
     assert "test.votes.uncertainty" in runs["scn_relabel-0"].data.metrics
 
     ran = stages_run(clone.dvc("exp", "run", "-S", "models.cutmix.mix.share=1.0"))
-    assert ran == ["targets", "train@cutmix-0", "evaluate@cutmix-0", "export@cutmix-0", "compare"]
+    assert ran == ["targets", "train@cutmix-0", "export@cutmix-0", "evaluate@cutmix-0", "compare"]
