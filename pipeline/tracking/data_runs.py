@@ -1,6 +1,7 @@
 """Log the MLflow runs of the stages before training: fetch, prepare and embed have one each.
 
-Backfill restores missing runs with the same functions. Figures are imported where they are drawn: fetch draws none.
+Backfill restores missing runs with the same functions. Figures, which take longer to import than some stages run, are
+imported and drawn only if MLflow takes them.
 """
 
 from __future__ import annotations
@@ -47,8 +48,6 @@ def prepare_run() -> Where | None:
 
 def log_prepare() -> None:
     """Log the data set, its checks and a contact sheet."""
-    from pipeline.figures import data as figures
-
     checks = files.read_json(CHECKS)
     with client.run_of(prepare_run(), {"kind": "data", **client.context_tags("prepare")}) as run:
         run.dataset(
@@ -58,6 +57,10 @@ def log_prepare() -> None:
         run.metrics({name: checks[name] for name in ("rows", "classes", "constant_images", "duplicates")})
         run.artifacts(CHECKS)
         run.artifacts(PREPARED / "duplicates.csv")
+        if not run.working:
+            return
+        from pipeline.figures import data as figures
+
         with tempfile.TemporaryDirectory() as folder:
             figures.contact_sheet(FerData.load(PREPARED), Path(folder) / "contact_sheet.png")
             run.artifacts(Path(folder) / "contact_sheet.png")
@@ -74,9 +77,11 @@ def embed_run() -> Where | None:
 
 def log_embed() -> None:
     """Log every set of label vectors with a heat map of its cosines."""
-    from pipeline.figures import data as figures
-
     with client.run_of(embed_run(), {"kind": "labels", **client.context_tags("embed")}) as run:
+        if not run.working:
+            return
+        from pipeline.figures import data as figures
+
         for file in workspace.written(LABELS_FOLDER):
             run.artifacts(file, file.parent.name)
         for file in sorted(LABELS_FOLDER.glob("*/label_vectors.npz")):
