@@ -2,7 +2,7 @@
 
 `fer` cannot be installed beside this project (its facenet-pytorch asks for an older torch and numpy), so it
 answers from a Python of its own: benchmarks.fer_worker. Both sides run on the processor with the threads
-they take by themselves, and take turns.
+they take by themselves, and take turns; `taskset -c 0` before the command leaves them one core.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import IO, Any, Protocol, cast
@@ -27,6 +28,7 @@ from benchmarks.machine import header
 from benchmarks.timing import table
 from pipeline.data.fer import LABELS, SPLITS, USAGES, FerData
 from pipeline.errors import UserError
+from pipeline.inference.engine import Engine
 from pipeline.training.hardware import EVALUATION
 from pipeline.training.saved_model import load_trained, predict
 
@@ -48,20 +50,30 @@ class Classifier(Protocol):
         """Return the classes and the seconds of every call."""
 
 
+@dataclass(frozen=True)
 class Ours:
-    """Run a trained model in fp32, as evaluated by the pipeline: one view, no mirror image."""
+    """Run a model in this process: one view, no mirror image. decide: images [N, 48, 48] -> classes."""
 
-    def __init__(self, folder: Path, images: Images) -> None:
-        self.network, self.loss = load_trained(folder)
-        self.images = images
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def decide(self, images: Images) -> list[int]:
-        output = predict(self.network, torch.from_numpy(images)[:, None], EVALUATION)
-        return [int(k) for k in self.loss.scores(output).argmax(1)]
+    decide: Callable[[Images], list[int]]
+    images: Images
 
     def answer(self, batch: int, calls: int) -> tuple[list[int], list[float]]:
         return timed(self.decide, self.images[:batch], calls)
+
+
+def ours(model: Path, images: Images) -> Ours:
+    """Return a trained model in fp32 as the stage evaluate runs it, or an exported one as `fer predict` does."""
+    if model.is_dir():
+        network, loss = load_trained(model)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+        def scores(faces: Images) -> npt.NDArray[np.float32]:
+            output = predict(network, torch.from_numpy(faces)[:, None], EVALUATION)
+            return np.asarray(loss.scores(output))
+
+    else:
+        scores = Engine(model, torch.get_num_threads()).probabilities
+    return Ours(lambda faces: [int(k) for k in scores(faces).argmax(1)], images)
 
 
 class Theirs:
@@ -103,7 +115,7 @@ def theirs(python: str, kind: str, images: Path) -> Iterator[Theirs]:
             yield Theirs(python, cast(IO[str], process.stdin), cast(IO[str], process.stdout), errors)
 
 
-def compare(python: str, folders: Sequence[Path], prepared: Path, rounds: int, limit: int | None) -> None:
+def compare(python: str, paths: Sequence[Path], prepared: Path, rounds: int, limit: int | None) -> None:
     """Print accuracy and macro-F1 on each split (its first `limit` images), then latency and throughput."""
     data = FerData.load(prepared)
     rows = [data.rows(split)[:limit] for split in SPLITS]
@@ -118,7 +130,7 @@ def compare(python: str, folders: Sequence[Path], prepared: Path, rounds: int, l
             name: stack.enter_context(theirs(python, kind, file))
             for kind, name in {"tflite": "fer, TensorFlow Lite", "keras": "fer, Keras"}.items()
         }
-        models = {folder.as_posix(): Ours(folder, images) for folder in folders}
+        models = {path.as_posix(): ours(path, images) for path in paths}
         classifiers: dict[str, Classifier] = {**packages, **models}
         print(header("scikit-learn"))
         versions = next(iter(packages.values())).versions

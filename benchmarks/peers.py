@@ -27,7 +27,7 @@ from benchmarks.published import CLASSES, SYSTEMS, Training
 from benchmarks.timing import Case, alternate, table, waiting
 from benchmarks.workload import TRAINING, Workload
 from pipeline import cli, config
-from pipeline.cli import FILE, FOLDER, NewFile, Number
+from pipeline.cli import FILE, NewFile, Number
 from pipeline.data.fer import IMAGE_SIZE
 from pipeline.training import autotune, hardware
 from pipeline.training.hardware import Hardware
@@ -202,7 +202,12 @@ def figure(runs: Path, to: Path) -> None:
 
 
 @peers.command(epilog=f"\b\nExample: {NAME} package --python fer-env/bin/python outputs/models/baseline-0")
-@click.argument("models", type=FOLDER, nargs=-1, help="Folders of trained models.")
+@click.argument(
+    "models",
+    type=click.Path(exists=True, path_type=Path),
+    nargs=-1,
+    help="Folders of trained models, and ONNX files of exported ones.",
+)
 @click.option("--python", required=True, help="A Python that has fer.")
 @click.option("--data", type=click.Path(path_type=Path), default=PREPARED, help="What prepare wrote.")
 @ROUNDS

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import package
 from benchmarks.fer_worker import timed
 from benchmarks.peers import Peer, crops
 from benchmarks.per_flop import PLACES
 from benchmarks.published import SYSTEMS, forward_flop, resnet18, vgg_khaireddin
 from pipeline.training.hardware import Hardware
+from tests.models import drawn_faces, exported_model
 
 
 def convolution_flop(inputs: int, outputs: int, side: int, kernel: int = 3) -> int:
@@ -67,3 +71,15 @@ def test_every_call_is_timed() -> None:
     )
     assert decided == [0, 4, 8]
     assert len(seconds) == 4
+
+
+@pytest.mark.medium
+@pytest.mark.usefixtures("one_thread")
+def test_a_trained_and_an_exported_model_give_the_same_answers(tmp_path: Path) -> None:
+    faces = drawn_faces(9)
+    folder = exported_model(tmp_path)
+    trained, exported = (package.ours(path, faces) for path in (folder, tmp_path / "onnx/baseline-0.onnx"))
+    decided, seconds = trained.answer(7, 2)
+    assert decided == exported.answer(7, 1)[0]
+    assert len(set(decided)) > 1
+    assert (len(decided), len(seconds)) == (7, 2)
