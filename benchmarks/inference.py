@@ -9,7 +9,6 @@ static quantisation, calibrated on faces of Training. OpenVINO is compared where
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,7 +26,7 @@ from pipeline import cli
 from pipeline.cli import FOLDER, Number
 from pipeline.data.fer import FerData
 from pipeline.export.onnx_file import export
-from pipeline.export.quantised import quantise
+from pipeline.export.quantised import CALIBRATION, quantise
 from pipeline.inference.engine import Engine
 from pipeline.inference.model_file import INPUT
 from pipeline.training.model import Classifier
@@ -35,8 +34,6 @@ from pipeline.training.saved_model import load_trained
 from pipeline.workspace import PREPARED, RunKey
 
 BATCHES = (1, 64, 256)
-CALIBRATION = 512
-"""Faces of Training that int8 is calibrated on."""
 
 Faces = npt.NDArray[np.uint8]
 Predict = Callable[[Faces], npt.NDArray[np.float32]]
@@ -49,11 +46,7 @@ def engines(model: Path, calibration: Faces, threads: int, folder: Path) -> dict
     module = Classifier(network, loss.scores).eval()
     plain, small = folder / "fp32.onnx", folder / "int8.onnx"
     export(model, plain)
-    logging.disable(logging.WARNING)  # that the quantisation could be prepared
-    try:
-        quantise(plain, calibration, small)
-    finally:
-        logging.disable(logging.NOTSET)
+    quantise(plain, calibration, small)
     found = {
         "PyTorch": _of_torch(module),
         "torch.compile": _of_torch(torch.compile(module, dynamic=False)),

@@ -64,7 +64,7 @@ def export(model: Path, file: Path) -> float:
 
 
 def is_exported(model: Path, file: Path) -> bool:
-    """Return whether a file is what `export` writes of this network: by its facts, with weights and code."""
+    """Return whether a file says that it is the export of this network, by this code: its metadata count, no more."""
     try:
         return Engine(file).facts == _facts(model)
     except UserError:

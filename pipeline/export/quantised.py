@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from pipeline.files import replacing
 from pipeline.inference.model_file import INPUT
 
+CALIBRATION = 2048
+"""Faces of Training that the ranges of the activations come from."""
 BATCH = 64
 """Faces per step of the calibration."""
 OPERATORS = ("Conv", "MaxPool", "Gemm")
@@ -38,14 +41,18 @@ def quantise(file: Path, faces: npt.NDArray[np.uint8], target: Path) -> None:
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch}
 
-    with replacing(target) as temporary:
-        quantize_static(
-            file,
-            temporary,
-            Faces(),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(OPERATORS),
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
+    logging.disable(logging.WARNING)  # that the quantisation could be prepared
+    try:
+        with replacing(target) as temporary:
+            quantize_static(
+                file,
+                temporary,
+                Faces(),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(OPERATORS),
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
+    finally:
+        logging.disable(logging.NOTSET)

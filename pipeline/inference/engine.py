@@ -30,7 +30,7 @@ class Engine:
             import onnxruntime
         except ImportError:
             raise UserError(
-                "ONNX Runtime is not installed: run `python -m pip install -e '.[predict]'`."
+                "ONNX Runtime is not installed: run `python -m pip install 'onnxruntime>=1.23'`."
             ) from None
         file = find(model)
         options = onnxruntime.SessionOptions()
@@ -67,6 +67,6 @@ class Engine:
 def _unreadable(file: Path, error: Exception) -> UserError:
     reason = str(error).splitlines()[0].strip()[:200] if str(error) else type(error).__name__
     return UserError(
-        f"{file} is not a model that the stage export wrote ({reason}): name a file of outputs/onnx that ends in"
-        f" {SUFFIX}, or run `dvc repro` to write it again."
+        f"{file} is not a model that the stage export wrote, or ONNX Runtime is older than 1.23 ({reason}): name a"
+        f" file of outputs/onnx that ends in {SUFFIX}, run `dvc repro` to write it again, or update onnxruntime."
     )

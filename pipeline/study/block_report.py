@@ -31,14 +31,12 @@ def report_block(name: str) -> None:
     """Write the tables and the figure of a block. Raises UserError if no data set has runs of it."""
     block = plan.load().block(name)
     folders = [file.parent for file in sorted(Path("results").glob(f"*/{name}/params.yaml"))]
-    if not folders:
+    if sum(report_in(folder, name, block) for folder in folders) == 0:
         raise UserError(f"Block {name} has no runs yet: make them with `fer sweep --block {name}`.")
-    for folder in folders:
-        report_in(folder, name, block)
 
 
-def report_in(folder: Path, name: str, block: Block) -> None:
-    """Write ablation.json, ablation.md and the figure of one folder, and print the second."""
+def report_in(folder: Path, name: str, block: Block) -> bool:
+    """Write ablation.json, ablation.md and the figure of one folder, and print the second; return if it has runs."""
     params = config.load(folder / "params.yaml")
     found = kept_runs(folder / "runs", [row.name for row in block.rows])
     label = {row.name: short_name(row.label) for row in block.rows}
@@ -61,7 +59,7 @@ def report_in(folder: Path, name: str, block: Block) -> None:
             usual,
         ]
     if not rows:
-        raise UserError(f"{folder} has no runs yet: make them with `fer sweep --block {name}`.")
+        return False
     metrics = next(iter(found[rows[0].model].values())).metrics
     content, *limits = introduction(rows, metrics["dataset"], metrics["test"]["images"])
     families = [planned(family, block, found) for family in block.contrasts]
@@ -71,6 +69,7 @@ def report_in(folder: Path, name: str, block: Block) -> None:
     draw(rows, block, folder)
     print((folder / "ablation.md").read_text(encoding="utf-8"))
     log_study(folder, found, rows, f"{folder.parent.name}-{name}")
+    return True
 
 
 def draw(rows: Sequence[ComparisonRow], block: Block, folder: Path) -> None:

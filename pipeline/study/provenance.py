@@ -40,9 +40,9 @@ class Origin:
     clean: bool | None
 
     @classmethod
-    def here(cls, command: str) -> Origin:
-        """Return the origin of what this command makes in this folder now."""
-        state = git.state("params.yaml", "results")
+    def here(cls, command: str, *written: str) -> Origin:
+        """Return the origin of what this command makes in this folder now. written: more paths that it writes."""
+        state = git.state("params.yaml", "results", *written)
         known = {"true": False, "false": True}
         return cls(command, state["git.commit"] or None, known.get(state["git.dirty"]))
 

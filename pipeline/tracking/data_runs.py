@@ -1,7 +1,7 @@
 """Log the MLflow runs of the stages before training: fetch, prepare and embed have one each.
 
 Backfill restores missing runs with the same functions. Figures, which take longer to import than some stages run, are
-imported and drawn only if MLflow takes them.
+imported and drawn only if MLflow is on.
 """
 
 from __future__ import annotations

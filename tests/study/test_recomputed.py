@@ -20,7 +20,7 @@ import pytest
 from scipy import stats
 
 STUDY = Path(__file__).parents[2] / "results/fer2013"
-BLOCKS = sorted(STUDY.glob("[A-Z]/ablation.md"))
+BLOCKS = sorted(STUDY.glob("[A-Z]*/ablation.md"))
 SEEDS = range(5)
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 FAMILIES = {

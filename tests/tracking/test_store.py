@@ -373,6 +373,22 @@ def test_a_model_is_logged_once_and_one_that_broke_off_again(repository: Path) -
     assert {*logged()} == {first, second, third}
 
 
+def test_a_run_needs_a_model_until_it_has_one_and_none_after_mlflow_failed(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with client.run("synthetic", "baseline-0", "key", {"kind": "model"}) as run:
+        assert run.needs_model()
+    log_model()
+    with client.run("synthetic", "baseline-0", "key", {"kind": "model"}) as run:
+        assert not run.needs_model()
+        monkeypatch.setattr(client, "_has_model", lambda run_id: 1 / 0)
+        assert not run.needs_model()
+        assert not run.working
+        assert not run.needs_model()
+    assert capsys.readouterr().err.count("warning: MLflow") == 1
+    assert not client.MlflowRun(None).needs_model()
+
+
 # --- what is said --------------------------------------------------------------------------------------------
 
 
