@@ -31,8 +31,8 @@ less the figures, as a test checks."""
 class Origin:
     """Where a run comes from. command: what a user typed. commit: of the code, None if git cannot tell.
 
-    clean: whether the tracked files were those of the commit; None if unknown. Settings and results do not count: the
-    first are kept beside the run, and the command itself writes the second.
+    clean: whether the tracked files were those of the commit; None if unknown. Settings, dvc.lock and results do not
+    count: the first two are kept beside the run, and the command itself writes the last.
     """
 
     command: str
@@ -42,7 +42,7 @@ class Origin:
     @classmethod
     def here(cls, command: str, *written: str) -> Origin:
         """Return the origin of what this command makes in this folder now. written: more paths that it writes."""
-        state = git.state("params.yaml", "results", *written)
+        state = git.state("params.yaml", "dvc.lock", "results", *written)
         known = {"true": False, "false": True}
         return cls(command, state["git.commit"] or None, known.get(state["git.dirty"]))
 
