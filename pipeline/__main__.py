@@ -30,8 +30,8 @@ fer.help = "What there is to do around `dvc repro`: read faces, search, train, k
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
-    default="outputs/models/baseline-0",
-    help="The folder of a trained and exported model, or an ONNX file of outputs/onnx.",
+    help="The folder of a trained and exported model, or an ONNX file of outputs/onnx; by default the bundled"
+    " model, trained on FER-2013.",
 )
 @click.option("--no-detect", is_flag=True, help="Each picture is a face already: search for none.")
 @click.option("--json", "form", flag_value="json", help="Print a JSON object per picture, one a line.")
@@ -50,7 +50,7 @@ fer.help = "What there is to do around `dvc repro`: read faces, search, train, k
 @click.option("--threads", type=Number(0, CORES), default=0, help="Threads of the model; 0 for one per core.")
 def predict(
     source: Path,
-    model: Path,
+    model: Path | None,
     no_detect: bool,
     form: str | None,
     save: Path | None,
@@ -74,8 +74,8 @@ def predict(
     "models",
     type=click.Path(path_type=Path),
     multiple=True,
-    default=["outputs/models/baseline-0"],
-    help="The folder of a trained and exported model, or an ONNX file; repeat it to compare several.",
+    help="The folder of a trained and exported model, or an ONNX file; repeat it to compare several. By default the"
+    " bundled model, trained on FER-2013.",
 )
 @click.option("--port", type=Number(0, 65535), default=8000, help="Where it listens; 0 for any that is free.")
 @click.option("--threads", type=Number(0, CORES), default=0, help="Threads of a model; 0 for one per core.")

@@ -34,8 +34,8 @@ def drawn_faces(count: int) -> npt.NDArray[np.uint8]:
     return drawn(count).images[:count]
 
 
-def drawn(count: int) -> FerData:
-    return dataset.draw(dataset.Synthetic(seed=3, train=count, val=1, test=1, ambiguity=0.3))
+def drawn(count: int, val: int = 1, test: int = 1) -> FerData:
+    return dataset.draw(dataset.Synthetic(seed=3, train=count, val=val, test=test, ambiguity=0.3))
 
 
 def scrambled(network: FerNet) -> FerNet:
@@ -70,6 +70,7 @@ def save_model(folder: Path, loss: str = "cross_entropy", pool: Pool = "max") ->
         "model": folder.name.rpartition("-")[0], "seed": 0, "inputs_digest": "0123456789ab", "settings_digest": "ba98",
         "classes": LABELS, "settings": {"model": {"loss": loss}, "recipe": {}, "data": {"path": "secret"}},
         "network": arguments, "loss": {"name": loss, "options": options, "targets": "word2vec"},
+        "training": {"epochs": 1}, "machine": {"device": "cpu"},
     }  # fmt: skip
     save_trained(folder, network.state_dict(), TARGETS, described)
     return folder

@@ -40,7 +40,7 @@ for name in sys.argv[2:]:
 def test_every_module_is_in_the_wheel_and_needs_nothing_that_not_every_python_has(tmp_path: Path) -> None:
     source, unpacked = tmp_path / "source", tmp_path / "unpacked"
     files = [path for folder in ("pipeline", "stages") for path in (ROOT / folder).rglob("*.py")]
-    pages = [*(ROOT / "pipeline").rglob("*.html")]
+    pages = [*(ROOT / "pipeline").rglob("*.html"), *(ROOT / "pipeline/inference/bundled").iterdir()]
     for path in (*files, *pages, *(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE"))):
         copy = source / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,19 @@
-"""Import every module of the installed packages: `make wheel` runs it where nothing but the wheel is installed."""
+"""Import every module of the installed packages, and load the bundled model.
+
+`make wheel` runs it where nothing but the wheel is installed.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from pathlib import Path
 
 import pipeline
 import stages
+from pipeline.inference import Recogniser
+from pipeline.inference.bundled_model import bundled_model
 
 
 def main() -> None:
@@ -18,6 +24,9 @@ def main() -> None:
     ]
     for name in (name for name in names if not name.endswith(".__main__")):
         importlib.import_module(name)
+    model = bundled_model()
+    assert model.is_relative_to(sys.prefix), f"the bundled model is not from the wheel but {model}"
+    Recogniser(model, detect=False)
     print(f"{len(names)} modules of {Path(pipeline.__file__).parents[1]} can be imported")
 
 

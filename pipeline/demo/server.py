@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pipeline.data.pictures import MAX_BYTES
 from pipeline.demo.answer import Demo
 from pipeline.errors import UserError
+from pipeline.inference.bundled_model import bundled_model
 
 try:
     import uvicorn
@@ -46,8 +47,11 @@ CONNECTIONS = 32
 
 
 def serve(models: Sequence[Path], port: int, threads: int) -> None:
-    """Serve the page until Ctrl-C. port: 0 for any that is free. Raises UserError if it is taken."""
-    app = application(Demo(models, threads))
+    """Serve the page until Ctrl-C. models: if none, the bundled one. port: 0 for any that is free.
+
+    Raises UserError if the port is taken.
+    """
+    app = application(Demo(models or [bundled_model()], threads))
     try:
         listening = socket.create_server((HOST, port))
     except OSError as error:

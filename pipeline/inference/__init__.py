@@ -1,4 +1,4 @@
-"""Read faces in photographs, folders and videos with an exported model: `Recogniser(model).predict("photo.jpg")`.
+"""Read faces in photographs, folders and videos with an exported model: `Recogniser().predict("photo.jpg")`.
 
 Nothing here imports PyTorch, MLflow or DVC: the extra `predict` is enough.
 """

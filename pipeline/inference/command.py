@@ -14,7 +14,7 @@ from pipeline.inference.sources import Source, sources
 
 
 def predict(
-    path: Path, model: Path, detect: bool, form: str, save: Path | None, every: float, threads: int
+    path: Path, model: Path | None, detect: bool, form: str, save: Path | None, every: float, threads: int
 ) -> None:
     """Print the expressions of all faces. Raises UserError at the end if something could not be read."""
     recogniser = Recogniser(model, detect, threads)

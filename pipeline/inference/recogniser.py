@@ -14,6 +14,7 @@ from PIL import Image
 from pipeline.data.pictures import MAX_BYTES, Square, cut, middle, plain, read_picture
 from pipeline.errors import UserError
 from pipeline.files import JsonDict
+from pipeline.inference.bundled_model import bundled_model
 from pipeline.inference.detection import Box, Detector, DlibDetector, frame
 from pipeline.inference.engine import Engine
 
@@ -66,15 +67,16 @@ class Face:
 class Recogniser:
     """A model with a detector of faces.
 
-        Recogniser("outputs/models/baseline-0").predict("photo.jpg")
+        Recogniser().predict("photo.jpg")
 
-    model: a file of the stage export, or the folder of a trained model. detect: without it, each picture is a face, of
-    which the largest square in the middle counts, as in training. threads: of the model; 0 for one per core.
+    model: a file of the stage export, or the folder of a trained model; by default the bundled model. detect:
+    without it, each picture is a face, of which the largest square in the middle counts, as in training. threads: of
+    the model; 0 for one per core.
     """
 
-    def __init__(self, model: str | Path, detect: bool = True, threads: int = 0) -> None:
+    def __init__(self, model: str | Path | None = None, detect: bool = True, threads: int = 0) -> None:
         """Load the model. Raises UserError if it or a package is missing."""
-        self.engine = Engine(Path(model), threads)
+        self.engine = Engine(bundled_model() if model is None else Path(model), threads)
         self.detector: Detector | None = DlibDetector() if detect else None
 
     def predict(self, picture: Picture) -> list[Face]:
