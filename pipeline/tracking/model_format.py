@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # MLflow takes seconds to import
 CODE = (
     "__init__.py", "errors.py", "files.py", "trouble.py", "workspace.py",
     "data/__init__.py", "data/fer.py", "data/pictures.py",
-    "inference/__init__.py", "inference/detection.py", "inference/engine.py", "inference/model_file.py",
-    "inference/recogniser.py", "tracking/__init__.py", "tracking/served.py",
+    "inference/__init__.py", "inference/bundled_model.py", "inference/detection.py", "inference/engine.py",
+    "inference/model_file.py", "inference/recogniser.py", "tracking/__init__.py", "tracking/served.py",
 )  # fmt: skip
 """What is stored of this package: `served` and everything that it imports."""
 PACKAGES = ("onnxruntime", "numpy", "pandas", "pillow", "pyyaml", "dlib-bin")

@@ -85,5 +85,5 @@ def test_another_onnx_model_is_refused(file: Path, change: object) -> None:
 
 def test_without_onnx_runtime_the_extra_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"pip install -e '\.\[predict\]'"):
+    with pytest.raises(UserError, match="pip install 'onnxruntime"):
         Engine(file)
