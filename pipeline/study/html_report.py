@@ -123,7 +123,10 @@ class Finished:
     @classmethod
     def published(cls, folder: Path) -> Finished:
         """Read a folder of published runs. Raises UserError if it has no table."""
-        rows = _rows(folder / "ablation.json", "name a folder such as results/fer2013, and run `fer report`")
+        rows = _rows(
+            folder / "ablation.json",
+            "name a folder such as results/fer2013, and run `fer report`, with --block for a block",
+        )
         first = f"{rows[0].model}-{rows[0].seeds[0]}"
         return cls(rows, RunRecord.kept(folder / "runs", first), folder, folder / "figures")
 
