@@ -9,7 +9,7 @@ costs more than three tenths of a point on PublicTest is refused, before Private
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -185,16 +185,11 @@ def main(model: Path, data: Path) -> None:
     near_duplicate = read_near_duplicates(data / "duplicates.csv", len(known.labels))
     with tempfile.TemporaryDirectory() as made:
         facts = make(model, known, near_duplicate, Path(made))
-        keep(Path(made), (MODEL, FACTS))
+        for name in (MODEL, FACTS):
+            with replacing(FOLDER / name) as temporary:
+                temporary.write_bytes((Path(made) / name).read_bytes())
     write_text(CARD, fill(CARD.read_text(encoding="utf-8"), blocks(facts), CARD))
     print(results_table(facts))
-
-
-def keep(made: Path, names: Sequence[str]) -> None:
-    """Copy files into the package, each completely or not at all."""
-    for name in names:
-        with replacing(FOLDER / name) as temporary:
-            temporary.write_bytes((made / name).read_bytes())
 
 
 if __name__ == "__main__":

@@ -29,8 +29,9 @@ from pipeline.training.losses import LOSSES
 from pipeline.training.method import CHOICES
 from tests.clone import ROOT, SMALL, Clone
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-EACH = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+CARD = ROOT / "pipeline/inference/bundled/README.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), CARD]
+EACH = pytest.mark.parametrize("page", PAGES, ids=[page.relative_to(ROOT).as_posix() for page in PAGES])
 
 NAMES = {"models": "<name>", "recipes": "<name>", "labels": "<name>", "labels.<name>.words": "<label>"}
 """Sections whose next key the user chooses, or that hold one entry per label: documented once for all."""
@@ -142,7 +143,8 @@ def test_pages_that_the_code_names_exist() -> None:
 
 def test_every_page_is_reached_from_the_readme() -> None:
     readme = PAGES[0].read_text(encoding="utf-8")
-    assert [page.name for page in PAGES[1:] if f"](docs/{page.name})" not in readme] == []
+    names = [page.relative_to(ROOT).as_posix() for page in PAGES[1:]]
+    assert [name for name in names if f"]({name})" not in readme] == []
 
 
 @EACH

@@ -23,10 +23,7 @@ DATA_EXPERIMENT = "data"
 
 def fetch_run() -> Where | None:
     """Return the MLflow run of fetch, or None if it has no outputs yet."""
-    if not SOURCE.exists():
-        return None
-    content = files.sha256(SOURCE)[:12]
-    return Where(DATA_EXPERIMENT, "fetch", f"fetch-{content}", content)
+    return _where("fetch", files.sha256(SOURCE)) if SOURCE.exists() else None
 
 
 def log_fetch() -> None:
@@ -40,10 +37,7 @@ def log_fetch() -> None:
 
 def prepare_run() -> Where | None:
     """Return the MLflow run of prepare, or None if it has no outputs yet."""
-    if not CHECKS.exists():
-        return None
-    content = files.sha256(CHECKS)[:12]
-    return Where(DATA_EXPERIMENT, "prepare", f"prepare-{content}", content)
+    return _where("prepare", files.sha256(CHECKS)) if CHECKS.exists() else None
 
 
 def log_prepare() -> None:
@@ -69,10 +63,8 @@ def log_prepare() -> None:
 def embed_run() -> Where | None:
     """Return the MLflow run of embed, or None if it has no outputs yet."""
     found = sorted(LABELS_FOLDER.glob("*/label_vectors.npz"))
-    if not found:
-        return None
-    content = hashlib.sha256("".join(map(files.sha256, found)).encode()).hexdigest()[:12]
-    return Where(DATA_EXPERIMENT, "embed", f"embed-{content}", content)
+    digest = hashlib.sha256("".join(map(files.sha256, found)).encode()).hexdigest()
+    return _where("embed", digest) if found else None
 
 
 def log_embed() -> None:
@@ -93,3 +85,9 @@ def log_embed() -> None:
                 title = f"Cosines between the label vectors\n{name}, from {vectors.provenance['file']}"
                 figures.gram(vectors.gram, vectors.labels, picture, title)
                 run.artifacts(picture, name)
+
+
+def _where(stage: str, digest: str) -> Where:
+    """Return the run of a stage whose outputs have this digest."""
+    content = digest[:12]
+    return Where(DATA_EXPERIMENT, stage, f"{stage}-{content}", content)

@@ -14,14 +14,15 @@ from sklearn.metrics import accuracy_score, recall_score
 
 from pipeline import cli
 from pipeline.__main__ import fer
-from pipeline.data.fer import LABELS, FerData
+from pipeline.data.fer import LABELS, SPLITS, FerData
 from pipeline.errors import UserError
 from pipeline.export.onnx_file import export
-from pipeline.files import read_json, sha256
+from pipeline.files import read_json, sha256, write_json
 from pipeline.inference import Recogniser, bundled_model
 from pipeline.inference.bundled_model import FACTS, FOLDER, MODEL
 from pipeline.inference.engine import Engine
 from pipeline.study.report import fill
+from resources import make_model
 from resources.make_model import CARD, blocks, make, require_fer2013, results_table
 from tests.models import drawn, drawn_faces, save_model
 
@@ -128,6 +129,16 @@ def test_quantisation_that_costs_too_much_is_refused(trained: Path, tmp_path: Pa
     assert not (tmp_path / FACTS).exists()
 
 
-def test_other_data_are_refused(trained: Path, data: FerData) -> None:
+def test_other_data_and_networks_of_other_data_are_refused(
+    trained: Path, tmp_path: Path, data: FerData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match="not FER-2013 as published"):
         require_fer2013(trained, data)
+    counts = {split: tuple(np.bincount(data.labels[data.rows(split)], minlength=7)) for split in SPLITS}
+    monkeypatch.setattr(make_model, "PUBLISHED_COUNTS", counts)
+    for source in ("archive", "synthetic"):
+        write_json(tmp_path / "model.json", {"settings": {"data": {"source": source}}})
+        if source == "archive":
+            require_fer2013(tmp_path, data)
+    with pytest.raises(UserError, match="trained on drawn faces"):
+        require_fer2013(tmp_path, data)
