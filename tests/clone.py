@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +191,14 @@ def stages_run(output: str) -> list[str]:
 
 @contextmanager
 def started(clone: Clone, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`fer` with these arguments, running in the clone; it has ended after the block."""
+    """`fer` with these arguments, running in the clone; it has ended after the block.
+
+    It listens to SIGINT as on a terminal, also where these tests run in the background, whose processes ignore it.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         yield process

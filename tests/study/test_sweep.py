@@ -108,7 +108,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(clone: Clone) -> None
 def trained(clone: Clone) -> bytes:
     """The history of the first run of a block with many epochs, trained without a pause; the block is planned."""
     plan(clone, T=BLOCK)
-    clone.set({"recipes.fast.epochs": 120})
+    clone.set({"recipes.fast.epochs": 60})
     clone.stage("train", "baseline", "0", FER_TRACKING="off")
     return (clone.path / "outputs/models/baseline-0/history.csv").read_bytes()
 
