@@ -40,6 +40,7 @@ SMALL: dict[str, Any] = {
     "recipes.full.sizes": [16, 24],
     "machine.precision": "fp32",
     "machine.memory_format": "channels_last",
+    "evaluate.heat_maps": 4,
     "evaluate.class_mean_faces": 8,
     "compare.resamples": 200,
 }
@@ -49,10 +50,14 @@ might measure it differently and differ in the last digits."""
 
 @dataclass
 class Clone:
-    """A clone in which commands run as a user would type them."""
+    """A clone in which commands run as a user would type them.
+
+    warm: what to set for commands whose imports may be made already (tests/warm).
+    """
 
     path: Path
     environment: dict[str, str] = field(default_factory=dict)
+    warm: dict[str, str] = field(default_factory=dict)
 
     def run(
         self, *command: str, expect: int | None = 0, **environment: str
@@ -60,7 +65,7 @@ class Clone:
         result = subprocess.run(
             command,
             cwd=self.path,
-            env=self.env(**environment),
+            env=self.warm | self.env(**environment),
             capture_output=True,
             text=True,
             timeout=TIMEOUT,
@@ -78,15 +83,6 @@ class Clone:
     ) -> subprocess.CompletedProcess[str]:
         name, *rest = arguments
         return self.run(sys.executable, "-m", f"stages.{name}", *rest, expect=expect, **environment)
-
-    def stages(self, *lines: str, **environment: str) -> list[str]:
-        """Run stages one after another, such as "train baseline 0"; what each of them said on stderr.
-
-        Each has a process of its own, which comes from one that has imported what they share: to import PyTorch and
-        MLflow takes longer than what these stages do.
-        """
-        said = self.run(sys.executable, "-c", FORKED, *lines, expect=0, **environment).stderr
-        return said.split(NEXT_STAGE)[1:]
 
     def fer(
         self, *arguments: str, expect: int | None = 0, **environment: str
@@ -139,31 +135,10 @@ class Clone:
         shutil.copytree(
             self.path, path, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts")
         )
-        return Clone(path, self.environment | environment)
+        return Clone(path, self.environment | environment, self.warm)
 
 
-NEXT_STAGE = "--- the next stage\n"
-FORKED = f"""
-import os, runpy, sys
-import mlflow
-from stages import compare, evaluate, train
-
-for stage in (compare, evaluate, train):
-    del sys.modules[stage.__name__]
-for line in sys.argv[1:]:
-    sys.stderr.write({NEXT_STAGE!r})
-    sys.stderr.flush()
-    if not (child := os.fork()):
-        module, *sys.argv[1:] = line.split()
-        runpy.run_module(f"stages.{{module}}", run_name="__main__", alter_sys=True)
-        sys.exit()
-    if status := os.waitpid(child, 0)[1]:
-        sys.exit(f"{{line}} ended with {{os.waitstatus_to_exitcode(status)}}")
-"""
-"""What `python -m stages.train` and its like do, without a new interpreter for each."""
-
-
-def clone_of_working_tree(path: Path, changes: dict[str, Any]) -> Clone:
+def clone_of_working_tree(path: Path, changes: dict[str, Any], warm: dict[str, str] | None = None) -> Clone:
     """This repository as it is in the working tree, less dvc.lock, with these parameters, committed."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
@@ -171,7 +146,7 @@ def clone_of_working_tree(path: Path, changes: dict[str, Any]) -> Clone:
         if (ROOT / name).is_file() and name != "dvc.lock":
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, path / name)
-    clone = Clone(path)
+    clone = Clone(path, warm=warm or {})
     clone.run("git", "init", "-q")
     clone.run("git", "config", "user.name", "Test")
     clone.run("git", "config", "user.email", "test@example.com")

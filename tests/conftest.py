@@ -12,7 +12,8 @@ from filelock import FileLock
 
 from pipeline import cli
 from pipeline.__main__ import fer
-from tests.clone import SMALL, Clone, clone_of_working_tree
+from tests import warm
+from tests.clone import ROOT, SMALL, Clone, clone_of_working_tree
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,17 +39,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def make_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Clone]:
+def warm_python() -> Iterator[dict[str, str]]:
+    """What to set for commands whose imports may be made already."""
+    with warm.started(Clone(ROOT).env()) as hooked:
+        yield hooked
+
+
+@pytest.fixture(scope="session")
+def make_clone(tmp_path_factory: pytest.TempPathFactory, warm_python: dict[str, str]) -> Callable[..., Clone]:
     """Clone this repository as it is in the working tree, with the small configuration, committed."""
 
     def make(changes: dict[str, Any] | None = None) -> Clone:
-        return clone_of_working_tree(tmp_path_factory.mktemp("clone") / "fer", SMALL | (changes or {}))
+        path = tmp_path_factory.mktemp("clone") / "fer"
+        return clone_of_working_tree(path, SMALL | (changes or {}), warm_python)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def original(tmp_path_factory: pytest.TempPathFactory, warm_python: dict[str, str]) -> Clone:
     """A clone after its first `dvc repro`, with what that logged: made once for all processes of a test run.
 
     To be read alone, as all of them share it; what runs commands in it has `finished` or a copy.
@@ -58,7 +67,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     path, complete = base / "original" / "fer", base / "original.complete"
     with FileLock(base / "original.lock"):
         if not complete.exists():
-            clone = clone_of_working_tree(path, SMALL)
+            clone = clone_of_working_tree(path, SMALL, warm_python)
             clone.dvc("repro")
             clone.commit("The first run")
             complete.touch()
@@ -66,7 +75,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 @pytest.fixture(scope="session")
-def finished(original: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def finished(original: Clone, tmp_path_factory: pytest.TempPathFactory, warm_python: dict[str, str]) -> Clone:
     """The same with its outputs, but without MLflow's store. Shared: tests that change something work on a copy."""
     return original.copy(tmp_path_factory.mktemp("finished") / "fer")
 

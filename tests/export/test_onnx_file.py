@@ -1,4 +1,4 @@
-"""An exported file decides as PyTorch does, for every loss, and says what it is."""
+"""An exported file decides as PyTorch does, and says what it is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from pipeline.training.saved_model import load_trained, predict
 from tests.models import drawn_faces, save_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-QUICK = ("cross_entropy", "scaled_cosine")
+KINDS = {kind.scores: name for name, kind in reversed(LOSSES.items())}.values()
+"""One loss for each way from the network's output to scores."""
 
 
 def evaluated(model: Path, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
@@ -34,9 +35,7 @@ def evaluated(model: Path, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float
     return model_output(loss, predict(network, torch.from_numpy(faces)[:, None], EVALUATION)).probabilities
 
 
-@pytest.mark.parametrize(
-    "loss", [name if name in QUICK else pytest.param(name, marks=pytest.mark.medium) for name in LOSSES]
-)
+@pytest.mark.parametrize("loss", KINDS)
 def test_probabilities_and_decisions_are_pytorchs(loss: str, tmp_path: Path) -> None:
     model, faces = save_model(tmp_path / "some-0", loss), drawn_faces(300)
     export(model, tmp_path / "some-0.onnx")

@@ -31,12 +31,17 @@ FORBIDDEN = ("mlflow", "dvc")
 
 @pytest.fixture
 def clone(finished: Clone, tmp_path: Path) -> Clone:
-    """A clone after `dvc repro`, where MLflow and DVC cannot be imported."""
+    """A clone after `dvc repro`."""
+    return finished.copy(tmp_path / "fer")
+
+
+def forbid(folder: Path) -> str:
+    """A path of modules on which MLflow and DVC cannot be imported."""
     for name in FORBIDDEN:
-        module = tmp_path / "forbidden" / name / "__init__.py"
+        module = folder / name / "__init__.py"
         module.parent.mkdir(parents=True)
         module.write_text(f"raise ImportError('{name} is not to be imported')")
-    return finished.copy(tmp_path / "fer", PYTHONPATH=str(tmp_path / "forbidden"))
+    return str(folder)
 
 
 def plan(clone: Clone, **blocks: dict[str, Any]) -> None:
@@ -51,7 +56,9 @@ def metrics(clone: Clone, file: str) -> dict[str, Any]:
     return found
 
 
-def test_a_block_makes_what_dvc_made(clone: Clone) -> None:
+def test_a_block_makes_what_dvc_made(clone: Clone, tmp_path: Path) -> None:
+    """Without DVC and MLflow."""
+    clone.environment["PYTHONPATH"] = forbid(tmp_path / "forbidden")
     before = (clone.path / "outputs/metrics/baseline-0.json").read_bytes()
     plan(clone, T=BLOCK)
     clone.fer("sweep", "--block", "T")
@@ -104,28 +111,37 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(clone: Clone) -> None
     assert {path.stem for path in kept.glob("*.json")} == {"baseline-0", "baseline-1"}
 
 
-@pytest.fixture
-def trained(clone: Clone) -> bytes:
-    """The history of the first run of a block with many epochs, trained without a pause; the block is planned."""
+def test_a_sweep_that_is_stopped_in_any_way_goes_on(clone: Clone) -> None:
+    """To the same history as that of a training that nobody disturbed."""
     plan(clone, T=BLOCK)
     clone.set({"recipes.fast.epochs": 60})
     clone.stage("train", "baseline", "0", FER_TRACKING="off")
-    return (clone.path / "outputs/models/baseline-0/history.csv").read_bytes()
+    undisturbed = (clone.path / "outputs/models/baseline-0/history.csv").read_bytes()
+    command = ("sweep", "--block", "T", "--model", "baseline", "--workers", "1")
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        stop_after_an_epoch(clone, command, number)
+        assert not list(clone.path.glob("results/synthetic/T/runs/*"))
+    clone.fer(*command)
+    assert "resumes from" in (clone.path / ".study/T/logs/baseline-0.log").read_text()
+    assert (clone.path / ".study/T/outputs/models/baseline-0/history.csv").read_bytes() == undisturbed
+    assert (clone.path / "results/synthetic/T/runs/baseline-0.json").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_sweep_that_is_stopped_goes_on(clone: Clone, trained: bytes, number: signal.Signals) -> None:
-    with started(clone, "sweep", "--block", "T", "--model", "baseline", "--workers", "1") as process:
-        wait(lambda: bool(list(clone.path.glob(".checkpoints/[!.]*.safetensors"))))  # a complete one
+def stop_after_an_epoch(clone: Clone, command: tuple[str, ...], number: signal.Signals) -> None:
+    """Start a sweep and stop it once it has written a checkpoint; none of its processes is left."""
+    before = checkpoints(clone)
+    with started(clone, *command) as process:
+        wait(lambda: bool(checkpoints(clone) - before))
         workers = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
         assert process.wait(60) == (-number if number == signal.SIGKILL else 128 + number)
         wait(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers))
-    assert not list(clone.path.glob("results/synthetic/T/runs/*"))
-    clone.fer("sweep", "--block", "T", "--model", "baseline")
-    assert "resumes from" in (clone.path / ".study/T/logs/baseline-0.log").read_text()
-    assert (clone.path / ".study/T/outputs/models/baseline-0/history.csv").read_bytes() == trained
-    assert (clone.path / "results/synthetic/T/runs/baseline-0.json").exists()
+
+
+def checkpoints(clone: Clone) -> set[tuple[str, int]]:
+    """Every complete checkpoint with the time at which it was written."""
+    files = clone.path.glob(".checkpoints/[!.]*.safetensors")
+    return {(file.name, file.stat().st_mtime_ns) for file in files}
 
 
 def test_two_sweeps_of_one_block_do_not_disturb_each_other(clone: Clone) -> None:

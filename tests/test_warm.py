@@ -1,0 +1,40 @@
+"""A command that a warm process runs ends, prints and sees as one with a Python of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.clone import Clone
+
+PROBE = """
+import os, signal, sys
+print(sys.argv[1:], os.getcwd(), os.environ["FER_X"], __name__, "torch" in sys.modules)
+print("a warning", file=sys.stderr)
+if sys.argv[1] == "stop":
+    os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(int(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def clone(warm_python: dict[str, str], tmp_path: Path) -> Clone:
+    if not warm_python:
+        pytest.skip("processes are forked on Linux alone")
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/probe.py").write_text(PROBE)
+    return Clone(tmp_path, {"FER_X": "x é"}, warm_python)
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(("argument", "code"), [("0", 0), ("3", 3), ("stop", -15)])
+def test_it_ends_as_the_command_does(clone: Clone, argument: str, code: int) -> None:
+    done = clone.stage("probe", argument, "two words", expect=code)
+    assert done.stdout == f"{[argument, 'two words']} {clone.path} x é __main__ True\n" * (code >= 0)
+    assert code < 0 or done.stderr == "a warning\n"
+
+
+@pytest.mark.medium
+def test_what_is_read_at_the_start_of_python_needs_a_new_one(clone: Clone) -> None:
+    assert clone.stage("probe", "0", LC_ALL="C.UTF-8").stdout.endswith("False\n")

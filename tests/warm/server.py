@@ -1,0 +1,109 @@
+"""Import what is slow to import, then fork for every job that comes through the socket: tests/warm."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import warnings
+from typing import Any
+
+SLOW = (
+    "torch", "torch._dynamo", "torch.export", "torch.onnx._internal.exporter._core", "onnxscript", "captum.attr",
+    "mlflow", "mlflow.onnx", "mlflow.store.tracking.sqlalchemy_store", "alembic.command", "sqlalchemy.orm",
+    "gensim.models.keyedvectors", "pandas", "scipy.optimize", "scipy.stats", "sklearn.metrics", "matplotlib.figure",
+    "matplotlib.backends.backend_agg", "PIL.Image", "click", "pydantic", "tqdm", "yaml",
+)  # fmt: skip
+"""Not onnxruntime: it starts threads, which a fork would lack and wait for."""
+READ_AT_START = (
+    "CUDA_", "LANG", "LC_", "LD_", "MALLOC", "MKL_", "MPL", "OMP_", "PYTHON", "PYTORCH", "TORCH", "TZ",
+)  # fmt: skip
+"""Beginnings of variables that Python and these libraries read when they start."""
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    started_with = read_at_start(dict(os.environ))  # some libraries add to it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in SLOW:
+            try:
+                importlib.import_module(name)
+            except ImportError:
+                continue  # another version has it elsewhere: the fork imports it
+    gc.collect()
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who answer
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.environ["FER_TEST_SOCKET"])
+        listener.listen(64)
+        print("ready", flush=True)
+        while True:
+            ready = select.select([listener, sys.stdin], [], [])[0]
+            if sys.stdin in ready:
+                return None
+            connection = listener.accept()[0]
+            if os.fork() == 0:
+                listener.close()
+                return answer(connection, started_with)
+            connection.close()
+
+
+def answer(connection: socket.socket, started_with: dict[str, str]) -> None:
+    """Fork once more for the job, wait for it and tell how it ended; kill it if nobody listens any more."""
+    head, files, _, _ = socket.recv_fds(connection, 4, 3)
+    content = b""
+    while len(content) < int.from_bytes(head, "little"):
+        content += connection.recv(1 << 20)
+    job = json.loads(content)
+    if (job["python"], read_at_start(job["environment"])) != (sys.executable, started_with):
+        os._exit(0)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if (child := os.fork()) == 0:
+        connection.close()
+        return become(job, files)
+    for file in files:
+        os.close(file)
+    ended = os.pidfd_open(child)
+    done = ended in select.select([connection.fileno(), ended], [], [])[0]
+    if not done:
+        os.kill(child, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if done:
+        connection.sendall(status.to_bytes(4, "little", signed=True))
+    os._exit(0)
+
+
+def read_at_start(environment: dict[str, str]) -> dict[str, str]:
+    """What a library has read from the environment for good; the path is sent as it is."""
+    found = {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
+    return {name: value for name, value in found.items() if name != "PYTHONPATH"}
+
+
+def become(job: dict[str, Any], files: list[int]) -> None:
+    """Go on as a new Python that was given the job's command line."""
+    for number, (file, name) in enumerate(zip(files, ("stdin", "stdout", "stderr"), strict=True)):
+        os.dup2(file, number)
+        os.close(file)
+        former = getattr(sys, name)  # which knows whether that file can be seeked
+        stream = os.fdopen(number, former.mode, encoding=former.encoding, errors=former.errors, closefd=False)
+        stream.reconfigure(line_buffering=former.line_buffering, write_through=former.write_through)
+        setattr(sys, name, stream)
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    os.chdir(job["folder"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    module, *arguments = job["line"]
+    sys.path = [job["folder"], *job["path"]]
+    sys.argv, sys.orig_argv[1:] = [module, *arguments], ["-m", module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
