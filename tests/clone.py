@@ -22,6 +22,8 @@ import yaml
 from pipeline.workspace import WRITTEN
 
 ROOT = Path(__file__).parents[1]
+INHERITED = dict(os.environ)
+"""As when the tests began: libraries that they import add to it."""
 TIMEOUT = 900
 """Seconds for one command: many times what it takes, so that only a hang fails."""
 
@@ -93,7 +95,7 @@ class Clone:
     def env(self, **environment: str) -> dict[str, str]:
         inherited = {
             name: value
-            for name, value in os.environ.items()
+            for name, value in INHERITED.items()
             if not name.startswith(("DVC_", "MLFLOW_", "FER_", "GIT_", "PYTHONDONTWRITEBYTECODE"))
         }
         # The queue starts `dvc` from PATH, which must be that of these tests; two tests share two cores, and what they
