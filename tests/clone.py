@@ -20,10 +20,11 @@ import mlflow
 import yaml
 
 from pipeline.workspace import WRITTEN
+from tests.warm.server import READ_AT_START
 
 ROOT = Path(__file__).parents[1]
-INHERITED = dict(os.environ)
-"""As when the tests began: libraries that they import add to it."""
+INHERITED = frozenset(os.environ)
+"""Variables that were set when the tests began: libraries that they import set others."""
 TIMEOUT = 900
 """Seconds for one command: many times what it takes, so that only a hang fails."""
 
@@ -95,8 +96,9 @@ class Clone:
     def env(self, **environment: str) -> dict[str, str]:
         inherited = {
             name: value
-            for name, value in INHERITED.items()
+            for name, value in os.environ.items()
             if not name.startswith(("DVC_", "MLFLOW_", "FER_", "GIT_", "PYTHONDONTWRITEBYTECODE"))
+            and (name in INHERITED or not name.startswith(READ_AT_START))
         }
         # The queue starts `dvc` from PATH, which must be that of these tests; two tests share two cores, and what they
         # expect is what processors compute.
