@@ -71,11 +71,11 @@ def original(tmp_path_factory: pytest.TempPathFactory, warm_python: dict[str, st
             clone.dvc("repro")
             clone.commit("The first run")
             complete.touch()
-    return Clone(path)
+    return Clone(path, warm=warm_python)
 
 
 @pytest.fixture(scope="session")
-def finished(original: Clone, tmp_path_factory: pytest.TempPathFactory, warm_python: dict[str, str]) -> Clone:
+def finished(original: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The same with its outputs, but without MLflow's store. Shared: tests that change something work on a copy."""
     return original.copy(tmp_path_factory.mktemp("finished") / "fer")
 

@@ -38,3 +38,9 @@ def test_it_ends_as_the_command_does(clone: Clone, argument: str, code: int) -> 
 @pytest.mark.medium
 def test_what_is_read_at_the_start_of_python_needs_a_new_one(clone: Clone) -> None:
     assert clone.stage("probe", "0", LC_ALL="C.UTF-8").stdout.endswith("False\n")
+
+
+@pytest.mark.slow
+def test_every_clone_has_it(finished: Clone, tmp_path: Path, warm_python: dict[str, str]) -> None:
+    """Without it tests are as right and take twice as long, which nobody would see."""
+    assert finished.warm == finished.copy(tmp_path / "fer").warm == warm_python

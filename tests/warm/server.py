@@ -47,11 +47,12 @@ def main() -> None:
         while True:
             ready = select.select([listener, sys.stdin], [], [])[0]
             if sys.stdin in ready:
-                return None
+                return
             connection = listener.accept()[0]
             if os.fork() == 0:
                 listener.close()
-                return answer(connection, started_with)
+                answer(connection, started_with)
+                return
             connection.close()
 
 
@@ -67,7 +68,8 @@ def answer(connection: socket.socket, started_with: dict[str, str]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if (child := os.fork()) == 0:
         connection.close()
-        return become(job, files)
+        become(job, files)
+        return
     for file in files:
         os.close(file)
     ended = os.pidfd_open(child)
