@@ -23,7 +23,7 @@ SOCKET = "FER_TEST_SOCKET"
 
 @contextmanager
 def started(environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Start a server for commands in such an environment; what to add to it for them. Nothing but on Linux."""
+    """Start a server for commands in such an environment; yield what to add to it for them, on Linux alone."""
     if sys.platform != "linux":
         yield {}
         return
