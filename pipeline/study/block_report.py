@@ -63,13 +63,39 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
     metrics = next(iter(found[rows[0].model].values())).metrics
     content, *limits = introduction(rows, metrics["dataset"], metrics["test"]["images"])
     families = [planned(family, block, found) for family in block.contrasts]
-    page = [f"# {name}: {block.question}", f"{content}.", *limits, *families, *sections]
+    page = [f"# {name}: {block.question}", f"{content}.", *limits, *machines(found), *families, *sections]
     write_rows(folder / "ablation.json", rows)
     write_text(folder / "ablation.md", "\n\n".join(page) + "\n")
     draw(rows, block, folder)
     print((folder / "ablation.md").read_text(encoding="utf-8"))
     log_study(folder, found, rows, f"{folder.parent.name}-{name}")
     return True
+
+
+def machines(models: Models) -> list[str]:
+    """Return a sentence that says in what the machines of the seeds differ, none if they do not.
+
+    The networks of one seed, which are compared, are all of one kind (`require_one_study`).
+    """
+    by_seed = {
+        seed: {name: str(value) for name, value in run.metrics["machine"].items()}
+        for runs in models.values()
+        for seed, run in sorted(runs.items())
+        if "recipe" in run.metrics["settings"]  # of a network
+    }
+    differing = [
+        name
+        for name in dict.fromkeys(name for machine in by_seed.values() for name in machine)
+        if len({machine.get(name) for machine in by_seed.values()}) > 1
+    ]
+    seeds = dict[str, list[int]]()
+    for seed, machine in sorted(by_seed.items()):
+        facts = ", ".join(f"{name} {machine[name]}" for name in differing if name in machine)
+        seeds.setdefault(facts, []).append(seed)
+    if len(seeds) < 2:
+        return []
+    kinds = "; ".join(f"{facts} for seed {', '.join(map(str, of))}" for facts, of in seeds.items())
+    return [f"Rows are compared seed by seed, and seeds were trained on several kinds of machine: {kinds}."]
 
 
 def draw(rows: Sequence[ComparisonRow], block: Block, folder: Path) -> None:

@@ -83,9 +83,10 @@ def is_kept(folder: Path, run_key: RunKey, params: config.Params) -> bool:
 
 
 def numerics_in(folder: Path) -> JsonDict:
-    """Return `machine` of some network that the folder has, empty without one."""
-    runs = (read_json(file) for file in sorted((folder / "runs").glob("*.json")))
-    return next((dict(run["machine"]) for run in runs if "recipe" in run["settings"]), {})
+    """Return `machine` of a network that the folder has, of its highest seed, which came last; empty without one."""
+    runs = [read_json(file) for file in sorted((folder / "runs").glob("*.json"))]
+    networks = [run for run in runs if "recipe" in run["settings"]]
+    return dict(max(networks, key=lambda run: int(run["seed"]))["machine"]) if networks else {}
 
 
 def has_numerics(run: JsonDict, machine: JsonDict) -> bool:

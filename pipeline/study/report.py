@@ -7,7 +7,6 @@ the comparison are logged to MLflow as `fer2013-study`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ from pipeline.comparison.tables import (
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.figures import study as figures
-from pipeline.files import write_csv, write_text
+from pipeline.files import JsonDict, write_csv, write_text
 from pipeline.fingerprint import RunSettings
 from pipeline.study import lr_search, prose, speedrun
 from pipeline.study.trial import kept
@@ -163,23 +162,23 @@ def fill(text: str, blocks: Mapping[str, str], page: Path) -> str:
 
 
 def require_one_study(models: Models, params: config.Params, folder: Path) -> None:
-    """Raise UserError unless all runs have the study's settings and were trained on one kind of machine.
+    """Raise UserError unless all runs have the study's settings, and those of one seed one kind of machine.
 
-    Runs are kept one by one, perhaps over days. Trainings that differ in more than their rows state must not share a
-    table.
+    Runs are kept one by one, perhaps over days. Trainings that differ in more than their rows state must not be
+    compared; rows are compared seed by seed, so each seed may have a machine of its own.
     """
-    machines = {
-        json.dumps(run.metrics["machine"], sort_keys=True): f"{name}-{seed}"
-        for name, runs in models.items()
-        for seed, run in runs.items()
-        if "recipe" in run.metrics["settings"]  # of a network
-    }
-    if len(machines) > 1:
-        raise UserError(
-            f"{folder}/runs were trained with different numerics, such as {' and '.join(sorted(machines.values()))} "
-            "(see `machine` in their files): use one processor, number of threads, precision and "
-            "PyTorch version for all."
-        )
+    first = dict[int, tuple[str, JsonDict]]()
+    for name, runs in models.items():
+        for seed, run in runs.items():
+            if "recipe" not in run.metrics["settings"]:  # no network
+                continue
+            other, machine = first.setdefault(seed, (name, run.metrics["machine"]))
+            if run.metrics["machine"] != machine:
+                raise UserError(
+                    f"{folder}/runs: {other}-{seed} and {name}-{seed} were trained with different numerics (see "
+                    "`machine` in their files), and rows of one seed are compared: use one processor, number of "
+                    "threads, precision and PyTorch version for all of them."
+                )
     for name, runs in models.items():
         for seed, run in runs.items():
             known = name in params.models

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def sweep(
         ours: JsonDict = {}
         if missing:
             ours = engine.measure(params.machine)["environment"]
-            require_same_machine(target, set(wanted) - set(missing), ours)
+            require_same_machine(target, set(wanted) - set(missing), missing, ours)
             publish.keep_settings(target, Path("params.yaml"))
         count = f"{len(wanted) - len(missing)} of {len(wanted)} runs"
         print(f"{count} are kept in {target.relative_to(repository())}; {engine.place}", flush=True)
@@ -137,16 +137,22 @@ def use_searched_rates(
         settings["models"][row]["learning_rate"] = rate
 
 
-def require_same_machine(target: Path, kept: set[RunKey], machine: JsonDict) -> None:
-    """Raise UserError if networks are kept that were trained with other numerics: the report would reject both."""
+def require_same_machine(
+    target: Path, kept: set[RunKey], missing: Collection[RunKey], machine: JsonDict
+) -> None:
+    """Raise UserError if a seed of the missing runs has networks with other numerics: the report would reject both.
+
+    Rows are compared seed by seed, so that another seed may have another machine.
+    """
+    seeds = {run_key.seed for run_key in missing}
     for run_key in sorted(kept, key=lambda run_key: run_key.name):
         run = read_json(target / "runs" / f"{run_key.name}.json")
-        if not publish.has_numerics(run, machine):
+        if run_key.seed in seeds and not publish.has_numerics(run, machine):
             differing = ", ".join(name for name in machine if run["machine"].get(name) != machine[name])
             raise UserError(
-                f"{run_key.name} was trained with other numerics ({differing}) than runs would be now: go on with as "
-                "many `--workers` on a machine of the same kind, set `machine` in params.yaml as in its file, or "
-                f"remove the runs in {target.relative_to(repository())}."
+                f"{run_key.name} was trained with other numerics ({differing}) than runs of its seed would be now: go "
+                "on with as many `--workers` on a machine of the same kind, set `machine` in params.yaml as in its "
+                f"file, or remove the runs of seed {run_key.seed} in {target.relative_to(repository())}."
             )
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.comparison import findings
 from pipeline.comparison.findings import RowId
+from pipeline.comparison.records import RunRecord
 from pipeline.study import block_report
-from pipeline.study.block_report import planned
+from pipeline.study.block_report import machines, planned
 from pipeline.study.plan import Block, Contrasts
 from tests.factories import row, study
 
@@ -73,3 +74,16 @@ def test_the_figure_has_a_line_for_each_model_over_the_labels_or_a_forest_withou
     tested, baseline, path = drawn["forest"]
     assert {name: test.difference for name, test in tested.items()} == {"mixup": -0.01}
     assert (baseline, path) == ("cross_entropy", tmp_path / "differences.png")
+
+
+def test_the_page_says_which_seeds_had_another_machine() -> None:
+    run = study()["w2v_cosine"][5]
+
+    def trained(**machine: object) -> RunRecord:
+        settings: dict[str, Any] = {"recipe": {}} if machine else {}
+        return replace(run, metrics={**run.metrics, "settings": settings, "machine": {"cores": 2, **machine}})
+
+    half, whole = trained(precision="bf16", threads=1), trained(precision="fp32", threads=1)
+    assert machines({"a": {0: half, 1: half}, "b": {0: half}, "hog": {0: trained()}}) == []
+    (sentence,) = machines({"a": {0: half, 1: whole, 10: whole}, "b": {0: half, 2: half}})
+    assert sentence.endswith(": precision bf16 for seed 0, 2; precision fp32 for seed 1, 10.")

@@ -66,14 +66,21 @@ def test_what_params_yaml_says_is_never_replaced(asked: list[MachineParams]) -> 
     assert asked == [mine]
 
 
-def test_networks_of_another_machine_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_of_another_machine_are_refused_beside_those_of_their_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     folder, network, classifier = tmp_path / "results", RunKey("baseline", 0), RunKey("hog", 0)
     assert publish.numerics_in(folder) == {}
-    write_json(folder / "runs/baseline-0.json", {"settings": {"recipe": {}}, "machine": KEPT})
-    write_json(folder / "runs/hog-0.json", {"settings": {}, "machine": {"processor": "that"}})
+    write_json(folder / "runs/baseline-0.json", {"seed": 0, "settings": {"recipe": {}}, "machine": KEPT})
+    write_json(folder / "runs/hog-0.json", {"seed": 0, "settings": {}, "machine": {"processor": "that"}})
     assert publish.numerics_in(folder) == KEPT
-    sweep.require_same_machine(folder, {network, classifier}, KEPT)
-    sweep.require_same_machine(folder, {classifier}, KEPT | {"threads": 2})
-    with pytest.raises(UserError, match=r"baseline-0 .*\(threads\)"):
-        sweep.require_same_machine(folder, {network, classifier}, KEPT | {"threads": 2})
+    other, later = KEPT | {"threads": 2}, RunKey("baseline", 1)
+    sweep.require_same_machine(folder, {network, classifier}, [RunKey("w2v_cosine", 0)], KEPT)
+    sweep.require_same_machine(folder, {classifier}, [RunKey("w2v_cosine", 0)], other)
+    sweep.require_same_machine(folder, {network, classifier}, [later], other)
+    with pytest.raises(UserError, match=r"baseline-0 .*\(threads\).* runs of seed 0 "):
+        sweep.require_same_machine(folder, {network, classifier}, [later, RunKey("w2v_cosine", 0)], other)
+    write_json(folder / "runs/baseline-10.json", {"seed": 10, "settings": {"recipe": {}}, "machine": other})
+    write_json(folder / "runs/baseline-2.json", {"seed": 2, "settings": {"recipe": {}}, "machine": KEPT})
+    assert publish.numerics_in(folder) == other

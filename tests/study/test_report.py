@@ -41,8 +41,10 @@ def test_runs_of_another_recipe_or_rate_are_refused() -> None:
         require_one_study({"w2v_cosine": {0: trained(), 5: odd}}, params, STUDY)
     with pytest.raises(UserError, match=r"a_model-0.json was trained with other settings than"):
         require_one_study({"a_model": {0: trained()}}, params, STUDY)
-    with pytest.raises(UserError, match=r"different numerics, such as w2v_cosine-0 and w2v_cosine-5 "):
-        require_one_study({"w2v_cosine": {0: trained(), 5: trained(machine={"threads": 2})}}, params, STUDY)
+    other = trained(machine={"threads": 2})
+    require_one_study({"w2v_cosine": {0: trained(), 5: other}}, params, STUDY)
+    with pytest.raises(UserError, match=r"w2v_cosine-5 and baseline-5 were trained with different numerics"):
+        require_one_study({"w2v_cosine": {0: trained(), 5: other}, "baseline": {5: trained()}}, params, STUDY)
 
 
 def test_a_row_without_a_network_may_be_of_another_machine_but_not_of_other_options() -> None:
