@@ -17,25 +17,31 @@ from tests.clone import ROOT, SMALL, Clone, clone_of_working_tree
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let each of several processes compute on one thread: more would only wait for each other."""
+    """Let each of several processes compute on one thread, as more would wait for each other, and keep our order."""
     if config.getoption("numprocesses", None):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+        config.option.loadscopereorder = False  # which would put the groups with the most tests first
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that many short tests fill the end, when tests run in several processes.
 
-    While one process makes the clone that most slow tests share, the others run those that do without.
+    The first of all makes the clone that most slow tests share; meanwhile the others run those that do without.
     """
     if not hasattr(config, "workerinput"):
         return
 
+    def shares(item: pytest.Item) -> bool:
+        return bool({"original", "finished"} & {*getattr(item, "fixturenames", ())})
+
     def place(item: pytest.Item) -> tuple[bool, bool, bool]:
-        shared = {"original", "finished"} & {*getattr(item, "fixturenames", ())}
         slow, medium = (item.get_closest_marker(name) is not None for name in ("slow", "medium"))
-        return not slow, not medium, bool(shared)
+        return not slow, not medium, shares(item)
 
     items.sort(key=place)
+    first = next((number for number, item in enumerate(items) if shares(item)), None)
+    if first is not None:
+        items.insert(0, items.pop(first))
 
 
 @pytest.fixture(scope="session")
