@@ -23,10 +23,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.loadscopereorder = False  # which would put the groups with the most tests first
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups after this
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that many short tests fill the end, when tests run in several processes.
 
-    The first of all makes the clone that most slow tests share; meanwhile the others run those that do without.
+    The first of all makes the clone that most slow tests share; meanwhile the others run those that do without. The
+    short tests of a module stay together: handed out one by one, they would wait for that longer than they take.
     """
     if not hasattr(config, "workerinput"):
         return
@@ -38,6 +40,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow, medium = (item.get_closest_marker(name) is not None for name in ("slow", "medium"))
         return not slow, not medium, shares(item)
 
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        if not marks & {"slow", "medium", "xdist_group"}:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=place)
     first = next((number for number, item in enumerate(items) if shares(item)), None)
     if first is not None:
