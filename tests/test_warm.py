@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,15 @@ def test_it_ends_as_the_command_does(clone: Clone, argument: str, code: int) -> 
     done = clone.stage("probe", argument, "two words", expect=code)
     assert done.stdout == f"{[argument, 'two words']} {clone.path} x é __main__ True\n" * (code >= 0)
     assert code < 0 or done.stderr == "a warning\n"
+
+
+@pytest.mark.medium
+def test_a_command_may_be_a_line_of_code(clone: Clone) -> None:
+    (clone.path / "pipeline.py").write_text(
+        "def say() -> None:\n    import sys\n    print(__name__, sys.argv, 'torch' in sys.modules)"
+    )
+    done = clone.run(sys.executable, "-c", "from pipeline import say; say(); print(__name__)", "a")
+    assert done.stdout == "pipeline ['-c', 'a'] True\n__main__\n"
 
 
 @pytest.mark.medium

@@ -101,10 +101,15 @@ def become(job: dict[str, Any], files: list[int]) -> None:
     os.environ.update(job["environment"])
     os.chdir(job["folder"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    module, *arguments = job["line"]
+    option, what, *arguments = job["line"]
     sys.path = [job["folder"], *job["path"]]
-    sys.argv, sys.orig_argv[1:] = [module, *arguments], ["-m", module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.orig_argv[1:] = job["line"]
+    if option == "-m":
+        sys.argv = [what, *arguments]
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [option, *arguments]
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import sys
 
 
 def ours(line: list[str]) -> bool:
-    """Whether a command line runs this project's code, such as python -m stages.train baseline 0."""
-    return line[1:2] == ["-m"] and len(line) > 2 and line[2].startswith(("pipeline", "stages."))
+    """Whether it runs this project: python -m stages.train baseline 0, or python -c "from pipeline ..."."""
+    begins = {"-m": ("pipeline", "stages."), "-c": ("from pipeline",)}
+    return len(line) > 2 and line[2].startswith(begins.get(line[1], ()))
 
 
 def handed_over(address: str) -> None:
@@ -18,7 +19,7 @@ def handed_over(address: str) -> None:
     job = {
         "python": sys.executable,
         "path": sys.path,
-        "line": sys.orig_argv[2:],
+        "line": sys.orig_argv[1:],
         "folder": os.getcwd(),
         "environment": dict(os.environ),
     }
