@@ -518,9 +518,9 @@ class Params:
         recipe, name = self.chosen_recipe, self.recipe
         for model in self.grid.models:
             kind = self.models[model].mix.get("kind")
-            if kind and recipe.self_distillation:
-                what = f"mixes images, but the recipe {name} learns from what the network said of each image by itself"
-                mend = f"set recipes.{name}.self_distillation to 0.0"
+            if kind and self.recipe_of(model).self_distillation:
+                what = "mixes images, and self-distillation learns from what the network said of each image by itself"
+                mend = f"set models.{model}.self_distillation to 0.0"
                 raise problem(f"{{key}} {what}: {mend}", "models", model, "mix")
             if self.models[model].distillation and self.recipe_of(model).self_distillation:
                 what = f"follows its teachers, and the recipe {name} the network's own earlier predictions"

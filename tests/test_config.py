@@ -741,15 +741,30 @@ def test_choices_that_do_not_go_together_are_refused(
     assert sentence in message
 
 
-@pytest.mark.parametrize(("key", "value"), [("self_distillation", 0.8), ("augment.cutout", 0.2)])
-def test_cutmix_is_refused_where_the_recipe_gets_in_its_way(tmp_path: Path, key: str, value: float) -> None:
-    values = changed(f"recipes.fast.{key}", value)
+@pytest.mark.parametrize(
+    ("key", "value", "mended"),
+    [
+        ("recipes.fast.self_distillation", 0.8, "models.cutmix.self_distillation"),
+        ("models.cutmix.self_distillation", 0.8, "models.cutmix.self_distillation"),
+        ("recipes.fast.augment.cutout", 0.2, "recipes.fast.augment.cutout"),
+    ],
+)
+def test_cutmix_is_refused_where_another_choice_gets_in_its_way(
+    tmp_path: Path, key: str, value: float, mended: str
+) -> None:
+    values = changed(key, value)
     refused = copy.deepcopy(values)
     refused["grid"]["models"] = ["baseline", "cutmix"]
     message = refusal(tmp_path, refused)
     assert message.startswith("params.yaml: 'models.cutmix.mix'")
-    assert f"set recipes.fast.{key} to 0.0" in message
+    assert f"set {mended} to 0.0" in message
     config.parse(yaml.safe_dump(values))  # of no account to other models
+    *above, last = mended.split(".")
+    mending: Any = refused
+    for name in above:
+        mending = mending[name]
+    mending[last] = 0.0
+    config.parse(yaml.safe_dump(refused))
 
 
 def test_a_model_may_train_longer_than_the_recipe() -> None:
