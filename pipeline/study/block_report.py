@@ -23,7 +23,7 @@ from pipeline.figures.study import difference_forest
 from pipeline.files import write_text
 from pipeline.study import plan
 from pipeline.study.plan import Block, short_name
-from pipeline.study.report import comparable, kept_runs, require_one_study
+from pipeline.study.report import comparable, kept_runs, require_one_machine, require_one_study
 from pipeline.tracking.study import log_study
 
 
@@ -38,7 +38,9 @@ def report_block(name: str) -> None:
 def report_in(folder: Path, name: str, block: Block) -> bool:
     """Write ablation.json, ablation.md and the figure of one folder, and print the second; return if it has runs."""
     params = config.load(folder / "params.yaml")
-    found = kept_runs(folder / "runs", [row.name for row in block.rows])
+    kept = kept_runs(folder / "runs", [row.name for row in block.rows])
+    found = {row.name: kept[row.name] for row in block.rows if row.name in kept}
+    require_one_machine(found, folder, each_seed=True)
     label = {row.name: short_name(row.label) for row in block.rows}
     rows, sections = list[ComparisonRow](), list[str]()
     for baseline, names in block.groups().items():
@@ -73,29 +75,29 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
 
 
 def machines(models: Models) -> list[str]:
-    """Return a sentence that says in what the machines of the seeds differ, none if they do not.
+    """Return a paragraph that says how the machines of the seeds differ, none if they do not.
 
-    The networks of one seed, which are compared, are all of one kind (`require_one_study`).
+    The networks of one seed are all of one kind (`require_one_machine`).
     """
     by_seed = {
         seed: {name: str(value) for name, value in run.metrics["machine"].items()}
         for runs in models.values()
-        for seed, run in sorted(runs.items())
+        for seed, run in runs.items()
         if "recipe" in run.metrics["settings"]  # of a network
     }
-    differing = [
-        name
-        for name in dict.fromkeys(name for machine in by_seed.values() for name in machine)
-        if len({machine.get(name) for machine in by_seed.values()}) > 1
-    ]
-    seeds = dict[str, list[int]]()
-    for seed, machine in sorted(by_seed.items()):
-        facts = ", ".join(f"{name} {machine[name]}" for name in differing if name in machine)
-        seeds.setdefault(facts, []).append(seed)
-    if len(seeds) < 2:
+    names = dict.fromkeys(name for machine in by_seed.values() for name in machine)
+    differing = [name for name in names if len({machine.get(name) for machine in by_seed.values()}) > 1]
+    if not differing:
         return []
-    kinds = "; ".join(f"{facts} for seed {', '.join(map(str, of))}" for facts, of in seeds.items())
-    return [f"Rows are compared seed by seed, and seeds were trained on several kinds of machine: {kinds}."]
+    seeds = dict[str, list[str]]()
+    for seed, machine in sorted(by_seed.items()):
+        facts = ", ".join(f"{name} {machine.get(name, 'unknown')}" for name in differing)
+        seeds.setdefault(facts, []).append(str(seed))
+    kinds = "; ".join(f"seeds {', '.join(of)}: {facts}" for facts, of in seeds.items())
+    return [
+        f"Seeds were trained with different numerics ({kinds}). Tests compare rows within a seed, where all are alike; "
+        "the spread over seeds, and the best seed of the usual protocol, contain the difference."
+    ]
 
 
 def draw(rows: Sequence[ComparisonRow], block: Block, folder: Path) -> None:

@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -82,11 +82,12 @@ def is_kept(folder: Path, run_key: RunKey, params: config.Params) -> bool:
     return file.exists() and as_configured(read_json(file), run_key, params)
 
 
-def numerics_in(folder: Path) -> JsonDict:
-    """Return `machine` of a network that the folder has, of its highest seed, which came last; empty without one."""
+def numerics_in(folder: Path, seeds: Container[int] = ()) -> JsonDict:
+    """Return `machine` of a network that the folder has, of one of these seeds if it can be; empty without one."""
     runs = [read_json(file) for file in sorted((folder / "runs").glob("*.json"))]
     networks = [run for run in runs if "recipe" in run["settings"]]
-    return dict(max(networks, key=lambda run: int(run["seed"]))["machine"]) if networks else {}
+    networks.sort(key=lambda run: run["seed"] in seeds)
+    return dict(networks[-1]["machine"]) if networks else {}
 
 
 def has_numerics(run: JsonDict, machine: JsonDict) -> bool:

@@ -114,6 +114,7 @@ def study_in(folder: Path, params: config.Params) -> Models:
     """Return the runs kept in `folder`/runs. Raises UserError if they are not comparable or have other settings."""
     models = comparable(kept_runs(folder / "runs", list(params.models)), params.compare.baseline, folder)
     require_one_study(models, params, folder)
+    require_one_machine(models, folder)
     return models
 
 
@@ -162,23 +163,11 @@ def fill(text: str, blocks: Mapping[str, str], page: Path) -> str:
 
 
 def require_one_study(models: Models, params: config.Params, folder: Path) -> None:
-    """Raise UserError unless all runs have the study's settings, and those of one seed one kind of machine.
+    """Raise UserError unless all runs have the study's settings.
 
-    Runs are kept one by one, perhaps over days. Trainings that differ in more than their rows state must not be
-    compared; rows are compared seed by seed, so each seed may have a machine of its own.
+    Runs are kept one by one, perhaps over days. Trainings that differ in more than their rows state must not share a
+    table.
     """
-    first = dict[int, tuple[str, JsonDict]]()
-    for name, runs in models.items():
-        for seed, run in runs.items():
-            if "recipe" not in run.metrics["settings"]:  # no network
-                continue
-            other, machine = first.setdefault(seed, (name, run.metrics["machine"]))
-            if run.metrics["machine"] != machine:
-                raise UserError(
-                    f"{folder}/runs: {other}-{seed} and {name}-{seed} were trained with different numerics (see "
-                    "`machine` in their files), and rows of one seed are compared: use one processor, number of "
-                    "threads, precision and PyTorch version for all of them."
-                )
     for name, runs in models.items():
         for seed, run in runs.items():
             known = name in params.models
@@ -186,6 +175,28 @@ def require_one_study(models: Models, params: config.Params, folder: Path) -> No
                 raise UserError(
                     f"{folder}/runs/{name}-{seed}.json was trained with other settings than {STUDY}/params.yaml has: "
                     "train it again with `fer sweep`, or remove it."
+                )
+
+
+def require_one_machine(models: Models, folder: Path, *, each_seed: bool = False) -> None:
+    """Raise UserError unless all networks were trained on one kind of machine, or those of each seed were.
+
+    Tests compare rows within a seed, so that each may have a machine of its own.
+    """
+    first = dict[int | None, tuple[str, JsonDict]]()
+    for name, runs in models.items():
+        for seed, run in runs.items():
+            if "recipe" not in run.metrics["settings"]:  # no network
+                continue
+            other, machine = first.setdefault(
+                seed if each_seed else None, (f"{name}-{seed}", run.metrics["machine"])
+            )
+            if run.metrics["machine"] != machine:
+                whose = "of one seed" if each_seed else "of a study"
+                raise UserError(
+                    f"{folder}/runs: {other} and {name}-{seed} were trained with different numerics (see `machine` "
+                    f"in their files), and rows {whose} are compared: use one processor, number of threads, "
+                    "precision and PyTorch version for all of them."
                 )
 
 

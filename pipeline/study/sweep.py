@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -42,17 +42,18 @@ def sweep(
     cli.known([*map(str, seeds)], [*map(str, every)], "seed of the block" if block else "entry of grid.seeds")
     origin = Origin.here(command("sweep", block, where, models, seeds, draws))
     with where.engine() as engine, block_folder.entered(block or GRID):
-        target, params = prepared(settings, block, engine)
+        wanted = [RunKey(model, seed) for seed in seeds or every for model in names]
+        target, params = prepared(settings, block, engine, wanted)
         if block and planned:
             use_searched_rates(settings, block, planned, names, target, params)
             params = block_folder.write_settings(settings)
         block_folder.write_targets()
-        wanted = [RunKey(model, seed) for seed in seeds or every for model in names]
         missing = [run_key for run_key in wanted if not publish.is_kept(target, run_key, params)]
         ours: JsonDict = {}
         if missing:
             ours = engine.measure(params.machine)["environment"]
-            require_same_machine(target, set(wanted) - set(missing), missing, ours)
+            rows = rows_named((), planned, settings)  # with those that are not wanted now
+            require_same_machine(target, rows, missing, ours, params)
             publish.keep_settings(target, Path("params.yaml"))
         count = f"{len(wanted) - len(missing)} of {len(wanted)} runs"
         print(f"{count} are kept in {target.relative_to(repository())}; {engine.place}", flush=True)
@@ -94,16 +95,20 @@ def rows_named(models: Sequence[str], block: Block | None, settings: JsonDict) -
     return [row.name for row in block.rows if not models or row.model in models or row.name in models]
 
 
-def prepared(settings: JsonDict, block: str | None, engine: Engine) -> tuple[Path, Params]:
+def prepared(
+    settings: JsonDict, block: str | None, engine: Engine, wanted: Sequence[RunKey] = ()
+) -> tuple[Path, Params]:
     """Prepare the data and choose how to compute; return the folder for results and the settings.
 
-    `settings` are written with the choice: all runs then round alike, however busy the machine gets.
+    `settings` are written with the choice: all runs then round alike, however busy the machine gets. It is that of kept
+    runs, if there are any: of the seeds that lack some of those wanted.
     """
     former = block_folder.former_machine()
     params = block_folder.write_settings(settings)
     block_folder.bring_data(settings)
     target = repository() / "results" / dataset_name() / (block or "")
-    settings["machine"] = machine(params, engine, publish.numerics_in(target) or former)
+    unfinished = {key.seed for key in wanted if not (target / "runs" / f"{key.name}.json").exists()}
+    settings["machine"] = machine(params, engine, publish.numerics_in(target, unfinished) or former)
     return target, block_folder.write_settings(settings)
 
 
@@ -138,22 +143,27 @@ def use_searched_rates(
 
 
 def require_same_machine(
-    target: Path, kept: set[RunKey], missing: Collection[RunKey], machine: JsonDict
+    target: Path, rows: Sequence[str], missing: Sequence[RunKey], machine: JsonDict, params: Params
 ) -> None:
-    """Raise UserError if a seed of the missing runs has networks with other numerics: the report would reject both.
+    """Raise UserError if a missing network would have other numerics than a kept one of its seed, whatever its row.
 
-    Rows are compared seed by seed, so that another seed may have another machine.
+    The report rejects both: it compares rows within a seed.
     """
-    seeds = {run_key.seed for run_key in missing}
-    for run_key in sorted(kept, key=lambda run_key: run_key.name):
-        run = read_json(target / "runs" / f"{run_key.name}.json")
-        if run_key.seed in seeds and not publish.has_numerics(run, machine):
-            differing = ", ".join(name for name in machine if run["machine"].get(name) != machine[name])
-            raise UserError(
-                f"{run_key.name} was trained with other numerics ({differing}) than runs of its seed would be now: go "
-                "on with as many `--workers` on a machine of the same kind, set `machine` in params.yaml as in its "
-                f"file, or remove the runs of seed {run_key.seed} in {target.relative_to(repository())}."
-            )
+    seeds = {run_key.seed for run_key in missing if not params.model(run_key.model).classifier}
+    beside = {RunKey(row, seed) for row in rows for seed in seeds} - {*missing}
+    for run_key in sorted(beside, key=lambda run_key: run_key.name):
+        file = target / "runs" / f"{run_key.name}.json"
+        if not file.exists() or publish.has_numerics(run := read_json(file), machine):
+            continue
+        differing = [
+            name for name in run["machine"] | machine if run["machine"].get(name) != machine.get(name)
+        ]
+        raise UserError(
+            f"{run_key.name} was trained with other numerics ({', '.join(differing)}) than runs of its seed would be "
+            "now: go on with as many `--workers` on a machine of the same kind, set `machine` in params.yaml as in its "
+            f"file, leave seed {run_key.seed} out with `--seed`, or remove its runs from "
+            f"{target.relative_to(repository())}."
+        )
 
 
 def described(log: str, run_key: RunKey) -> JsonDict:

@@ -83,7 +83,8 @@ def test_the_page_says_which_seeds_had_another_machine() -> None:
         settings: dict[str, Any] = {"recipe": {}} if machine else {}
         return replace(run, metrics={**run.metrics, "settings": settings, "machine": {"cores": 2, **machine}})
 
-    half, whole = trained(precision="bf16", threads=1), trained(precision="fp32", threads=1)
+    half, whole = trained(precision="bf16", threads=1), trained(precision="fp32")
     assert machines({"a": {0: half, 1: half}, "b": {0: half}, "hog": {0: trained()}}) == []
     (sentence,) = machines({"a": {0: half, 1: whole, 10: whole}, "b": {0: half, 2: half}})
-    assert sentence.endswith(": precision bf16 for seed 0, 2; precision fp32 for seed 1, 10.")
+    assert "seeds 0, 2: precision bf16, threads 1; seeds 1, 10: precision fp32, threads unknown" in sentence
+    assert "cores" not in sentence

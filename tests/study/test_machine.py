@@ -1,4 +1,4 @@
-"""How a study computes: chosen once, as kept runs have it, and never in two ways in one folder."""
+"""How a study computes: chosen once, as kept runs have it, and never in two ways for one seed."""
 
 from __future__ import annotations
 
@@ -70,17 +70,31 @@ def test_networks_of_another_machine_are_refused_beside_those_of_their_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder, network, classifier = tmp_path / "results", RunKey("baseline", 0), RunKey("hog", 0)
+    folder, params = tmp_path / "results", config.load(ROOT / "params.yaml")
+    other = {name: value for name, value in KEPT.items() if name != "threads"}
+    rows = ("baseline", "w2v_cosine", "hog")
     assert publish.numerics_in(folder) == {}
-    write_json(folder / "runs/baseline-0.json", {"seed": 0, "settings": {"recipe": {}}, "machine": KEPT})
-    write_json(folder / "runs/hog-0.json", {"seed": 0, "settings": {}, "machine": {"processor": "that"}})
+
+    def keep(name: str, seed: int, machine: dict[str, Any], **recipe: Any) -> None:
+        run = {"seed": seed, "settings": recipe, "machine": machine}
+        write_json(folder / f"runs/{name}-{seed}.json", run)
+
+    def require(model: str, *seeds: int, machine: dict[str, Any]) -> None:
+        sweep.require_same_machine(folder, rows, [RunKey(model, seed) for seed in seeds], machine, params)
+
+    keep("baseline", 0, KEPT, recipe={})
+    keep("hog", 11, {"processor": "that"})
     assert publish.numerics_in(folder) == KEPT
-    other, later = KEPT | {"threads": 2}, RunKey("baseline", 1)
-    sweep.require_same_machine(folder, {network, classifier}, [RunKey("w2v_cosine", 0)], KEPT)
-    sweep.require_same_machine(folder, {classifier}, [RunKey("w2v_cosine", 0)], other)
-    sweep.require_same_machine(folder, {network, classifier}, [later], other)
-    with pytest.raises(UserError, match=r"baseline-0 .*\(threads\).* runs of seed 0 "):
-        sweep.require_same_machine(folder, {network, classifier}, [later, RunKey("w2v_cosine", 0)], other)
-    write_json(folder / "runs/baseline-10.json", {"seed": 10, "settings": {"recipe": {}}, "machine": other})
-    write_json(folder / "runs/baseline-2.json", {"seed": 2, "settings": {"recipe": {}}, "machine": KEPT})
-    assert publish.numerics_in(folder) == other
+    keep("baseline", 10, other, recipe={})
+    assert publish.numerics_in(folder, {0}) == KEPT
+    assert publish.numerics_in(folder, {10, 11}) == other
+
+    require("w2v_cosine", 0, machine=KEPT)
+    require("w2v_cosine", 1, 10, 11, machine=other)
+    require("hog", 0, machine=other)  # no network
+    require("baseline", 0, machine=other)  # the kept one is out of date
+    for machine, seed, model in ((other, 0, "w2v_cosine"), (KEPT, 10, "w2v_cosine")):
+        with pytest.raises(
+            UserError, match=rf"^baseline-{seed} .*\(threads\).* seed {seed} out with `--seed`"
+        ):
+            require(model, 1, seed, machine=machine)

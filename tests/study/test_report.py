@@ -15,7 +15,7 @@ from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import read_rows
 from pipeline.errors import UserError
 from pipeline.study import report
-from pipeline.study.report import fill, require_one_study
+from pipeline.study.report import fill, require_one_machine, require_one_study
 from tests.factories import study
 
 ROOT = Path(__file__).parents[2]
@@ -41,10 +41,23 @@ def test_runs_of_another_recipe_or_rate_are_refused() -> None:
         require_one_study({"w2v_cosine": {0: trained(), 5: odd}}, params, STUDY)
     with pytest.raises(UserError, match=r"a_model-0.json was trained with other settings than"):
         require_one_study({"a_model": {0: trained()}}, params, STUDY)
-    other = trained(machine={"threads": 2})
-    require_one_study({"w2v_cosine": {0: trained(), 5: other}}, params, STUDY)
-    with pytest.raises(UserError, match=r"w2v_cosine-5 and baseline-5 were trained with different numerics"):
-        require_one_study({"w2v_cosine": {0: trained(), 5: other}, "baseline": {5: trained()}}, params, STUDY)
+
+
+def test_networks_that_are_compared_are_of_one_kind_of_machine() -> None:
+    run = study()["w2v_cosine"][5]
+
+    def trained(threads: int) -> RunRecord:
+        return replace(
+            run, metrics={**run.metrics, "settings": {"recipe": {}}, "machine": {"threads": threads}}
+        )
+
+    mixed = {"baseline": {0: trained(1), 5: trained(2)}, "w2v_cosine": {0: trained(1), 5: trained(2)}}
+    require_one_machine(mixed, STUDY, each_seed=True)
+    with pytest.raises(UserError, match=r"baseline-0 and baseline-5 were trained with different numerics"):
+        require_one_machine(mixed, STUDY)
+    mixed["w2v_cosine"][5] = trained(1)
+    with pytest.raises(UserError, match=r"baseline-5 and w2v_cosine-5 were trained with different numerics"):
+        require_one_machine(mixed, STUDY, each_seed=True)
 
 
 def test_a_row_without_a_network_may_be_of_another_machine_but_not_of_other_options() -> None:
@@ -64,7 +77,9 @@ def test_a_row_without_a_network_may_be_of_another_machine_but_not_of_other_opti
             run, metrics={**run.metrics, "settings": {"loss": loss}, "machine": {"scikit-learn": "1"}}
         )
 
-    require_one_study({"w2v_cosine": {0: trained}, "hog": {0: fitted(hog.options["C"])}}, params, STUDY)
+    rows = {"w2v_cosine": {0: trained}, "hog": {0: fitted(hog.options["C"])}}
+    require_one_study(rows, params, STUDY)
+    require_one_machine(rows, STUDY)
     with pytest.raises(UserError, match=r"hog-0.json was trained with other settings than"):
         require_one_study({"w2v_cosine": {0: trained}, "hog": {0: fitted(77.0)}}, params, STUDY)
 
