@@ -33,21 +33,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not hasattr(config, "workerinput"):
         return
 
-    def shares(item: pytest.Item) -> bool:
-        return bool({"original", "finished"} & {*getattr(item, "fixturenames", ())})
+    for item in items:
+        if not any(item.get_closest_marker(name) for name in ("slow", "medium", "xdist_group")):
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
+    of_groups = {group_of(item) for item in items if shares(item)}  # a group is done where its first test is
 
     def place(item: pytest.Item) -> tuple[bool, bool, bool]:
         slow, medium = (item.get_closest_marker(name) is not None for name in ("slow", "medium"))
-        return not slow, not medium, shares(item)
+        return not slow, not medium, group_of(item) in of_groups
 
-    for item in items:
-        marks = {mark.name for mark in item.iter_markers()}
-        if not marks & {"slow", "medium", "xdist_group"}:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=place)
     first = next((number for number, item in enumerate(items) if shares(item)), None)
     if first is not None:
         items.insert(0, items.pop(first))
+
+
+def shares(item: pytest.Item) -> bool:
+    """Whether a test needs the shared clone."""
+    return bool({"original", "finished"} & {*getattr(item, "fixturenames", ())})
+
+
+def group_of(item: pytest.Item) -> str:
+    """The name of the tests that one process does with this one, or its own."""
+    mark = item.get_closest_marker("xdist_group")
+    return str(mark.args[0]) if mark else item.nodeid
 
 
 @pytest.fixture(scope="session")

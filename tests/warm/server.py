@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import sys
+import types
 import warnings
 from typing import Any
 
@@ -109,7 +110,8 @@ def become(job: dict[str, Any], files: list[int]) -> None:
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     else:
         sys.argv = [option, *arguments]
-        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(what, "<string>", "exec", dont_inherit=True), vars(sys.modules["__main__"]))
 
 
 if __name__ == "__main__":
