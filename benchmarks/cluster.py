@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 import psutil
@@ -90,8 +90,8 @@ def scaling(runs: int, epochs: int, counts: Sequence[int]) -> None:
 @click.option("--every", type=Number(), default=30, help="Seconds between two kills.")
 def kills(runs: int, epochs: int, minutes: int, every: int) -> None:
     """Kill a node every so often and start another; count runs that are lost and epochs that are trained again."""
-    with nodes(2) as simulated, workspace(runs, epochs) as folder:
-        process = sweep(folder, "--cluster", "auto")
+    with nodes(2) as simulated, workspace(runs, epochs) as folder, tempfile.TemporaryFile("w+") as output:
+        process = sweep(folder, "--cluster", "auto", output=output)  # a pipe that nobody reads would fill up
         lost: dict[str, int] = {}
         repeated: list[int] = []
         count, next_kill, end = 0, time.monotonic() + every, time.monotonic() + 60 * minutes
@@ -107,7 +107,8 @@ def kills(runs: int, epochs: int, minutes: int, every: int) -> None:
                 if run in lost:
                     repeated.append(lost.pop(run) + 1 - found[0])
             time.sleep(0.1)
-        said = process.communicate()[0].splitlines()
+        output.seek(0)
+        said = output.read().splitlines()
         kept = len(list(folder.glob("results/synthetic/runs/*.json")))
     heading(f"{runs} trainings of {epochs} epochs on two nodes, one killed every {every} s")
     most = max(repeated, default=0)
@@ -189,13 +190,13 @@ def workspace(runs: int, epochs: int) -> Iterator[Path]:
         yield folder
 
 
-def sweep(folder: Path, *options: str) -> subprocess.Popen[str]:
+def sweep(folder: Path, *options: str, output: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
     """Start to make all runs of the grid, none of which is kept."""
     for made in ("results/synthetic", ".study/grid/outputs/models", ".study/grid/outputs/metrics"):
         shutil.rmtree(folder / made, ignore_errors=True)
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline", "sweep", *options],
-        cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True,
+        cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=output, text=True,
     )  # fmt: skip
 
 

@@ -72,6 +72,9 @@ def connected(address: str, cpus: int, gpus: float) -> Iterator[Cluster]:
     finally:
         signal.signal(signal.SIGTERM, before)  # Ray's own would end this process without a clean-up
     try:
+        ray._private.worker._worker_logs_enabled = (
+            False  # of a dead node it prints its log, which nothing else stops
+        )
         require_room(ray.nodes(), cpus, gpus)
         yield Cluster(ray, cpus, gpus, context.dashboard_url or "")
     finally:
