@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
 
+from pipeline.study import pool
 from tests.clone import Clone
+from tests.warm import HOOK
 
 PROBE = """
 import os, signal, sys
@@ -48,6 +51,14 @@ def test_a_command_may_be_a_line_of_code(clone: Clone) -> None:
 @pytest.mark.medium
 def test_what_is_read_at_the_start_of_python_needs_a_new_one(clone: Clone) -> None:
     assert clone.stage("probe", "0", LC_ALL="C.UTF-8").stdout.endswith("False\n")
+
+
+def test_stages_and_the_workers_of_a_sweep_are_its_commands() -> None:
+    ours = runpy.run_path(str(HOOK / "sitecustomize.py"))["ours"]
+    assert ours([*pool.COMMAND])
+    assert ours([sys.executable, "-m", "stages.train", "baseline", "0"])
+    assert not ours([sys.executable, "-m", "dvc", "repro"])
+    assert not ours([sys.executable])
 
 
 @pytest.mark.slow
