@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,8 @@ def perform(
 
     files: what it goes on from; sent: digest and reference of "code" and "data"; environment: variables to set.
     """
-    import ray
-
     os.environ |= environment  # before PyTorch, which reads it once, is imported
-    ray.get(keeper.started.remote(job["name"]))
+    fetched(keeper.started.remote(job["name"]))
     own = own_folder()
     folders = {name: unpacked(own / "inputs", *content) for name, content in sent.items()}
     if str(folders["code"]) not in sys.path:
@@ -86,7 +85,6 @@ def unpacked(parent: Path, digest: str, reference: list[Any]) -> Path:
 
     reference: in a list, so that Ray transfers the content only when it is asked for.
     """
-    import ray
     from filelock import FileLock
 
     folder = parent / digest
@@ -97,11 +95,22 @@ def unpacked(parent: Path, digest: str, reference: list[Any]) -> Path:
         if not folder.exists():
             temporary = Path(tempfile.mkdtemp(dir=parent, prefix="."))
             try:
-                write(temporary, ray.get(reference[0]))
+                write(temporary, fetched(reference[0]))
                 temporary.rename(folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def fetched(reference: Any) -> Any:
+    """Return what a reference stands for.
+
+    Another thread waits for it: while the thread of a task waits, Ray counts its cores as free and starts another job.
+    """
+    import ray
+
+    with ThreadPoolExecutor(1) as waiting:
+        return waiting.submit(ray.get, reference).result()
 
 
 def write(folder: Path, files: Any) -> None:

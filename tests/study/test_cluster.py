@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import getpass
+import inspect
 import json
 import shutil
 import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,6 +69,17 @@ def test_a_run_that_fits_no_node_is_refused() -> None:
     for cpus, gpus in ((9, 0.0), (1, 0.1)):
         with pytest.raises(UserError, match="8 cores"):
             driver.require_room(nodes, cpus, gpus)
+
+
+def test_another_thread_waits_for_what_a_job_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray gives the cores of a task away while its own thread waits, and two jobs would train on one core."""
+    waited = SimpleNamespace(
+        get=lambda reference: (reference, threading.current_thread() is threading.main_thread())
+    )
+    monkeypatch.setitem(sys.modules, "ray", waited)
+    assert bootstrap.fetched("what") == ("what", False)
+    (call,) = [line for line in inspect.getsource(bootstrap).splitlines() if "ray.get" in line]
+    assert "submit" in call
 
 
 def test_a_student_finds_its_teachers_on_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
