@@ -72,9 +72,8 @@ def connected(address: str, cpus: int, gpus: float) -> Iterator[Cluster]:
     finally:
         signal.signal(signal.SIGTERM, before)  # Ray's own would end this process without a clean-up
     try:
-        ray._private.worker._worker_logs_enabled = (
-            False  # of a dead node it prints its log, which nothing else stops
-        )
+        # Or Ray prints the log of every node that dies, pages of it. It has no public option for that.
+        ray._private.worker._worker_logs_enabled = False
         require_room(ray.nodes(), cpus, gpus)
         yield Cluster(ray, cpus, gpus, context.dashboard_url or "")
     finally:

@@ -217,7 +217,7 @@ PATHS = (
         " fer2013.csv",
         "fer2013.csv ",
         "/etc/passwd",
-        "/root/.ssh",
+        "/etc/ssh",
         "/sys/kernel/vmcoreinfo",
     ),
 )
