@@ -7,6 +7,7 @@ combines them and adds the rules between them. Every problem is one sentence tha
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -340,13 +341,17 @@ def _named(choice: str | dict[str, Any]) -> str:
     return choice if isinstance(choice, str) else str(choice["kind"])
 
 
+type_hints = functools.cache(typing.get_type_hints)
+"""Evaluated anew for each of sixty models, the annotations would take most of the time of reading params.yaml."""
+
+
 def _require_options(
     kind: Any, options: dict[str, Any], whose: str, *at: str, given: dict[str, Any] | None = None
 ) -> None:
     """Raise unless `options` are fields of the dataclass `kind`, of their types, and accepted by it."""
     given = given or {}
     known = [field.name for field in dataclasses.fields(kind) if field.name not in given]
-    hints = typing.get_type_hints(kind)
+    hints = type_hints(kind)
     for option, value in options.items():
         if option not in known:
             knows = listed(known) or "no options"

@@ -28,6 +28,7 @@ MOST_DIGITS = 300
 """Maximum digits of a number: nearly as many as the largest float has, and few enough to be shown."""
 LONGEST = 200
 """Maximum characters of a key or a value in a message; a list of names may have three times as many."""
+TOO_DEEP = " is nested too deeply: write it as in the repository."
 
 RULES = {
     "bool_type": "be true or false",
@@ -54,22 +55,33 @@ RANGES = {
 
 
 def parse(kind: type[T], text: str, where: str) -> T:
-    """Parse `text`, the content of the file `where`, as `kind`.
+    """Parse `text`, the content of the file `where`, as `kind`: see `check`."""
+    try:
+        values = yaml.load(text, _Strict)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from None
+    except RecursionError:
+        raise UserError(f"{where}{TOO_DEEP}") from None
+    return check(kind, values, where)
+
+
+def check(kind: type[T], values: object, where: str) -> T:
+    """Make `kind` of the values that YAML gave for the file `where`.
 
     Mappings become dataclasses, lists become tuples, and whole numbers become floats where floats are needed. Raises
     UserError naming the file and the key that is wrong.
     """
     try:
-        return cast(T, _validator(cast(Any, kind)).validate_python(yaml.load(text, _Strict)))
+        return cast(T, _validator(cast(Any, kind)).validate_python(values))
     except ValidationError as error:
         place, sentence = _explained(error)
         what = f": {sentence.replace('{key}', _key(place), 1)}."
     except UserError as error:
         what = f": {error}"
-    except yaml.YAMLError as error:
-        what = f" is not valid YAML: {' '.join(str(error).split())}."
     except RecursionError:
-        what = " is nested too deeply: write it as in the repository."
+        what = TOO_DEEP
     raise UserError(f"{where}{what}")
 
 
