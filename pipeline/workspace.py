@@ -39,6 +39,9 @@ NEIGHBOURS = OUTPUTS / "landmarks" / "neighbours.npz"
 REPORTS = OUTPUTS / "reports"
 TABLE = REPORTS / "ablation.json"
 
+FAST_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""For dvc.lock, which has some ten thousand lines for a study: its sentences are worse, but DVC wrote it."""
+
 
 @dataclass(frozen=True)
 class RunKey:
@@ -305,11 +308,18 @@ def clean(keys: Iterable[str]) -> list[Path]:
     return _files(OUTPUTS)
 
 
-def _runs_in_lock() -> set[str]:
-    """Return the runs whose outputs are in dvc.lock."""
+def outputs_in_lock() -> dict[str, str]:
+    """Return the outputs in dvc.lock with DVC's digests of them, by their paths; none outside DVC or before a run."""
     lock = Path("dvc.lock")
     text = lock.read_text(encoding="utf-8") if lock.exists() else ""
-    stages = (yaml.safe_load(text) or {}).get("stages", {})
-    paths = [PurePosixPath(out["path"]) for stage in stages.values() for out in stage.get("outs", ())]
+    stages = (yaml.load(text, FAST_LOADER) or {}).get("stages", {})
+    return {
+        out["path"]: str(out.get("md5", "")) for stage in stages.values() for out in stage.get("outs", ())
+    }
+
+
+def _runs_in_lock() -> set[str]:
+    """Return the runs whose outputs are in dvc.lock."""
+    paths = map(PurePosixPath, outputs_in_lock())
     models = PurePosixPath(OUTPUTS.as_posix(), "models")
     return {path.relative_to(models).parts[0] for path in paths if path.is_relative_to(models)}

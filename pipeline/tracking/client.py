@@ -301,7 +301,9 @@ def is_on() -> bool:
 
 
 def context_tags(stage: str) -> dict[str, str]:
-    """Return tags on the origin of a run: commit, uncommitted changes, DVC experiment, stage."""
+    """Return tags on the origin of a run (commit, changes, DVC experiment, stage), or none without logging."""
+    if not is_on():
+        return {}  # to ask git takes longer than a short training
     return {
         "dvc.stage": stage,
         "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),

@@ -23,9 +23,10 @@ def state(*besides: str) -> dict[str, str]:
     committed this folder, the commit is "". It is also "" without git or a repository, as in a downloaded archive.
     dvc.lock does not count as a change: DVC rewrites it while the pipeline runs.
     """
-    commit = _git("rev-parse", "HEAD") if _git("rev-parse", "--verify", "--quiet", "HEAD:./") else None
-    if commit is None:
+    commit_and_folder = _git("rev-parse", "HEAD", "HEAD:./")
+    if not commit_and_folder:
         return {"git.commit": "", "git.dirty": "unknown"}
+    commit = commit_and_folder.split()[0]
     return {"git.commit": commit, "git.dirty": {"": "false", None: "unknown"}.get(_changes(besides), "true")}
 
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from pipeline import files, workspace
 from pipeline.export.onnx_file import export, is_exported
@@ -24,24 +23,15 @@ from pipeline.training.saved_model import classes_of
 from pipeline.workspace import LABELS_FOLDER, PREPARED, RunKey, checks, dataset_name
 
 
-def dvc_digest(output: Path) -> str | None:
-    """Return DVC's digest of an output from dvc.lock; None outside DVC or before its first run."""
-    lock = Path("dvc.lock")
-    if not lock.exists():
-        return None
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages", {})
-    outputs = [out for stage in stages.values() for out in stage.get("outs", [])]
-    return next((str(out["md5"]) for out in outputs if out["path"] == output.as_posix()), None)
-
-
 def tags(run_key: RunKey, stage: str) -> dict[str, str]:
     """Return the tags of a model's run."""
+    locked = workspace.outputs_in_lock()
     return {
         "kind": "model",
         "model": run_key.model,
         "seed": str(run_key.seed),
-        "digest.prepared": dvc_digest(PREPARED) or "",
-        "digest.labels": dvc_digest(LABELS_FOLDER) or "",
+        "digest.prepared": locked.get(PREPARED.as_posix(), ""),
+        "digest.labels": locked.get(LABELS_FOLDER.as_posix(), ""),
         **client.context_tags(stage),
     }
 
@@ -66,7 +56,8 @@ def log_inputs(run: MlflowRun, settings: JsonDict) -> None:
     facts = checks()
     run.dataset(
         name=facts["dataset"],
-        digest=dvc_digest(PREPARED) or files.sha256(PREPARED / "images.npy")[:32],
+        digest=workspace.outputs_in_lock().get(PREPARED.as_posix())
+        or files.sha256(PREPARED / "images.npy")[:32],
         profile={"rows": facts["rows"], "classes": facts["classes"]},
         source={"path": PREPARED.as_posix()},
     )
