@@ -131,6 +131,11 @@ class RunRecord:
             )  # fmt: skip
 
 
+def is_network(metrics: JsonDict) -> bool:
+    """Return whether the model behind these metrics is a network: what else classifies faces has no recipe."""
+    return "recipe" in metrics["settings"]
+
+
 REWEIGHTED = "test_clean.reweighted_accuracy"
 """Accuracy without near duplicates if the classes were as frequent as on all of PrivateTest, which matters: more than
 half of disgust has a near duplicate."""

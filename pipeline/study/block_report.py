@@ -14,7 +14,7 @@ from pipeline import config
 from pipeline.comparison import findings, protocols
 from pipeline.comparison.findings import Models, RowId
 from pipeline.comparison.paired import compare
-from pipeline.comparison.records import entries
+from pipeline.comparison.records import entries, is_network
 from pipeline.comparison.rows import ComparisonRow, write_rows
 from pipeline.comparison.tables import contrast_table, footnote, introduction, protocol_table, table
 from pipeline.errors import UserError
@@ -83,7 +83,7 @@ def machines(models: Models) -> list[str]:
         seed: {name: str(value) for name, value in run.metrics["machine"].items()}
         for runs in models.values()
         for seed, run in runs.items()
-        if "recipe" in run.metrics["settings"]  # of a network
+        if is_network(run.metrics)
     }
     names = dict.fromkeys(name for machine in by_seed.values() for name in machine)
     differing = [name for name in names if len({machine.get(name) for machine in by_seed.values()}) > 1]

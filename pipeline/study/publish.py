@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 import yaml
 
 from pipeline import config
-from pipeline.comparison.records import RunRecord
+from pipeline.comparison.records import RunRecord, is_network
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json, write_text
 from pipeline.fingerprint import RunSettings, evaluation_digest, settings_digest, training_inputs
@@ -85,14 +85,14 @@ def is_kept(folder: Path, run_key: RunKey, params: config.Params) -> bool:
 def numerics_in(folder: Path, seeds: Container[int] = ()) -> JsonDict:
     """Return `machine` of a network that the folder has, of one of these seeds if it can be; empty without one."""
     runs = [read_json(file) for file in sorted((folder / "runs").glob("*.json"))]
-    networks = [run for run in runs if "recipe" in run["settings"]]
+    networks = [run for run in runs if is_network(run)]
     networks.sort(key=lambda run: run["seed"] in seeds)
     return dict(networks[-1]["machine"]) if networks else {}
 
 
 def has_numerics(run: JsonDict, machine: JsonDict) -> bool:
     """Return whether a run was trained on such a machine (`hardware.environment`), if it is one of a network."""
-    return "recipe" not in run["settings"] or run["machine"] == machine
+    return not is_network(run) or run["machine"] == machine
 
 
 def keep(folder: Path, finished: Sequence[RunKey], origin: Origin) -> None:

@@ -15,7 +15,7 @@ from pipeline import config
 from pipeline.comparison import findings, protocols
 from pipeline.comparison.findings import Models, Prediction, ScoreFit
 from pipeline.comparison.paired import compare
-from pipeline.comparison.records import RunRecord, entries
+from pipeline.comparison.records import RunRecord, entries, is_network
 from pipeline.comparison.registry import recall
 from pipeline.comparison.rows import ComparisonRow, write_rows
 from pipeline.comparison.tables import (
@@ -186,7 +186,7 @@ def require_one_machine(models: Models, folder: Path, *, each_seed: bool = False
     first = dict[int | None, tuple[str, JsonDict]]()
     for name, runs in models.items():
         for seed, run in runs.items():
-            if "recipe" not in run.metrics["settings"]:  # no network
+            if not is_network(run.metrics):
                 continue
             other, machine = first.setdefault(
                 seed if each_seed else None, (f"{name}-{seed}", run.metrics["machine"])
