@@ -1,4 +1,4 @@
-"""The job scripts of docs/slurm.md: read by shellcheck, by Slurm where it is, and run as Slurm would run an array."""
+"""The job scripts of docs/slurm.md: read by shellcheck, by Slurm where it is, and run as Slurm would run them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.clone import ROOT, Clone
@@ -75,3 +78,49 @@ def test_two_tasks_of_an_array_train_a_seed_each_at_once_and_continue(
     clone.commit("The runs")
     submit()
     assert runs() == first, "what is there is not trained again"
+
+
+@pytest.mark.slow
+@pytest.mark.servers
+@pytest.mark.skipif(sys.platform != "linux", reason="Slurm and its nodes' GNU tools run on Linux")
+@pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
+def test_the_nodes_of_an_allocation_train_a_block_and_end_with_it(finished: Clone, tmp_path: Path) -> None:
+    """Both nodes are this machine: `srun` starts here what it is given, and Ray stays on the loopback."""
+    clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
+    block = {"question": "Q", "recipe": "fast", "seeds": [0], "baseline": "baseline", "models": ["baseline"]}
+    (clone.path / "study.yaml").write_text(json.dumps({"blocks": {"T": block}}))
+    commands = {
+        "bin/srun": 'while [ "${1#--}" != "$1" ]; do shift; done; echo "$@" >>"$SLURM_SUBMIT_DIR/started"; exec "$@"',
+        "bin/fer": f'exec "{sys.executable}" -m pipeline "$@"',
+    }
+    for name, line in commands.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    activate = clone.path / ".venv/bin/activate"
+    activate.parent.mkdir(parents=True)
+    activate.write_text(f'PATH="{tmp_path / "bin"}:$PATH"\n')
+    with tempfile.TemporaryDirectory(
+        prefix="r"
+    ) as short:  # Ray's sockets are in it, whose paths may not be long
+        job = subprocess.run(
+            ["bash", "examples/slurm/ray.sbatch"], cwd=clone.path, text=True, timeout=600, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=clone.env(
+                BLOCK="T", SLURM_SUBMIT_DIR=str(clone.path), SLURM_JOB_ID=str(os.getpid()), SLURM_JOB_NUM_NODES="2",
+                SLURM_CPUS_PER_TASK="1", SLURMD_NODENAME="first", RAY_HEAD_ADDRESS="127.0.0.1",
+                RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_TMPDIR=short, TMPDIR=short,
+            ),
+        )  # fmt: skip
+        assert job.returncode == 0, job.stdout
+        assert {file.name for file in (clone.path / "results/synthetic/T/runs").iterdir()} == {
+            "baseline-0.json", "baseline-0.npz"
+        }  # fmt: skip
+        assert len((clone.path / "started").read_text().splitlines()) == 2
+        left = [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if short in " ".join(process.info["cmdline"] or ())
+        ]
+        _, alive = psutil.wait_procs(left, timeout=60)
+        assert alive == []

@@ -109,15 +109,17 @@ def test_a_student_finds_its_teachers_on_a_node(tmp_path: Path, monkeypatch: pyt
 
 @pytest.fixture(scope="module")
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """A head, where nothing is computed, and two nodes of one core each; all on this machine's loopback."""
+    """A head, where nothing is computed, and two nodes of one core each; all on this machine's loopback.
+
+    Each has a folder for temporary files of its own, as on another machine, and one says that it has a GPU.
+    """
     if find_spec("ray") is None:
         pytest.skip("the extra `cluster` is not installed")
     short = tempfile.mkdtemp(prefix="r")  # Ray's sockets are in it, whose paths may not be long
     with pytest.MonkeyPatch.context() as here:
         here.setenv("RAY_USAGE_STATS_ENABLED", "0")
         here.setenv("RAY_TMPDIR", short)
-        own_folder = tmp_path_factory.mktemp("node")
-        here.setenv("TMPDIR", str(own_folder))
+        own_folders = [tmp_path_factory.mktemp("node") for _ in range(3)]
         here.setenv("CUDA_VISIBLE_DEVICES", "")
         here.setenv(
             "RAY_worker_niceness", "0"
@@ -128,9 +130,10 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleName
 
         found = Cluster()
         try:
-            for cores in (0, 1, 1):
-                found.add_node(num_cpus=cores, node_ip_address=LOOPBACK)
-            yield SimpleNamespace(nodes=found, folder=own_folder)
+            for folder, cores, gpus in zip(own_folders, (0, 1, 1), (0, 0, 1), strict=True):
+                here.setenv("TMPDIR", str(folder))
+                found.add_node(num_cpus=cores, num_gpus=gpus, node_ip_address=LOOPBACK)
+            yield SimpleNamespace(nodes=found, folders=own_folders[1:])
         finally:
             found.shutdown()
             shutil.rmtree(short, ignore_errors=True)
@@ -209,33 +212,40 @@ def test_a_job_that_fails_three_times_is_reported_and_the_others_go_on(swept: Si
 def test_code_and_data_are_unpacked_once_and_nothing_else_is_left_on_a_node(
     ray_cluster: SimpleNamespace, swept: SimpleNamespace
 ) -> None:
-    own = ray_cluster.folder / f"fer-{getpass.getuser()}"
-    assert len([path for path in (own / "inputs").iterdir() if path.is_dir()]) == 2
-    assert list((own / "work").iterdir()) == []
+    for folder in ray_cluster.folders:
+        own = folder / f"fer-{getpass.getuser()}"
+        assert len([path for path in (own / "inputs").iterdir() if path.is_dir()]) == 2
+        assert list((own / "work").iterdir()) == []
 
 
 @slow
 def test_nothing_listens_beyond_this_machine(ray_cluster: SimpleNamespace) -> None:
     processes = [process for node in ray_cluster.nodes.list_all_nodes() for process in processes_of(node)]
+    assert beyond_this_machine(processes) == set()
+
+
+def beyond_this_machine(processes: list[psutil.Process]) -> set[str]:
+    """The addresses other than loopback at which these listen, with their children."""
     family = {process for parent in processes for process in (parent, *parent.children(recursive=True))}
-    open_to = {
+    addresses = {
         connection.laddr.ip.removeprefix("::ffff:")
         for process in family
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
-    assert LOOPBACK in open_to
-    assert {address for address in open_to if not address.startswith("127.") and address != "::1"} == set()
+    assert LOOPBACK in addresses
+    return {address for address in addresses if not address.startswith("127.") and address != "::1"}
 
 
 @slow
 def test_a_search_brings_its_trials_back(ray_cluster: SimpleNamespace, swept: SimpleNamespace) -> None:
+    """With a part of a GPU, as far as Ray knows: it counts them, and PyTorch finds none here."""
     assert ray_cluster
     search = {"trials": 2, "epochs": 1, "finalists": 1}
     block = {"question": "Q", "recipe": "fast", "seeds": [0], "baseline": "baseline", "models": ["baseline"]}
     file = swept.clone.path / "study.yaml"
     file.write_text(yaml.safe_dump({"blocks": {"T": block | {"search": search}}}))
-    swept.clone.fer("search", "--block", "T", "--cluster", "auto")
+    swept.clone.fer("search", "--block", "T", "--cluster", "auto", "--gpus-per-run", "0.4")
     trials = json.loads((swept.clone.path / "results/synthetic/T/learning_rates.json").read_text())
     assert len({trial["learning_rate"] for trial in trials if trial["val_accuracy"] > 0}) == len(trials) == 2
 
@@ -249,6 +259,7 @@ def test_a_run_goes_on_after_its_node_or_its_command_has_died(
     command = ("sweep", "--cluster", "auto", "--seed", "0", "--model", "baseline")
     with started(clone, *command) as process:
         wait(lambda: bool(list(clone.path.glob(f".checkpoints/{run}-*.safetensors"))))
+        assert beyond_this_machine([psutil.Process(process.pid)]) == set()
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 128 + signal.SIGINT
     assert not list(clone.path.glob("results/synthetic/runs/*"))

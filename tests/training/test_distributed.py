@@ -315,17 +315,19 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Result]:
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
-    """What each of two nodes computed: two agents that meet on loopback, as on two machines, with a process each."""
+    """What each of two nodes computed: two agents, each at an address of its own, with a process each."""
     folder = tmp_path_factory.mktemp("nodes")
+    # macOS has one address on its loopback.
+    addresses = ("127.0.0.1", "127.0.0.2" if sys.platform == "linux" else "127.0.0.1")
     meeting = [f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-backend=c10d", "--rdzv-id=test"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *meeting]
     agents = [
         subprocess.Popen(
-            [*torchrun, "--local-addr=127.0.0.1", "-m", "tests.training.test_distributed", str(folder), "one"],
+            [*torchrun, f"--local-addr={address}", "-m", "tests.training.test_distributed", str(folder), "one"],
             cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
-        for _ in range(2)
+        for address in addresses
     ]  # fmt: skip
     for agent in agents:
         said, _ = agent.communicate(timeout=TIMEOUT)
