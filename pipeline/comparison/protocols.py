@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from pipeline.comparison.findings import Models
-from pipeline.comparison.records import RunRecord
+from pipeline.comparison.records import RunRecord, is_network
 
 
 class Readings(NamedTuple):
@@ -29,11 +29,12 @@ class Readings(NamedTuple):
 
 
 def readings(models: Models, baseline: str) -> dict[str, Readings]:
-    """Return the readings of every network but the baseline; a row without a network has no epochs."""
+    """Return the readings of every network but the baseline; what is no network has no epochs to choose from."""
     return {
         model: read(runs, models[baseline])
         for model, runs in models.items()
-        if model != baseline and all(run.metrics["history"] for run in runs.values())
+        if model != baseline
+        and all(is_network(run.metrics) and run.metrics["history"] for run in runs.values())
     }
 
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 class Metric:
     """A number of a metrics file.
 
-    name: its keys, joined by dots. heading: of its column. percent: whether it is a fraction shown in per cent.
+    name: its keys, joined by dots. heading: of its column. percent: whether it is a fraction shown in per cent. tested:
+    whether it is the mean of a value for each image, which the tests need.
     """
 
     name: str
     heading: str
     percent: bool = True
+    tested: bool = True
 
 
 METRICS = (
@@ -24,8 +26,8 @@ METRICS = (
     Metric("test_clean.reweighted_accuracy", "without near duplicates, reweighted"),
     Metric("test.balanced_accuracy", "balanced"),
     Metric("test.macro_f1", "macro F1"),
-    Metric("test.nll_calibrated", "NLL (cal.)", percent=False),
-    Metric("test.ece_calibrated", "ECE (cal.)", percent=False),
+    Metric("test.nll_calibrated", "NLL (cal.)", percent=False, tested=False),
+    Metric("test.ece_calibrated", "ECE (cal.)", percent=False, tested=False),
     Metric("test.votes.accuracy", "FER+ majority"),
     Metric("test.severity.affective.all", "severity, affective", percent=False),
     Metric("test.severity.affective.mistakes", "of mistakes", percent=False),
@@ -43,6 +45,16 @@ def recall(label: str) -> str:
     return f"test.per_class.{label}.recall"
 
 
+def is_recall(metric: str) -> bool:
+    """Return whether this is the name of the recall of a class."""
+    return metric.startswith("test.per_class.") and metric.endswith(".recall")
+
+
+def in_points(metric: str) -> bool:
+    """Return whether a metric is a fraction, whose differences are shown in points."""
+    return metric in FRACTIONS or is_recall(metric)
+
+
 def corrected_with(metric: str) -> str:
     """Return what a metric is corrected together with, in a family: itself, but all recalls together."""
-    return "recall" if metric.startswith("test.per_class.") else metric
+    return "recall" if is_recall(metric) else metric

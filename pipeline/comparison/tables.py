@@ -17,7 +17,7 @@ from pipeline.comparison.findings import (
     row_name,
 )
 from pipeline.comparison.protocols import Readings
-from pipeline.comparison.registry import METRICS, Metric
+from pipeline.comparison.registry import METRICS, Metric, in_points
 from pipeline.comparison.rows import MARGIN, ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Interval
 from pipeline.data.fer import LABELS
@@ -209,7 +209,10 @@ def contrast_table(
                 *(
                     cell
                     for metric in metrics
-                    for cell in (*against_baseline(row[metric].test), *bounds(row[metric].test))
+                    for cell in (
+                        *against_baseline(row[metric].test, in_points(metric)),
+                        *bounds(row[metric].test, in_points(metric)),
+                    )
                 ),
             ]
             for model, against, row in contrasts
@@ -352,10 +355,12 @@ def against_baseline(test: PairedTest | None, percent: bool = True) -> tuple[str
     return f"{difference} [{low}, {high}]", p_value(test.p_holm)
 
 
-def bounds(test: PairedTest | None) -> tuple[str, str]:
-    """Format the bound that holds for a whole family and what its test could have found, in points."""
+def bounds(test: PairedTest | None, percent: bool = True) -> tuple[str, str]:
+    """Format the bound that holds for a whole family and what its test could have found."""
     if test is None or test.upper is None or test.detectable is None:
         return "", ""
+    if not percent:
+        return f"{test.upper:+.3f}", f"{test.detectable:.3f}"
     return points(test.upper), f"{100 * test.detectable:.2f}"
 
 

@@ -32,7 +32,7 @@ def report_block(name: str) -> None:
     block = plan.load().block(name)
     folders = [file.parent for file in sorted(Path("results").glob(f"*/{name}/params.yaml"))]
     if sum(report_in(folder, name, block) for folder in folders) == 0:
-        raise UserError(f"Block {name} has no runs yet: make them with `fer sweep --block {name}`.")
+        raise UserError(f"Block {name} has no baseline yet: train it with `fer sweep --block {name}`.")
 
 
 def report_in(folder: Path, name: str, block: Block) -> bool:
@@ -45,11 +45,11 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
     rows, sections = list[ComparisonRow](), list[str]()
     for baseline, names in block.groups().items():
         group = {row: found[row] for row in names if row in found}
-        if not group:
-            print(f"{baseline} and what is compared with it are left out: they have no runs yet.")
+        if baseline not in group:
+            print(f"{baseline} and what is compared with it are left out: {baseline} has no runs yet.")
             continue
         models = comparable(group, baseline, folder)
-        require_one_study(models, params, folder)
+        require_one_study(models, params, folder, folder / "params.yaml", f"fer sweep --block {name}")
         compared = compare(entries(models, baseline), params.compare.resamples)
         rows += compared
         usual = protocol_table(protocols.readings(models, baseline), compared)
@@ -65,13 +65,37 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
     metrics = next(iter(found[rows[0].model].values())).metrics
     content, *limits = introduction(rows, metrics["dataset"], metrics["test"]["images"])
     families = [planned(family, block, found) for family in block.contrasts]
-    page = [f"# {name}: {block.question}", f"{content}.", *limits, *machines(found), *families, *sections]
+    page = [
+        f"# {name}: {block.question}",
+        f"{content}.",
+        *limits,
+        *missing(block, found),
+        *machines(found),
+        *families,
+        *sections,
+    ]
     write_rows(folder / "ablation.json", rows)
     write_text(folder / "ablation.md", "\n\n".join(page) + "\n")
     draw(rows, block, folder)
     print((folder / "ablation.md").read_text(encoding="utf-8"))
     log_study(folder, found, rows, f"{folder.parent.name}-{name}")
     return True
+
+
+def missing(block: Block, found: Models) -> list[str]:
+    """Return a paragraph that names the planned runs that are missing, none if all are there."""
+    lacking = {
+        row.name: [seed for seed in block.seeds if seed not in found.get(row.name, {})] for row in block.rows
+    }
+    named = [f"`{name}` {', '.join(map(str, seeds))}" for name, seeds in lacking.items() if seeds]
+    if not named:
+        return []
+    count, planned_runs = sum(map(len, lacking.values())), len(block.rows) * len(block.seeds)
+    return [
+        f"{count} of {planned_runs} planned runs are missing (row and seeds): {'; '.join(named)}. Tests are of the "
+        "seeds that both rows have. A training that diverges leaves no run, so that a row which lacks one for this "
+        "reason looks better here than it is."
+    ]
 
 
 def machines(models: Models) -> list[str]:

@@ -31,7 +31,7 @@ from pipeline import config
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, replacing, repository
 from pipeline.fingerprint import SOURCES, mlflow_key
-from pipeline.study import bootstrap, node, trial
+from pipeline.study import bootstrap, node, publish, trial
 from pipeline.study.bootstrap import Files, Keeper
 from pipeline.study.pool import Outcome
 from pipeline.training.autotune import MachineParams
@@ -280,7 +280,10 @@ class Cluster:
                 print(f"{job['name']}: failed, and is tried again: {answer['error']}", flush=True)
                 return None
         elif job["kind"] == "run":
-            remove_checkpoints(RunKey(job["model"], job["seed"]))
+            run_key = RunKey(job["model"], job["seed"])
+            remove_checkpoints(run_key)
+            if not job["draws"]:  # as the node did, which has none of another training
+                publish.remove_figures(Path(job["folder"]), run_key)
         return Outcome(job, answer.get("found"), answer["seconds"], answer.get("error"))
 
     def sent(self, files: Files) -> tuple[str, list[Any]]:

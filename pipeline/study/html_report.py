@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -31,6 +31,7 @@ from pipeline.comparison.tables import (
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.study import prose
+from pipeline.study.plan import BLOCK_NAME
 from pipeline.study.text_forest import forest
 from pipeline.workspace import OUTPUTS, REPORTS, TABLE, RunKey
 
@@ -100,25 +101,36 @@ class Cell(NamedTuple):
     value: float | None = None
 
 
+class Table(NamedTuple):
+    """A comparison with one baseline."""
+
+    baseline: str
+    note: str
+    headings: list[str]
+    rows: list[list[Cell]]
+
+
 @dataclass(frozen=True)
 class Finished:
-    """A finished comparison: its rows, the baseline's first run, and where figures are, of all and of each model."""
+    """Finished comparisons, and where figures are, of all and of each model.
 
-    rows: Sequence[ComparisonRow]
-    baseline: RunRecord
+    groups: the rows of each comparison, the baseline first; a block with several kinds of labels has one for each.
+    baselines: the first run of each baseline, by its name. block: the name of the block that this is, empty for the
+    grid: the answer to a block's question is in its planned contrasts, which are not among these rows.
+    """
+
+    groups: Sequence[Sequence[ComparisonRow]]
+    baselines: Mapping[str, RunRecord]
     reports: Path
     figures: Path
+    block: str = ""
 
     @classmethod
     def of_workspace(cls) -> Finished:
         """Read the outputs of this workspace. Raises UserError if there are none yet."""
         rows = _rows(TABLE, "run `dvc repro` first")
-        return cls(
-            rows,
-            RunRecord.of_workspace(RunKey(rows[0].model, rows[0].seeds[0])),
-            REPORTS,
-            OUTPUTS / "figures",
-        )
+        first = RunRecord.of_workspace(RunKey(rows[0].model, rows[0].seeds[0]))
+        return cls([rows], {rows[0].model: first}, REPORTS, OUTPUTS / "figures")
 
     @classmethod
     def published(cls, folder: Path) -> Finished:
@@ -127,8 +139,27 @@ class Finished:
             folder / "ablation.json",
             "name a folder such as results/fer2013, and run `fer report`, with --block for a block",
         )
-        first = f"{rows[0].model}-{rows[0].seeds[0]}"
-        return cls(rows, RunRecord.kept(folder / "runs", first), folder, folder / "figures")
+        groups = compared(rows)
+        baselines = {
+            row.model: RunRecord.kept(folder / "runs", f"{row.model}-{row.seeds[0]}") for row, *_ in groups
+        }
+        block = folder.resolve().name if re.fullmatch(BLOCK_NAME, folder.resolve().name) else ""
+        return cls(groups, baselines, folder, folder / "figures", block)
+
+    @property
+    def rows(self) -> list[ComparisonRow]:
+        """All rows."""
+        return [row for group in self.groups for row in group]
+
+
+def compared(rows: Sequence[ComparisonRow]) -> list[list[ComparisonRow]]:
+    """Return the rows of each comparison: a baseline, which has no family, and those that follow it."""
+    groups: list[list[ComparisonRow]] = []
+    for row in rows:
+        if row.family is None:
+            groups.append([])
+        groups[-1].append(row)
+    return groups
 
 
 def report_finished(html: Path | None, text: bool, folder: Path | None) -> None:
@@ -143,8 +174,14 @@ def report_finished(html: Path | None, text: bool, folder: Path | None) -> None:
 
 def page(found: Finished) -> str:
     """Return the page as HTML."""
-    rows, metrics = found.rows, found.baseline.metrics
+    rows, metrics = found.rows, next(iter(found.baselines.values())).metrics
     title, *limits = introduction(rows, metrics["dataset"], metrics["test"]["images"])
+    answers = [answer(group, found.baselines) for group in found.groups]
+    if found.block:
+        title = f"{found.block} on {title}"
+        answers = [
+            f"The planned contrasts, which answer the question of block {found.block}, are in its ablation.md."
+        ]
     pictures = dict(_pictures(found.reports, OF_ALL))
     models = dict.fromkeys(f"{row.model}-{row.seeds[0]}" for row in rows)
     shown = {key: [picture for _, picture in _pictures(found.figures / key, OF_ONE)] for key in models}
@@ -155,15 +192,22 @@ def page(found: Finished) -> str:
     template = environment.from_string(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
     return template.render(
         title=title,
-        answer=prose.answer(rows, {rows[0].model: {rows[0].seeds[0]: found.baseline}}),
+        answers=answers,
         limits=limits,
         first=[pictures.pop(name) for name in FIRST if name in pictures],
         more=list(pictures.values()),
-        headings=headings(rows),
-        rows=cells(rows),
-        note=footnote(rows[0].model),
+        tables=[
+            Table(group[0].model, footnote(group[0].model), headings(group), cells(group))
+            for group in found.groups
+        ],
         models={key: found for key, found in shown.items() if found},
     )
+
+
+def answer(rows: Sequence[ComparisonRow], baselines: Mapping[str, RunRecord]) -> str:
+    """Return the answer of one comparison."""
+    baseline = rows[0]
+    return prose.answer(rows, {baseline.model: {baseline.seeds[0]: baselines[baseline.model]}})
 
 
 def headings(rows: Sequence[ComparisonRow]) -> list[str]:

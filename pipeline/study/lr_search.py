@@ -30,6 +30,7 @@ WORST = -1.0
 ALIKE = {"word2vec.whitened": "random"}
 """Targets that use the rate of others because both have as many dimensions and (nearly) the same cosines, like permuted
 ones, which use the rate of the same vectors in their order."""
+OUTCOME = ("learning_rate", "val_accuracy", "seconds", "flop", "hardware")
 STEPS = 20
 """Maximum distance of a rate from the start, in steps: more than any budget reaches."""
 
@@ -106,7 +107,7 @@ def accuracies(file: Path, name: str, epochs: int, params: config.Params) -> dic
     """Return accuracy by learning rate for the kept trials of one model and length, at rates of this search."""
     settings = settings_of(name, epochs, params)
     rates = {rate_at(step, params.search) for step in range(-STEPS, STEPS + 1)}
-    trials = [run for run in kept(file) if settings.items() <= run.items()]
+    trials = [run for run in kept(file) if without_outcome(run) == settings]
     return {run["learning_rate"]: accuracy(run) for run in trials if run["learning_rate"] in rates}
 
 
@@ -114,7 +115,12 @@ def comparable(trials: Sequence[Trial], params: config.Params) -> list[Trial]:
     """Return the trials with the current recipe, budget, options and targets, of models that still exist."""
     networks = [name for name, model in params.models.items() if not model.classifier]
     wanted = [settings_of(name, epochs, params) for name in networks for epochs in lengths(name, params)]
-    return [run for run in trials if any(settings.items() <= run.items() for settings in wanted)]
+    return [run for run in trials if without_outcome(run) in wanted]
+
+
+def without_outcome(run: Trial) -> Trial:
+    """Return a trial as `settings_of` describes it: without its rate, and what came of it."""
+    return {name: value for name, value in run.items() if name not in OUTCOME}
 
 
 def lengths(name: str, params: config.Params) -> tuple[int, int]:
@@ -175,7 +181,7 @@ def following(found: Mapping[float, float], search: config.SearchParams) -> floa
     if len(found) >= search.trials:
         return None
     if not found:
-        return search.start
+        return rate_at(0, search)
     best = steps[max(found, key=lambda rate: (found[rate], -rate))]
     neighbours = [rate_at(best - 1, search), rate_at(best + 1, search)]
     return next((rate for rate in neighbours if rate not in found), None)

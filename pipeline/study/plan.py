@@ -16,6 +16,7 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline import config, schema
+from pipeline.comparison.registry import METRICS, is_recall, recall
 from pipeline.config import Distinct, Filled, ModelParams, Params, Seed
 from pipeline.errors import UserError
 from pipeline.files import JsonDict
@@ -33,11 +34,19 @@ def _label(text: str) -> str:
     return text
 
 
+def _tested(metric: str) -> str:
+    tested = [known.name for known in METRICS if known.tested]
+    if metric not in tested and not is_recall(metric):
+        raise wrong(f"one of {listed([*tested, recall('<class>')])}")
+    return metric
+
+
 Label = Annotated[str, AfterValidator(_label)]
 Question = Annotated[str, Field(pattern=r"\S"), must_be("a sentence")]
+BLOCK_NAME = r"[A-Z][0-9]*"
 BlockName = Annotated[
     str,
-    Field(pattern="^[A-Z][0-9]*$"),
+    Field(pattern=f"^{BLOCK_NAME}$"),
     must_be("named with one capital letter, with or without digits behind it"),
 ]
 """Names of folders below results/<data set>/, where others have names in small letters."""
@@ -91,11 +100,12 @@ def short_name(label: str) -> str:
 class Contrasts:
     """Comparisons that are planned and corrected together.
 
-    pairs: models, each with those that it is compared with under the same labels. metric: a name in the metrics files.
+    pairs: models, each with those that it is compared with under the same labels. metric: a name in the metrics files,
+    of those with a value for each image.
     """
 
     pairs: Annotated[dict[str, Annotated[tuple[str, ...], Filled, Distinct]], Filled]
-    metric: str = "test.accuracy"
+    metric: Annotated[str, AfterValidator(_tested)] = "test.accuracy"
 
 
 @dataclass(frozen=True)

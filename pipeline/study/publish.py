@@ -20,7 +20,7 @@ import yaml
 from pipeline import config
 from pipeline.comparison.records import RunRecord, is_network
 from pipeline.errors import UserError
-from pipeline.files import JsonDict, read_json, write_text
+from pipeline.files import JsonDict, read_json, replacing, write_text
 from pipeline.fingerprint import RunSettings, evaluation_digest, settings_digest, training_inputs
 from pipeline.labels.targets import TargetSpec
 from pipeline.study.provenance import Origin, provenance
@@ -114,9 +114,21 @@ def keep_figures(folder: Path, run_key: RunKey) -> None:
     """Copy the figures of a run that show no single person, if it is of seed 0: one picture of each model is enough."""
     if run_key.seed == 0:
         target = folder / "figures" / run_key.name
-        target.mkdir(parents=True, exist_ok=True)
         for figure in SHOWABLE:
-            shutil.copyfile(run_key.figures / figure, target / figure)
+            with replacing(target / figure) as temporary:
+                shutil.copyfile(run_key.figures / figure, temporary)
+
+
+def has_figures(folder: Path, run_key: RunKey) -> bool:
+    """Return whether `keep_figures` would add none."""
+    target = folder / "figures" / run_key.name
+    return run_key.seed != 0 or all((target / figure).exists() for figure in SHOWABLE)
+
+
+def remove_figures(folder: Path, run_key: RunKey) -> None:
+    """Remove the figures of a run that another one replaces."""
+    for figure in SHOWABLE:
+        (folder / "figures" / run_key.name / figure).unlink(missing_ok=True)
 
 
 def keep_settings(folder: Path, file: Path) -> None:
@@ -131,13 +143,26 @@ def without_folders(text: str, paths: Iterable[str]) -> str:
     Folders are private to their owner. Paths are found however YAML writes them, quoted or folded; comments stay.
     """
     private = {path for path in paths if path and not path.startswith("resources/")}
-    for node in sorted(_scalars(yaml.compose(text)), key=lambda node: -node.start_mark.index):
+    found = {
+        node.start_mark.index: node for node in _scalars(yaml.compose(text))
+    }  # an alias is its anchor's node
+    for start in sorted(found, reverse=True):
+        node = found[start]
         if node.value in private:
-            name = json.dumps(PurePath(node.value).name, ensure_ascii=False)
-            plain = re.fullmatch(r'"[\w.-]*[A-Za-z_-][\w.-]*"', name)
-            name = name.strip('"') if plain else name
-            text = text[: node.start_mark.index] + name + text[node.end_mark.index :]
+            end = node.end_mark.index
+            named = re.match(
+                r"(?:[&!]\S*\s+)*", text[start:end]
+            )  # its anchor, which aliases need, and its tag
+            text = (
+                text[:start] + (named[0] if named else "") + _as_yaml(PurePath(node.value).name) + text[end:]
+            )
     return text
+
+
+def _as_yaml(name: str) -> str:
+    """Write the name of a file or folder as YAML, quoted if it could be read as anything but text."""
+    plain = re.fullmatch(r"[^\W\d][\w.-]*", name) and yaml.safe_load(name) == name
+    return name if plain else json.dumps(name, ensure_ascii=False)
 
 
 def _scalars(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:

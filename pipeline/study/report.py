@@ -162,19 +162,25 @@ def fill(text: str, blocks: Mapping[str, str], page: Path) -> str:
     return filled
 
 
-def require_one_study(models: Models, params: config.Params, folder: Path) -> None:
-    """Raise UserError unless all runs have the study's settings.
+def require_one_study(
+    models: Models,
+    params: config.Params,
+    folder: Path,
+    settings: Path = STUDY / "params.yaml",
+    sweep: str = "fer sweep",
+) -> None:
+    """Raise UserError unless all runs have the settings of `params`, which are those of the file `settings`.
 
     Runs are kept one by one, perhaps over days. Trainings that differ in more than their rows state must not share a
-    table.
+    table. sweep: the command that trains them.
     """
     for name, runs in models.items():
         for seed, run in runs.items():
             known = name in params.models
             if not known or run.metrics["settings"] != RunSettings.of(params, RunKey(name, seed)).to_dict():
                 raise UserError(
-                    f"{folder}/runs/{name}-{seed}.json was trained with other settings than {STUDY}/params.yaml has: "
-                    "train it again with `fer sweep`, or remove it."
+                    f"{folder}/runs/{name}-{seed}.json was trained with other settings than {settings} has: train "
+                    f"it again with `{sweep}`, or remove it."
                 )
 
 

@@ -43,12 +43,15 @@ def sweep(
     origin = Origin.here(command("sweep", block, where, models, seeds, draws))
     with where.engine() as engine, block_folder.entered(block or GRID):
         wanted = [RunKey(model, seed) for seed in seeds or every for model in names]
-        target, params = prepared(settings, block, engine, wanted)
+        former = block_folder.former_machine()
+        target, params = prepared(settings, block)
         if block and planned:
             use_searched_rates(settings, block, planned, names, target, params)
             params = block_folder.write_settings(settings)
         block_folder.write_targets()
-        missing = [run_key for run_key in wanted if not publish.is_kept(target, run_key, params)]
+        missing = [run_key for run_key in wanted if not is_done(target, run_key, params, draws)]
+        kept = publish.numerics_in(target, {run_key.seed for run_key in missing})
+        params = with_machine(settings, params, engine, kept or former)
         ours: JsonDict = {}
         if missing:
             ours = engine.measure(params.machine)["environment"]
@@ -69,17 +72,22 @@ def search(block: str, where: Where, models: Sequence[str] = ()) -> None:
     planned, settings = plan.load().block(block), plan.settings(block)
     names = rows_named(models, planned, settings)
     with where.engine() as engine, block_folder.entered(block):
-        target, params = prepared(settings, block, engine)
+        former = block_folder.former_machine()
+        target, params = prepared(settings, block)
+        params = with_machine(settings, params, engine, publish.numerics_in(target) or former)
         file = target / "learning_rates.json"
         sources = lr_search.sources(planned, params)
         wanted = list(dict.fromkeys(sources[name] for name in names if name in sources))
         missing = [name for name in wanted if lr_search.next_trial(file, name, params) is not None]
         finished = f"{len(wanted) - len(missing)} of {len(wanted)} searches are finished"
         print(f"{finished} in {target.relative_to(repository())}; {engine.place}", flush=True)
+        ours = engine.measure(params.machine)["environment"] if missing else {}
+        runs = {name: RunKey(name, params.search.seed) for name in missing}
+        common = {"kind": "search", "folder": str(target)}
         jobs = [
-            {"kind": "search", "folder": str(target)} | described(f"search-{name}", RunKey(name, params.search.seed))
-            for name in missing
-        ]  # fmt: skip
+            common | described(f"search-{name}", run_key) | expected(run_key, ours, params)
+            for name, run_key in runs.items()
+        ]
         try:
             carry_out(jobs, engine, found_rate, block)
         finally:
@@ -95,21 +103,25 @@ def rows_named(models: Sequence[str], block: Block | None, settings: JsonDict) -
     return [row.name for row in block.rows if not models or row.model in models or row.name in models]
 
 
-def prepared(
-    settings: JsonDict, block: str | None, engine: Engine, wanted: Sequence[RunKey] = ()
-) -> tuple[Path, Params]:
-    """Prepare the data and choose how to compute; return the folder for results and the settings.
+def is_done(target: Path, run_key: RunKey, params: Params, draws: bool) -> bool:
+    """Return whether a run is kept as it is wanted, with its figures if it is to have some."""
+    return publish.is_kept(target, run_key, params) and (not draws or publish.has_figures(target, run_key))
 
-    `settings` are written with the choice: all runs then round alike, however busy the machine gets. It is that of kept
-    runs, if there are any: of the seeds that lack some of those wanted.
-    """
-    former = block_folder.former_machine()
+
+def prepared(settings: JsonDict, block: str | None) -> tuple[Path, Params]:
+    """Prepare the data in this folder; return the folder for results and the settings."""
     params = block_folder.write_settings(settings)
     block_folder.bring_data(settings)
-    target = repository() / "results" / dataset_name() / (block or "")
-    unfinished = {key.seed for key in wanted if not (target / "runs" / f"{key.name}.json").exists()}
-    settings["machine"] = machine(params, engine, publish.numerics_in(target, unfinished) or former)
-    return target, block_folder.write_settings(settings)
+    return repository() / "results" / dataset_name() / (block or ""), params
+
+
+def with_machine(settings: JsonDict, params: Params, engine: Engine, former: JsonDict) -> Params:
+    """Write `settings` with the choice how to compute: all runs then round alike, however busy the machine gets.
+
+    former: that of kept runs, of the seeds that lack some of those wanted if there are any.
+    """
+    settings["machine"] = machine(params, engine, former)
+    return block_folder.write_settings(settings)
 
 
 def machine(params: Params, engine: Engine, former: JsonDict) -> JsonDict:

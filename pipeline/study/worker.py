@@ -89,9 +89,12 @@ def make_run(job: JsonDict) -> JsonDict:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
     evaluate.evaluate(run_key, params, draws=job["draws"])
-    publish.keep_run(Path(job["folder"]), run_key, Origin(**job["origin"]))
-    if job["draws"]:
-        publish.keep_figures(Path(job["folder"]), run_key)
+    folder = Path(job["folder"])
+    if job["draws"]:  # first: the other files mark the run as complete
+        publish.keep_figures(folder, run_key)
+    publish.keep_run(folder, run_key, Origin(**job["origin"]))
+    if not job["draws"]:
+        publish.remove_figures(folder, run_key)
     return {"val_accuracy": read_json(run_key.metrics)["val"]["accuracy"]}
 
 

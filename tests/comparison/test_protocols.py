@@ -14,7 +14,7 @@ from tests.factories import row, study
 
 def with_curve(run: RunRecord, *accuracies: float) -> RunRecord:
     history = [{"epoch": float(n), "val_accuracy": value} for n, value in enumerate(accuracies)]
-    return replace(run, metrics={**run.metrics, "history": history})
+    return replace(run, metrics={**run.metrics, "history": history, "settings": {"recipe": {}}})
 
 
 def test_each_reading_takes_one_more_freedom() -> None:
@@ -33,10 +33,13 @@ def test_each_reading_takes_one_more_freedom() -> None:
     assert found["w2v_cosine"] == pytest.approx((0.60 - 0.64, 0.57 - 0.58, 0.61 - 0.60, 0.66 - 0.60))
 
 
-def test_a_row_without_epochs_has_no_readings() -> None:
+@pytest.mark.parametrize(("history", "network"), [([], True), ([{"epoch": 0.0, "val_accuracy": 0.4}], False)])
+def test_a_row_without_epochs_has_no_readings(history: list[dict[str, float]], network: bool) -> None:
+    """An old run without a history, and a classifier that is no network, whose training has one line."""
     models = study()
+    settings = {"recipe": {}} if network else {"loss": {"classifier": "hog"}}
     without = {
-        seed: replace(run, metrics={**run.metrics, "history": []})
+        seed: replace(run, metrics={**run.metrics, "history": history, "settings": settings})
         for seed, run in models["w2v_cosine"].items()
     }
     assert "w2v_cosine" not in readings(models | {"w2v_cosine": without}, "cross_entropy")

@@ -120,6 +120,16 @@ def test_a_contrast_names_both_models() -> None:
     assert contrast_table([]) == "Too little has been run yet."
 
 
+def test_a_contrast_in_severity_is_no_number_of_points() -> None:
+    test = PairedTest(-0.0164, -0.0267, -0.0061, 0.001, p_holm=0.004, upper=-0.005, detectable=0.0125)
+    severe = replace(row("w2v", 0.64, 0.01, severity=test), paired_seeds=[0, 1])
+    contrast = Contrast(RowId("w2v"), RowId("one_hot"), severe)
+    found = contrast_table([contrast], {"test.severity.human.all": "severity"})
+    assert found.splitlines()[-1] == (
+        "| w2v | one_hot | 2 | -0.016 [-0.027, -0.006] | 0.004 | -0.005 | 0.013 |"
+    )
+
+
 def test_the_prediction_is_shown_with_its_deviations() -> None:
     shares = np.array([0.1, 0.1, 0.1, 0.2, 0.1, 0.1, 0.3])
     measured = Prediction(

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from pipeline import config
 from pipeline.comparison import findings
 from pipeline.comparison.findings import RowId
 from pipeline.comparison.records import RunRecord
 from pipeline.study import block_report
-from pipeline.study.block_report import machines, planned
+from pipeline.study.block_report import machines, missing, planned
 from pipeline.study.plan import Block, Contrasts
 from tests.factories import row, study
 
@@ -88,3 +89,26 @@ def test_the_page_says_which_seeds_had_another_machine() -> None:
     (sentence,) = machines({"a": {0: half, 1: whole, 10: whole}, "b": {0: half, 2: half}})
     assert "seeds 0, 2: precision bf16, threads 1; seeds 1, 10: precision fp32, threads unknown" in sentence
     assert "cores" not in sentence
+
+
+def test_the_page_names_the_planned_runs_that_are_missing() -> None:
+    models = study()
+    run = models["w2v_cosine"][5]
+    complete = {name: dict.fromkeys(BLOCK.seeds, run) for name in BLOCK.models}
+    assert missing(BLOCK, complete) == []
+    lacking = complete | {"mixup": {1: run}}
+    del lacking["w2v_cosine"]
+    (sentence,) = missing(BLOCK, lacking)
+    assert sentence.startswith("5 of 12 ")
+    assert "`w2v_cosine` 0, 1, 2; `mixup` 0, 2." in sentence
+
+
+def test_kinds_of_labels_without_a_baseline_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(config, "load", lambda path: None)
+    run = study()["w2v_cosine"][5]
+    monkeypatch.setattr(block_report, "kept_runs", lambda *_: {"w2v_cosine": {0: run}})
+    assert not block_report.report_in(tmp_path, "T", BLOCK)
+    assert "cross_entropy has no runs yet" in capsys.readouterr().out
+    assert not [*tmp_path.iterdir()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -92,6 +93,22 @@ def test_the_table_and_the_answer_are_those_of_the_study(text: str, elements: El
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (answer,) = re.findall(r"<!-- begin answer -->\n(.*?)\n<!-- end", readme, flags=re.DOTALL)
     assert str(marked(answer)) in text
+
+
+def test_a_block_has_a_table_for_each_kind_of_labels_and_no_answer_but_its_contrasts() -> None:
+    rows = read_rows(STUDY / "ablation.json")
+    other = [replace(row, model=f"{row.model}_few10") for row in rows]
+    groups = html_report.compared([*rows, *other])
+    assert groups == [rows, other]
+    first = Finished.published(STUDY).baselines[rows[0].model]
+    baselines = {rows[0].model: first, other[0].model: first}
+    text = page(Finished(groups, baselines, STUDY, STUDY / "figures", "B"))
+    assert len(Elements(text).all("table")) == 2
+    for group in groups:
+        assert f"minus that of <code>{group[0].model}</code>" in text
+    (answer,) = re.findall(r'<p class="answer">(.*?)</p>', text)
+    assert "contrasts" in answer
+    assert "on PublicTest, <code>" not in text
 
 
 def test_no_single_person_is_shown() -> None:

@@ -49,6 +49,12 @@ def test_a_bracketed_rate_ends_the_search_before_the_budget_does() -> None:
     assert list(searched(lambda rate: -abs(math.log(rate / 0.15)), FIVE)) == [0.15, 0.05, 0.45]
 
 
+def test_a_start_of_any_number_of_digits_is_a_rate_of_the_search() -> None:
+    """Rates have two digits, the first as well: another one would never be found among them."""
+    found = searched(lambda rate: -abs(math.log(rate / 0.1249)), replace(FIVE, start=0.1249))
+    assert list(found) == [0.12, 0.042, 0.37]
+
+
 def test_the_budget_ends_the_search() -> None:
     assert list(searched(lambda rate: rate, FIVE)) == [0.15, 0.05, 0.45, 1.3, 4.0]
 
@@ -236,3 +242,16 @@ def test_a_row_with_a_recipe_of_its_own_is_searched_with_it() -> None:
     usual = lr_search.settings_of("baseline", 3, params)["recipe"]
     assert own == usual | {"self_distillation": params.models["self_distillation"].self_distillation}
     assert own != usual
+
+
+def test_a_trial_of_another_method_is_no_trial_of_this_one(tmp_path: Path) -> None:
+    """Choices at their default are not among the settings, so that those of another row may contain all of these."""
+    params, file = config.load(Path(__file__).parents[2] / "params.yaml"), tmp_path / "learning_rates.json"
+    outcome = {"learning_rate": 0.1, "val_accuracy": 0.6, "seconds": 1.0, "flop": 1, "hardware": "cpu"}
+    plain, epochs = lr_search.settings_of("baseline", params.search.epochs, params), params.search.epochs
+    write_json(file, [plain | outcome | {"pool": "mean"}])
+    assert lr_search.accuracies(file, "baseline", epochs, params) == {}
+    assert lr_search.comparable(kept(file), params) == []
+    write_json(file, [plain | outcome])
+    assert lr_search.accuracies(file, "baseline", epochs, params) == {0.1: 0.6}
+    assert lr_search.comparable(kept(file), params) == kept(file)

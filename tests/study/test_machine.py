@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import yaml
 
 from pipeline import config
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.study import publish, sweep
+from pipeline.study import block_folder, publish, sweep
 from pipeline.study.engine import Processes
 from pipeline.training import autotune
 from pipeline.training.autotune import MachineParams
@@ -98,3 +101,56 @@ def test_networks_of_another_machine_are_refused_beside_those_of_their_seed(
             UserError, match=rf"^baseline-{seed} .*\(threads\).* seed {seed} out with `--seed`"
         ):
             require(model, 1, seed, machine=machine)
+
+
+class Listening:
+    """An engine that computes as it is asked to, and does no job."""
+
+    threads, place, options = 1, "nowhere", ()
+
+    @contextlib.contextmanager
+    def engine(self) -> Iterator[Listening]:
+        yield self
+
+    def measure(self, requested: MachineParams) -> dict[str, Any]:
+        chosen = {name: getattr(requested, name) for name in ("precision", "memory_format", "threads")}
+        return {"chosen": chosen | {"compile": False}, "environment": KEPT | chosen}
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The jobs of a sweep or a search in a repository whose seed 0 was trained in bf16 and seed 1 in fp32."""
+    found: list[dict[str, Any]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings["grid"] = {"models": ["baseline", "w2v_cosine"], "seeds": [0, 1]}
+    settings["machine"] |= {"precision": "auto", "memory_format": "contiguous", "threads": 1}
+    Path("params.yaml").write_text(yaml.safe_dump(settings))
+    for seed, precision in ((0, "bf16"), (1, "fp32")):
+        for row in ("baseline", "w2v_cosine"):
+            run = {"seed": seed, "settings": {"recipe": {}}, "machine": KEPT | {"precision": precision}}
+            write_json(tmp_path / f"results/drawn/runs/{row}-{seed}.json", run)
+    monkeypatch.setattr(sweep, "dataset_name", lambda: "drawn")
+    monkeypatch.setattr(block_folder, "entered", lambda name: contextlib.nullcontext())
+    monkeypatch.setattr(block_folder, "bring_data", lambda settings: None)
+    monkeypatch.setattr(block_folder, "write_targets", lambda: None)
+    monkeypatch.setattr(sweep, "carry_out", lambda made, *_: found.extend(made))
+    return found
+
+
+@pytest.mark.parametrize(("seed", "precision"), [(0, "bf16"), (1, "fp32")])
+def test_a_run_that_is_out_of_date_is_made_as_the_others_of_its_seed_were(
+    seed: int, precision: str, jobs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = RunKey("w2v_cosine", seed)
+    monkeypatch.setattr(publish, "is_kept", lambda folder, run_key, params: run_key != stale)
+    sweep.sweep(None, cast(Any, Listening()))
+    assert [(job["name"], job["environment"]["precision"]) for job in jobs] == [(stale.name, precision)]
+
+
+def test_a_search_is_done_on_one_kind_of_machine_too(jobs: list[dict[str, Any]]) -> None:
+    block = {"question": "?", "recipe": "fast", "seeds": [0], "baseline": "baseline", "models": ["baseline"]}
+    Path("study.yaml").write_text(yaml.safe_dump({"blocks": {"T": block | {"search": {}}}}))
+    sweep.search("T", cast(Any, Listening()))
+    assert [job["environment"]["processor"] for job in jobs] == [KEPT["processor"]]

@@ -69,6 +69,8 @@ def test_a_block_has_the_settings_of_params_yaml_but_for_what_it_names() -> None
         ({"contrasts": {"T1": {"pairs": {"w2v_abs": ["baseline"]}}}}, "'blocks.T.contrasts.T1.pairs'"),
         ({"contrasts": {"T1": {"pairs": {"w2v_cosine": ["w2v_abs"]}}}}, "pairs.w2v_cosine[0]'"),
         ({"contrasts": {"T1": {"pairs": {"w2v_cosine": []}}}}, "pairs.w2v_cosine'"),
+        ({"contrasts": {"T1": {"pairs": {"w2v_cosine": ["baseline"]}, "metric": "test.recall.disgust"}}}, "T1.metric'"),
+        ({"contrasts": {"T1": {"pairs": {"w2v_cosine": ["baseline"]}, "metric": "test.ece_calibrated"}}}, "T1.metric'"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(changes: dict[str, Any], where: str) -> None:

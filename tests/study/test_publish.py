@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from dvc.utils.serialize import dumps_yaml
+from dvc.utils.serialize import dumps_yaml, parse_yaml
 
 from pipeline import cli
 from pipeline.__main__ import fer
@@ -95,6 +95,44 @@ def test_what_is_kept_does_not_tell_where_the_data_are(dump: Callable[[Any], str
     assert kept["list"] == [PurePath(path).name for path in PATHS]
     assert kept["data"] == {"path": "fer2013.csv", "votes": "fer2013new.csv"}
     assert (kept["data.path"], kept["out"]) == ("faces.zip", "outputs")
+
+
+def test_an_alias_stays_the_alias_of_what_is_kept() -> None:
+    text = "a: {x: &v /me/words.bin, y: 1}\nb: {x: *v}\nc: [&w !!str '/me/w 1.bin', *w]\n"
+    kept = without_folders(text, ["/me/words.bin", "/me/w 1.bin"])
+    assert yaml.safe_load(kept) == {
+        "a": {"x": "words.bin", "y": 1}, "b": {"x": "words.bin"}, "c": ["w 1.bin", "w 1.bin"]
+    }  # fmt: skip
+    assert "*v" in kept
+
+
+@pytest.mark.parametrize(
+    "name", ["2024-05-01", "true", "no", "null", "1e5", "0x1f", "12", "~", "a: b", "é.csv", "b.bin"]
+)
+def test_a_name_stays_text(name: str) -> None:
+    path = f"/me/{name}"
+    for load in (yaml.safe_load, lambda text: parse_yaml(text, "params.yaml")):
+        assert load(without_folders(f"path: {path!r}\n", [path])) == {"path": name}
+
+
+def test_a_run_without_figures_of_its_own_has_none_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second, folder = RunKey("baseline", 0), RunKey("baseline", 1), Path("results")
+    for name in publish.SHOWABLE:
+        (first.figures / name).parent.mkdir(parents=True, exist_ok=True)
+        (first.figures / name).write_text(name)
+    assert not publish.has_figures(folder, first)
+    publish.keep_figures(folder, first)
+    assert publish.has_figures(folder, first)
+    assert {path.name for path in folder.rglob("*.png")} == {*publish.SHOWABLE}
+    (folder / "figures/baseline-0/mine.txt").write_text("mine")
+    publish.remove_figures(folder, first)
+    assert not publish.has_figures(folder, first)
+    assert [path.name for path in folder.rglob("*.*")] == ["mine.txt"]
+    publish.keep_figures(folder, second)
+    assert publish.has_figures(folder, second), "one picture of each model is enough"
 
 
 def test_comments_and_what_belongs_to_the_repository_stay() -> None:

@@ -39,6 +39,10 @@ def test_runs_of_another_recipe_or_rate_are_refused() -> None:
     odd = trained(settings=settings | {"learning_rate": 0.7})
     with pytest.raises(UserError, match=r"w2v_cosine-5.json was trained with other settings than"):
         require_one_study({"w2v_cosine": {0: trained(), 5: odd}}, params, STUDY)
+    with pytest.raises(UserError, match=r"than results/B/params.yaml has: .*`fer sweep --block B`"):
+        require_one_study(
+            {"w2v_cosine": {5: odd}}, params, STUDY, Path("results/B/params.yaml"), "fer sweep --block B"
+        )
     with pytest.raises(UserError, match=r"a_model-0.json was trained with other settings than"):
         require_one_study({"a_model": {0: trained()}}, params, STUDY)
 
