@@ -66,21 +66,26 @@ def overhead(runs: int, epochs: int) -> None:
 @EPOCHS
 @click.option("--nodes", "counts", type=Number(), multiple=True, default=(1, 2, 4), help="Nodes; repeatable.")
 def scaling(runs: int, epochs: int, counts: Sequence[int]) -> None:
-    """Make one grid on several numbers of nodes.
+    """Make one grid on several numbers of nodes, and by as many processes without Ray.
 
     Counted from the first finished run to the last, so that the start of Ray's processes is left out.
     """
-    rates = {}
+    rates = dict[str, dict[int, float]](processes={}, nodes={})
     for count in counts:
         with nodes(count), workspace(runs, epochs) as folder:
-            found = finished(folder, "--cluster", "auto")
-        rates[count] = (len(found) - count) / (found[-1] - found[count - 1])
+            for name, options in {
+                "processes": ("--workers", str(count)),
+                "nodes": ("--cluster", "auto"),
+            }.items():
+                found = finished(folder, *options)
+                rates[name][count] = (len(found) - count) / (found[-1] - found[count - 1])
     heading(f"{runs} trainings of {epochs} epochs")
-    base = rates[counts[0]] / counts[0]
     rows = [
-        [str(count), f"{rate:.2f}", f"{100 * rate / count / base:.0f} %"] for count, rate in rates.items()
+        [str(count), name, f"{rate:.2f}", f"{100 * rate / count / by_count[counts[0]] * counts[0]:.0f} %"]
+        for name, by_count in rates.items()
+        for count, rate in by_count.items()
     ]
-    print(table(["nodes", "runs/s", "efficiency"], rows))
+    print(table(["so many", "of", "runs/s", "efficiency"], rows))
 
 
 @cluster.command(epilog=f"Example: {NAME} kills --minutes 1 --every 15")
@@ -88,29 +93,45 @@ def scaling(runs: int, epochs: int, counts: Sequence[int]) -> None:
 @click.option("--epochs", type=Number(), default=600, help="Epochs of each.")
 @click.option("--minutes", type=Number(), default=10, help="How long nodes are killed.")
 @click.option("--every", type=Number(), default=30, help="Seconds between two kills.")
-def kills(runs: int, epochs: int, minutes: int, every: int) -> None:
+@click.option(
+    "--images",
+    type=Number(),
+    default=140,
+    help="Training images: an epoch of 140 is a twentieth of a second.",
+)
+def kills(runs: int, epochs: int, minutes: int, every: int, images: int) -> None:
     """Kill a node every so often and start another; count runs that are lost and epochs that are trained again."""
-    with nodes(2) as simulated, workspace(runs, epochs) as folder, tempfile.TemporaryFile("w+") as output:
+    with (
+        nodes(2) as simulated,
+        workspace(runs, epochs, images) as folder,
+        tempfile.TemporaryFile("w+") as output,
+    ):
         process = sweep(folder, "--cluster", "auto", output=output)  # a pipe that nobody reads would fill up
         lost: dict[str, int] = {}
         repeated: list[int] = []
-        count, next_kill, end = 0, time.monotonic() + every, time.monotonic() + 60 * minutes
+        count, start = 0, time.monotonic()
         while process.poll() is None:
-            if time.monotonic() > next_kill and time.monotonic() < end:
+            if time.monotonic() - start > every * (count + 1) and every * (count + 1) <= 60 * minutes:
                 victim = next(iter(simulated.worker_nodes))
-                lost |= {run: epochs[-1] for run, epochs in logged(processes_of(victim)).items()}
+                killed = processes_of(victim)
+                before = logged(killed)
                 simulated.remove_node(victim, allow_graceful=False)
+                # What it wrote last, unless the other node has cleaned up already.
+                lost |= {run: epochs[-1] for run, epochs in (before | logged(killed)).items()}
                 simulated.add_node(num_cpus=1, node_ip_address=LOOPBACK)
-                count, next_kill = count + 1, time.monotonic() + every
+                count += 1
             alive = [pid for node in simulated.worker_nodes for pid in processes_of(node)]
             for run, found in logged(alive).items():
                 if run in lost:
-                    repeated.append(lost.pop(run) + 1 - found[0])
+                    # Its last checkpoint may have been sent before the line of that epoch was written.
+                    repeated.append(max(0, lost.pop(run) + 1 - found[0]))
             time.sleep(0.1)
         output.seek(0)
         said = output.read().splitlines()
         kept = len(list(folder.glob("results/synthetic/runs/*.json")))
-    heading(f"{runs} trainings of {epochs} epochs on two nodes, one killed every {every} s")
+    heading(
+        f"{runs} trainings of {epochs} epochs of {images} images on two nodes, one killed every {every} s"
+    )
     most = max(repeated, default=0)
     row = [str(count), str(runs - kept), str(len(repeated)), str(sum(repeated)), str(most)]
     print(table(["kills", "runs lost", "runs resumed", "epochs repeated", "at most, a kill"], [row]))
@@ -177,13 +198,17 @@ def nodes(count: int) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def workspace(runs: int, epochs: int) -> Iterator[Path]:
+def workspace(runs: int, epochs: int, images: int = 140) -> Iterator[Path]:
     """A clone of the last commit with a grid of so many small trainings."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command(folder, "git", "clone", "--quiet", str(ROOT), ".")
         params = folder / "params.yaml"
-        changes = {"grid": {"seeds": list(range(runs))}, "recipes": {"fast": {"epochs": epochs}}}
+        changes = {
+            "data": {"synthetic": {"train": images}},
+            "grid": {"seeds": list(range(runs))},
+            "recipes": {"fast": {"epochs": epochs}},
+        }
         small = merged(merged(yaml.safe_load(params.read_text()), SMALL), changes)
         params.write_text(yaml.safe_dump(small, sort_keys=False))
         command(folder, sys.executable, "-m", "pipeline", "sweep", "--workers", "1", "--seed", "0")
