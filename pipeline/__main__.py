@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from pipeline import cli
-from pipeline.cli import Address, Name, Number, Share
+from pipeline.cli import Address, Name, Number, Seconds, Share
 from pipeline.errors import UserError
 
 CORES = os.cpu_count() or 1
@@ -43,7 +43,7 @@ fer.help = "What there is to do around `dvc repro`: read faces, search, train, k
 )
 @click.option(
     "--every",
-    type=click.FloatRange(0.01, 3600),
+    type=Seconds(0.01, 3600),
     default=1.0,
     help="Seconds between the frames that are read of a video.",
 )

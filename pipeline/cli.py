@@ -6,6 +6,7 @@ click parses the arguments; this module adds the argument types that it lacks an
 from __future__ import annotations
 
 import io
+import math
 import re
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -73,6 +74,16 @@ class Share(click.ParamType[float, str | float]):
         found = float(value) if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4})?", str(value)) else -1.0
         if found < 0 or (found > 1 and found != int(found)):
             self.fail(f"must be from 0 to 1 or a whole number, not '{value}'", param, ctx)
+        return found
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds in a range."""
+
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> float:
+        found = float(super().convert(value, param, ctx))
+        if math.isnan(found):  # which is in every range
+            self.fail(f"must be a number, not '{value}'", param, ctx)
         return found
 
 

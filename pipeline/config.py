@@ -25,6 +25,7 @@ from pipeline.data.splits import SplitParams
 from pipeline.data.synthetic.dataset import Synthetic
 from pipeline.errors import UserError
 from pipeline.evaluation.decoders import DECODERS, DecoderSpec
+from pipeline.files import read_text
 from pipeline.labels import targets as label_targets
 from pipeline.labels.targets import TargetSpec
 from pipeline.labels.truth import LabelSpec
@@ -570,11 +571,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check `params.yaml`. Raises UserError naming the key that is wrong."""
     if not path.exists():
         raise UserError(f"{path} does not exist: run stages from the repository's root.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not valid YAML: {error}.") from None
-    return parse(text, str(path))
+    return parse(read_text(path), str(path))
 
 
 def parse(text: str, where: str = "params.yaml") -> Params:

@@ -79,9 +79,26 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+class DamagedError(UserError, ValueError):
+    """A file has not the content that it should have. A ValueError, for callers who can say more about it."""
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8 text. Raises DamagedError if it is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedError(f"{path} is not UTF-8 text ({error}): save it as UTF-8, or restore it.") from None
+
+
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file. Raises DamagedError if it is none."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise DamagedError(
+            f"{path} is damaged, or no JSON ({error}): restore it, or remove it and make it anew."
+        ) from None
 
 
 def write_npy(path: Path, array: npt.NDArray[np.generic]) -> None:

@@ -309,13 +309,22 @@ def clean(keys: Iterable[str]) -> list[Path]:
 
 
 def outputs_in_lock() -> dict[str, str]:
-    """Return the outputs in dvc.lock with DVC's digests of them, by their paths; none outside DVC or before a run."""
+    """Return the outputs in dvc.lock with DVC's digests of them, by their paths; none outside DVC or before a run.
+
+    Raises UserError if the file is damaged, as by a merge in git that was not finished.
+    """
     lock = Path("dvc.lock")
-    text = lock.read_text(encoding="utf-8") if lock.exists() else ""
-    stages = (yaml.load(text, FAST_LOADER) or {}).get("stages", {})
-    return {
-        out["path"]: str(out.get("md5", "")) for stage in stages.values() for out in stage.get("outs", ())
-    }
+    if not lock.exists():
+        return {}
+    try:
+        stages = (yaml.load(files.read_text(lock), FAST_LOADER) or {}).get("stages", {})
+        outs = [out for stage in stages.values() for out in stage.get("outs", ())]
+        return {out["path"]: str(out.get("md5", "")) for out in outs}
+    except (yaml.YAMLError, AttributeError, TypeError, LookupError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"dvc.lock is damaged ({why}): restore it, as with `git checkout dvc.lock`."
+        ) from error
 
 
 def _runs_in_lock() -> set[str]:

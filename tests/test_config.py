@@ -565,7 +565,7 @@ def test_broken_yaml_is_refused_with_its_place(tmp_path: Path) -> None:
 def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes("recipe: größer".encode("latin-1"))
-    with pytest.raises(UserError, match="is not valid YAML"):
+    with pytest.raises(UserError, match=r"params\.yaml is not UTF-8"):
         config.load(path)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.errors import UserError
 from pipeline.files import read_json, replacing, sha256, write_csv, write_json, write_npz, write_text
 
 
@@ -65,6 +66,15 @@ def test_json_comes_back_and_is_stable_and_readable(tmp_path: Path) -> None:
     assert text == (tmp_path / "b.json").read_text(encoding="utf-8")
     assert text.endswith("}\n")
     assert '\n    "label": "슬픔"' in text
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"<<<<<<< HEAD", b"\xe9"])
+def test_json_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
+    """With an error that is a ValueError too, as json's own, for those who catch it to say more."""
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.json") as error:
+        read_json(tmp_path / "a.json")
+    assert isinstance(error.value, ValueError)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

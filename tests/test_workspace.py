@@ -165,6 +165,18 @@ def test_clean_removes_what_the_pipeline_made_and_nothing_else() -> None:
     assert set(stays) == {path for path in foreign if path.is_relative_to(OUTPUTS)}
 
 
+@pytest.mark.parametrize(
+    "content", [b"<<<<<<< HEAD\nschema: '2.0'\n=======\na: b: c\n", b"- a\n", b"\xff\n", b"stages: [1]\n"]
+)
+def test_clean_removes_nothing_if_the_lock_is_damaged(content: bytes) -> None:
+    """It says which runs are ours."""
+    put("models/baseline-0/model.json")
+    Path("dvc.lock").write_bytes(content)
+    with pytest.raises(UserError, match=r"dvc\.lock is "):
+        workspace.clean(KEYS)
+    assert (OUTPUTS / "models/baseline-0/model.json").exists()
+
+
 def test_clean_leaves_no_empty_folder() -> None:
     for name in (*OURS, "predictions/baseline-0.csv"):
         put(name)

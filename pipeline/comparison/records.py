@@ -6,7 +6,10 @@ each image of both test splits: all that a test of any metric needs. No pixels a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,9 +111,15 @@ class RunRecord:
 
     @classmethod
     def kept(cls, folder: Path, key: str) -> RunRecord:
-        """Read what `keep` wrote."""
-        metrics = read_json(folder / f"{key}.json")
-        with np.load(folder / f"{key}.npz", allow_pickle=False) as archive:
+        """Read what `keep` wrote. Raises UserError if a file is missing or damaged."""
+        description, arrays = (folder / f"{key}.{kind}" for kind in ("json", "npz"))
+        for file in (description, arrays):
+            if not file.is_file():
+                raise UserError(
+                    f"{file} is missing, half of a run: restore it, or remove what is left of {key}."
+                )
+        metrics = read_json(description)
+        with _opened(arrays) as archive:
             if "actual" not in archive:
                 raise UserError(
                     f"{folder / key}.npz was kept by an earlier version, without labels: "
@@ -129,6 +138,16 @@ class RunRecord:
                 archive["probabilities"], {decoder: archive[f"predicted.{decoder}"] for decoder in names},
                 bits("right_flip"), bits("right_votes"),
             )  # fmt: skip
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+    """Open an `.npz`. Raises UserError if it is damaged, also within the block."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it, or publish the run again.") from error
 
 
 def is_network(metrics: JsonDict) -> bool:

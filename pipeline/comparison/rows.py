@@ -18,6 +18,7 @@ from pipeline.comparison.statistics import (
     tost,
     upper_bound,
 )
+from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json, write_text
 
 MARGIN = 0.01
@@ -173,5 +174,13 @@ def write_rows(path: Path, rows: Sequence[ComparisonRow]) -> None:
 
 
 def read_rows(path: Path) -> list[ComparisonRow]:
-    """Read what `write_rows` wrote."""
-    return [ComparisonRow.from_dict(row) for row in read_json(path)]
+    """Read what `write_rows` wrote. Raises UserError for anything else."""
+    try:
+        rows = [ComparisonRow.from_dict(row) for row in read_json(path)]
+    except (AttributeError, TypeError, LookupError) as error:
+        raise UserError(
+            f"{path} is no table of a comparison ({error!r}): restore it, or make it anew."
+        ) from error
+    if not rows:
+        raise UserError(f"{path} has no row: make it anew.")
+    return rows

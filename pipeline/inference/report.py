@@ -64,8 +64,12 @@ def _line(face: Face) -> str:
 class Json:
     """A JSON object a line: a picture with its faces, or with the sentence why it cannot be read."""
 
+    def __init__(self) -> None:
+        # An output without Unicode would get escapes of Python's, which JSON does not know.
+        self.ascii = "utf" not in (sys.stdout.encoding or "").lower()
+
     def add(self, item: Item, faces: Sequence[Face]) -> None:
-        print(json.dumps(described(item, faces), ensure_ascii=False))
+        print(json.dumps(described(item, faces), ensure_ascii=self.ascii))
 
 
 def described(item: Item, faces: Sequence[Face]) -> JsonDict:
@@ -110,11 +114,11 @@ class Saved:
             drawn(item.image, faces).save(temporary, "JPEG", quality=90)
 
     def path(self, item: Item) -> Path:
-        """Return where the copy of a picture goes: `photo.jpg`, `scan.png.jpg`, `clip.mp4.00012.00.jpg`."""
+        """Return where the copy of a picture goes: `photo.jpg`, `scan.png.jpg`, `clip.mp4.00012.000.jpg`."""
         path = below(item.name, self.root)
         name = "picture" if path == STANDARD_INPUT else path.name
         if item.seconds is not None:
-            name += f".{item.seconds:08.2f}"
+            name += f".{item.seconds:09.3f}"
         return (
             self.folder / path.parent / (name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.jpg")
         )

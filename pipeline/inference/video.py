@@ -78,7 +78,7 @@ def _opened(path: Path, where: str) -> Iterator[InputContainer]:
             f"{where} is a video, and PyAV is not installed: run `python -m pip install -e '.[predict]'`."
         ) from None
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path.absolute())) as container:  # or what is before a colon would be a protocol
             yield container
     except UserError:
         raise

@@ -19,7 +19,7 @@ from pipeline import config, schema
 from pipeline.comparison.registry import METRICS, is_recall, recall
 from pipeline.config import Distinct, Filled, ModelParams, Params, Seed
 from pipeline.errors import UserError
-from pipeline.files import JsonDict
+from pipeline.files import JsonDict, read_text
 from pipeline.labels.truth import LabelSpec
 from pipeline.schema import listed, must_be, problem, require_one_of, wrong
 
@@ -190,7 +190,7 @@ def load(path: Path = PLAN) -> Plan:
     """Read and check `study.yaml`. Raises UserError naming the key that is wrong."""
     if not path.exists():
         raise UserError(f"{path} does not exist: run `fer` from the repository's root.")
-    return schema.parse(Plan, path.read_text(encoding="utf-8"), str(path))
+    return schema.parse(Plan, read_text(path), str(path))
 
 
 def settings(name: str) -> JsonDict:

@@ -123,6 +123,8 @@ def kept_runs(folder: Path, order: Sequence[str]) -> dict[str, dict[int, RunReco
     found: dict[str, dict[int, RunRecord]] = {}
     for path in sorted(folder.glob("*.json")):
         model, _, seed = path.stem.rpartition("-")
+        if not (model and re.fullmatch("[0-9]+", seed)):
+            raise UserError(f"{path} is not named like a run, <model>-<seed>.json: move it elsewhere.")
         found.setdefault(model, {})[int(seed)] = RunRecord.kept(folder, path.stem)
     rank = {model: position for position, model in enumerate(order)}
     return {

@@ -124,6 +124,24 @@ def test_a_run_kept_without_labels_says_what_to_do(workspace: Path) -> None:
         RunRecord.kept(workspace / "kept", RUN_KEY.name)
 
 
+def test_half_a_run_or_a_damaged_one_is_named(workspace: Path) -> None:
+    RunRecord.of_workspace(RUN_KEY).keep(workspace / "kept", RUN_KEY.name)
+    arrays, metrics = (workspace / f"kept/{RUN_KEY.name}.{kind}" for kind in ("npz", "json"))
+    whole = {file: file.read_bytes() for file in (arrays, metrics)}
+    for file, content in whole.items():
+        for damaged in (b"", b"<<<<<<< HEAD\n", content[: len(content) // 2], b"\xff" + content):
+            file.write_bytes(damaged)
+            if file == arrays and damaged.startswith(b"\xff"):
+                continue  # a zip file may have something before it
+            with pytest.raises(UserError, match=f"{file.name} is "):
+                RunRecord.kept(workspace / "kept", RUN_KEY.name)
+        file.unlink()
+        with pytest.raises(UserError, match=f"{file.name} is missing"):
+            RunRecord.kept(workspace / "kept", RUN_KEY.name)
+        file.write_bytes(content)
+    assert RunRecord.kept(workspace / "kept", RUN_KEY.name).metrics
+
+
 def test_a_run_that_is_not_evaluated_says_what_to_do(workspace: Path) -> None:
     RUN_KEY.predictions.unlink()
     with pytest.raises(

@@ -21,6 +21,8 @@ from pipeline.data.fer import LABELS
 from pipeline.evaluation.models import model_output
 from pipeline.files import write_csv
 from pipeline.inference import Recogniser
+from pipeline.inference.report import Json, Saved
+from pipeline.inference.sources import Item
 from pipeline.training.hardware import EVALUATION
 from pipeline.training.saved_model import load_trained, predict
 from tests.clone import ROOT
@@ -175,8 +177,28 @@ def test_a_video_has_times(tmp_path: Path, typed: Typed) -> None:
     assert code == 0
     assert [json.loads(line)["seconds"] for line in out.splitlines()] == [0, 1, 2]
     assert sorted(path.name for path in saved.iterdir()) == [
-        f"clip.mp4.{seconds:08.2f}.jpg" for seconds in (0, 1, 2)
+        f"clip.mp4.{seconds:09.3f}.jpg" for seconds in (0, 1, 2)
     ]
+    code, _, err = typed(tmp_path / "clip.mp4", "--no-detect", "--every", "nan")
+    assert code == 1
+    assert "--every" in err
+
+
+def test_frames_that_follow_at_once_have_copies_of_their_own(tmp_path: Path) -> None:
+    saved = Saved(tmp_path, tmp_path / "clip.mp4")
+    frames = [Item(str(tmp_path / "clip.mp4"), seconds=seconds) for seconds in (0.008, 0.017, 12.009, 12.0)]
+    assert len({saved.path(frame) for frame in frames}) == 4
+
+
+def test_json_is_json_also_where_nothing_but_ascii_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for encoding, shown in (("ascii", rb"\u00e9\ud83d\ude00"), ("utf-8", "é😀".encode())):
+        written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding=encoding, errors="backslashreplace")
+        monkeypatch.setattr(sys, "stdout", stream)
+        Json().add(Item("é😀.jpg", error="no"), [])
+        stream.flush()
+        assert shown in written.getvalue()
+        assert json.loads(written.getvalue().decode(encoding))["picture"] == "é😀.jpg"
 
 
 def test_standard_input_is_a_picture(face: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:

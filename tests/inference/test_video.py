@@ -56,6 +56,13 @@ def test_frames_come_at_the_times_asked_for(every: float, frames: list[int], cli
     assert video.length(clip, every) == pytest.approx(len(frames), abs=1)
 
 
+def test_a_name_with_a_colon_is_no_protocol(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clip.parent)
+    clip.rename("2026-11-30T10:30.mp4")
+    assert len(list(video.frames(Path("2026-11-30T10:30.mp4"), "It", 1.0))) == 4
+    assert video.length(Path("2026-11-30T10:30.mp4"), 1.0) == 4
+
+
 def test_a_turned_video_is_shown_upright(clip: Path) -> None:
     content = clip.read_bytes()
     place = content.rindex(UPRIGHT)  # the track's; the first is the whole film's

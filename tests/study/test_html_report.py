@@ -13,6 +13,7 @@ import pytest
 from pipeline import cli
 from pipeline.__main__ import fer
 from pipeline.comparison.rows import read_rows
+from pipeline.errors import UserError
 from pipeline.study import html_report
 from pipeline.study.html_report import Finished, marked, page
 from pipeline.study.publish import SHOWABLE
@@ -142,6 +143,18 @@ def test_what_cannot_be_shown_is_said_and_nothing_written(
     assert told.out == ""
     assert told.err.splitlines()[-1].startswith("error: ")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '["a"]', '{"a": 1}', '[{"model": "a"}]', '[{"model": "a", "x": {}}']
+)
+def test_a_table_that_is_none_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "ablation.json").write_text(content)
+    with pytest.raises(UserError, match=r"ablation\.json "):
+        Finished.published(tmp_path)
+    (tmp_path / "ablation.json").write_bytes((STUDY / "ablation.json").read_bytes())
+    with pytest.raises(UserError, match=r"runs/baseline-\d+\.json is missing"):
+        Finished.published(tmp_path)
 
 
 def test_text_is_printed_and_writes_nothing(

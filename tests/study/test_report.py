@@ -15,7 +15,7 @@ from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import read_rows
 from pipeline.errors import UserError
 from pipeline.study import report
-from pipeline.study.report import fill, require_one_machine, require_one_study
+from pipeline.study.report import fill, kept_runs, require_one_machine, require_one_study
 from tests.factories import study
 
 ROOT = Path(__file__).parents[2]
@@ -164,3 +164,11 @@ def test_the_settings_of_the_committed_study_are_those_of_the_repository() -> No
     assert there.models.items() <= here.models.items()
     assert (here.recipe, here.chosen_recipe) == (there.recipe, there.chosen_recipe)
     assert here.labels == there.labels
+
+
+@pytest.mark.parametrize("name", ["baseline-0 (copy)", "baseline-", "-0", "notes", "baseline-0_old"])
+def test_a_file_that_is_no_run_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.json").write_text("{}")
+    with pytest.raises(UserError, match=r"move it elsewhere") as error:
+        kept_runs(tmp_path, [])
+    assert name in str(error.value)
