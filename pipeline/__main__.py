@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from pipeline import cli
-from pipeline.cli import Address, Name, Number, Seconds, Share
+from pipeline.cli import Address, Name, Number, Readable, Seconds, Share
 from pipeline.errors import UserError
 
 CORES = os.cpu_count() or 1
@@ -24,7 +24,7 @@ fer.help = "What there is to do around `dvc repro`: read faces, search, train, k
 @fer.command(epilog="Example: fer predict photo.jpg --model outputs/models/baseline-0")
 @click.argument(
     "source",
-    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    type=Readable(),
     help="A picture, a folder, a video, or - for a picture on standard input.",
 )
 @click.option(

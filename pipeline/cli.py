@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -77,6 +78,17 @@ class Share(click.ParamType[float, str | float]):
         return found
 
 
+class Readable(click.Path):
+    """A file or a folder that exists, or - for standard input."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, allow_dash=True, path_type=Path)
+
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        return path.absolute() if path == Path("-") and str(value) != "-" else path  # ./- is a file
+
+
 class Seconds(click.FloatRange):
     """A number of seconds in a range."""
 
@@ -121,6 +133,9 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
     An error that the user can fix, while the command runs, is one sentence and code 1, not a traceback
     (`in_one_sentence`).
     """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who started this, as some daemons do
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name in another script must not end a command

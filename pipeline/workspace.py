@@ -292,9 +292,10 @@ def clean(keys: Iterable[str]) -> list[Path]:
 
     keys: the runs of the grid. Other runs are removed if DVC's lock file lists them.
     """
+    runs = {*keys, *_runs_in_lock()}  # or nothing is removed
     for name in ("raw", "prepared", "labels", "landmarks", "targets", "reports"):
         clear(OUTPUTS / name)
-    for key in {*keys, *_runs_in_lock()}:
+    for key in runs:
         for name in ("models", "figures"):
             clear(OUTPUTS / name / key)
         for name in (f"metrics/{key}.json", f"predictions/{key}.csv", f"onnx/{key}.onnx"):

@@ -296,3 +296,10 @@ def test_names_in_other_scripts_end_no_command(line: list[str]) -> None:
     done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, check=False)
     assert done.returncode == (line[0] != "--help")
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_command_runs_where_a_stream_is_closed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As daemons may start it: Python then has None in its place."""
+    monkeypatch.setattr(sys, name, None)
+    cli.run(fer, ["sweep", "--help"])

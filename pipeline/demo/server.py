@@ -28,7 +28,7 @@ try:
     from starlette.concurrency import run_in_threadpool
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import HTMLResponse, JSONResponse, Response
     from starlette.routing import Route
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,8 +42,8 @@ HOST = "127.0.0.1"
 NAMES = [HOST, "localhost"]
 """What this server is called; to any other name it does not answer."""
 CONTENT = "application/octet-stream"
-CONNECTIONS = 32
-"""At a time; more are turned away, so that memory is bounded."""
+CONNECTIONS = 12
+"""At a time; more are turned away, so that memory is bounded, by as many bodies of `MAX_BYTES`."""
 
 
 def serve(models: Sequence[Path], port: int, threads: int) -> None:
@@ -79,14 +79,20 @@ def application(demo: Demo) -> Starlette:
             return _refused(403, "Another page asked: open this page itself.")
         if request.headers.get("content-type") != CONTENT:
             return _refused(415, f"Send the picture's file as the body, as {CONTENT}.")
-        content = bytearray()
-        async for chunk in request.stream():
-            content += chunk
-            if len(content) > MAX_BYTES:
-                return _refused(413, f"The picture has more than {MAX_BYTES >> 20} MiB: make it smaller.")
+        chunks, size = list[bytes](), 0
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MAX_BYTES:
+                    return _refused(413, f"The picture has more than {MAX_BYTES >> 20} MiB: make it smaller.")
+                chunks.append(chunk)
+        except ClientDisconnect:
+            return Response()  # to nobody
         try:
             async with alone:
-                answer = await run_in_threadpool(demo.read, bytes(content), "face" in request.query_params)
+                content = b"".join(chunks)
+                chunks.clear()
+                answer = await run_in_threadpool(demo.read, content, "face" in request.query_params)
         except UserError as error:
             return _refused(400, str(error))
         return JSONResponse(answer)
@@ -144,7 +150,10 @@ def _hash(contents: Sequence[str]) -> str:
 def _is_ours(request: Request) -> bool:
     """Return whether a request comes from our page, or from a program, which names no origin."""
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    try:
+        return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    except ValueError:  # no address
+        return False
 
 
 def _refused(status: int, sentence: str) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,11 @@ class Engine:
         """
         try:
             import onnxruntime
-        except ImportError:
+        except ImportError as error:
+            what = f"cannot be imported ({error})" if find_spec("onnxruntime") else "is not installed"
             raise UserError(
-                "ONNX Runtime is not installed: run `python -m pip install 'onnxruntime>=1.23'`."
-            ) from None
+                f"ONNX Runtime {what}: run `python -m pip install 'onnxruntime>=1.23'`."
+            ) from error
         file = find(model)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -22,6 +22,10 @@ WIDEST = 48
 COLOUR = "#00e000"
 SMALLEST_TEXT = 12
 """Pixels."""
+LARGEST_JPEG = 65_500
+"""Pixels of a side; what is larger is saved as PNG."""
+LONGEST_NAME = 200
+"""Bytes of the name of a copy, which gets a suffix: file systems accept 255. Longer ones are cut at the beginning."""
 
 
 class Report(Protocol):
@@ -106,12 +110,21 @@ class Saved:
 
     def __init__(self, folder: Path, root: Path) -> None:
         self.folder, self.root = folder, root
+        self.taken = set[Path]()
 
     def add(self, item: Item, faces: Sequence[Face]) -> None:
         if item.image is None:
             return
-        with replacing(self.path(item)) as temporary:
-            drawn(item.image, faces).save(temporary, "JPEG", quality=90)
+        path, number = self.path(item), 2
+        kind = "PNG" if max(item.image.size) > LARGEST_JPEG else "JPEG"
+        while (place := path.with_suffix(".png") if kind == "PNG" else path) in self.taken:
+            path, number = (
+                path.with_suffix(f".{number}.jpg"),
+                number + 1,
+            )  # beside scan.png may be scan.png.jpg
+        self.taken.add(place)
+        with replacing(place) as temporary:
+            drawn(item.image, faces).save(temporary, kind, quality=90)
 
     def path(self, item: Item) -> Path:
         """Return where the copy of a picture goes: `photo.jpg`, `scan.png.jpg`, `clip.mp4.00012.000.jpg`."""
@@ -119,6 +132,8 @@ class Saved:
         name = "picture" if path == STANDARD_INPUT else path.name
         if item.seconds is not None:
             name += f".{item.seconds:09.3f}"
+        while len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
+            name = name[1:]
         return (
             self.folder / path.parent / (name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.jpg")
         )

@@ -33,10 +33,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Source:
-    """A file. name: as it is shown."""
+    """A file. name: as it is shown. error: the sentence why it cannot be read, if that is known already."""
 
     path: Path
     name: str
+    error: str | None = None
 
     @property
     def is_video(self) -> bool:
@@ -45,11 +46,13 @@ class Source:
 
     def length(self, every: float) -> int:
         """Return about how many items it will give."""
-        return video.length(self.path, every) if self.is_video else 1
+        return video.length(self.path, every) if self.is_video and self.error is None else 1
 
     def items(self, every: float) -> Iterator[Item]:
         """Yield the picture, or a frame of the video every so many seconds."""
         try:
+            if self.error is not None:
+                raise UserError(self.error)
             if self.is_video:
                 for seconds, image in video.frames(self.path, self.name, every):
                     yield Item(self.name, image, seconds)
@@ -74,17 +77,26 @@ class Source:
 def sources(path: Path) -> list[Source]:
     """Return the file, or every picture and video in a folder and its folders, sorted by name.
 
-    Hidden files and links to folders are left out. Raises UserError if a folder has no picture and no video.
+    Hidden files and links to folders are left out; a folder that cannot be read is among them, with its error. Raises
+    UserError if a folder has no picture and no video.
     """
     if not path.is_dir():
         return [Source(path, str(path))]
-    found = []
-    for folder, folders, names in os.walk(path):
+    found: list[Source] = []
+
+    def closed(error: OSError) -> None:
+        name = str(error.filename)
+        found.append(
+            Source(Path(name), name, f"{name} cannot be read ({error.strerror}): check its permissions.")
+        )
+
+    for folder, folders, names in os.walk(path, onerror=closed):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(folder, name)
             known = file.suffix.lower() in {*SUFFIXES, *NOT_READ, *video.SUFFIXES}
-            if known and not name.startswith(".") and file.is_file():
+            leads_nowhere = file.is_symlink() and not file.exists()
+            if known and not name.startswith(".") and (file.is_file() or leads_nowhere):
                 found.append(Source(file, str(file)))
     if not found:
         raise UserError(f"{path} has no pictures and no videos: name another folder.")

@@ -23,6 +23,7 @@ from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json, replacing, write_text
 from pipeline.fingerprint import RunSettings, evaluation_digest, settings_digest, training_inputs
 from pipeline.labels.targets import TargetSpec
+from pipeline.study.plan import BLOCK_NAME
 from pipeline.study.provenance import Origin, provenance
 from pipeline.workspace import RunKey, dataset_name
 
@@ -42,7 +43,7 @@ TAKEN = ("runs", "figures")
 
 def publish(name: str | None = None) -> None:
     """Keep every evaluated run of the grid. Raises UserError for one made with other settings."""
-    if name in TAKEN:
+    if name is not None and (name in TAKEN or re.fullmatch(BLOCK_NAME, name)):
         raise UserError(f"'{name}' is a folder of the study itself: keep the runs under another name.")
     params = config.load()
     finished = [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import io
 import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from pipeline import cli
 from pipeline.__main__ import fer
 from pipeline.data.fer import LABELS
 from pipeline.data.pictures import MAX_BYTES
-from pipeline.demo.server import headers_of
+from pipeline.demo.server import CONTENT, application, headers_of
 from pipeline.export.onnx_file import export
 from pipeline.inference import Recogniser
 from tests.demo_server import demo
@@ -162,3 +163,26 @@ def test_a_port_that_is_taken_is_a_sentence(served: Served, capsys: pytest.Captu
     with pytest.raises(SystemExit):
         cli.run(fer, ["demo", "--model", str(served.folder / "models" / "baseline-0"), "--port", port])
     assert f"error: Port {port} cannot be used" in capsys.readouterr().err
+
+
+def test_an_origin_that_is_no_address_is_another_page(served: Served) -> None:
+    assert served.read(b"", origin="http://[").status == 403
+
+
+def test_nothing_is_said_of_who_hangs_up() -> None:
+    """The server would print what is raised."""
+    headers = {b"host": b"127.0.0.1", b"content-type": CONTENT.encode()}
+    scope = {
+        "type": "http", "method": "POST", "path": "/read", "query_string": b"", "headers": [*headers.items()]
+    }  # fmt: skip
+    received = iter(
+        [{"type": "http.request", "body": b"abc", "more_body": True}, {"type": "http.disconnect"}]
+    )
+
+    async def receive() -> Any:
+        return next(received)
+
+    async def send(message: Any) -> None:
+        pass
+
+    asyncio.run(application(cast(Any, None))(scope, receive, send))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,56 @@ def test_frames_that_follow_at_once_have_copies_of_their_own(tmp_path: Path) -> 
     saved = Saved(tmp_path, tmp_path / "clip.mp4")
     frames = [Item(str(tmp_path / "clip.mp4"), seconds=seconds) for seconds in (0.008, 0.017, 12.009, 12.0)]
     assert len({saved.path(frame) for frame in frames}) == 4
+
+
+def test_no_copy_replaces_another_and_any_picture_has_one(tmp_path: Path) -> None:
+    saved = Saved(tmp_path / "new", tmp_path)
+    small, wide = Image.new("RGB", (9, 9)), Image.new("RGB", (70_000, 2))
+    pictures = {
+        "scan.png": small,
+        "scan.png.jpg": small,
+        "SCAN.PNG.2.jpg": small,
+        f"{'n' * 240}é.png": small,
+        "w.png": wide,
+    }
+    for name, picture in pictures.items():
+        saved.add(Item(str(tmp_path / name), picture), [])
+    copies = [*(tmp_path / "new").iterdir()]
+    assert len(copies) == len(pictures)
+    for copy in copies:
+        with Image.open(copy) as image:
+            assert image.size == (wide if copy.name.startswith("w.") else small).size
+
+
+def test_what_cannot_be_read_in_a_folder_is_named(
+    folder: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    walk = os.walk
+
+    def closed(path: Path, onerror: Callable[[OSError], None]) -> Iterator[tuple[str, list[str], list[str]]]:
+        onerror(PermissionError(13, "Permission denied", str(folder / "secret")))
+        yield from walk(path)
+
+    monkeypatch.setattr(os, "walk", closed)
+    code, _, err = typed(folder)
+    assert code == 1
+    assert {"gone.png", "secret"} <= {Path(line.split(" cannot")[0]).name for line in err.splitlines()}
+    assert "4 of 6" in err
+
+
+def test_a_file_may_be_called_like_standard_input(
+    face: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face.rename(face.parent / "-")
+    monkeypatch.chdir(face.parent)
+    monkeypatch.setattr(sys, "stdin", None)
+    code, out, _ = typed("./-", "--no-detect", "--json")
+    assert code == 0
+    assert json.loads(out)["picture"].endswith("/-")
+    code, _, err = typed("-", "--no-detect")
+    assert code == 1
+    assert "standard input cannot be read" in err
 
 
 def test_json_is_json_also_where_nothing_but_ascii_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

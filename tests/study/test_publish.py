@@ -56,7 +56,7 @@ def test_a_name_that_is_none_publishes_nothing(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(publish, "as_configured", lambda *_: True)
     monkeypatch.setattr(publish, "keep", lambda folder, finished, origin: kept.append(folder))
     wrong = ["--help", "-h", "--nope", "", " ", ".", "..", "../a", "a/b", "/a", "a\\b"]
-    for name in [*wrong, "runs", "figures", "README.md"]:
+    for name in [*wrong, "runs", "figures", "B", "D2", "README.md"]:
         for arguments in ([name], ["--", name]):
             with contextlib.suppress(SystemExit):
                 cli.run(fer, ["publish", *arguments])
