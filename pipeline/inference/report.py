@@ -11,7 +11,7 @@ from typing import Protocol
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.files import JsonDict, replacing
+from pipeline.files import LONGEST_NAME, JsonDict, replacing
 from pipeline.inference.recogniser import DIGITS, Face
 from pipeline.inference.sources import STANDARD_INPUT, Item
 
@@ -24,8 +24,6 @@ SMALLEST_TEXT = 12
 """Pixels."""
 LARGEST_JPEG = 65_500
 """Pixels of a side; what is larger is saved as PNG."""
-LONGEST_NAME = 200
-"""Bytes of the name of a copy, which gets a suffix: file systems accept 255. Longer ones are cut at the beginning."""
 
 
 class Report(Protocol):
@@ -110,21 +108,23 @@ class Saved:
 
     def __init__(self, folder: Path, root: Path) -> None:
         self.folder, self.root = folder, root
-        self.taken = set[Path]()
+        self.taken = set[str]()
 
     def add(self, item: Item, faces: Sequence[Face]) -> None:
         if item.image is None:
             return
-        path, number = self.path(item), 2
-        kind = "PNG" if max(item.image.size) > LARGEST_JPEG else "JPEG"
-        while (place := path.with_suffix(".png") if kind == "PNG" else path) in self.taken:
-            path, number = (
-                path.with_suffix(f".{number}.jpg"),
-                number + 1,
-            )  # beside scan.png may be scan.png.jpg
-        self.taken.add(place)
-        with replacing(place) as temporary:
-            drawn(item.image, faces).save(temporary, kind, quality=90)
+        large = max(item.image.size) > LARGEST_JPEG
+        path = self.path(item)
+        with replacing(self.free(path.with_suffix(".png") if large else path)) as temporary:
+            drawn(item.image, faces).save(temporary, "PNG" if large else "JPEG", quality=90)
+
+    def free(self, path: Path) -> Path:
+        """Return the path, with a number if a copy is there: `scan.png.2.jpg` where `scan.png` has `scan.png.jpg`."""
+        place, number = path, 2
+        while (name := str(place).casefold()) in self.taken:  # some file systems know no capitals
+            place, number = path.with_suffix(f".{number}{path.suffix}"), number + 1
+        self.taken.add(name)
+        return place
 
     def path(self, item: Item) -> Path:
         """Return where the copy of a picture goes: `photo.jpg`, `scan.png.jpg`, `clip.mp4.00012.000.jpg`."""

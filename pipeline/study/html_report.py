@@ -156,7 +156,7 @@ def compared(rows: Sequence[ComparisonRow]) -> list[list[ComparisonRow]]:
     """Return the rows of each comparison: a baseline, which has no family, and those that follow it."""
     groups: list[list[ComparisonRow]] = []
     for row in rows:
-        if row.family is None:
+        if row.family is None or not groups:
             groups.append([])
         groups[-1].append(row)
     return groups
@@ -176,12 +176,13 @@ def page(found: Finished) -> str:
     """Return the page as HTML."""
     rows, metrics = found.rows, next(iter(found.baselines.values())).metrics
     title, *limits = introduction(rows, metrics["dataset"], metrics["test"]["images"])
-    answers = [answer(group, found.baselines) for group in found.groups]
     if found.block:
         title = f"{found.block} on {title}"
         answers = [
             f"The planned contrasts, which answer the question of block {found.block}, are in its ablation.md."
         ]
+    else:
+        answers = [answer(group, found.baselines) for group in found.groups]
     pictures = dict(_pictures(found.reports, OF_ALL))
     models = dict.fromkeys(f"{row.model}-{row.seeds[0]}" for row in rows)
     shown = {key: [picture for _, picture in _pictures(found.figures / key, OF_ONE)] for key in models}

@@ -39,6 +39,8 @@ SHOWABLE = (
 """Figures of one model that are made of numbers or of means over many faces."""
 TAKEN = ("runs", "figures")
 """Names that exist in every folder of kept runs."""
+PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*")
+"""What YAML may have before a value: its anchor, which aliases need, and its tag."""
 
 
 def publish(name: str | None = None) -> None:
@@ -147,16 +149,12 @@ def without_folders(text: str, paths: Iterable[str]) -> str:
     found = {
         node.start_mark.index: node for node in _scalars(yaml.compose(text))
     }  # an alias is its anchor's node
-    for start in sorted(found, reverse=True):
-        node = found[start]
+    for start, node in sorted(found.items(), key=lambda item: -item[0]):
         if node.value in private:
-            end = node.end_mark.index
-            named = re.match(
-                r"(?:[&!]\S*\s+)*", text[start:end]
-            )  # its anchor, which aliases need, and its tag
-            text = (
-                text[:start] + (named[0] if named else "") + _as_yaml(PurePath(node.value).name) + text[end:]
-            )
+            properties = PROPERTIES.match(text, start)
+            assert properties  # perhaps empty
+            name = _as_yaml(PurePath(node.value).name)
+            text = text[: properties.end()] + name + text[node.end_mark.index :]
     return text
 
 
