@@ -68,7 +68,7 @@ class Clone:
         result = subprocess.run(
             command,
             cwd=self.path,
-            env=self.warm | self.env(**environment),
+            env=self.warmed(self.env(**environment)),
             capture_output=True,
             text=True,
             timeout=TIMEOUT,
@@ -105,6 +105,14 @@ class Clone:
         paths = os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]])
         fixed = {"PATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         return inherited | fixed | self.environment | environment
+
+    def warmed(self, environment: dict[str, str]) -> dict[str, str]:
+        """This environment with what makes its commands warm, unless a test has set a path of modules of its own."""
+        path = environment.get("PYTHONPATH", "")
+        if path != os.environ.get("PYTHONPATH", ""):
+            return environment
+        hooked = [self.warm.get("PYTHONPATH"), path]  # the user's own path stays
+        return environment | self.warm | {"PYTHONPATH": os.pathsep.join(filter(None, hooked))}
 
     def set(self, changes: dict[str, Any]) -> None:
         """Edit params.yaml: dotted keys to values."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import tests.clone
 from pipeline.study import pool
 from tests.clone import Clone
 from tests.warm import HOOK
@@ -46,6 +47,17 @@ def test_a_command_may_be_a_line_of_code(clone: Clone) -> None:
     )
     done = clone.run(sys.executable, "-c", "from pipeline import say; say(); print(__name__)", "a")
     assert done.stdout == "pipeline ['-c', 'a'] True\n__main__\n"
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("path", ["", "/no such folder"])
+def test_it_is_warm_whatever_path_of_modules_the_user_has(
+    clone: Clone, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setattr(tests.clone, "INHERITED", tests.clone.INHERITED | {"PYTHONPATH"})
+    assert clone.stage("probe", "0").stdout.endswith("True\n")
+    assert clone.stage("probe", "0", PYTHONPATH="/another").stdout.endswith("False\n")
 
 
 @pytest.mark.medium
