@@ -252,6 +252,13 @@ def test_the_page_extends_every_table() -> None:
     assert tables >= {"LOSSES", "SOURCES", "DECODERS", "TRUTHS", "MIXES", "CONSISTENCIES", "MEMORIES"}
 
 
+@pytest.mark.xdist_group("extended")
+def test_the_page_can_be_followed(followed: Clone) -> None:
+    """Each line that it changes is there, and each name that it adds is then known."""
+    check = "import sys; from pipeline import config; sys.stdout.write(' '.join(config.load().models))"
+    assert set(ROWS) <= set(followed.run(sys.executable, "-c", check).stdout.split())
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("extended")
 def test_the_tests_pass_with_the_examples(followed: Clone) -> None:

@@ -120,7 +120,6 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleName
         here.setenv("RAY_USAGE_STATS_ENABLED", "0")
         here.setenv("RAY_TMPDIR", short)
         own_folders = [tmp_path_factory.mktemp("node") for _ in range(3)]
-        here.setenv("CUDA_VISIBLE_DEVICES", "")
         here.setenv(
             "RAY_worker_niceness", "0"
         )  # by default its processes give way to all others: slow, beside tests
@@ -132,6 +131,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleName
         try:
             for folder, cores, gpus in zip(own_folders, (0, 1, 1), (0, 0, 1), strict=True):
                 here.setenv("TMPDIR", str(folder))
+                here.setenv("CUDA_VISIBLE_DEVICES", "0" if gpus else "")  # Ray refuses to be told of more
                 found.add_node(num_cpus=cores, num_gpus=gpus, node_ip_address=LOOPBACK)
             yield SimpleNamespace(nodes=found, folders=own_folders[1:])
         finally:
