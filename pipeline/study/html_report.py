@@ -49,6 +49,11 @@ OF_ALL = {
         "Accuracy",
         "Points: each row's accuracy on PrivateTest, and without near duplicates, as in the table.",
     ),
+    "accuracy_by_labels": (
+        "Accuracy by kind of labels",
+        "Lines: each row's accuracy on PrivateTest for each kind of labels, and below it minus that of the baseline,"
+        " with 95 % intervals. The tables have the same numbers.",
+    ),
     "recall_differences": (
         "Recall of each class",
         "Points: recall of each class in each row, minus that of the baseline, with 95 % intervals.",
@@ -74,7 +79,7 @@ OF_ALL = {
     "grams": ("Cosines between the targets", "Matrices: cosine between the targets of each two classes, by model."),
 }  # fmt: skip
 """Figures of the whole comparison, in the order of the page: by file name, title and what a blind reader is told."""
-FIRST = ("differences", "validation_curves")
+FIRST = ("differences", "accuracy_by_labels", "validation_curves")
 """Those that stand open."""
 OF_ONE = {
     "confusion_normalised": (
