@@ -269,10 +269,8 @@ def test_the_tests_pass_with_the_examples(followed: Clone) -> None:
         "loss", "targets", "decoder", "option", "costs", "nearest", "shipped", "findings", "brier", "balanced", "mix",
         "memory", "consistency", "lower_half", "bootstrapping", "equal_views",
     ))  # fmt: skip
-    own = (
-        "--basetemp",
-        str(followed.path / "tmp"),
-    )  # or it would wait until folders of other suites are removed
+    # Or it would wait until the folders of other suites are removed.
+    own = ("--basetemp", str(followed.path / "tmp"))
     told = followed.run(
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *own, "-k", about, *files
     ).stdout

@@ -137,12 +137,8 @@ def draw(rows: Sequence[ComparisonRow], block: Block, folder: Path) -> None:
     for row in own:
         planned_row = by_name[row.model]
         lines.setdefault(planned_row.model, {})[short_name(planned_row.label)] = row
-    over_labels(
-        lines,
-        [short_name(label) for label in block.labels],
-        block.baseline,
-        folder / "accuracy_by_labels.png",
-    )
+    labels = [short_name(label) for label in block.labels]
+    over_labels(lines, labels, block.baseline, folder / "accuracy_by_labels.png")
 
 
 def planned(family: str, block: Block, found: Models) -> str:
