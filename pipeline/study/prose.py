@@ -47,6 +47,10 @@ def found(rows: Sequence[ComparisonRow]) -> Answer | None:
     return Answer(findings.best_of(words), len(words), better, worse, bounded)
 
 
+def _are(count: int) -> str:
+    return f"{count or 'none'} {'are' if count > 1 else 'is'}"
+
+
 def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
     """Return the study's answer in two sentences: the best loss on label words, and bounds for it and for all."""
     result = found(rows)
@@ -66,9 +70,9 @@ def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
     if result.total > 1:
         which = f"the best of {result.total}{judged_only} on PublicTest, `{name}`,"
         bound = (
-            f"That rules out {limit} for it, and bounds that hold for all {result.total} at once rule out one of more "
-            f"than {100 * MARGIN:g} point for {result.bounded}; {result.better} are more accurate and {result.worse} "
-            "less accurate by that test."
+            f"That rules out {limit} for it, and for {result.bounded or 'none'} of the {result.total} one of more than "
+            f"{100 * MARGIN:g} point (bounds that hold for all at once); by the same corrected test "
+            f"{_are(result.worse)} less accurate than the baseline and {_are(result.better)} more accurate."
         )
     else:
         which = f"the only one{judged_only}, `{name}`,"
