@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -84,9 +87,24 @@ def exported_file(root: Path) -> Path:
 
 def exported_model(root: Path) -> Path:
     """A trained and exported model below a folder; the folder of the model."""
-    folder = save_model(root / "models" / "baseline-0")
-    export(folder, root / "onnx" / "baseline-0.onnx")
-    return folder
+    shutil.copytree(_exported("baseline-0").name, root, dirs_exist_ok=True)
+    return root / "models" / "baseline-0"
+
+
+def two_models(root: Path) -> Path:
+    """The same and another, which has the scaled cosine loss."""
+    exported_model(root)
+    shutil.copytree(_exported("other-0", "scaled_cosine").name, root, dirs_exist_ok=True)
+    return root
+
+
+@cache
+def _exported(name: str, loss: str = "cross_entropy") -> TemporaryDirectory[str]:
+    """Made once in a process, as it takes seconds; removed at its end."""
+    made = TemporaryDirectory(prefix="fer-model-")
+    root = Path(made.name)
+    export(save_model(root / "models" / name, loss), root / "onnx" / f"{name}.onnx")
+    return made
 
 
 def photograph(

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import hypothesis
 import numpy as np
 import pytest
 import yaml
@@ -18,29 +17,11 @@ from pipeline.data.fer import FerData
 from pipeline.errors import UserError
 from tests.soak import archives, parameters, parsers, pictures, pool
 
-quickly = hypothesis.settings(
-    max_examples=60, deadline=None, database=None, derandomize=True,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)  # fmt: skip
 BATCH = 40
 
 
 @pytest.mark.medium
-@quickly
-@hypothesis.given(parsers.fer_csv_files())
-def test_the_csv_parser_reads_and_refuses_what_a_plain_reader_does(data: bytes) -> None:
-    parsers.check_csv(data)
-
-
-@pytest.mark.medium
-@quickly
-@hypothesis.given(parsers.votes_files())
-def test_the_votes_parser_reads_and_refuses_what_a_plain_reader_does(file: tuple[bytes, list[int]]) -> None:
-    parsers.check_votes(file)
-
-
-@pytest.mark.medium
-def test_generated_files_are_read_and_refused() -> None:
+def test_parsers_read_and_refuse_what_plain_readers_do() -> None:
     """A search in which one of the two does not happen tells nothing."""
     assert 10 < parsers.search("csv", 60, 1) < 55
     assert 10 < parsers.search("votes", 60, 1) < 55

@@ -57,11 +57,6 @@ class PairedTest:
         """Return +1 or -1 if the corrected test finds the row above or below the baseline, else 0."""
         return int(np.sign(self.difference)) if self.p_holm < ALPHA else 0
 
-    @property
-    def is_equivalent(self) -> bool:
-        """Return whether the corrected test finds the row within `MARGIN` of the baseline."""
-        return self.p_equivalent is not None and self.p_equivalent < ALPHA
-
 
 def corrected(family: Sequence[PairedTest], has_margin: bool) -> list[PairedTest]:
     """Return the tests of one family, in their order, with all that depends on how many they are.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
@@ -265,18 +265,22 @@ def at_the_left_edge(axis: Axes, place: float, text: str) -> None:
     )  # fmt: skip
 
 
+def styles() -> Iterator[tuple[str, str]]:
+    """Yield colours and markers, a different pair for each row as long as there are any, then again from the first."""
+    return cycle((colour, marker) for marker in MARKERS for colour in COLOURS)
+
+
 def severity_scatter(rows: Sequence[ModelSeverity], distance: str, path: Path) -> None:
     """Draw accuracy against mean mistake severity under one named distance: better is to the lower right.
 
     Models that are right less than half as often as the best are named, not drawn: they would compress the scale.
     """
-    styles = cycle((colour, marker) for marker in MARKERS for colour in COLOURS)
     far = far_below({row.model: row.accuracy for row in rows})
     shown = [row for row in rows if row.model not in far]
     left_out = [f"{row.model} ({row.accuracy:.1%}, {row.severity:.2f})" for row in rows if row.model in far]
     with canvas(path, 8.4, max(4.6, 0.24 * len(rows) + 1)) as figure:
         axis = figure.subplots()
-        for row, (colour, marker) in zip(shown, styles, strict=False):
+        for row, (colour, marker) in zip(shown, styles(), strict=False):
             axis.errorbar(
                 row.accuracy, row.severity, xerr=row.accuracy_half_width, yerr=row.severity_half_width,
                 fmt=marker, color=colour, markersize=7, elinewidth=0.8, label=row.model,
@@ -348,9 +352,7 @@ def spread_scatter(rows: Sequence[tuple[str, float, float, float | None]], path:
     """Draw accuracy against how unequal the targets' cosines are: (model, spread, accuracy, half an interval)."""
     with canvas(path, 7.2, 4.8) as figure:
         axis = figure.subplots()
-        for (name, spread, accuracy, half), (colour, marker) in zip(
-            rows, ((colour, marker) for marker in MARKERS for colour in COLOURS), strict=False
-        ):
+        for (name, spread, accuracy, half), (colour, marker) in zip(rows, styles(), strict=False):
             axis.errorbar(spread, accuracy, yerr=half or 0.0, fmt=marker, color=colour, capsize=3, label=name)
         axis.set(xlabel="standard deviation of the cosines between targets", ylabel="accuracy on PrivateTest")
         axis.set_title("Cosine loss: unequal cosines between targets and accuracy")

@@ -217,16 +217,6 @@ def best(trials: Sequence[Trial], model: str) -> float:
     return float(-max(ranked)[-1])
 
 
-def gaps(trials: Sequence[Trial], model: str, baseline: str) -> dict[int, float]:
-    """Return the model's accuracy minus the baseline's by training length, each at its best rate of that length."""
-    reached: dict[tuple[str, int], float] = {}
-    for run in trials:
-        key = (run["model"], length(run))
-        reached[key] = max(accuracy(run), reached.get(key, WORST))
-    both = sorted(epochs for name, epochs in reached if name == model and (baseline, epochs) in reached)
-    return {epochs: reached[model, epochs] - reached[baseline, epochs] for epochs in both}
-
-
 def length(run: Trial) -> int:
     """Return the number of epochs of a trial."""
     return int(run["recipe"]["epochs"])

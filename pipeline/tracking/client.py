@@ -27,7 +27,6 @@ from pipeline.tracking.once import create_once
 if TYPE_CHECKING:  # MLflow takes seconds to import
     import numpy as np
     import numpy.typing as npt
-    from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, Run
     from mlflow.models import Model
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -99,37 +98,37 @@ class MlflowRun:
 
         They can differ only in ways that do not matter to the run, such as the path of an identical archive.
         """
-        logged = _client().get_run(self.id).data.params
+        logged = store.client().get_run(self.id).data.params
         flat = {tracking_key(name): value for name, value in flatten(params).items()}
         fresh = {name: value for name, value in flat.items() if name not in logged}
-        _client().log_batch(self.id, params=_params(fresh))
+        store.client().log_batch(self.id, params=_params(fresh))
 
     @_safe
     def metrics(self, metrics: JsonDict, step: int = 0) -> None:
         """Log nested numbers under dotted names; None is left out."""
-        _client().log_batch(self.id, metrics=_metrics(metrics, step))
+        store.client().log_batch(self.id, metrics=_metrics(metrics, step))
 
     @_safe
     def curve(self, rows: Sequence[Mapping[str, float]], step: str) -> None:
         """Log one row per step, skipping steps already logged (in a resumed or restored run)."""
         some = next(name for name in rows[0] if name != step)
-        logged = {metric.step for metric in _client().get_metric_history(self.id, some)}
+        logged = {metric.step for metric in store.client().get_metric_history(self.id, some)}
         fresh = [_metrics(row, int(row[step])) for row in rows if row[step] not in logged]
         for batch in _batches(fresh):
-            _client().log_batch(self.id, metrics=batch)
+            store.client().log_batch(self.id, metrics=batch)
 
     @_safe
     def tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, at most 100, in one request: unlike `set_tag` it succeeds if another process sets one as well."""
         from mlflow.entities import RunTag
 
-        _client().log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
+        store.client().log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     @_safe
     def artifacts(self, path: Path, folder: str | None = None) -> None:
         """Log a file, or a folder with all its contents."""
         store.prepare_artifacts(self.id)
-        log = _client().log_artifacts if path.is_dir() else _client().log_artifact
+        log = store.client().log_artifacts if path.is_dir() else store.client().log_artifact
         log(self.id, str(path), folder)
 
     @_safe
@@ -144,7 +143,9 @@ class MlflowRun:
             source=json.dumps(source),
             profile=json.dumps(profile),
         )
-        _client().log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+        store.client().log_inputs(
+            self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
+        )
 
     def needs_model(self) -> bool:
         """Return whether MLflow works and the run lacks its model: to export one takes seconds."""
@@ -195,10 +196,10 @@ def _has_model(run_id: str) -> bool:
     from mlflow.entities import LoggedModelStatus
     from mlflow.exceptions import MlflowException
 
-    outputs = _client().get_run(run_id).outputs
+    outputs = store.client().get_run(run_id).outputs
     for output in outputs.model_outputs if outputs is not None else ():
         with suppress(MlflowException):  # deleted
-            model = _client().get_logged_model(output.model_id)
+            model = store.client().get_logged_model(output.model_id)
             if model.status == LoggedModelStatus.READY and model.tags.get(FORMAT) == MODEL_FORMAT:
                 return True
     return False
@@ -279,9 +280,10 @@ def logged_model(where: Where) -> Logged | None:
     if not found or found[0].data.tags.get(COMPLETE) != where.content:
         return None
     run_id = found[0].info.run_id
-    outputs = _client().get_run(run_id).outputs  # a search leaves them out
+    outputs = store.client().get_run(run_id).outputs  # a search leaves them out
     models = [
-        _client().get_logged_model(output.model_id) for output in (outputs.model_outputs if outputs else ())
+        store.client().get_logged_model(output.model_id)
+        for output in (outputs.model_outputs if outputs else ())
     ]
     newest = max(models, key=lambda model: model.creation_timestamp, default=None)
     return None if newest is None else Logged(newest.model_id, run_id)
@@ -338,12 +340,12 @@ def _open(
 
     def create() -> str:
         labels = {KEY: key, "mlflow.source.name": f"python -m stages.{tags.get('dvc.stage', '')}", **tags}
-        made = _client().create_run(store.experiment_id(experiment), run_name=name, tags=labels)
+        made = store.client().create_run(store.experiment_id(experiment), run_name=name, tags=labels)
         return str(made.info.run_id)
 
     try:
         run_id = create_once(find, create, _withdraw)
-        _client().update_run(run_id, status="RUNNING")
+        store.client().update_run(run_id, status="RUNNING")
         return MlflowRun(run_id, command)
     except Exception as error:  # as in _safe
         warn(error, command)
@@ -354,18 +356,18 @@ def _withdraw(run_id: str) -> None:
     """Take back a run of our own that another process has opened too; who may not delete it hides it."""
     from mlflow.exceptions import MlflowException
 
-    _client().delete_tag(run_id, KEY)
-    _client().set_tag(run_id, "kind", "withdrawn")
-    _client().set_terminated(run_id, "KILLED")
+    store.client().delete_tag(run_id, KEY)
+    store.client().set_tag(run_id, "kind", "withdrawn")
+    store.client().set_terminated(run_id, "KILLED")
     with suppress(MlflowException):
-        _client().delete_run(run_id)
+        store.client().delete_run(run_id)
 
 
 def _close(current: MlflowRun, status: str) -> None:
     if current.run_id is None:
         return
     try:
-        _client().set_terminated(current.run_id, status if current.working else "FAILED")
+        store.client().set_terminated(current.run_id, status if current.working else "FAILED")
     except Exception as error:  # as in _safe
         if current.working:
             warn(error, current.command)
@@ -394,16 +396,12 @@ def _start_monitor(run: MlflowRun, seconds: float) -> SystemMetricsMonitor | Non
 def _search(experiment: str, key: str) -> list[Run]:
     """Return the runs with this key, newest first."""
     return list(
-        _client().search_runs(
+        store.client().search_runs(
             [store.experiment_id(experiment)],
             filter_string=f"tags.`{KEY}` = '{key}'",
             order_by=["attributes.start_time DESC"],
         )
     )
-
-
-def _client() -> MlflowClient:
-    return store.client()
 
 
 def _params(flat: JsonDict) -> list[Param]:

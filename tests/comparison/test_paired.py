@@ -132,8 +132,6 @@ def test_what_a_family_of_tests_adds_up_to() -> None:
     assert [one.upper for one in tests] == [upper_bound(one, 2) for one in plain]
     assert [one.detectable for one in tests] == [minimum_detectable_difference(one, 2) for one in plain]
     assert [one.p_equivalent for one in tests] == pytest.approx(holm([tost(one, MARGIN) for one in plain]))
-    assert not any(one.is_equivalent for one in tests)  # 400 images are too few to say so
-    assert PairedTest(0.0, 0.0, 0.0, 1.0, p_equivalent=0.01).is_equivalent
     assert corrected([PairedTest(*plain[0])], has_margin=False)[0].p_equivalent is None
 
 

@@ -11,11 +11,10 @@ from PIL import Image
 
 from pipeline.data.fer import LABELS
 from pipeline.demo.reading import reading
-from pipeline.export.onnx_file import export
 from pipeline.inference import Recogniser
 from tests.browser import CHROMIUM, Browser
 from tests.demo_server import demo
-from tests.models import drawn_faces, exported_model, photograph, save_model
+from tests.models import drawn_faces, photograph, two_models
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,9 +30,7 @@ PHOTO = photograph(FACES[:2], (640, 480))
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("dlib")
-    made = tmp_path_factory.mktemp("demo")
-    exported_model(made)
-    export(save_model(made / "models" / "other-0", "scaled_cosine"), made / "onnx" / "other-0.onnx")
+    made = two_models(tmp_path_factory.mktemp("demo"))
     PHOTO.save(made / "photo.png")
     (made / "broken.png").write_bytes(b"nothing")
     (made / "film.y4m").write_bytes(film(PHOTO))

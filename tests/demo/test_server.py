@@ -20,10 +20,9 @@ from pipeline.__main__ import fer
 from pipeline.data.fer import LABELS
 from pipeline.data.pictures import MAX_BYTES
 from pipeline.demo.server import CONTENT, application, headers_of
-from pipeline.export.onnx_file import export
 from pipeline.inference import Recogniser
 from tests.demo_server import demo
-from tests.models import drawn_faces, exported_model, photograph, save_model
+from tests.models import drawn_faces, photograph, two_models
 
 pytestmark = pytest.mark.medium
 FACES = drawn_faces(24)[17:20]
@@ -60,9 +59,7 @@ class Served(NamedTuple):
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     pytest.importorskip("dlib")
-    folder = tmp_path_factory.mktemp("demo")
-    exported_model(folder)
-    export(save_model(folder / "models" / "other-0", "scaled_cosine"), folder / "onnx" / "other-0.onnx")
+    folder = two_models(tmp_path_factory.mktemp("demo"))
     with demo(folder / "models" / "baseline-0", folder / "onnx" / "other-0.onnx") as address:
         yield Served(address, folder)
 

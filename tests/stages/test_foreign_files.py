@@ -84,12 +84,3 @@ def test_the_only_copy_of_the_data_survives_a_path_into_the_outputs(finished: Cl
     assert "error: data.path: outputs/raw/" in clone.run("dvc", "repro", expect=255).stderr
     assert clone.stage("fetch", expect=1).stderr.startswith("error: data.path: outputs/raw/")
     assert raw.read_bytes() == content
-
-
-def test_the_first_run_of_a_clone_spares_what_lies_there(make_clone: Callable[..., Clone]) -> None:
-    clone = make_clone()
-    clone.environment["FER_TRACKING"] = "off"
-    mine = ["outputs/raw/fer2013.csv", "outputs/prepared/mine.npy", "data/raw/fer2013.csv"]
-    put(clone, mine)
-    clone.dvc("repro", "prepare")
-    assert lost(clone, mine) == []

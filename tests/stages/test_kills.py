@@ -18,7 +18,10 @@ from tests.soak.clones import differences, outputs, wrong_runs
 
 @pytest.mark.slow
 def test_killed_evaluation_and_comparison_are_made_up_for(finished: Clone, tmp_path: Path) -> None:
-    """kill -9 between two of their outputs, then the stage again: the same files, and one complete run each."""
+    """kill -9 between two of their outputs, then the stage again: the same files, and one complete run each.
+
+    The copy has no database, as if it had been deleted after the training: evaluate makes one and fills it.
+    """
     clone = finished.copy(tmp_path / "fer")
     stages = {("evaluate", "baseline", "0"): RunKey("baseline", 0).figures, ("compare",): REPORTS}
     for stage, folder in stages.items():
@@ -36,6 +39,8 @@ def test_killed_evaluation_and_comparison_are_made_up_for(finished: Clone, tmp_p
     assert differences(ours, theirs) == []
     assert len(ours) > 40
     assert wrong_runs(clone, Counter(["baseline-0", "comparison"])) == []
+    (run,) = (run for run in clone.runs()["synthetic"] if run.info.run_name == "baseline-0")
+    assert {"val_accuracy", "test.accuracy"} <= set(run.data.metrics), "with the curve of the training"
 
 
 def tracking_has(clone: Clone, stage: str) -> bool:

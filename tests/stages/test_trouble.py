@@ -182,16 +182,6 @@ def test_outputs_do_not_depend_on_mlflow(
     assert [row["test.accuracy"] for row in ours] == [row["test.accuracy"] for row in theirs]
 
 
-@pytest.mark.slow
-def test_database_deleted_between_train_and_evaluate(finished: Clone, tmp_path: Path) -> None:
-    """A copy has no database, as if it were deleted: evaluate makes one and fills it."""
-    clone = finished.copy(tmp_path / "fer")
-    clone.stage("evaluate", "baseline", "0")
-    (run,) = clone.runs()["synthetic"]
-    assert "val_accuracy" in run.data.metrics, "the curve of the training is restored with the rest"
-    assert "test.accuracy" in run.data.metrics
-
-
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with params.yaml in which stages run in this process."""
