@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from pipeline.comparison import findings
-from pipeline.comparison.findings import Models
-from pipeline.comparison.rows import ComparisonRow, PairedTest
+from pipeline.comparison.findings import Models, Prediction, ScoreFit
+from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
+from pipeline.comparison.statistics import Interval
 from pipeline.figures.canvas import COLOURS, LINES, MARKERS, annotated_matrix, canvas, scale
 from pipeline.labels.targets import TargetSpec
 
-Measured = tuple[float, float | None]
-"""A mean and half the width of its 95 % interval (None: one seed only)."""
+Rows = Mapping[str, ComparisonRow]
+"""Rows by the names that they are shown with."""
 
 
 def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: Path) -> None:
@@ -34,29 +34,13 @@ def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: P
         for model, runs in models.items()
     }
     validation_curves(curves, folder / "validation_curves.png")
-    names = [findings.row_name(row, rows) for row in rows]
-    accuracies = [
-        ModelAccuracy(
-            name, row["test.accuracy"].mean, row["test_clean.accuracy"].mean,
-            row["test.accuracy"].ci95, row["test_clean.accuracy"].ci95,
-        )
-        for name, row in zip(names, rows, strict=True)
-    ]  # fmt: skip
-    model_bars(accuracies, folder / "accuracy.png")
-    tested = {name: row.test() for name, row in zip(names[1:], rows[1:], strict=True)}
-    if tested:
+    named = {findings.row_name(row, rows): row for row in rows}
+    model_bars(named, folder / "accuracy.png")
+    if tested := {name: row.test() for name, row in named.items() if row is not rows[0]}:
         difference_forest(tested, baseline, folder / "differences.png")
     for distance in ("affective", "human"):
-        key = f"test.severity.{distance}.all"
-        if all(key in row for row in rows):
-            severities = [
-                ModelSeverity(
-                    name, row["test.accuracy"].mean, row[key].mean,
-                    row["test.accuracy"].ci95, row[key].ci95,
-                )
-                for name, row in zip(names, rows, strict=True)
-            ]  # fmt: skip
-            severity_scatter(severities, distance, folder / f"severity_{distance}.png")
+        if all(f"test.severity.{distance}.all" in row for row in rows):
+            severity_scatter(named, distance, folder / f"severity_{distance}.png")
     own_rows = [row for row in rows if row.family != "decoders"]
     recalls = {
         row.model: {label: (test.difference, test.low, test.high) for label, test in tests.items()}
@@ -75,50 +59,10 @@ def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: P
     posterior = findings.posterior_of(models, baseline)
     predictions = findings.predictions(models, posterior)
     if predictions:
-        spread_scatter(
-            [(row.model, row.spread, row.accuracy.mean, row.accuracy.half_width) for row in predictions],
-            folder / "spread.png",
-        )
-        agreement_bars(
-            [
-                (
-                    row.model,
-                    (row.as_posterior.mean, row.as_posterior.half_width),
-                    (row.as_costs.mean, row.as_costs.half_width),
-                )
-                for row in predictions
-            ],
-            None if (common := findings.between_seeds(models, posterior)) is None else common.mean,
-            folder / "agreement.png",
-        )
-        shares_of_decisions(
-            [(row.model, row.found, row.predicted, row.plain) for row in predictions],
-            classes,
-            folder / "shares.png",
-        )
-
-
-class ModelAccuracy(NamedTuple):
-    """One model's mean test accuracy as fractions, and half of each 95 % interval (None: one seed only)."""
-
-    model: str
-    full: float
-    clean: float
-    full_half_width: float | None = None
-    clean_half_width: float | None = None
-
-
-class ModelSeverity(NamedTuple):
-    """One model's test accuracy (a fraction) and mean distance from label to decision over all images.
-
-    Each with half of its 95 % interval (None: one seed only).
-    """
-
-    model: str
-    accuracy: float
-    severity: float
-    accuracy_half_width: float | None = None
-    severity_half_width: float | None = None
+        common = findings.between_seeds(models, posterior)
+        spread_scatter(predictions, folder / "spread.png")
+        agreement_bars(predictions, common.mean if common else None, folder / "agreement.png")
+        shares_of_decisions(predictions, classes, folder / "shares.png")
 
 
 def far_below(accuracies: Mapping[str, float]) -> list[str]:
@@ -185,31 +129,25 @@ def speed_curves(runs: Mapping[str, Sequence[Sequence[tuple[float, float]]]], pa
         axis.legend(loc="lower right")
 
 
-def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
+def model_bars(rows: Rows, path: Path) -> None:
     """Draw each model's accuracy on PrivateTest, on all images and without near duplicates, with 95 % intervals.
 
     Drawn as points on an axis that does not start at zero (bars there would mislead), in the order given. Values far
     below the best are written at the left edge.
     """
-    left_out = far_below({row.model: row.full for row in rows})
-    places = [(place, row) for place, row in enumerate(rows) if row.model not in left_out]
+    left_out = far_below({name: row["test.accuracy"].mean for name, row in rows.items()})
+    places = [(place, row) for place, (name, row) in enumerate(rows.items()) if name not in left_out]
     with canvas(path, 8.0, 0.42 * len(rows) + 1.6) as figure:
         axis = figure.subplots()
         series = (
-            ("all of PrivateTest", COLOURS[0], "o", -0.14, [(r.full, r.full_half_width) for _, r in places]),
-            (
-                "without near duplicates",
-                COLOURS[1],
-                "s",
-                0.14,
-                [(r.clean, r.clean_half_width) for _, r in places],
-            ),
+            ("all of PrivateTest", "test.accuracy", COLOURS[0], "o", -0.14),
+            ("without near duplicates", "test_clean.accuracy", COLOURS[1], "s", 0.14),
         )
-        for name, colour, marker, offset, values in series:
+        for label, metric, colour, marker, offset in series:
             height = np.array([place for place, _ in places]) + offset
-            means = [mean for mean, _ in values]
-            halves = [half or 0.0 for _, half in values]
-            axis.errorbar(means, height, xerr=halves, fmt=marker, color=colour, capsize=3, label=name)
+            means = [row[metric].mean for _, row in places]
+            halves = [half_width(row[metric]) for _, row in places]
+            axis.errorbar(means, height, xerr=halves, fmt=marker, color=colour, capsize=3, label=label)
             for mean, half, y in zip(means, halves, height, strict=True):
                 axis.annotate(
                     f"{mean:.1%}",
@@ -219,10 +157,11 @@ def model_bars(rows: Sequence[ModelAccuracy], path: Path) -> None:
                     va="center",
                     fontsize=8,
                 )
-        for place, row in enumerate(rows):
-            if row.model in left_out:
-                at_the_left_edge(axis, place, f"{row.full:.1%}, without near duplicates {row.clean:.1%}")
-        axis.set_yticks(range(len(rows)), [row.model for row in rows])
+        for place, (name, row) in enumerate(rows.items()):
+            if name in left_out:
+                full, clean = row["test.accuracy"].mean, row["test_clean.accuracy"].mean
+                at_the_left_edge(axis, place, f"{full:.1%}, without near duplicates {clean:.1%}")
+        axis.set_yticks(range(len(rows)), list(rows))
         axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy (line: 95% interval over seeds)")
         axis.set_title("Accuracy on PrivateTest")
         axis.margins(x=0.12)
@@ -265,25 +204,31 @@ def at_the_left_edge(axis: Axes, place: float, text: str) -> None:
     )  # fmt: skip
 
 
+def half_width(found: MetricSummary | Interval) -> float:
+    """Return half the width of a 95 % interval, 0 with one seed."""
+    return (found.half_width if isinstance(found, Interval) else found.ci95) or 0.0
+
+
 def styles() -> Iterator[tuple[str, str]]:
     """Yield colours and markers, a different pair for each row as long as there are any, then again from the first."""
     return cycle((colour, marker) for marker in MARKERS for colour in COLOURS)
 
 
-def severity_scatter(rows: Sequence[ModelSeverity], distance: str, path: Path) -> None:
+def severity_scatter(rows: Rows, distance: str, path: Path) -> None:
     """Draw accuracy against mean mistake severity under one named distance: better is to the lower right.
 
     Models that are right less than half as often as the best are named, not drawn: they would compress the scale.
     """
-    far = far_below({row.model: row.accuracy for row in rows})
-    shown = [row for row in rows if row.model not in far]
-    left_out = [f"{row.model} ({row.accuracy:.1%}, {row.severity:.2f})" for row in rows if row.model in far]
+    both = {name: (row["test.accuracy"], row[f"test.severity.{distance}.all"]) for name, row in rows.items()}
+    far = far_below({name: accuracy.mean for name, (accuracy, _) in both.items()})
+    left_out = [f"{name} ({both[name][0].mean:.1%}, {both[name][1].mean:.2f})" for name in far]
+    shown = {name: pair for name, pair in both.items() if name not in far}
     with canvas(path, 8.4, max(4.6, 0.24 * len(rows) + 1)) as figure:
         axis = figure.subplots()
-        for row, (colour, marker) in zip(shown, styles(), strict=False):
+        for (name, (accuracy, severity)), (colour, marker) in zip(shown.items(), styles(), strict=False):
             axis.errorbar(
-                row.accuracy, row.severity, xerr=row.accuracy_half_width, yerr=row.severity_half_width,
-                fmt=marker, color=colour, markersize=7, elinewidth=0.8, label=row.model,
+                accuracy.mean, severity.mean, xerr=half_width(accuracy), yerr=half_width(severity),
+                fmt=marker, color=colour, markersize=7, elinewidth=0.8, label=name,
             )  # fmt: skip
         axis.set_title("Accuracy and severity on PrivateTest (better: right and down)")
         if left_out:
@@ -295,26 +240,25 @@ def severity_scatter(rows: Sequence[ModelSeverity], distance: str, path: Path) -
         figure.legend(loc="outside right upper", fontsize=9)
 
 
-def agreement_bars(
-    rows: Sequence[tuple[str, Measured, Measured]], between_seeds: float | None, path: Path
-) -> None:
+def agreement_bars(rows: Sequence[Prediction], between_seeds: float | None, path: Path) -> None:
     """Draw how often each model decides as arg-max p and as arg-max S p, with the posterior p of its seed.
 
-    Bars are (name, as arg-max p, as arg-max S p), fractions, each with the half width of its 95 % interval, or None.
     between_seeds: how often two posteriors of different seeds decide alike, as a line.
     """
     with canvas(path, 8.0, 0.42 * len(rows) + 1.8) as figure:
         axis = figure.subplots()
         height = np.arange(len(rows))
-        for column, (label, mark) in enumerate((("arg-max p", "o"), ("arg-max S p", "s"))):
-            means, half_widths = zip(*(row[1 + column] for row in rows), strict=True)
+        for label, colour, marker, offset, found in (
+            ("arg-max p", COLOURS[0], "o", -0.12, [row.as_posterior for row in rows]),
+            ("arg-max S p", COLOURS[1], "s", 0.12, [row.as_costs for row in rows]),
+        ):
+            means, halves = [one.mean for one in found], [half_width(one) for one in found]
             axis.errorbar(
-                means, height + (0.12 if column else -0.12), xerr=[half or 0.0 for half in half_widths],
-                fmt=mark, color=COLOURS[column], capsize=2, label=label,
-            )  # fmt: skip
+                means, height + offset, xerr=halves, fmt=marker, color=colour, capsize=2, label=label
+            )
         if between_seeds is not None:
             axis.axvline(between_seeds, color="#777777", linestyle="--", label="two seeds of cross-entropy")
-        axis.set_yticks(height, [row[0] for row in rows])
+        axis.set_yticks(height, [row.model for row in rows])
         axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="share of PrivateTest decided alike")
         axis.set_title("Agreement of each cosine model with cross-entropy of the same seed")
         axis.xaxis.set_major_formatter(PercentFormatter(1))
@@ -322,38 +266,39 @@ def agreement_bars(
         figure.legend(loc="outside lower center", ncols=3)
 
 
-def shares_of_decisions(
-    rows: Sequence[tuple[str, npt.NDArray[np.floating], npt.NDArray[np.floating], npt.NDArray[np.floating]]],
-    labels: Sequence[str],
-    path: Path,
-) -> None:
-    """Draw the share of each class, one panel each: (model, observed, by arg-max S p, by arg-max p), [K] each."""
+def shares_of_decisions(rows: Sequence[Prediction], labels: Sequence[str], path: Path) -> None:
+    """Draw the share of each class, one panel each: observed, by arg-max S p, by arg-max p."""
     with canvas(path, max(1.9 * len(labels), 7.6), 0.3 * len(rows) + 1.8) as figure:
         axes = figure.subplots(1, len(labels), sharey=True)
         height = np.arange(len(rows))
         for k, (axis, label) in enumerate(zip(axes, labels, strict=True)):
-            axis.plot([row[1][k] for row in rows], height, "o", color=COLOURS[0], label="observed")
-            axis.plot([row[2][k] for row in rows], height, "x", color=COLOURS[1], label="by arg-max S p")
-            axis.plot([row[3][k] for row in rows], height, "|", color="#777777", label="by arg-max p")
+            axis.plot([row.found[k] for row in rows], height, "o", color=COLOURS[0], label="observed")
+            axis.plot(
+                [row.predicted[k] for row in rows], height, "x", color=COLOURS[1], label="by arg-max S p"
+            )
+            axis.plot([row.plain[k] for row in rows], height, "|", color="#777777", label="by arg-max p")
             axis.set_title(label)
-            widest = max(max(share[k] for share in row[1:]) for row in rows)
+            widest = max(max(row.found[k], row.predicted[k], row.plain[k]) for row in rows)
             axis.set_xlim(0, 1.15 * widest or 1)
             axis.xaxis.set_major_locator(MaxNLocator(2))
             axis.xaxis.set_major_formatter(PercentFormatter(1))  # as many decimals as the ticks need
             axis.grid(axis="x")
-        axes[0].set_yticks(height, [row[0] for row in rows])
+        axes[0].set_yticks(height, [row.model for row in rows])
         axes[0].set_ylim(len(rows) - 0.5, -0.5)
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=3)
         figure.suptitle("Share of PrivateTest images assigned to each class")
 
 
-def spread_scatter(rows: Sequence[tuple[str, float, float, float | None]], path: Path) -> None:
-    """Draw accuracy against how unequal the targets' cosines are: (model, spread, accuracy, half an interval)."""
+def spread_scatter(rows: Sequence[Prediction], path: Path) -> None:
+    """Draw accuracy against how unequal the cosines between the targets are."""
     with canvas(path, 7.2, 4.8) as figure:
         axis = figure.subplots()
-        for (name, spread, accuracy, half), (colour, marker) in zip(rows, styles(), strict=False):
-            axis.errorbar(spread, accuracy, yerr=half or 0.0, fmt=marker, color=colour, capsize=3, label=name)
+        for row, (colour, marker) in zip(rows, styles(), strict=False):
+            axis.errorbar(
+                row.spread, row.accuracy.mean, yerr=half_width(row.accuracy), fmt=marker, color=colour, capsize=3,
+                label=row.model,
+            )  # fmt: skip
         axis.set(xlabel="standard deviation of the cosines between targets", ylabel="accuracy on PrivateTest")
         axis.set_title("Cosine loss: unequal cosines between targets and accuracy")
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
@@ -361,27 +306,27 @@ def spread_scatter(rows: Sequence[tuple[str, float, float, float | None]], path:
         figure.legend(loc="outside right upper", fontsize=9)
 
 
-def score_fits(rows: Sequence[tuple[str, float, float]], path: Path) -> None:
-    """Draw how well scores are predicted: (model, R^2 with the similarities S of its targets, R^2 with S = I).
+def score_fits(rows: Sequence[ScoreFit], path: Path) -> None:
+    """Draw how well scores are predicted: R^2 with the similarities S of the model's targets, and with S = I.
 
     The axis ends at -1; a value below is written at its edge.
     """
     with canvas(path, 7.2, 0.42 * len(rows) + 1.6) as figure:
         axis = figure.subplots()
         places = np.arange(len(rows))[::-1]
-        for (_, similar, alone), place in zip(rows, places, strict=True):
+        similar_to, alone_as = [row.similarities.mean for row in rows], [row.alone.mean for row in rows]
+        for similar, alone, place in zip(similar_to, alone_as, places, strict=True):
             axis.plot([max(alone, -1), similar], [place, place], color="#bbbbbb", zorder=1)
             if alone < -1:
                 axis.annotate(
                     f"{alone:.1f}", (-1, place), xytext=(6, 5), textcoords="offset points", fontsize=8
                 )
-        similar_to, alone_as = ([row[column] for row in rows] for column in (1, 2))
         axis.plot(similar_to, places, "o", color=COLOURS[0], label="with S: (S p) / √(pᵀ S p)")
         axis.plot(np.maximum(alone_as, -1), places, "x", color=COLOURS[1], label="with S = I: p / |p|")
         axis.axvline(0, color="#777777", linewidth=0.8)
         axis.set(
             xlim=(-1.08, 1.02), xlabel="R² on PrivateTest, nothing fitted", yticks=places,
-            yticklabels=[row[0] for row in rows],
+            yticklabels=[row.model for row in rows],
         )  # fmt: skip
         axis.set_title("The scores of cosine models, predicted from cross-entropy's posterior p")
         axis.grid(axis="x")

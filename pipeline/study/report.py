@@ -71,9 +71,7 @@ def report() -> None:
     write_predictions(STUDY / "prediction.csv", predictions, fits)
     figures.draw(models, rows, baseline, STUDY)
     if fits:
-        figures.score_fits(
-            [(fit.model, fit.similarities.mean, fit.alone.mean) for fit in fits], STUDY / "score_fits.png"
-        )
+        figures.score_fits(fits, STUDY / "score_fits.png")
     trials = lr_search.comparable(kept(STUDY / "learning_rates.json"), params)
     timed = kept(STUDY / "speedrun.json")
     blocks = {

@@ -13,7 +13,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.comparison.rows import PairedTest
+from pipeline.comparison.findings import Prediction, ScoreFit
+from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
+from pipeline.comparison.statistics import Difference, Interval
 from pipeline.data.fer import LABELS, FerData
 from pipeline.figures import blocks, data, model, study
 from tests.factories import row
@@ -32,21 +34,45 @@ CURVES = {
     name: [[(epoch, 0.7 - 0.5 / epoch + seed / 100) for epoch in range(1, 9 - seed)] for seed in range(2)]
     for name in ("baseline", "cosine")
 }
-ACCURACIES = [
-    study.ModelAccuracy("baseline", 0.7, 0.69, 0.01, 0.012),
-    study.ModelAccuracy("cosine", 0.68, 0.67),
-]
+
+
+def measured(
+    name: str, accuracy: float = 0.7, severity: float = 0.3, half_width: float | None = None
+) -> ComparisonRow:
+    """A row with these means; a half width, of a 95 % interval, is that of each."""
+    means = {
+        "test.accuracy": accuracy, "test_clean.accuracy": accuracy - 0.01, "test.balanced_accuracy": accuracy - 0.1,
+        "test.severity.affective.all": severity, "test.severity.human.all": severity,
+    }  # fmt: skip
+    metrics = {metric: MetricSummary(mean, ci95=half_width) for metric, mean in means.items()}
+    return ComparisonRow(name, "argmax", (0,), metrics)
+
+
+def predicted(name: str, half_width: float | None = None) -> Prediction:
+    """A model with the cosine loss that decides more often with the costs than without."""
+    posterior, costs, accuracy = (Interval(mean, None, half_width) for mean in (0.8, 0.9, 0.7))
+    difference = Difference(0.1, 0.05, 0.15, 0.01, 0.02, 9.0)
+    found, by_costs, by_posterior = np.random.default_rng(len(name)).dirichlet(np.ones(7), 3)
+    return Prediction(
+        name, 1, posterior, costs, difference, 10, 7, 3, found, by_costs, by_posterior, 0.1, accuracy
+    )
+
+
+def fitted(name: str, similarities: float, alone: float) -> ScoreFit:
+    """A model whose scores are explained to these shares."""
+    with_s, without, scaled = (Interval(share, None, None) for share in (similarities, alone, 0.6))
+    return ScoreFit(name, 1, with_s, without, scaled, 0.01)
+
+
+ROWS = {"baseline": measured("baseline", 0.7, 0.31, 0.01), "cosine": measured("cosine", 0.68)}
 TESTS = {
     "cosine": PairedTest(-0.02, -0.03, -0.01, 0.001, p_holm=0.01),
     "softmax": PairedTest(-0.003, -0.012, 0.005, 0.5),
     "original_second": PairedTest(-0.52, -0.54, -0.5, 0.001, p_holm=0.01),
 }
-SEVERITIES = [
-    study.ModelSeverity("baseline", 0.7, 0.31, 0.01, 0.005),
-    study.ModelSeverity("cosine", 0.68, 0.3),
-    study.ModelSeverity("original_second", 0.2, 0.6),
-]
-SHARES = [(name, *RNG.dirichlet(np.ones(7), 3)) for name in ("w2v_cosine", "cosine_random")]
+FAR = {"original_second": measured("original_second", 0.2, 0.6)}
+PREDICTIONS = [predicted("w2v_cosine", 0.02), predicted("cosine_random")]
+FITS = [fitted("w2v_cosine", 0.85, 0.5), fitted("cosine_random", 0.8, -3.0)]
 RECALLS = {
     name: {
         label: (mean, mean - 0.02, mean + 0.03)
@@ -84,16 +110,13 @@ DRAW: dict[str, Draw] = {
     "gram": lambda path: data.gram(correlations(COUNTS), LABELS, path, "Similarity of the label words"),
     "validation_curves": lambda path: study.validation_curves(CURVES, path),
     "difference_forest": lambda path: study.difference_forest(TESTS, "baseline", path),
-    "model_bars": lambda path: study.model_bars(ACCURACIES, path),
-    "severity_scatter": lambda path: study.severity_scatter(SEVERITIES, "affective", path),
+    "model_bars": lambda path: study.model_bars(ROWS, path),
+    "severity_scatter": lambda path: study.severity_scatter(ROWS | FAR, "affective", path),
     "speed_curves": lambda path: study.speed_curves({"fast": [[(40, 0.5), (90, 0.6)], [(60, 0.55)]]}, path),
-    "agreement_bars": lambda path: study.agreement_bars(
-        [("w2v_cosine", (0.8, 0.02), (0.9, 0.01)), ("cosine_random", (0.85, None), (0.85, None))], 0.84, path
-    ),
-    "shares_of_decisions": lambda path: study.shares_of_decisions(SHARES, LABELS, path),
-    "spread_scatter": lambda path: study.spread_scatter(
-        [("w2v_cosine", 0.1, 0.68, 0.01), ("cosine_one_hot", 0.0, 0.7, None)], path
-    ),
+    "agreement_bars": lambda path: study.agreement_bars(PREDICTIONS, 0.84, path),
+    "shares_of_decisions": lambda path: study.shares_of_decisions(PREDICTIONS, LABELS, path),
+    "spread_scatter": lambda path: study.spread_scatter(PREDICTIONS, path),
+    "score_fits": lambda path: study.score_fits(FITS, path),
     "grams": lambda path: study.grams(
         {f"model {k}": correlations(COUNTS + k) for k in range(4)}, LABELS, path
     ),
@@ -195,8 +218,8 @@ def test_models_far_below_the_best_are_named_beside_the_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = figures_saved(monkeypatch)
-    study.severity_scatter(SEVERITIES, "human", tmp_path / "with.png")
-    study.severity_scatter(SEVERITIES[:2], "human", tmp_path / "without.png")
+    study.severity_scatter(ROWS | FAR, "human", tmp_path / "with.png")
+    study.severity_scatter(ROWS, "human", tmp_path / "without.png")
     drawn = [figure.axes[0].get_legend_handles_labels()[1] for figure in saved]
     assert drawn == [["baseline", "cosine"]] * 2
     assert [figure.get_supxlabel() for figure in saved] == [
@@ -208,8 +231,8 @@ def test_models_far_below_the_best_do_not_set_the_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = figures_saved(monkeypatch)
-    far = study.ModelAccuracy("original_second", 0.15, 0.14)
-    study.model_bars([ACCURACIES[0], far, ACCURACIES[1]], tmp_path / "bars.png")
+    far = {"original_second": measured("original_second", 0.15)}
+    study.model_bars({"baseline": ROWS["baseline"]} | far | ROWS, tmp_path / "bars.png")
     flat = [[(0, 0.1), (1, 0.15)]]
     study.validation_curves(CURVES | {"original_second": flat}, tmp_path / "curves.png")
     lost = dict.fromkeys(LABELS, (-0.6, -0.7, -0.5))
@@ -248,15 +271,12 @@ def test_a_class_without_images_stays_blank_in_the_class_means(tmp_path: Path) -
 def test_many_models_keep_styles_apart_and_inside_the_picture(tmp_path: Path) -> None:
     names = [f"model-{k}" for k in range(24)]
     study.validation_curves(dict.fromkeys(names, CURVES["cosine"]), tmp_path / "curves.png")
-    study.model_bars(
-        [study.ModelAccuracy(name, 0.7, 0.69, 0.01, 0.01) for name in names], tmp_path / "bars.png"
-    )
-    study.severity_scatter(
-        [study.ModelSeverity(n, 0.7, 0.3) for n in names], "human", tmp_path / "scatter.png"
-    )
-    study.agreement_bars([(n, (0.8, 0.01), (0.9, 0.01)) for n in names], None, tmp_path / "agreement.png")
-    study.shares_of_decisions([(n, *SHARES[0][1:]) for n in names], LABELS, tmp_path / "shares.png")
-    study.spread_scatter([(n, 0.1, 0.7, 0.01) for n in names], tmp_path / "spread.png")
+    rows, predictions = {n: measured(n, half_width=0.01) for n in names}, [predicted(n, 0.01) for n in names]
+    study.model_bars(rows, tmp_path / "bars.png")
+    study.severity_scatter(rows, "human", tmp_path / "scatter.png")
+    study.agreement_bars(predictions, None, tmp_path / "agreement.png")
+    study.shares_of_decisions(predictions, LABELS, tmp_path / "shares.png")
+    study.spread_scatter(predictions, tmp_path / "spread.png")
     study.recall_differences(dict.fromkeys(names, RECALLS["w2v_cosine"]), LABELS, tmp_path / "recalls.png")
     for name in ("curves", "bars", "scatter", "agreement", "shares", "spread", "recalls"):
         drawn = (pixels(tmp_path / f"{name}.png") != 255).any(axis=-1)
