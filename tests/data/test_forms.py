@@ -8,7 +8,6 @@ from __future__ import annotations
 import bz2
 import functools
 import gzip
-import io
 import lzma
 import pickle
 import subprocess
@@ -21,26 +20,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.data import archives, sources, votes
-from pipeline.data.fer import LABELS, USAGES, VOTE_COLUMNS, VOTES_OF_LABELS, FerData
+from pipeline.data.fer import VOTE_COLUMNS, VOTES_OF_LABELS, FerData
 from pipeline.data.sources import fetch_archive, fetch_votes, in_published_order, read_raw
 from pipeline.data.synthetic.dataset import to_fer_csv, to_votes_csv
 from pipeline.errors import UserError
-
-Files = dict[str, bytes]
+from tests import packed
+from tests.packed import Files, put, tarred, zipped
 
 # --- one data set, and what it is packed with
 
 
-@functools.cache
-def faces(n: int = 21) -> FerData:
-    rng = np.random.default_rng(0)
-    labels, splits = (np.arange(n) % 7).astype(np.uint8), (np.arange(n) % 3).astype(np.uint8)
-    ballots = np.zeros((n, len(VOTE_COLUMNS)), np.uint8)
-    ballots[np.arange(n), np.array(VOTES_OF_LABELS)[labels]] = 10
-    return FerData(rng.integers(0, 256, (n, 48, 48)).astype(np.uint8), labels, splits, ballots)
+def faces() -> FerData:
+    return packed.noise(21)
 
 
 @functools.cache
@@ -64,38 +57,12 @@ def saved(rows: list[list[str]], delimiter: str = ",", end: str = "\n") -> bytes
 @functools.cache
 def images(separator: str = "/") -> Files:
     """Kaggle's folder set, sorted as it is read: its numbers count within a split."""
-    files = {}
-    for row, (image, label, split) in enumerate(
-        zip(faces().images, faces().labels, faces().splits, strict=True)
-    ):
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
-        path = ("train" if split == 0 else "test", LABELS[label], f"{USAGES[split]}_{row}.png")
-        files[separator.join(path)] = buffer.getvalue()
-    return files
+    return packed.folder_set(faces(), separator)
 
 
 def with_column(header: str, values: Callable[[int], str], data: bytes) -> bytes:
     """With another column in front; `values` of row 1, 2, ..."""
     return saved([[values(n) if n else header, *row] for n, row in enumerate(rows_of(data))])
-
-
-def zipped(files: Files) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-def tarred(files: Files, mode: str = "w", form: int = tarfile.PAX_FORMAT, **more: Any) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode, format=form, **more) as archive:  # type: ignore[call-overload]
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mtime = len(data), 1
-            archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def v7(files: Files) -> bytes:
@@ -131,12 +98,6 @@ def unpacked(files: Files) -> Callable[[Path], Path]:
         return folder / "given"
 
     return write
-
-
-def put(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
 
 
 def without(columns: int, data: bytes) -> bytes:

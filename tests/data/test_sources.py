@@ -19,10 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.data import archives, sources
-from pipeline.data.fer import LABELS, PUBLISHED_COUNTS, SPLITS, USAGES, FerData
+from pipeline.data.fer import LABELS, PUBLISHED_COUNTS, SPLITS, FerData
 from pipeline.data.sources import (
     Provenance,
     fetch_archive,
@@ -31,55 +30,21 @@ from pipeline.data.sources import (
     in_published_order,
     read_raw,
 )
+from pipeline.data.synthetic.dataset import to_fer_csv
 from pipeline.errors import UserError
+from tests import packed
+from tests.packed import picture, put, tarred, zipped
 
 ARCHIVE = Path(__file__).parents[3] / "shared/data/fer2013/fer2013.tar.gz"
 
 
-@functools.cache
-def faces(n: int = 12) -> FerData:
-    """Noise with a label and a split in turn."""
-    rng = np.random.default_rng(0)
-    rows = np.arange(n)
-    return FerData(
-        rng.integers(0, 256, (n, 48, 48)).astype(np.uint8),
-        (rows % 7).astype(np.uint8),
-        (rows % 3).astype(np.uint8),
-    )
+def faces() -> FerData:
+    return packed.noise(12)
 
 
 @functools.cache
-def csv_bytes(n: int = 12) -> bytes:
-    data = faces(n)
-    rows = (
-        f"{label},{' '.join(map(str, image.ravel()))},{USAGES[split]}\n"
-        for image, label, split in zip(data.images, data.labels, data.splits, strict=True)
-    )
-    return ("emotion,pixels,Usage\n" + "".join(rows)).encode()
-
-
-def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-def tarred(
-    members: dict[str, bytes], mode: str = "w", links: dict[str, tuple[bytes, str]] | None = None
-) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-        for name, (kind, target) in (links or {}).items():
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, target
-            archive.addfile(info)
-    return buffer.getvalue()
+def csv_bytes() -> bytes:
+    return to_fer_csv(faces())
 
 
 CHALLENGE = {
@@ -103,31 +68,17 @@ FORMS: dict[str, tuple[bytes, str]] = {
 }
 
 
-def put(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
-
-
-def picture(pixels: np.ndarray, form: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, form)
-    return buffer.getvalue()
-
-
 def of_size(side: int, png: bytes) -> bytes:
     """A PNG file that claims to be a square of so many pixels."""
     header = b"IHDR" + struct.pack(">II", side, side) + png[24:29]
     return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
 
 
-def folder_set(root: Path, suffix: str = "png") -> FerData:
+def folder_set(root: Path) -> FerData:
     """Write `faces` as Kaggle's folders, numbered so that text order and number order differ."""
     data = faces()
-    for row, (image, label, split) in enumerate(zip(data.images, data.labels, data.splits, strict=True)):
-        top = "train" if split == 0 else "test"
-        name = f"{USAGES[split]}_{row * 7}.{suffix}"
-        put(root / top / LABELS[label] / name, picture(image, "PNG" if suffix == "png" else "JPEG"))
+    for name, content in packed.folder_set(data, step=7).items():
+        put(root / name, content)
     order = np.argsort(data.splits, kind="stable")
     return FerData(data.images[order], data.labels[order], data.splits[order])
 

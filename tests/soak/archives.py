@@ -27,13 +27,14 @@ from PIL import Image
 
 from pipeline.data import sources
 from pipeline.data.fer import LABELS, USAGES, FerData
+from pipeline.data.synthetic.dataset import to_fer_csv
 from pipeline.errors import UserError
 from pipeline.files import sha256
+from tests.packed import Files, folder_set, noise
 from tests.soak.mutations import MUTATIONS
 from tests.soak.pool import BrokenPromiseError, command
 
 ROWS = 9
-Files = dict[str, bytes]
 
 HOSTILE_NAMES = (
     *("../fer2013.csv", "/etc/fer2013.csv", "a/../../fer2013.csv", "..\\fer2013.csv", "C:\\fer2013.csv"),
@@ -77,37 +78,20 @@ HOSTILE_NAMES = (
 )
 
 
-@functools.cache
 def faces() -> FerData:
     """A data set of noise, every split in it."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (ROWS, 48, 48)).astype(np.uint8)
-    labels = np.arange(ROWS).astype(np.uint8) % len(LABELS)
-    splits = np.sort(np.arange(ROWS) % len(USAGES)).astype(np.uint8)
-    return FerData(images, labels, splits)
+    return noise(ROWS, sorted_splits=True)
 
 
 @functools.cache
 def as_csv() -> bytes:
-    data = faces()
-    rows = [
-        f"{label},{' '.join(map(str, image.ravel()))},{USAGES[split]}\n"
-        for label, image, split in zip(data.labels, data.images, data.splits, strict=True)
-    ]
-    return "".join(["emotion,pixels,Usage\n", *rows]).encode()
+    return to_fer_csv(faces())
 
 
 @functools.cache
 def as_images() -> Files:
     """The folder set, without loss and in the order in which it is read: by split, number and class."""
-    data, files = faces(), {}
-    for row in range(ROWS):
-        usage = USAGES[data.splits[row]]
-        content = io.BytesIO()
-        Image.fromarray(data.images[row]).save(content, "PNG")
-        top = "train" if usage == "Training" else "test"
-        files[f"{top}/{LABELS[data.labels[row]]}/{usage}_{row}.png"] = content.getvalue()
-    return files
+    return folder_set(faces())
 
 
 # --- how files are packed. Each function takes names and contents.
