@@ -186,7 +186,7 @@ def steps() -> list[Step]:
     )
     entry = re.compile(r'`(\w+)`: `"(\w+)": (.+?)`')
     return [
-        Step(file, language, textwrap.dedent(code), entry.findall(rest))
+        Step(file, language, textwrap.dedent(code), entry.findall(" ".join(rest.split())))
         for file, language, code, rest in step.findall(page)
     ]
 
