@@ -20,6 +20,11 @@ from pipeline.files import sha256, write_npz
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
 
+_LONGEST_WORD = 10_000
+_MOST_DIMENSIONS = 100_000
+_LONGEST_NUMBER = 100
+"""In bytes and numbers; generous. A damaged file is recognised at these, not after all of it is in memory."""
+
 Words = Mapping[str, str | Sequence[str]]
 """For each label the word, the phrase ("very happy") or the list of words that stands for it."""
 
@@ -213,12 +218,18 @@ def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:
                     f"{path} does not start with '<words> <dimensions>': it is not a word2vec file."
                 )
             count, dimensions = int(header[0]), int(header[1])
-            first = file.readline() if count else b""
+            if dimensions > _MOST_DIMENSIONS:
+                raise UserError(f"{path} says that vectors have {dimensions:,} dimensions: it is damaged.")
+            first = file.readline(_longest_line(dimensions)) if count else b""
             binary = not _is_text_row(first, dimensions)
             rest = _binary_rows if binary else _text_rows
             yield from rest(file, first, count, dimensions, path)
         except (EOFError, OSError, zlib.error) as error:
             raise UserError(f"{path} is damaged or truncated ({error}): fetch it again.") from None
+
+
+def _longest_line(dimensions: int) -> int:
+    return _LONGEST_WORD + dimensions * _LONGEST_NUMBER
 
 
 def _is_text_row(line: bytes, dimensions: int) -> bool:
@@ -232,10 +243,11 @@ def _is_text_row(line: bytes, dimensions: int) -> bool:
 def _text_rows(
     file: BinaryIO, first: bytes, count: int, dimensions: int, path: Path
 ) -> Iterator[tuple[str, _Entry]]:
+    limit = _longest_line(dimensions)
     for number in range(1, count + 1):
-        line = first if number == 1 else file.readline()
+        line = first if number == 1 else file.readline(limit)
         where = f"{path}, line {number + 1},"
-        if line.rstrip().count(b" ") != dimensions:
+        if line.rstrip().count(b" ") != dimensions or len(line) == limit:
             raise UserError(
                 f"{where} does not hold a word and {dimensions} numbers: the file is damaged or"
                 " truncated: fetch it again."
@@ -251,6 +263,8 @@ def _binary_rows(
     for number in range(1, count + 1):
         while (space := buffer.find(b" ", position)) < 0 or len(buffer) < space + 1 + width:
             more = file.read(1 << 20)
+            if space < 0 and len(buffer) - position > _LONGEST_WORD:
+                raise UserError(f"{path}: word {number} of {count:,} does not end: the file is damaged.")
             if not more:
                 raise UserError(
                     f"{path} ends within word {number} of {count:,}: the file is truncated: fetch it again."

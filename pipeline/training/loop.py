@@ -251,7 +251,7 @@ def train(
     if checkpoint and (saved := checkpoint.load()):
         state, facts = saved
         trainer.restore(state)
-        best, ensemble.mean = state["best"], state["opinions"]["mean"].to(device)
+        best, ensemble.mean = state["best"], state["ensemble"]["mean"].to(device)
         if memory:
             restore(memory, state["memory"])
         progress = Progress([Epoch(**row) for row in facts["history"]], facts["seconds"], facts["best_epoch"])
@@ -340,7 +340,7 @@ def state_of(
     trainer: Trainer, ensemble: TemporalEnsemble, best: Mapping[str, Tensor], memory: Memory | None = None
 ) -> Groups:
     """Return the content of a checkpoint other than the progress."""
-    state = {**trainer.state(), "best": best, "opinions": {"mean": ensemble.mean}}
+    state = {**trainer.state(), "best": best, "ensemble": {"mean": ensemble.mean}}
     return state | {"memory": memory.tensors} if memory else state
 
 

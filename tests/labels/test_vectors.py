@@ -241,6 +241,35 @@ def test_only_the_wanted_rows_are_kept_in_memory(tmp_path: Path, binary: bool, l
     assert peak < limit * (tmp_path / "large").stat().st_size
 
 
+@pytest.mark.parametrize(
+    "beginning",
+    [b"9 4\n", b"9 4\nsad 1 2 3 4\n", b"9 4\nsad 1 2 3 4\nangry 1 2 3 4 "],
+    ids=["binary", "word", "line"],
+)
+@pytest.mark.parametrize("filler", [b"\0", b"5"])
+def test_a_damaged_file_is_recognised_before_it_fills_the_memory(
+    tmp_path: Path, beginning: bytes, filler: bytes
+) -> None:
+    path = tmp_path / "vectors.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(beginning)
+        for _ in range(20):
+            file.write(filler * (1 << 20))
+    tracemalloc.start()
+    with pytest.raises(UserError, match="damaged"):
+        read_vectors(path, {"fear"})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8e6
+
+
+def test_a_header_with_impossible_dimensions_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.bin"
+    path.write_bytes(b"1 999999999999\nsad ")
+    with pytest.raises(UserError, match="999,999,999,999 dimensions"):
+        read_vectors(path, {"sad"})
+
+
 def test_reading_stops_at_the_last_wanted_row(tmp_path: Path) -> None:
     path = text_file(tmp_path, "1000000 2", "fear 1 2", "sad 3 4", "the rest is missing")
     assert len(read_vectors(path, {"fear", "sad"})) == 2

@@ -311,7 +311,7 @@ def test_what_the_network_thought_before_an_interruption_still_counts_after_it(t
         Outcome(tmp_path / "broken", recipe=DISTILLING, loss=Interrupting(14))
     saved = Checkpoint(tmp_path / "broken" / "state.safetensors").load()
     assert saved is not None
-    ensemble = saved[0]["opinions"]["mean"]
+    ensemble = saved[0]["ensemble"]["mean"]
     assert (ensemble - 1 / CLASSES).abs().amax(1).gt(0).sum() >= 64
     assert_same(whole, Outcome(tmp_path / "broken", recipe=DISTILLING, network=fresh(seed=5)))
 
