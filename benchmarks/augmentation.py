@@ -35,9 +35,7 @@ def image_by_image(
 ) -> Tensor:
     """Augment uint8 [B, H, W] to float32 [B, 1, size, size], with parameters from the ranges of `spec`."""
     pairs = zip(pixels, flip, strict=True)
-    return torch.stack(
-        [one_image(Image.fromarray(image), mirror, size, spec, draw) for image, mirror in pairs]
-    )
+    return torch.stack([one_image(Image.fromarray(image), mirror, size, spec, draw) for image, mirror in pairs])
 
 
 def one_image(image: Image.Image, mirror: bool, size: int, spec: Augment, draw: random.Random) -> Tensor:

@@ -51,10 +51,7 @@ def main(rows: str, seed: int) -> None:
 def trials(chosen: dict[str, Any], tried: dict[str, tuple[float, ...]]) -> list[dict[str, Any]]:
     """Return the options as chosen, then with every other value of each option."""
     others = [
-        chosen | {option: value}
-        for option, values in tried.items()
-        for value in values
-        if value != chosen[option]
+        chosen | {option: value} for option, values in tried.items() for value in values if value != chosen[option]
     ]
     return [chosen, *others]
 

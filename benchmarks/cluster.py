@@ -73,10 +73,7 @@ def scaling(runs: int, epochs: int, counts: Sequence[int]) -> None:
     rates = dict[str, dict[int, float]](processes={}, nodes={})
     for count in counts:
         with nodes(count), workspace(runs, epochs) as folder:
-            for name, options in {
-                "processes": ("--workers", str(count)),
-                "nodes": ("--cluster", "auto"),
-            }.items():
+            for name, options in {"processes": ("--workers", str(count)), "nodes": ("--cluster", "auto")}.items():
                 found = finished(folder, *options)
                 rates[name][count] = (len(found) - count) / (found[-1] - found[count - 1])
     heading(f"{runs} trainings of {epochs} epochs")
@@ -94,18 +91,11 @@ def scaling(runs: int, epochs: int, counts: Sequence[int]) -> None:
 @click.option("--minutes", type=Number(), default=10, help="How long nodes are killed.")
 @click.option("--every", type=Number(), default=30, help="Seconds between two kills.")
 @click.option(
-    "--images",
-    type=Number(),
-    default=140,
-    help="Training images: an epoch of 140 is a twentieth of a second.",
+    "--images", type=Number(), default=140, help="Training images: an epoch of 140 is a twentieth of a second."
 )
 def kills(runs: int, epochs: int, minutes: int, every: int, images: int) -> None:
     """Kill a node every so often and start another; count runs that are lost and epochs that are trained again."""
-    with (
-        nodes(2) as simulated,
-        workspace(runs, epochs, images) as folder,
-        tempfile.TemporaryFile("w+") as output,
-    ):
+    with nodes(2) as simulated, workspace(runs, epochs, images) as folder, tempfile.TemporaryFile("w+") as output:
         process = sweep(folder, "--cluster", "auto", output=output)  # a pipe that nobody reads would fill up
         lost: dict[str, int] = {}
         repeated: list[int] = []
@@ -129,9 +119,7 @@ def kills(runs: int, epochs: int, minutes: int, every: int, images: int) -> None
         output.seek(0)
         said = output.read().splitlines()
         kept = len(list(folder.glob("results/synthetic/runs/*.json")))
-    heading(
-        f"{runs} trainings of {epochs} epochs of {images} images on two nodes, one killed every {every} s"
-    )
+    heading(f"{runs} trainings of {epochs} epochs of {images} images on two nodes, one killed every {every} s")
     most = max(repeated, default=0)
     row = [str(count), str(runs - kept), str(len(repeated)), str(sum(repeated)), str(most)]
     print(table(["kills", "runs lost", "runs resumed", "epochs repeated", "at most, a kill"], [row]))
@@ -152,16 +140,10 @@ def queue(count: int) -> None:
         before = [memory([psutil.Process()]), memory(head)]
         most = list(before)
         start = time.monotonic()
-        with (
-            driver.connected("auto", 1, 0) as engine,
-            contextlib.closing(engine.outcomes(jobs, {})) as outcomes,
-        ):
+        with driver.connected("auto", 1, 0) as engine, contextlib.closing(engine.outcomes(jobs, {})) as outcomes:
             for number, _ in enumerate(outcomes):
                 if number % 100 == 0:
-                    most = [
-                        max(pair)
-                        for pair in zip(most, [memory([psutil.Process()]), memory(head)], strict=True)
-                    ]
+                    most = [max(pair) for pair in zip(most, [memory([psutil.Process()]), memory(head)], strict=True)]
         seconds = time.monotonic() - start
     heading(f"{count} jobs of no work on two nodes")
     rows = [

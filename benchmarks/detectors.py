@@ -55,8 +55,7 @@ def backgrounds() -> list[Image.Image]:
     names = ("coffee", "chelsea", "brick", "grass", "rocket")
     pictures += [Image.fromarray(getattr(data, name)()) for name in names]
     return [
-        picture.convert("RGB").resize((WIDTH, round(WIDTH * picture.height / picture.width)))
-        for picture in pictures
+        picture.convert("RGB").resize((WIDTH, round(WIDTH * picture.height / picture.width))) for picture in pictures
     ]
 
 
@@ -139,19 +138,14 @@ def _cascade(cv2: Any, name: str) -> Find:
     classifier = cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml")
 
     def find(picture: Image.Image) -> list[Box]:
-        boxes = classifier.detectMultiScale(
-            np.asarray(picture.convert("L")), 1.1, NEIGHBOURS, minSize=(24, 24)
-        )
+        boxes = classifier.detectMultiScale(np.asarray(picture.convert("L")), 1.1, NEIGHBOURS, minSize=(24, 24))
         return [Box(*map(int, box)) for box in boxes]
 
     return find
 
 
 DATA = click.Option(
-    ["--data"],
-    type=FOLDER,
-    default=str(PREPARED),
-    help="The folder with the prepared data whose faces are pasted.",
+    ["--data"], type=FOLDER, default=str(PREPARED), help="The folder with the prepared data whose faces are pasted."
 )
 SCENES = click.Option(["--scenes"], type=Number(), default=40, help="How many scenes to make.")
 
@@ -170,13 +164,10 @@ def main(data: Path, scenes: int) -> None:
             scores[name].seconds += time.perf_counter() - start
             scores[name].add(squares, boxes)
     print(header("dlib-bin", "opencv-python-headless"))
-    print(
-        f"{scenes} scenes, {WIDTH} pixels wide; faces found, in per cent, by the side of the face in pixels\n"
-    )
+    print(f"{scenes} scenes, {WIDTH} pixels wide; faces found, in per cent, by the side of the face in pixels\n")
     print(
         table(
-            ["detector", *map(str, SIZES), "false/scene", "ms/scene", "centre x", "y", "side"],
-            _lines(scores, scenes),
+            ["detector", *map(str, SIZES), "false/scene", "ms/scene", "centre x", "y", "side"], _lines(scores, scenes)
         )
     )
 

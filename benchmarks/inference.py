@@ -55,8 +55,7 @@ def engines(model: Path, calibration: Faces, threads: int, folder: Path) -> dict
     }
     if find_spec("openvino"):
         found |= {
-            f"OpenVINO, {name}": _of_openvino(file, threads)
-            for name, file in (("default", plain), ("int8", small))
+            f"OpenVINO, {name}": _of_openvino(file, threads) for name, file in (("default", plain), ("int8", small))
         }
     return found
 
@@ -101,9 +100,7 @@ def lines_of(
     first = next(iter(decided.values()))
     repeated = np.resize(faces, (max(BATCHES), *faces.shape[1:]))
     seconds = {
-        batch: alternate(
-            {name: partial(_decide, predict, repeated[:batch]) for name, predict in found.items()}, rounds
-        )
+        batch: alternate({name: partial(_decide, predict, repeated[:batch]) for name, predict in found.items()}, rounds)
         for batch in BATCHES
     }
     for name, decisions in decided.items():
@@ -139,10 +136,7 @@ def main(model: Path, data: Path, threads: int, rounds: int) -> None:
     print(f"changed: decisions that differ from PyTorch's, of {len(decided):,}\n")
     ratios = [f"x PyTorch, {batch}" for batch in BATCHES]
     print(
-        table(
-            ["engine", "PublicTest", "changed", "ms", *(f"/s at {batch}" for batch in BATCHES[1:]), *ratios],
-            lines,
-        )
+        table(["engine", "PublicTest", "changed", "ms", *(f"/s at {batch}" for batch in BATCHES[1:]), *ratios], lines)
     )
 
 

@@ -122,8 +122,7 @@ def main(batch: int, rounds: int) -> None:
             "both": partial(forward_backward, loss, output, labels),
         }
         loops: dict[str, Case] = {
-            way: partial(run_loop, loop, loss.targets, output, labels)
-            for way, loop in LOOPS.get(name, {}).items()
+            way: partial(run_loop, loop, loss.targets, output, labels) for way, loop in LOOPS.get(name, {}).items()
         }
         seconds = alternate(cases | loops, rounds)
         rows.append([name, str(width), f"{seconds['forward'] * 1e6:.0f}", f"{seconds['both'] * 1e6:.0f}"])
@@ -134,9 +133,7 @@ def main(batch: int, rounds: int) -> None:
     print(header())
     print(f"Batch of {batch}, best of {rounds}, one thread\n")
     print(table(["loss", "outputs", "forward, us", "forward + backward, us"], rows), end="\n\n")
-    print(
-        table(["README's loop, forward", "ms", "times our forward", "times our forward + backward"], versus)
-    )
+    print(table(["README's loop, forward", "ms", "times our forward", "times our forward + backward"], versus))
 
 
 if __name__ == "__main__":

@@ -43,8 +43,7 @@ def main(noise: int, epochs: int, seeds: int) -> None:
     params, data = config.load(), FerData.load(PREPARED)
     names = list(dict.fromkeys([*PAIRS.values(), *PAIRS]))
     found = {
-        name: np.array([accuracy(params, data, name, noise, epochs, seed) for seed in range(seeds)])
-        for name in names
+        name: np.array([accuracy(params, data, name, noise, epochs, seed) for seed in range(seeds)]) for name in names
     }
     lines = []
     for name, ablation in PAIRS.items():
@@ -53,9 +52,7 @@ def main(noise: int, epochs: int, seeds: int) -> None:
         own, other = (f"{100 * found[row].mean():.1f}" for row in (name, ablation))
         lines.append([f"{name} / {ablation}", own, other, f"{gains.mean():+.1f} ± {error:.1f}"])
     print(f"{header()}\n{dataset_name()}, {noise} % noise, {epochs} epochs, {seeds} seeds\n")
-    print(
-        table(["method / ablation", "method, %", "ablation, %", "difference, points ± standard error"], lines)
-    )
+    print(table(["method / ablation", "method, %", "ablation, %", "difference, points ± standard error"], lines))
 
 
 def accuracy(params: Params, data: FerData, name: str, noise: int, epochs: int, seed: int) -> float:

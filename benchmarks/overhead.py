@@ -43,19 +43,14 @@ SMALL = {
 def command(folder: Path, *words: str, **environment: str) -> None:
     """Run a command in a folder, on one thread. Raises CalledProcessError if it fails."""
     subprocess.run(
-        words,
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        check=True,
+        words, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, capture_output=True, check=True
     )
 
 
 def merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values with nested changes."""
     return values | {
-        key: merged(values[key], change) if isinstance(change, Mapping) else change
-        for key, change in changes.items()
+        key: merged(values[key], change) if isinstance(change, Mapping) else change for key, change in changes.items()
     }
 
 
@@ -86,9 +81,7 @@ def main(rounds: int) -> None:
 
     print(header("dvc", "mlflow"))
     print(f"Best of {rounds}, one thread\n")
-    print(
-        table(["command", "seconds"], [[name, f"{spent:.2f}"] for name, spent in no_op.items()]), end="\n\n"
-    )
+    print(table(["command", "seconds"], [[name, f"{spent:.2f}"] for name, spent in no_op.items()]), end="\n\n")
     rows = [
         [name, f"{spent['off']:.2f}", f"{spent['on']:.2f}", f"{spent['on'] - spent['off']:.2f}"]
         for name, spent in stages.items()

@@ -106,9 +106,7 @@ def theirs(python: str, kind: str, images: Path) -> Iterator[Theirs]:
     command = [python, fer_worker.__file__, kind, str(images)]
     with tempfile.TemporaryFile("w+") as errors:
         try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-            )
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
         except OSError as error:
             raise UserError(f"--python: {python} cannot be run ({error}).") from error
         with process:  # closes the pipes, at which the process ends

@@ -155,28 +155,15 @@ def steps(rounds: int, batch: int | None) -> None:
         if system.training and not system.pretrained
         for way in ways
     ]
-    schedules += [
-        our_schedule(f"ours, {name}, {way}", params, name, way) for name in params.recipes for way in ways
-    ]
+    schedules += [our_schedule(f"ours, {name}, {way}", params, name, way) for name in params.recipes for way in ways]
     cases = {part.name: part.step for schedule in schedules for part in schedule.parts}
     step_seconds = alternate(cases, rounds, turn=1)
     image_seconds = [schedule.image_seconds(step_seconds) for schedule in schedules]
-    hours = [
-        s.epochs * TRAINING * seconds / 3600 for s, seconds in zip(schedules, image_seconds, strict=True)
-    ]
+    hours = [s.epochs * TRAINING * seconds / 3600 for s, seconds in zip(schedules, image_seconds, strict=True)]
 
     print(header())
     print(f"Whole steps, best of {rounds}; the peers' batches: {batch or 'as published'}\n")
-    headings = [
-        "system",
-        "images/s",
-        "GFLOP/s",
-        "MFLOP/image",
-        "s/epoch",
-        "epochs",
-        "hours",
-        "times the last",
-    ]
+    headings = ["system", "images/s", "GFLOP/s", "MFLOP/image", "s/epoch", "epochs", "hours", "times the last"]
     rows = [
         [
             schedule.name, f"{1 / seconds:,.1f}", f"{schedule.image_flop() / seconds / 1e9:,.0f}",
@@ -190,12 +177,8 @@ def steps(rounds: int, batch: int | None) -> None:
 
 
 @peers.command(epilog=f"Example: {NAME} figure")
-@click.option(
-    "--runs", type=FILE, default=RESULTS / "speedrun.json", help="Our runs, as `fer speedrun` keeps them."
-)
-@click.option(
-    "--to", type=NewFile(".png"), default=RESULTS / "accuracy_per_flop.png", help="Where the picture goes."
-)
+@click.option("--runs", type=FILE, default=RESULTS / "speedrun.json", help="Our runs, as `fer speedrun` keeps them.")
+@click.option("--to", type=NewFile(".png"), default=RESULTS / "accuracy_per_flop.png", help="Where the picture goes.")
 def figure(runs: Path, to: Path) -> None:
     """Show accuracy against FLOP, as a table and a PNG."""
     per_flop.show(runs, to)

@@ -137,4 +137,4 @@ def keys() -> Iterator[Line2D]:
     ):
         yield Line2D(
             [], [], linestyle="-" if joined else "", marker=marker, color=colour, markerfacecolor=face, label=text
-        )  # fmt: skip
+        )

@@ -93,9 +93,7 @@ def main(rounds: int) -> None:
     steps = {f"step {size}": waiting(partial(workload.step, size)) for size in recipe.sizes}
     seconds = processor_seconds(policies | steps, rounds)
 
-    epoch = workload.batches * fmean(
-        seconds[f"step {recipe.size_in(number)}"] for number in range(recipe.epochs)
-    )
+    epoch = workload.batches * fmean(seconds[f"step {recipe.size_in(number)}"] for number in range(recipe.epochs))
     rows = [
         [name, f"{seconds[name]:.2f}", f"{100 * seconds[name] / epoch:.1f} %", f"{memory[name] / 1e6:.0f}"]
         for name in POLICIES

@@ -106,14 +106,9 @@ def simulate(seeds: int, seed_points: float, simulations: int, resampled: int) -
     ]
 
 
-SIMULATIONS = click.Option(
-    ["--simulations"], type=Number(), default=4000, help="How many a line of the table has."
-)
+SIMULATIONS = click.Option(["--simulations"], type=Number(), default=4000, help="How many a line of the table has.")
 RESAMPLED = click.Option(
-    ["--resampled"],
-    type=Number(),
-    default=400,
-    help="How many of them are resampled too, which takes longer.",
+    ["--resampled"], type=Number(), default=400, help="How many of them are resampled too, which takes longer."
 )
 
 

@@ -83,9 +83,7 @@ class Residual(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            *convolution(inputs, outputs, 3, stride), nn.ReLU(), *convolution(outputs, outputs)
-        )
+        self.body = nn.Sequential(*convolution(inputs, outputs, 3, stride), nn.ReLU(), *convolution(outputs, outputs))
         same = inputs == outputs and stride == 1
         self.shortcut = nn.Identity() if same else nn.Sequential(*convolution(inputs, outputs, 1, stride))
 
@@ -271,13 +269,7 @@ SYSTEMS = (
         "several trainings in a row, each until it no longer progresses: no number of epochs is stated",
         pretrained=True,
     ),
-    Published(
-        "Tang 2013, winner of the challenge",
-        0.7116,
-        "arXiv 1306.0239",
-        "PublicTest",
-        "no budget found",
-    ),
+    Published("Tang 2013, winner of the challenge", 0.7116, "arXiv 1306.0239", "PublicTest", "no budget found"),
     Published(
         "Pramerdorfer & Kampel, eight networks",
         0.752,

@@ -62,9 +62,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 OPTIONS = (
     click.Option(["--recipe"], type=Name(), default="fast", help="A name under `recipes:` in params.yaml."),
     click.Option(["--epochs"], type=Number(), help="Instead of the recipe's."),
-    click.Option(
-        ["--seed", "seeds"], type=Number(0), multiple=True, default=(0, 1), help="One training; repeatable."
-    ),
+    click.Option(["--seed", "seeds"], type=Number(0), multiple=True, default=(0, 1), help="One training; repeatable."),
     click.Option(["--only"], type=Name(), multiple=True, help="Train this variant, not all; repeatable."),
 )
 
@@ -131,9 +129,8 @@ def report(runs: list[Trial]) -> str:
         difference = "" if mean is None or unchanged is None else f"{100 * (mean - unchanged):+.2f}"
         minutes = statistics.mean(run["core_seconds"] for run in groups[name]) / 60
         rows.append(
-            [name, percent(mean), difference, ", ".join(accuracies), f"{minutes:.1f}",
-             f"{groups[name][0]['flop']:.1e}"]
-        )  # fmt: skip
+            [name, percent(mean), difference, ", ".join(accuracies), f"{minutes:.1f}", f"{groups[name][0]['flop']:.1e}"]
+        )
     return table(["variant", "mean", "difference", "each seed", "core minutes", "FLOP"], rows)
 
 

@@ -57,9 +57,7 @@ PROFILED = 10
 class Roofline:
     """One recipe, measured and set in tables. peak: FLOP/s of a matrix product in the precision used."""
 
-    def __init__(
-        self, params: config.Params, recipe: str, hardware: Hardware, peak: float, rounds: int
-    ) -> None:
+    def __init__(self, params: config.Params, recipe: str, hardware: Hardware, peak: float, rounds: int) -> None:
         self.params, self.name, self.recipe = params, recipe, params.recipes[recipe]
         self.hardware, self.peak, self.rounds = hardware, peak, rounds
         self.workload = Workload(params, recipe, hardware)
@@ -105,11 +103,7 @@ class Roofline:
     def alone(self) -> dict[tuple[str, str], float]:
         """Return the seconds of each convolution on its own, by layer and direction."""
         return alternate(
-            {
-                (layer.name, way): waiting(case)
-                for layer in self.layers
-                for way, case in layer.cases().items()
-            },
+            {(layer.name, way): waiting(case) for layer in self.layers for way, case in layer.cases().items()},
             self.rounds,
         )
 
@@ -172,8 +166,7 @@ class Roofline:
         """Return the table of the recipe's mean epoch on FER-2013: its steps and everything else that training does."""
         sizes = [self.recipe.size_in(epoch) for epoch in range(self.recipe.epochs)]
         step, augmenting = (
-            self.workload.batches * fmean(self.seconds[what, size] for size in sizes)
-            for what in ("step", "augment")
+            self.workload.batches * fmean(self.seconds[what, size] for size in sizes) for what in ("step", "augment")
         )
         validation = random_images(VALIDATION).to(self.hardware.device)
         numbers = itertools.count()
@@ -215,9 +208,7 @@ class Roofline:
             for threads in sorted({1, ALL_THREADS} - {hardware.threads}):
                 case = self.switched(torch.set_num_threads, threads, hardware.threads)
                 cases[f"threads: {threads}"] = case
-            cases["denormal numbers kept (main thread)"] = self.switched(
-                torch.set_flush_denormal, False, True
-            )
+            cases["denormal numbers kept (main thread)"] = self.switched(torch.set_flush_denormal, False, True)
         cases["new memory filled"] = self.switched(fill_new_memory, True, False)
         cases["algorithms free to vary"] = self.switched(torch.use_deterministic_algorithms, False, True)
         note = ""
@@ -228,10 +219,7 @@ class Roofline:
             note = f"\nfirst compiled step: {time.perf_counter() - start:.0f} s"
 
         seconds = alternate(cases, self.rounds)
-        lines = [
-            [name, f"{took * 1e3:.1f}", f"{took / seconds[str(hardware)]:.2f}"]
-            for name, took in seconds.items()
-        ]
+        lines = [[name, f"{took * 1e3:.1f}", f"{took / seconds[str(hardware)]:.2f}"] for name, took in seconds.items()]
         return table([f"{self.size} px, one setting changed", "ms", "times as long"], lines) + note
 
     def other(self, **change: Any) -> Case:

@@ -93,13 +93,7 @@ def lines_of(address: str, seconds: float) -> Iterator[list[str]]:
             found = latencies(address, request, clients, seconds)
             spent = time.perf_counter() - start
             times = [f"{1000 * value:.1f}" for value in np.percentile(found, (50, 95, 99))]
-            yield [
-                name,
-                str(clients),
-                *times,
-                f"{len(found) / spent:,.1f}",
-                f"{faces * len(found) / spent:,.1f}",
-            ]
+            yield [name, str(clients), *times, f"{len(found) / spent:,.1f}", f"{faces * len(found) / spent:,.1f}"]
 
 
 def _png(image: Image.Image) -> str:
@@ -115,21 +109,14 @@ class Address(click.ParamType[str, str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not value.startswith(("models:/", "runs:/")) and not (Path(value) / "MLmodel").is_file():
-            self.fail(
-                f"must begin with models:/ or runs:/, or be the folder of a model, not {value!r}", param, ctx
-            )
+            self.fail(f"must begin with models:/ or runs:/, or be the folder of a model, not {value!r}", param, ctx)
         return value
 
 
 MODEL = click.Argument(
-    ["model"],
-    type=Address(),
-    default="models:/fer@champion",
-    help="The model's address in MLflow, or its folder.",
+    ["model"], type=Address(), default="models:/fer@champion", help="The model's address in MLflow, or its folder."
 )
-SECONDS = click.Option(
-    ["--seconds"], type=Number(), default=10, help="How long each kind of request is measured."
-)
+SECONDS = click.Option(["--seconds"], type=Number(), default=10, help="How long each kind of request is measured.")
 
 
 def main(model: str, seconds: int) -> None:

@@ -60,11 +60,7 @@ def described(params: Params, name: str) -> JsonDict:
     """Return what a row was trained with, ready for JSON."""
     model = params.model(name)
     settings = {"loss": model.loss, "options": model.options, "targets": model.targets, **model.choices}
-    settings |= {
-        "learning_rate": model.learning_rate,
-        "recipe": params.recipe,
-        "epochs": 2 if model.memory else 1,
-    }
+    settings |= {"learning_rate": model.learning_rate, "recipe": params.recipe, "epochs": 2 if model.memory else 1}
     return dict(json.loads(json.dumps(settings)))
 
 

@@ -171,9 +171,7 @@ def main(model: Path | None, threads: int, rounds: int) -> None:
     total = sum(spent.values())
     flop, size = operations(file)
     beside = {
-        f"{flop / 1e6:.1f} MFLOP at the speed of a large product in {form}": flop
-        * seconds[form]
-        / (2 * SIDE**3)
+        f"{flop / 1e6:.1f} MFLOP at the speed of a large product in {form}": flop * seconds[form] / (2 * SIDE**3)
         for form in ("fp32", "int8")
     }
     beside[f"{size / 1e6:.2f} MB of weights at the speed of a copy"] = size * seconds["copy"] / COPIED

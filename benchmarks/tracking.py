@@ -68,12 +68,9 @@ def rate(writers: int, epochs: int, seconds: float) -> float:
 
 def main(seconds: int) -> None:
     if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
-        raise UserError(
-            "MLFLOW_TRACKING_URI names no server: start one with examples/team/server.sh (docs/team.md)."
-        )
+        raise UserError("MLFLOW_TRACKING_URI names no server: start one with examples/team/server.sh (docs/team.md).")
     rows = [
-        [str(writers), *(f"{rate(writers, epochs, seconds):,.0f}" for epochs in WAYS.values())]
-        for writers in WRITERS
+        [str(writers), *(f"{rate(writers, epochs, seconds):,.0f}" for epochs in WAYS.values())] for writers in WRITERS
     ]
     print(header("mlflow", "psycopg", "sqlalchemy"))
     print(f"Values a second, {VALUES} an epoch, {seconds} s each\n")

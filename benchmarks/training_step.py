@@ -58,12 +58,8 @@ def main(rounds: int) -> None:
     print(table(headings, rows))
     batches = TRAINING // recipe.batch_size
     for precision in workloads:
-        whole = sum(
-            batches * seconds[f"step {recipe.size_in(epoch)} {precision}"] for epoch in range(recipe.epochs)
-        )
-        print(
-            f"\n{recipe.epochs} epochs of FER-2013 in {precision}: {whole / 60:.1f} minutes of steps", end=""
-        )
+        whole = sum(batches * seconds[f"step {recipe.size_in(epoch)} {precision}"] for epoch in range(recipe.epochs))
+        print(f"\n{recipe.epochs} epochs of FER-2013 in {precision}: {whole / 60:.1f} minutes of steps", end="")
     print()
 
 

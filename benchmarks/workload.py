@@ -21,17 +21,7 @@ from pipeline.training import loop
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.hardware import Hardware
 from pipeline.training.images import Images
-from pipeline.training.loop import (
-    Epoch,
-    EpochPlan,
-    Progress,
-    Trainer,
-    augmented,
-    state_of,
-    train,
-    train_step,
-    validate,
-)
+from pipeline.training.loop import Epoch, EpochPlan, Progress, Trainer, augmented, state_of, train, train_step, validate
 from pipeline.training.losses import make_loss
 from pipeline.training.memory import TemporalEnsemble
 from pipeline.training.model import FerNet

@@ -22,11 +22,7 @@ fer.help = "What there is to do around `dvc repro`: read faces, search, train, k
 
 
 @fer.command(epilog="Example: fer predict photo.jpg --model outputs/models/baseline-0")
-@click.argument(
-    "source",
-    type=Readable(),
-    help="A picture, a folder, a video, or - for a picture on standard input.",
-)
+@click.argument("source", type=Readable(), help="A picture, a folder, a video, or - for a picture on standard input.")
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
@@ -42,20 +38,11 @@ fer.help = "What there is to do around `dvc repro`: read faces, search, train, k
     help="A new folder for copies of the pictures with boxes drawn.",
 )
 @click.option(
-    "--every",
-    type=Seconds(0.01, 3600),
-    default=1.0,
-    help="Seconds between the frames that are read of a video.",
+    "--every", type=Seconds(0.01, 3600), default=1.0, help="Seconds between the frames that are read of a video."
 )
 @click.option("--threads", type=Number(0, CORES), default=0, help="Threads of the model; 0 for one per core.")
 def predict(
-    source: Path,
-    model: Path | None,
-    no_detect: bool,
-    form: str | None,
-    save: Path | None,
-    every: float,
-    threads: int,
+    source: Path, model: Path | None, no_detect: bool, form: str | None, save: Path | None, every: float, threads: int
 ) -> None:
     """Read the expression of every face in pictures.
 
@@ -89,25 +76,16 @@ def demo(models: Sequence[Path], port: int, threads: int) -> None:
     server.serve(models, port, threads)
 
 
-BLOCK = click.option(
-    "--block", type=Name(), help="A block of study.yaml; by default the grid of params.yaml."
-)
+BLOCK = click.option("--block", type=Name(), help="A block of study.yaml; by default the grid of params.yaml.")
 WORKERS = click.option(
     "--workers", type=Number(1, CORES), default=CORES, help="Processes at a time, at most one per core."
 )
 CLUSTER = click.option(
-    "--cluster",
-    type=Address(),
-    help="Run on the nodes of a Ray cluster instead: this machine's, or an address.",
+    "--cluster", type=Address(), help="Run on the nodes of a Ray cluster instead: this machine's, or an address."
 )
-CPUS = click.option(
-    "--cpus-per-run", type=Number(1), default=1, help="With --cluster: cores, and threads, of a run."
-)
+CPUS = click.option("--cpus-per-run", type=Number(1), default=1, help="With --cluster: cores, and threads, of a run.")
 GPUS = click.option(
-    "--gpus-per-run",
-    type=Share(),
-    default=0.0,
-    help="With --cluster: GPUs of a run; several share one below 1.",
+    "--gpus-per-run", type=Share(), default=0.0, help="With --cluster: GPUs of a run; several share one below 1."
 )
 
 
@@ -147,10 +125,7 @@ def sweep(
 
 @fer.command(epilog="Example: fer search --block B")
 @click.argument(
-    "models",
-    type=Name(),
-    nargs=-1,
-    help="Names under `models:`, or rows of the block; by default all that it needs.",
+    "models", type=Name(), nargs=-1, help="Names under `models:`, or rows of the block; by default all that it needs."
 )
 @BLOCK
 @WORKERS
@@ -158,12 +133,7 @@ def sweep(
 @CPUS
 @GPUS
 def search(
-    models: Sequence[str],
-    block: str | None,
-    workers: int,
-    cluster: str | None,
-    cpus_per_run: int,
-    gpus_per_run: float,
+    models: Sequence[str], block: str | None, workers: int, cluster: str | None, cpus_per_run: int, gpus_per_run: float
 ) -> None:
     """Choose learning rates on PublicTest.
 
@@ -194,9 +164,7 @@ def search(
     help="Write the finished pipeline as one page into this file, report.html if none is named.",
 )
 @click.option("--text", is_flag=True, help="Print its differences from the baseline, drawn with characters.")
-@click.option(
-    "--of", type=cli.FOLDER, help="With --html or --text: published runs; by default the outputs here."
-)
+@click.option("--of", type=cli.FOLDER, help="With --html or --text: published runs; by default the outputs here.")
 def report(block: str | None, html: Path | None, text: bool, of: Path | None) -> None:
     """Write the study from the runs in results/fer2013, the table of a block from its runs, or one HTML page.
 
@@ -223,9 +191,7 @@ def report(block: str | None, html: Path | None, text: bool, of: Path | None) ->
 
 
 @fer.command(epilog="Example: fer publish")
-@click.argument(
-    "name", type=Name(), required=False, help="A subfolder for runs that are not part of the study."
-)
+@click.argument("name", type=Name(), required=False, help="A subfolder for runs that are not part of the study.")
 def publish(name: str | None) -> None:
     """Keep finished runs in results/<data set>, for git.
 
@@ -237,9 +203,7 @@ def publish(name: str | None) -> None:
 
 
 @fer.command(epilog="Example: fer speedrun speedrun-fast")
-@click.argument(
-    "experiments", type=Name(), nargs=-1, help="Names of DVC experiments; by default the workspace."
-)
+@click.argument("experiments", type=Name(), nargs=-1, help="Names of DVC experiments; by default the workspace.")
 def speedrun(experiments: Sequence[str]) -> None:
     """Record when the baseline passed which accuracy.
 
@@ -272,9 +236,7 @@ def clean() -> None:
 
     grid = config.load().grid
     for path in workspace.clean(f"{model}-{seed}" for model, seed in grid.pairs()):
-        print(
-            f"{path} stays: the pipeline did not write it, or wrote it for a model that is no longer configured"
-        )
+        print(f"{path} stays: the pipeline did not write it, or wrote it for a model that is no longer configured")
 
 
 def main() -> None:

@@ -32,9 +32,7 @@ class Name(click.ParamType[str, str]):
     name = "name"
 
     def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
-        wrong = (
-            not value.strip() or not value.isprintable() or value[0] in "-." or bool(set(value) & set("/\\"))
-        )
+        wrong = not value.strip() or not value.isprintable() or value[0] in "-." or bool(set(value) & set("/\\"))
         if wrong or len(value.encode()) > LONGEST:
             rule = f"must be a name of at most {LONGEST} bytes, without / or \\, that begins with neither - nor ."
             self.fail(f"{rule}, not {value!r}", param, ctx)

@@ -73,15 +73,11 @@ def _classifier(name: str) -> str:
 
 UserPath = Annotated[str, AfterValidator(_user_path)]
 Digest = Annotated[str, Field(pattern="^([0-9A-Fa-f]{64})?$"), must_be("64 hexadecimal digits or empty")]
-Name = Annotated[
-    str, Field(pattern="^_*[A-Za-z0-9][A-Za-z0-9_]*$"), must_be("named with letters, digits and _ only")
-]
+Name = Annotated[str, Field(pattern="^_*[A-Za-z0-9][A-Za-z0-9_]*$"), must_be("named with letters, digits and _ only")]
 """Names become parts of file names, DVC keys and MLflow tags, where - @ = and / have meanings."""
 Word = Annotated[str, Field(pattern=r"\S")]
 ClassName = Annotated[str, AfterValidator(_class_name)]
-Words = Annotated[
-    Word | Annotated[list[Word], Field(min_length=1)], must_be("a word, a phrase or a list of them")
-]
+Words = Annotated[Word | Annotated[list[Word], Field(min_length=1)], must_be("a word, a phrase or a list of them")]
 Rate = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Faces = Annotated[int, Field(ge=8), must_be("a whole number from 8: a mean of few faces shows a person")]
@@ -210,9 +206,7 @@ class ModelParams:
     @property
     def choices(self) -> dict[str, Any]:
         """The optional choices that this row makes, by key: what older runs have no key for."""
-        return {
-            name: value for name in ("labels", "classifier", *CHOICES) if (value := getattr(self, name))
-        } | {
+        return {name: value for name in ("labels", "classifier", *CHOICES) if (value := getattr(self, name))} | {
             name: value
             for name, default in (("pool", "max"), ("self_distillation", None))
             if (value := getattr(self, name)) != default
@@ -235,12 +229,7 @@ class ModelParams:
         """Return the settings that determine what is trained, as they are part of a run's identity."""
         if self.classifier:
             return {"classifier": self.classifier, "options": self.options}
-        return {
-            "loss": self.loss,
-            "options": self.options,
-            "learning_rate": self.learning_rate,
-            **self.choices,
-        }
+        return {"loss": self.loss, "options": self.options, "learning_rate": self.learning_rate, **self.choices}
 
     def make_classifier(self) -> Classifier:
         """Return the classifier with its options. Raises KeyError if the model is a network."""
@@ -361,9 +350,7 @@ def _require_options(
     try:
         kind(**given, **options)
     except (TypeError, ValueError) as error:
-        raise problem(
-            f"{{key}} do not fit the loss: {error}" if given else f"{{key}} is wrong: {error}", *at
-        ) from None
+        raise problem(f"{{key}} do not fit the loss: {error}" if given else f"{{key}} is wrong: {error}", *at) from None
 
 
 @dataclass(frozen=True)
@@ -543,8 +530,7 @@ def _require_argmax(decoder: str, classifier: str, *at: str | int) -> None:
     """Raise for another decoder: a classifier without a network trains neither probabilities nor vectors."""
     if decoder != "argmax":
         raise problem(
-            f"{{key}} is {decoder}, but the classifier {classifier} has scores alone: argmax is its only decoder",
-            *at,
+            f"{{key}} is {decoder}, but the classifier {classifier} has scores alone: argmax is its only decoder", *at
         )
 
 
@@ -561,9 +547,7 @@ def _require_decoder(decoder: str, loss: str, targets: Sequence[str], *at: str |
         what = f"needs probabilities, but the loss {loss} trains none: choose another decoder or another loss"
         raise problem(f"{{key}} is {decoder}, which {what}", *at)
     if kind.needs_vectors and not issubclass(LOSSES[loss], EmbeddingLoss):
-        why = (
-            f"but with the loss {loss} the network answers with one number per class: choose another decoder"
-        )
+        why = f"but with the loss {loss} the network answers with one number per class: choose another decoder"
         raise problem(f"{{key}} is {decoder}, which compares the output with label vectors, {why}", *at)
 
 

@@ -17,9 +17,7 @@ class EpochTable:
         self.bar = tqdm(total=epochs, unit="epoch", disable=not sys.stderr.isatty(), leave=False)
 
     def __enter__(self) -> EpochTable:
-        self.bar.write(
-            f"{'epoch':>5} {'size':>4} {'train loss':>10} {'val loss':>8} {'val acc':>7}", file=sys.stdout
-        )
+        self.bar.write(f"{'epoch':>5} {'size':>4} {'train loss':>10} {'val loss':>8} {'val acc':>7}", file=sys.stdout)
         return self
 
     def row(self, row: Epoch) -> None:

@@ -36,8 +36,7 @@ def about(key: str) -> Iterator[None]:
 
 def _on_one_line(message: str) -> str:
     shown = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in message
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in message
     )
     head, tail = LONGEST * 2 // 3, LONGEST // 4
     return shown if len(shown) <= LONGEST else f"{shown[:head]} [...] {shown[-tail:]}"

@@ -180,10 +180,7 @@ def _of_yaml(schema: Any) -> Any:
     if limits:
         return core_schema.no_info_after_validator_function(partial(_within, limits), schema)
     if schema.get("type") == "dataclass":
-        schema |= {
-            "strict": False,
-            "config": schema.get("config", {}) | STRICT,
-        }  # which is that of its fields
+        schema |= {"strict": False, "config": schema.get("config", {}) | STRICT}  # which is that of its fields
         first, reference = partial(_without_unknown, schema["fields"]), schema.pop("ref", None)
         return core_schema.no_info_before_validator_function(first, schema, ref=reference)
     if schema.get("type") == "tuple":

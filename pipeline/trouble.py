@@ -144,8 +144,7 @@ def _of_pytorch(error: RuntimeError) -> str | None:
     text, name, first = str(error), type(error).__name__, _first_line(error)
     if NO_KERNEL.search(text):
         return (
-            f"This PyTorch was not built for this GPU ({first}): {ON_THE_PROCESSOR}, or install one that "
-            "supports it."
+            f"This PyTorch was not built for this GPU ({first}): {ON_THE_PROCESSOR}, or install one that supports it."
         )
     if name == "OutOfMemoryError" or GPU_FULL.search(text):
         return (
@@ -172,9 +171,7 @@ def _memory_full() -> str:
 
 def _first_line(error: BaseException) -> str:
     """Return the first line of a message: it says what happened; libraries append advice and stacks."""
-    return next(
-        (line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), "no reason given"
-    )
+    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), "no reason given")
 
 
 def _turn_signals_into_exceptions() -> None:
@@ -199,9 +196,7 @@ def _leave(code: int, sentence: str = "") -> NoReturn:
     try:
         sys.stdout.flush()
     except OSError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or Python reports the error again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the error again at exit
     if sentence:
         print(sentence, file=sys.stderr)
     sys.exit(code)

@@ -226,9 +226,7 @@ def resolve(path: str) -> Path:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return place  # reported when it is opened
     except (OSError, ValueError) as error:  # a name that is too long, for one
-        raise UserError(
-            f"{path[:60]!r} is not a valid path ({getattr(error, 'strerror', error)})."
-        ) from error
+        raise UserError(f"{path[:60]!r} is not a valid path ({getattr(error, 'strerror', error)}).") from error
     return place
 
 
@@ -243,9 +241,7 @@ def clear(folder: Path) -> None:
     Raises UserError, with nothing removed, if the folder is a link or a file is in its place.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UserError(
-            f"{folder} is a link or a file, but the pipeline needs a folder there: move it elsewhere."
-        )
+        raise UserError(f"{folder} is a link or a file, but the pipeline needs a folder there: move it elsewhere.")
     for path in _files(folder):
         if _is_ours(path):
             path.unlink()
@@ -263,9 +259,7 @@ def _files(folder: Path) -> list[Path]:
 def _is_ours(path: Path) -> bool:
     """Return whether a path has the name of an output, finished or half-written (`files.replacing`)."""
     # The temporary folder of a fetch that was killed.
-    of_fetch = path.is_relative_to(OUTPUTS / "raw") and path.relative_to(OUTPUTS / "raw").parts[0].startswith(
-        ".fetch-"
-    )
+    of_fetch = path.is_relative_to(OUTPUTS / "raw") and path.relative_to(OUTPUTS / "raw").parts[0].startswith(".fetch-")
     return of_fetch or _matches_one(path, "{}") or _matches_one(path, ".{}.*")
 
 
@@ -323,9 +317,7 @@ def outputs_in_lock() -> dict[str, str]:
         return {out["path"]: str(out.get("md5", "")) for out in outs}
     except (yaml.YAMLError, AttributeError, TypeError, LookupError) as error:
         why = " ".join(str(error).split())
-        raise UserError(
-            f"dvc.lock is damaged ({why}): restore it, as with `git checkout dvc.lock`."
-        ) from error
+        raise UserError(f"dvc.lock is damaged ({why}): restore it, as with `git checkout dvc.lock`.") from error
 
 
 def _runs_in_lock() -> set[str]:

@@ -35,9 +35,7 @@ EXAMPLE = "GoogleNews-vectors-negative300.bin resources/googlenews-emotions.w2v.
 
 def main(source: Path, target: Path) -> None:
     if target.exists() and target.samefile(source):
-        raise UserError(
-            f"{target} is SOURCE itself, of which only some words would remain: name another TARGET."
-        )
+        raise UserError(f"{target} is SOURCE itself, of which only some words would remain: name another TARGET.")
     words = WORDS.split()
     vectors = read_vectors(source, set(words))
     found = {word: vectors[word] for word in words if word in vectors}

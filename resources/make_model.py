@@ -53,11 +53,7 @@ def measure(engine: Engine, data: FerData, rows: Ints) -> tuple[JsonDict, Ints]:
 
 
 def make(
-    model: Path,
-    data: FerData,
-    near_duplicate: npt.NDArray[np.bool_],
-    folder: Path,
-    most_lost: float = MOST_LOST,
+    model: Path, data: FerData, near_duplicate: npt.NDArray[np.bool_], folder: Path, most_lost: float = MOST_LOST
 ) -> JsonDict:
     """Write the int8 model and its facts into an empty folder; return the facts.
 
@@ -70,11 +66,7 @@ def make(
     test = data.rows("test")
     results: dict[str, dict[str, JsonDict]] = {form: {} for form in engines}
     changed: dict[str, int] = {}
-    for split, rows in {
-        "val": data.rows("val"),
-        "test": test,
-        "test_clean": test[~near_duplicate[test]],
-    }.items():
+    for split, rows in {"val": data.rows("val"), "test": test, "test_clean": test[~near_duplicate[test]]}.items():
         decided = {}
         for form, engine in engines.items():
             results[form][split], decided[form] = measure(engine, data, rows)
@@ -115,9 +107,7 @@ def require_fer2013(model: Path, data: FerData) -> None:
     }
     if counts != PUBLISHED_COUNTS:
         raise UserError("The bundled model is one of FER-2013, and these data are not FER-2013 as published.")
-    if (model / "model.json").exists() and read_json(model / "model.json")["settings"]["data"][
-        "source"
-    ] == "synthetic":
+    if (model / "model.json").exists() and read_json(model / "model.json")["settings"]["data"]["source"] == "synthetic":
         raise UserError(f"The bundled model is one of FER-2013, and {model} was trained on drawn faces.")
 
 
@@ -129,15 +119,7 @@ def results_table(facts: JsonDict) -> str:
         scores = [small[score] for score in ("accuracy", "balanced_accuracy", "macro_f1", "ece")]
         shown = [f"{100 * value:.2f}" for value in (*scores, plain["accuracy"])]
         rows.append([name, f"{small['images']:,}", *shown])
-    headings = [
-        "",
-        "images",
-        "accuracy",
-        "balanced accuracy",
-        "macro F1",
-        "ECE",
-        "accuracy before quantisation",
-    ]
+    headings = ["", "images", "accuracy", "balanced accuracy", "macro F1", "ECE", "accuracy before quantisation"]
     return markdown_table(headings, rows)
 
 

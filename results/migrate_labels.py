@@ -41,11 +41,7 @@ def main(archive: Path, votes: Path, folders: list[Path]) -> None:
             actual = labels[arrays["index"]]
             check(file, metrics, arrays, actual, distances)
             kept = {name: array for name, array in arrays.items() if not name.startswith("right.")}
-            write_npz(
-                file.with_suffix(".npz"),
-                {"index": kept.pop("index"), "actual": actual, **kept},
-                compressed=True,
-            )
+            write_npz(file.with_suffix(".npz"), {"index": kept.pop("index"), "actual": actual, **kept}, compressed=True)
         if "distances" not in metrics:
             wanted = {name: distances[name].round(6).tolist() for name in metrics["test"]["severity"]}
             write_json(file, metrics | {"distances": wanted})
@@ -78,11 +74,7 @@ def reference(labels: Labels, splits: Labels, votes: Path) -> Distances:
 
 
 def check(
-    file: Path,
-    metrics: JsonDict,
-    arrays: dict[str, npt.NDArray[np.generic]],
-    actual: Labels,
-    distances: Distances,
+    file: Path, metrics: JsonDict, arrays: dict[str, npt.NDArray[np.generic]], actual: Labels, distances: Distances
 ) -> None:
     """Stop unless the old verdicts and mean severities follow from the labels."""
     test = np.asarray(arrays["test"], bool)

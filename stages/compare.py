@@ -17,10 +17,7 @@ from pipeline.workspace import REPORTS, TABLE, RunKey
 def main() -> None:
     params = config.load()
     grid, baseline = params.grid, params.compare.baseline
-    found = {
-        model: {seed: RunRecord.of_workspace(RunKey(model, seed)) for seed in grid.seeds}
-        for model in grid.models
-    }
+    found = {model: {seed: RunRecord.of_workspace(RunKey(model, seed)) for seed in grid.seeds} for model in grid.models}
     rows = compare(entries(found, baseline), params.compare.resamples)
     facts = found[baseline][grid.seeds[0]].metrics
     workspace.clear(REPORTS)

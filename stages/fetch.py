@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from pipeline import cli, config, workspace
-from pipeline.data.sources import (
-    Provenance,
-    fetch_archive,
-    fetch_bytes,
-    fetch_folder,
-    fetch_kaggle,
-    fetch_votes,
-)
+from pipeline.data.sources import Provenance, fetch_archive, fetch_bytes, fetch_folder, fetch_kaggle, fetch_votes
 from pipeline.data.synthetic import dataset
 from pipeline.errors import UserError, about
 from pipeline.files import write_json

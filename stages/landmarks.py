@@ -35,13 +35,9 @@ def main() -> None:
     training = data.rows("train")
     some = Landmarks(landmarks.points[training], landmarks.found[training])
     if not some.found.any():
-        raise UserError(
-            "landmarks.source: dlib finds a face in no training image: use other data, or set it to none."
-        )
+        raise UserError("landmarks.source: dlib finds a face in no training image: use other data, or set it to none.")
     groups = read_near_groups(PREPARED / "duplicates.csv", len(data.labels))[training]
-    places = shapes.aligned(some.points, shapes.mean_shape(some.points[some.found])).reshape(
-        len(training), -1
-    )
+    places = shapes.aligned(some.points, shapes.mean_shape(some.points[some.found])).reshape(len(training), -1)
     nearest(places, groups, some.found, params.landmarks.neighbours).save(NEIGHBOURS)
     landmarks.save(LANDMARKS)  # last: without it the folder is half an output
 

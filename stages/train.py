@@ -105,9 +105,7 @@ def fit_one(run_key: RunKey, params: config.Params) -> None:
     digest, machine = fingerprint.digest(inputs), classical.machine(params.machine.threads)
     data, landmarks = FerData.load(PREPARED), Landmarks.load(run_key.landmarks)
     with training_run(run_key, digest, shown, machine):
-        outcome = classical.fit(
-            settings.model.make_classifier(), data, landmarks, run_key.seed, machine["threads"]
-        )
+        outcome = classical.fit(settings.model.make_classifier(), data, landmarks, run_key.seed, machine["threads"])
         print(f"{run_key.name}: {outcome.val_accuracy:.4f} on PublicTest after {outcome.seconds:.0f} s")
         workspace.clear(run_key.models)
         write_csv(run_key.history, ["epoch", "val_accuracy"], [(0, outcome.val_accuracy)])

@@ -96,9 +96,7 @@ class Browser:
             ],
             f"a tab at {address}",
         )
-        self.session = self.call("Target.attachToTarget", targetId=found[0]["targetId"], flatten=True)[
-            "sessionId"
-        ]
+        self.session = self.call("Target.attachToTarget", targetId=found[0]["targetId"], flatten=True)["sessionId"]
 
     def open(self, address: str) -> None:
         self.call("Page.navigate", url=address)

@@ -62,9 +62,7 @@ class Clone:
     environment: dict[str, str] = field(default_factory=dict)
     warm: dict[str, str] = field(default_factory=dict)
 
-    def run(
-        self, *command: str, expect: int | None = 0, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, expect: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
             command,
             cwd=self.path,
@@ -81,15 +79,11 @@ class Clone:
     def dvc(self, *arguments: str, expect: int | None = 0, **environment: str) -> str:
         return self.run(sys.executable, "-m", "dvc", *arguments, expect=expect, **environment).stdout
 
-    def stage(
-        self, *arguments: str, expect: int | None = 0, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
+    def stage(self, *arguments: str, expect: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         name, *rest = arguments
         return self.run(sys.executable, "-m", f"stages.{name}", *rest, expect=expect, **environment)
 
-    def fer(
-        self, *arguments: str, expect: int | None = 0, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
+    def fer(self, *arguments: str, expect: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command around the stages, whether this environment has the script `fer` or not."""
         return self.run(sys.executable, "-m", "pipeline", *arguments, expect=expect, **environment)
 
@@ -144,9 +138,7 @@ class Clone:
 
         With `FER_TRACKING="off"` none is made: that takes longer than most stages.
         """
-        shutil.copytree(
-            self.path, path, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts")
-        )
+        shutil.copytree(self.path, path, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
         return Clone(path, self.environment | environment, self.warm)
 
 

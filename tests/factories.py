@@ -29,7 +29,7 @@ ACTUAL = np.random.default_rng(9).integers(0, len(LABELS), IMAGES)
 
 def made_up(
     seed: int, skill: float, targets: str = "one_hot", loss: str = "cosine", gram: npt.NDArray[np.float64] | None = None
-) -> RunRecord:  # fmt: skip
+) -> RunRecord:
     """Decisions that are right with the chance `skill`, and probabilities whose arg-max they are."""
     rng = np.random.default_rng([seed, int(1000 * skill)])
     predicted = np.where(rng.random(IMAGES) < skill, ACTUAL, rng.integers(0, len(LABELS), IMAGES))
@@ -126,9 +126,7 @@ METHODS = {
     "EAC": Method(consistency=FlipMaps(erase="shared")),
     "EAC, independent": Method(consistency=FlipMaps(erase="independent")),
     "VAC": Method(consistency=ScaleMaps()),
-    "several": Method(
-        memory=Relabel(start=0.25), consistency=FlipMaps(supervise="all"), policy=AutoAugment("svhn")
-    ),
+    "several": Method(memory=Relabel(start=0.25), consistency=FlipMaps(supervise="all"), policy=AutoAugment("svhn")),
     "two of a kind": Method(mix=CutMix(share=1.0), consistency=FlipMaps(weight=1.0)),
 }
 """Every way to train that a row may choose besides its loss, at strengths that tell within some epochs."""

@@ -24,10 +24,7 @@ from pipeline.training.model import FerNet, Pool
 from pipeline.training.saved_model import save_trained
 
 TARGETS = np.linalg.qr(np.random.default_rng(0).standard_normal((12, 7)))[0].T.copy()
-OPTIONS: dict[str, dict[str, Any]] = {
-    "relative_uncertainty": {"dimensions": 3},
-    "scaled_cosine": {"scale": 2.0},
-}
+OPTIONS: dict[str, dict[str, Any]] = {"relative_uncertainty": {"dimensions": 3}, "scaled_cosine": {"scale": 2.0}}
 STEPS = 40
 """Of training: an untrained network hardly tells faces apart."""
 
@@ -107,9 +104,7 @@ def _exported(name: str, loss: str = "cross_entropy") -> TemporaryDirectory[str]
     return made
 
 
-def photograph(
-    faces: npt.NDArray[np.uint8], size: tuple[int, int] = (640, 400), side: int = 160
-) -> Image.Image:
+def photograph(faces: npt.NDArray[np.uint8], size: tuple[int, int] = (640, 400), side: int = 160) -> Image.Image:
     """A grey wall with faces side by side, at half its height."""
     picture = Image.new("RGB", size, (150, 160, 170))
     for number, face in enumerate(faces):

@@ -157,14 +157,7 @@ def postgresql(*databases: str) -> Iterator[dict[str, str]]:
     if user is not None:
         for path in (folder, secret):
             os.chown(path, user.pw_uid, user.pw_gid)
-    init = [
-        str(PROGRAMS / "initdb"),
-        "--pgdata",
-        str(data),
-        "--username=fer",
-        "--auth=scram-sha-256",
-        "--no-sync",
-    ]
+    init = [str(PROGRAMS / "initdb"), "--pgdata", str(data), "--username=fer", "--auth=scram-sha-256", "--no-sync"]
     subprocess.run([*as_user, *init, "--pwfile", str(secret)], cwd=folder, check=True, capture_output=True)
     settings = ("-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=")
     command = [*as_user, str(PROGRAMS / "postgres"), "-D", str(data), *settings]
@@ -198,12 +191,9 @@ def _ordinary_user() -> tuple[list[str], pwd.struct_passwd | None]:
 
 # --- S3 ------------------------------------------------------------------------------------------------------
 
-JUICEFS = shutil.which(
-    "juicefs", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-)
+JUICEFS = shutil.which("juicefs", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
 NO_S3 = pytest.mark.skipif(
-    JUICEFS is None or not has("dvc_s3"),
-    reason="needs the extras team and store: make install EXTRAS=dev,team,store",
+    JUICEFS is None or not has("dvc_s3"), reason="needs the extras team and store: make install EXTRAS=dev,team,store"
 )
 
 

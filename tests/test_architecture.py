@@ -28,9 +28,7 @@ def test_every_import_points_down(house: ModuleType) -> None:
     height = {name: height for height, layer in enumerate(house.LAYERS) for name in layer}
     graph = house.packages()
     assert set(graph) == set(height), "a package has no place in LAYERS"
-    wrong = [
-        (name, other) for name, found in graph.items() for other in found if height[other] >= height[name]
-    ]
+    wrong = [(name, other) for name, found in graph.items() for other in found if height[other] >= height[name]]
     assert wrong == []
 
 

@@ -92,10 +92,7 @@ def test_table_is_aligned_markdown() -> None:
 def test_the_readmes_loops_give_what_our_losses_give(name: str, way: str, size: int) -> None:
     generator = torch.Generator().manual_seed(size)
     targets = torch.nn.functional.normalize(torch.randn(7, 30, generator=generator), dim=1)
-    output, labels = (
-        torch.randn(size, 30, generator=generator),
-        torch.randint(7, (size,), generator=generator),
-    )
+    output, labels = (torch.randn(size, 30, generator=generator), torch.randint(7, (size,), generator=generator))
     expected = loss_of(name, targets)(output, labels).item()
     assert run_loop(LOOPS[name][way], targets, output, labels) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
@@ -126,9 +123,7 @@ def test_pillow_moves_images_as_augment_does(size: int) -> None:
 def workload() -> Workload:
     params = config.load()
     recipe = replace(params.chosen_recipe, widths=(4, 8), batch_size=6, self_distillation=0.5)
-    return Workload(
-        replace(params, recipes={params.recipe: recipe}), params.recipe, Hardware("cpu", "fp32"), 20
-    )
+    return Workload(replace(params, recipes={params.recipe: recipe}), params.recipe, Hardware("cpu", "fp32"), 20)
 
 
 def test_a_timed_step_trains_and_averages(workload: Workload) -> None:
@@ -262,9 +257,7 @@ def test_an_epoch_meets_every_whole_batch_once(workload: Workload) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_shares_of_changed_images_are_those_that_happen(policy: str, names: set[str]) -> None:
     """Other operations are left out: they could hide that an image was moved."""
-    steps = tuple(
-        tuple(step if step[0] in names else ("Color", 1.0, 0) for step in pair) for pair in POLICIES[policy]
-    )
+    steps = tuple(tuple(step if step[0] in names else ("Color", 1.0, 0) for step in pair) for pair in POLICIES[policy])
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(20_000, -1, -1, -1)
     draws = torch.rand(20_000, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     changed = (apply_sub_policies(images, cast("Policy", steps), draws) != images).flatten(1).any(1)

@@ -80,8 +80,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def files(folder: Path) -> Files:
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
     }
 
 
@@ -115,12 +114,8 @@ def test_every_command_of_the_pipeline_is_among_them() -> None:
 
 def test_help_of_fer_waits_for_no_library() -> None:
     heavy = "{'torch', 'mlflow', 'dvc', 'numpy', 'matplotlib'}"
-    code = (
-        f"import sys; from pipeline.__main__ import main; main(); sys.exit(len({heavy} & sys.modules.keys()))"
-    )
-    assert (
-        subprocess.run([sys.executable, "-c", code, "sweep", "--help"], cwd=ROOT, check=False).returncode == 0
-    )
+    code = f"import sys; from pipeline.__main__ import main; main(); sys.exit(len({heavy} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code, "sweep", "--help"], cwd=ROOT, check=False).returncode == 0
 
 
 @EACH
@@ -145,9 +140,7 @@ def test_help_is_printed_and_nothing_starts(
         "stages.train ../a --help",
     ],
 )
-def test_help_may_stand_beside_other_arguments(
-    line: str, workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_may_stand_beside_other_arguments(line: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command, *arguments = line.split()
     assert typed([command], *arguments) == 0
     assert capsys.readouterr().out.startswith("Usage: ")
@@ -246,9 +239,7 @@ def test_a_wrong_argument_is_named_in_a_sentence_and_nothing_starts(
         ("resources.extract_captions params.yaml", "params.yaml"),
     ],
 )
-def test_what_is_wrong_is_named(
-    line: str, word: str, workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_wrong_is_named(line: str, word: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(workspace)
     module, *arguments = line.split(" ")
     assert typed([module], *arguments) == 1

@@ -23,10 +23,7 @@ COMPOSE = ("docker", "compose")
 
 def _has_compose() -> bool:
     version = [*COMPOSE, "version"]
-    return (
-        bool(shutil.which("docker"))
-        and not subprocess.run(version, capture_output=True, check=False).returncode
-    )
+    return bool(shutil.which("docker")) and not subprocess.run(version, capture_output=True, check=False).returncode
 
 
 NO_COMPOSE = pytest.mark.skipif(not _has_compose(), reason="there is no `docker compose` here")
@@ -81,9 +78,7 @@ def test_every_secret_comes_from_the_environment_and_is_required(services: dict[
     assert sorted(listed.split()) == sorted(SECRETS)
 
 
-def test_ports_are_open_on_loopback_alone_and_commands_are_those_of_the_tests(
-    services: dict[str, Any],
-) -> None:
+def test_ports_are_open_on_loopback_alone_and_commands_are_those_of_the_tests(services: dict[str, Any]) -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)

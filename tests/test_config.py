@@ -139,9 +139,7 @@ def test_the_grid_is_every_model_with_every_seed() -> None:
 def test_an_unknown_model_is_named_with_the_known_ones() -> None:
     with pytest.raises(UserError) as error:
         config.load(PARAMS).model("baselin")
-    assert str(error.value) == (
-        f"There is no model 'baselin' under `models:` in params.yaml; there are {MODELS}."
-    )
+    assert str(error.value) == (f"There is no model 'baselin' under `models:` in params.yaml; there are {MODELS}.")
 
 
 @pytest.mark.parametrize("section", ["", *SECTIONS])
@@ -161,9 +159,7 @@ def test_kept_settings_may_be_older_than_landmarks(tmp_path: Path) -> None:
     assert load(tmp_path, changed("landmarks", REMOVED)).landmark_source == "none"
 
 
-@pytest.mark.parametrize(
-    "key", [key for key in ENTRIES if above(key) not in (*FREE, WORDS) and key not in OPTIONAL]
-)
+@pytest.mark.parametrize("key", [key for key in ENTRIES if above(key) not in (*FREE, WORDS) and key not in OPTIONAL])
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     assert refusal(tmp_path, changed(key, REMOVED)) == f"params.yaml: '{key}' is missing."
 
@@ -224,11 +220,7 @@ def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, key: str, wrong: Any
         ("models.baseline.learning_rate", -0.1, "above 0"),
         ("models.baseline.learning_rate", float("inf"), "a finite number"),
         ("models.baseline.learning_rate", float("nan"), "a finite number"),
-        (
-            "models.baseline.learning_rate",
-            "1e-4",
-            "a number (YAML reads numbers such as 1e-4 as text: write 1.0e-4)",
-        ),
+        ("models.baseline.learning_rate", "1e-4", "a number (YAML reads numbers such as 1e-4 as text: write 1.0e-4)"),
         ("recipe", "slow", f"one of {', '.join(RAW['recipes'])}"),
         ("recipes.fast.widths", [32], "2 or more entries"),
         ("recipes.fast.widths[1]", [32, 0], "1 or more"),
@@ -295,19 +287,14 @@ def test_an_archive_needs_a_path(tmp_path: Path) -> None:
 
 def test_the_baseline_must_be_trained(tmp_path: Path) -> None:
     message = refusal(tmp_path, changed("grid.models", ["w2v_cosine"]))
-    assert message == (
-        "params.yaml: 'compare.baseline' is 'baseline', but must be one of grid.models, w2v_cosine."
-    )
+    assert message == ("params.yaml: 'compare.baseline' is 'baseline', but must be one of grid.models, w2v_cosine.")
 
 
-@pytest.mark.parametrize(
-    "words", [{label: label for label in LABELS[:-1]}, dict.fromkeys([*LABELS, "calm"], "a")]
-)
+@pytest.mark.parametrize("words", [{label: label for label in LABELS[:-1]}, dict.fromkeys([*LABELS, "calm"], "a")])
 def test_words_are_given_for_exactly_the_labels(tmp_path: Path, words: dict[str, str]) -> None:
     message = refusal(tmp_path, changed(WORDS, words))
     assert message == (
-        f"params.yaml: '{WORDS}' has the keys {list(words)}, but must have exactly the labels "
-        f"{', '.join(LABELS)}."
+        f"params.yaml: '{WORDS}' has the keys {list(words)}, but must have exactly the labels {', '.join(LABELS)}."
     )
 
 
@@ -321,9 +308,7 @@ def test_names_are_fit_for_files_and_keys(tmp_path: Path, section: str, entry: s
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_set_of_words_is_not_named_like_targets_made_of_no_words(tmp_path: Path, name: str) -> None:
     message = refusal(tmp_path, changed("labels", {**RAW["labels"], name: RAW["labels"]["word2vec"]}))
-    assert message == (
-        f"params.yaml: 'labels.{name}' must have another name ({', '.join(SOURCES)} are reserved)."
-    )
+    assert message == (f"params.yaml: 'labels.{name}' must have another name ({', '.join(SOURCES)} are reserved).")
 
 
 @pytest.mark.parametrize("targets", names(RAW["labels"]))
@@ -345,9 +330,7 @@ def test_targets_are_every_source_and_every_change_of_it(tmp_path: Path, targets
 def test_unknown_targets_are_refused_with_the_known_ones(tmp_path: Path, targets: str) -> None:
     message = refusal(tmp_path, changed("models.w2v_cosine.targets", targets))
     known = ", ".join(names(RAW["labels"]))
-    assert message == (
-        f"params.yaml: 'models.w2v_cosine.targets' is '{targets}', but must be one of {known}."
-    )
+    assert message == (f"params.yaml: 'models.w2v_cosine.targets' is '{targets}', but must be one of {known}.")
 
 
 def test_targets_of_a_set_of_words_that_is_gone_are_refused(tmp_path: Path) -> None:
@@ -367,8 +350,7 @@ def test_costs_are_those_of_known_targets(tmp_path: Path, decoder: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "decoder",
-    ["argmax.", "argmax.word2vec", "argmax.something", "nearest.word2vec", "nearest.", "inverse.word2vec"],
+    "decoder", ["argmax.", "argmax.word2vec", "argmax.something", "nearest.word2vec", "nearest.", "inverse.word2vec"]
 )
 def test_decoders_that_weigh_nothing_stand_alone(tmp_path: Path, decoder: str) -> None:
     message = refusal(tmp_path, changed("models.w2v_cosine.decoders", [decoder]))
@@ -397,11 +379,7 @@ def test_costs_weigh_the_probabilities_of_losses_that_train_some(tmp_path: Path)
                 "params.yaml: 'models.baseline.decoders[1]' is crm.word2vec.centred, which needs "
                 f"probabilities, but the loss {loss} trains none: choose another decoder or another loss."
             )
-    assert (
-        {"cross_entropy", "scaled_cosine", "cosine_and_cross_entropy", "soft_labels"}
-        <= set(accepted)
-        < set(LOSSES)
-    )
+    assert {"cross_entropy", "scaled_cosine", "cosine_and_cross_entropy", "soft_labels"} <= set(accepted) < set(LOSSES)
 
 
 @pytest.mark.parametrize("decoder", ["nearest", "inverse"])
@@ -455,12 +433,7 @@ def test_models_outside_the_grid_may_need_votes_that_are_not_there(tmp_path: Pat
 @pytest.mark.parametrize(
     ("model", "option", "value", "rule"),
     [
-        (
-            "baseline",
-            "label_smoothing",
-            "1e-1",
-            "a number (YAML reads numbers such as 1e-4 as text",
-        ),
+        ("baseline", "label_smoothing", "1e-1", "a number (YAML reads numbers such as 1e-4 as text"),
         ("w2v_softmax", "scale", True, "a number"),
         ("w2v_softmax", "scale", float("inf"), "a finite number"),
     ],
@@ -469,9 +442,7 @@ def test_an_option_has_the_type_that_the_loss_gives_it(
     tmp_path: Path, model: str, option: str, value: Any, rule: str
 ) -> None:
     message = refusal(tmp_path, changed(f"models.{model}.options", {option: value}))
-    assert message.startswith(
-        f"params.yaml: 'models.{model}.options.{option}' is {value!r}, but must be {rule}"
-    )
+    assert message.startswith(f"params.yaml: 'models.{model}.options.{option}' is {value!r}, but must be {rule}")
 
 
 @pytest.mark.parametrize(
@@ -632,9 +603,7 @@ def test_what_cannot_be_a_path_is_refused_with_its_key(key: str, path: str, tmp_
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     raw = changed(key, path.replace("{circle}", str(tmp_path / "circle")))
     raw["data"] |= {"source": "archive", "path": raw["data"]["path"] or "fer2013.csv"}
-    with pytest.raises(
-        UserError, match=f"^params.yaml: '{key}' (cannot be used: |is .*, but must be a path)"
-    ):
+    with pytest.raises(UserError, match=f"^params.yaml: '{key}' (cannot be used: |is .*, but must be a path)"):
         config.parse(yaml.safe_dump(raw))
 
 
@@ -648,9 +617,7 @@ def test_labels_that_do_not_exist_are_refused(tmp_path: Path, labels: str) -> No
 @pytest.mark.parametrize("labels", ["votes", "given.weighted", "given.balanced"])
 def test_soft_labels_and_weights_need_a_loss_that_takes_them(tmp_path: Path, labels: str) -> None:
     message = refusal(tmp_path, changed("models.original_first.labels", labels))
-    assert (
-        f"'models.original_first.labels' is {labels}, but the loss original_first knows one label" in message
-    )
+    assert f"'models.original_first.labels' is {labels}, but the loss original_first knows one label" in message
 
 
 def test_labels_of_votes_need_votes(tmp_path: Path) -> None:
@@ -670,11 +637,7 @@ def test_labels_of_votes_need_votes(tmp_path: Path) -> None:
         ("mix", {"kind": "cutmx"}, ".kind' is 'cutmx', but must be one of "),
         ("mix", {"kind": ["cutmix"]}, ".kind' is ['cutmix'], but must be one of "),
         ("policy", {"kind": {"autoaugment": {}}}, ".kind' is {'autoaugment': {}}, but must be one of "),
-        (
-            "mix",
-            {"kind": "cutmix", "shar": 0.5},
-            ".shar' is not an option of mix cutmix, which has share, alpha.",
-        ),
+        ("mix", {"kind": "cutmix", "shar": 0.5}, ".shar' is not an option of mix cutmix, which has share, alpha."),
         ("mix", {"kind": "mixup", "alpha": "1"}, ".alpha' is '1', but must be a number"),
         ("mix", {"kind": "mixup", "share": 1.5}, "share must be from 0 to 1, not 1.5"),
         ("mix", "cutmix", "' is 'cutmix', but must be a mapping of keys to values."),
@@ -685,11 +648,7 @@ def test_labels_of_votes_need_votes(tmp_path: Path) -> None:
         ("policy", {"kind": "autoaugment", "instead": 1}, ".instead' is 1, but must be true or false."),
         ("pool", "min", "' is 'min', but must be"),
         ("distillation", {"kind": "teacher"}, ".kind' is 'teacher', but must be"),
-        (
-            "distillation",
-            {"kind": "teachers", "weight": 0.0},
-            "weight must be above 0 and at most 1, not 0.0",
-        ),
+        ("distillation", {"kind": "teachers", "weight": 0.0}, "weight must be above 0 and at most 1, not 0.0"),
         ("epoch_factor", 0, "' is 0, but must be from 1 to 100."),
         ("self_distillation", 1.0, "' is 1.0, but must be from 0 to below 1."),
     ],
@@ -703,27 +662,12 @@ def test_a_choice_that_does_not_exist_is_named(tmp_path: Path, key: str, choice:
 @pytest.mark.parametrize(
     ("model", "changes", "named", "sentence"),
     [
-        (
-            "w2v_cosine",
-            {"consistency": {"kind": "flip_maps"}},
-            "consistency",
-            "the network answers with a vector",
-        ),
+        ("w2v_cosine", {"consistency": {"kind": "flip_maps"}}, "consistency", "the network answers with a vector"),
         ("original_first", {"mix": {"kind": "cutmix"}}, "mix", "knows one label of an image"),
         ("original_first", {"memory": {"kind": "small_loss"}}, "memory", "knows one label of an image"),
-        (
-            "baseline",
-            {"mix": {"kind": "mixup"}, "memory": {"kind": "relabel"}},
-            "memory",
-            "mix shows it no image",
-        ),
+        ("baseline", {"mix": {"kind": "mixup"}, "memory": {"kind": "relabel"}}, "memory", "mix shows it no image"),
         ("few100", {"memory": {"kind": "relabel"}}, "memory", "the labels given.few100 leave some out"),
-        (
-            "drop_votes",
-            {"memory": {"kind": "small_loss"}},
-            "memory",
-            "the labels given.certain leave some out",
-        ),
+        ("drop_votes", {"memory": {"kind": "small_loss"}}, "memory", "the labels given.certain leave some out"),
         ("ldl_votes", {"memory": {"kind": "relabel"}}, "memory", "the labels votes are more than one"),
         ("ldl_drawn", {"memory": {"kind": "relabel"}}, "memory", "the labels votes.drawn are more than one"),
         ("ldl_votes", {"memory": {"kind": "small_loss"}}, "memory", "the labels votes are more than one"),
@@ -779,11 +723,7 @@ OWN = ("calm", "happily surprised", "슬픔")
 def own(**data: Any) -> dict[str, Any]:
     """A folder of pictures of other classes, with words for one set."""
     raw = changed("data", {**RAW["data"], "source": "folder", "path": "faces", "labels": list(OWN), **data})
-    raw["labels"]["word2vec"]["words"] = {
-        "calm": "calm",
-        "happily surprised": ["happy", "surprised"],
-        "슬픔": "sad",
-    }
+    raw["labels"]["word2vec"]["words"] = {"calm": "calm", "happily surprised": ["happy", "surprised"], "슬픔": "sad"}
     return raw
 
 
@@ -808,21 +748,12 @@ def test_without_the_keys_nothing_changes(tmp_path: Path, key: str) -> None:
         ([f"x{k}" for k in range(33)], "'data.labels' has 33, but must have from 2 to 32 entries"),
         (["calm", "a/b"], "'data.labels[1]' is 'a/b', but must be a name without"),
         (["calm", ".hidden"], "'data.labels[1]' is '.hidden', but must be a name that begins with a letter"),
-        (
-            ["calm", "test"],
-            "'data.labels[1]' is 'test', but must be another name: this one stands for a split",
-        ),
+        (["calm", "test"], "'data.labels[1]' is 'test', but must be another name: this one stands for a split"),
         (["calm", "index"], "'data.labels[1]' is 'index', but must be another name: the predictions have"),
         (["calm", True], "'data.labels[1]' is True, but must be text (in quotes, if it is a name)"),
         (["calm", 7], "'data.labels[1]' is 7, but must be text (in quotes, if it is a name)"),
-        (
-            ["calm", "Calm"],
-            "'data.labels' has 'calm' and 'Calm', which are the same but for their case, or in MLflow",
-        ),
-        (
-            ["a+b", "a&b"],
-            "'data.labels' has 'a+b' and 'a&b', which are the same but for their case, or in MLflow",
-        ),
+        (["calm", "Calm"], "'data.labels' has 'calm' and 'Calm', which are the same but for their case, or in MLflow"),
+        (["a+b", "a&b"], "'data.labels' has 'a+b' and 'a&b', which are the same but for their case, or in MLflow"),
         ("calm, cross", "'data.labels' is 'calm, cross', but must be a list"),
     ],
 )
@@ -854,9 +785,7 @@ def test_other_sources_have_the_seven_alone(tmp_path: Path, source: str) -> None
         ({"expect": "fer2013"}, "'data.expect' is 'fer2013', but must be any for a folder of pictures"),
     ],
 )
-def test_what_a_folder_of_pictures_cannot_have_is_refused(
-    tmp_path: Path, data: dict[str, Any], what: str
-) -> None:
+def test_what_a_folder_of_pictures_cannot_have_is_refused(tmp_path: Path, data: dict[str, Any], what: str) -> None:
     assert refusal(tmp_path, own(**data)).startswith(f"params.yaml: {what}")
 
 
@@ -865,9 +794,7 @@ def test_words_are_given_for_exactly_the_classes(tmp_path: Path) -> None:
     words = raw["labels"]["word2vec"].pop("words")
     raw["labels"]["word2vec"]["words"] = {**words, "cross": "mad"}
     keys = [*words, "cross"]
-    expected = (
-        f"'labels.word2vec.words' has the keys {keys}, but must have exactly the labels {', '.join(OWN)}"
-    )
+    expected = f"'labels.word2vec.words' has the keys {keys}, but must have exactly the labels {', '.join(OWN)}"
     assert refusal(tmp_path, raw) == f"params.yaml: {expected}."
     raw["data"]["labels"] = []  # then only the folder can tell
     with pytest.raises(UserError) as error:
@@ -898,9 +825,7 @@ def test_fer2013s_words_are_refused_where_a_model_of_the_grid_uses_them(tmp_path
 def test_what_needs_fer2013_is_refused_for_other_classes(tmp_path: Path, model: str, what: str) -> None:
     raw = own()
     raw["grid"]["models"] = ["baseline", model]
-    assert refusal(tmp_path, raw) == (
-        f"params.yaml: 'models.{model}' names {what}: take the model out of grid.models."
-    )
+    assert refusal(tmp_path, raw) == (f"params.yaml: 'models.{model}' names {what}: take the model out of grid.models.")
 
 
 def test_a_row_may_have_its_own_self_distillation_even_none(tmp_path: Path) -> None:
@@ -909,13 +834,9 @@ def test_a_row_may_have_its_own_self_distillation_even_none(tmp_path: Path) -> N
     assert "self_distillation" not in params.model("baseline").of_training  # or older runs would be made anew
     row = params.model("self_distillation")
     assert row.of_training["self_distillation"] == row.self_distillation == 0.8
-    assert params.recipe_of("self_distillation") == dataclasses.replace(
-        params.chosen_recipe, self_distillation=0.8
-    )
+    assert params.recipe_of("self_distillation") == dataclasses.replace(params.chosen_recipe, self_distillation=0.8)
     full = dataclasses.replace(params, recipe="full")
-    off = dataclasses.replace(
-        full, models=full.models | {"off": dataclasses.replace(row, self_distillation=0.0)}
-    )
+    off = dataclasses.replace(full, models=full.models | {"off": dataclasses.replace(row, self_distillation=0.0)})
     assert full.chosen_recipe.self_distillation > 0
     assert off.recipe_of("off").self_distillation == 0
     assert off.model("off").of_training["self_distillation"] == 0
@@ -925,8 +846,6 @@ def test_a_student_follows_its_teachers_or_itself_but_not_both(tmp_path: Path) -
     both = changed("recipe", "full")
     both["grid"]["models"] = ["baseline", "student"]
     message = refusal(tmp_path, both)
-    assert message.startswith(
-        "params.yaml: 'models.student.distillation' follows its teachers, and the recipe full"
-    )
+    assert message.startswith("params.yaml: 'models.student.distillation' follows its teachers, and the recipe full")
     both["models"]["student"]["self_distillation"] = 0.0
     assert load(tmp_path, both).recipe_of("student").self_distillation == 0

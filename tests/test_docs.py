@@ -115,9 +115,7 @@ def test_local_links_resolve(page: Path) -> None:
 
 @EACH
 def test_make_targets_exist(page: Path) -> None:
-    targets = set(
-        re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    )
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z]+)", code(page))) <= targets
 
 
@@ -134,9 +132,7 @@ def test_commands_exist(page: Path) -> None:
 
 def test_pages_that_the_code_names_exist() -> None:
     files = [ROOT / "params.yaml", ROOT / "dvc.yaml"]
-    files += [
-        path for folder in ("pipeline", "stages", "benchmarks") for path in (ROOT / folder).rglob("*.py")
-    ]
+    files += [path for folder in ("pipeline", "stages", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
     named = {page for file in files for page in re.findall(r"docs/\w+\.md", file.read_text(encoding="utf-8"))}
     assert [page for page in sorted(named) if not (ROOT / page).exists()] == []
 
@@ -159,9 +155,7 @@ def test_the_cosines_of_the_label_words_are_those_of_the_page(params: dict[str, 
         gram = embed(ROOT / words["vectors"], words["words"]).gram_of(LABELS)
         first, second = np.triu_indices(len(LABELS), 1)
         cosines = gram[first, second]
-        closest = [
-            f"{LABELS[first[n]]} - {LABELS[second[n]]} {cosines[n]:.2f}" for n in np.argsort(-cosines)[:3]
-        ]
+        closest = [f"{LABELS[first[n]]} - {LABELS[second[n]]} {cosines[n]:.2f}" for n in np.argsort(-cosines)[:3]]
         neutral = np.delete(gram[LABELS.index("neutral")], LABELS.index("neutral")).max()
         row = f"| {', '.join(closest)} | {neutral:.2f} | {cosines.mean():.2f} | {cosines.std():.2f} |"
         assert re.search(rf"^\| `{name}` \|.*{re.escape(row)}$", page, flags=re.MULTILINE), row
@@ -181,9 +175,7 @@ class Step(NamedTuple):
 
 def steps() -> list[Step]:
     page = (ROOT / "docs/extend.md").read_text(encoding="utf-8")
-    step = re.compile(
-        r"^\d\. In `([\w/.]+)`.*?```(\w+)\n(.*?)```(.*?)(?=^\d\. |^#|\Z)", re.MULTILINE | re.DOTALL
-    )
+    step = re.compile(r"^\d\. In `([\w/.]+)`.*?```(\w+)\n(.*?)```(.*?)(?=^\d\. |^#|\Z)", re.MULTILINE | re.DOTALL)
     entry = re.compile(r'`(\w+)`: `"(\w+)": (.+?)`')
     return [
         Step(file, language, textwrap.dedent(code), entry.findall(" ".join(rest.split())))
@@ -211,10 +203,7 @@ def test_a_model_is_used_as_the_page_says(finished: Clone, tmp_path: Path) -> No
 
 
 ROWS: dict[str, Any] = {
-    name: row
-    for step in steps()
-    if step.file == "params.yaml"
-    for name, row in yaml.safe_load(step.code).items()
+    name: row for step in steps() if step.file == "params.yaml" for name, row in yaml.safe_load(step.code).items()
 }
 """The models of docs/extend.md."""
 
@@ -237,9 +226,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Clone:
             else:
                 text += f"\n\n{code}"
             for table, name, value in entries:
-                text = re.sub(
-                    rf"(^{table}: .* = {{$)", rf'\1\n    "{name}": {value},', text, flags=re.MULTILINE
-                )
+                text = re.sub(rf"(^{table}: .* = {{$)", rf'\1\n    "{name}": {value},', text, flags=re.MULTILINE)
                 assert f'    "{name}": {value},' in text, f"{file} has no table {table}"
             (folder / file).write_text(text, encoding="utf-8")
     clone = Clone(folder)
@@ -281,9 +268,7 @@ def test_the_tests_pass_with_the_examples(followed: Clone) -> None:
 @pytest.mark.xdist_group("extended")
 def test_the_examples_train_decode_and_compare(followed: Clone) -> None:
     """The real stages: nothing but the tables knows of the new names."""
-    names = [
-        "baseline", "w2v_margin", "cosine_facial", "ldl_sharpened", "lower_half", "flip_agreement", "bootstrap",
-    ]  # fmt: skip
+    names = ["baseline", "w2v_margin", "cosine_facial", "ldl_sharpened", "lower_half", "flip_agreement", "bootstrap"]
     followed.set({"grid.models": names})
     followed.run(sys.executable, "-c", STAGES, *names, FER_TRACKING="off")
 

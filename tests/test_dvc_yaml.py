@@ -42,9 +42,7 @@ def test_plots_list_every_model_of_the_grid(dvc: dict[str, Any], params: dict[st
     """`plots:` has no loop, so the list is written by hand: this holds it against params.yaml."""
     curves = dvc["plots"][0]["validation accuracy"]["y"]
     seed = params["grid"]["seeds"][0]
-    assert list(curves) == [
-        f"outputs/models/{model}-{seed}/history.csv" for model in params["grid"]["models"]
-    ]
+    assert list(curves) == [f"outputs/models/{model}-{seed}/history.csv" for model in params["grid"]["models"]]
 
 
 def test_every_dependency_in_the_repository_exists(dvc: dict[str, Any]) -> None:
@@ -124,9 +122,7 @@ def test_every_file_of_a_cell_is_an_output(dvc: dict[str, Any]) -> None:
     key = "${item.model}-${item.seed}"
     outs = [out for stage in ("train", "evaluate", "export") for out in dvc["stages"][stage]["outs"]]
     for folder in ("models", "figures", "predictions", "onnx"):
-        names = {
-            f"outputs/{folder}/{pattern.replace('*-[0-9]*', key)}" for pattern in workspace.WRITTEN[folder]
-        }
+        names = {f"outputs/{folder}/{pattern.replace('*-[0-9]*', key)}" for pattern in workspace.WRITTEN[folder]}
         assert names == {out for out in outs if out.startswith(f"outputs/{folder}/")}
 
 

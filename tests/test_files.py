@@ -106,14 +106,8 @@ def test_sha256_of_the_standards_example_and_of_a_large_file(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_arrays_come_back_from_bytes_that_do_not_depend_on_time_or_python(
-    tmp_path: Path, compressed: bool
-) -> None:
-    arrays = {
-        "a": np.arange(6.0).reshape(2, 3),
-        "names": np.array(["x", "yz"]),
-        "bits": np.array([True, False]),
-    }
+def test_arrays_come_back_from_bytes_that_do_not_depend_on_time_or_python(tmp_path: Path, compressed: bool) -> None:
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "names": np.array(["x", "yz"]), "bits": np.array([True, False])}
     write_npz(tmp_path / "a.npz", arrays, compressed)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
         assert list(found) == list(arrays)

@@ -62,9 +62,7 @@ def test_the_digests_of_the_committed_settings_stay(workspace: Path) -> None:
     """Kept results and runs are found by them: code that reads params.yaml otherwise must not move them."""
     inputs = fingerprint.training_inputs(RunSettings.of(PARAMS, RUN_KEY), TARGETS)
     assert fingerprint.settings_digest(inputs) == "6ce080f28a80"
-    shown = json.dumps(
-        fingerprint.shown_settings(RunSettings.of(PARAMS, RUN_KEY), PARAMS)
-    )  # in the order of the keys
+    shown = json.dumps(fingerprint.shown_settings(RunSettings.of(PARAMS, RUN_KEY), PARAMS))  # in the order of the keys
     assert hashlib.sha256(shown.encode()).hexdigest()[:12] == "d1b9123c857b"
 
 
@@ -113,9 +111,7 @@ def test_a_classifier_depends_on_its_landmarks_options_and_code_but_on_no_recipe
     changed.append(inputs(run_key))
     assert len({before, *changed}) == 4
     run_key.landmarks.unlink()
-    with pytest.raises(
-        UserError, match=r"geometry-0.landmarks.npz is missing: run `dvc repro targets` first"
-    ):
+    with pytest.raises(UserError, match=r"geometry-0.landmarks.npz is missing: run `dvc repro targets` first"):
         inputs(run_key)
 
 
@@ -130,9 +126,7 @@ def test_neighbours_are_inputs_of_the_rows_that_have_some(workspace: Path, model
 
 
 @pytest.mark.parametrize(("model", "counts"), [("ldl_votes", True), ("majority", True), ("noisy20", False)])
-def test_votes_are_inputs_of_the_rows_whose_labels_are_made_of_them(
-    workspace: Path, model: str, counts: bool
-) -> None:
+def test_votes_are_inputs_of_the_rows_whose_labels_are_made_of_them(workspace: Path, model: str, counts: bool) -> None:
     before = inputs(RunKey(model, 0))
     np.save(PREPARED / "votes.npy", np.arange(5))
     assert (inputs(RunKey(model, 0)) != before) == counts
@@ -140,19 +134,12 @@ def test_votes_are_inputs_of_the_rows_whose_labels_are_made_of_them(
 
 def test_missing_data_is_said(workspace: Path) -> None:
     (PREPARED / "split.npy").unlink()
-    with pytest.raises(
-        UserError, match=r"outputs/prepared/split.npy is missing: run `dvc repro targets` first"
-    ):
+    with pytest.raises(UserError, match=r"outputs/prepared/split.npy is missing: run `dvc repro targets` first"):
         inputs()
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "outputs/prepared/votes.npy",
-        "outputs/prepared/checks.json",
-        "outputs/labels/word2vec/label_vectors.npz",
-    ],
+    "name", ["outputs/prepared/votes.npy", "outputs/prepared/checks.json", "outputs/labels/word2vec/label_vectors.npz"]
 )
 def test_evaluation_depends_on_votes_twins_and_words(workspace: Path, name: str) -> None:
     before = fingerprint.evaluation_digest()

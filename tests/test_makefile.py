@@ -16,28 +16,8 @@ from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 ROOT = Path(__file__).parents[1]
 NAMES = [
-    *(
-        "fer2013.tar.gz",
-        "café.csv",
-        "张.csv",
-        "fer (1).csv",
-        "a & b.csv",
-        "o'brien's.csv",
-        "#1.csv",
-        "a,b.csv",
-    ),
-    *(
-        "a=b.csv",
-        "[a].csv",
-        "{a}.csv",
-        "a;b.csv",
-        "a%20b.csv",
-        "a!.csv",
-        "~a.csv",
-        "a:b.csv",
-        "a*b?.csv",
-        "50 %.csv",
-    ),
+    *("fer2013.tar.gz", "café.csv", "张.csv", "fer (1).csv", "a & b.csv", "o'brien's.csv", "#1.csv", "a,b.csv"),
+    *("a=b.csv", "[a].csv", "{a}.csv", "a;b.csv", "a%20b.csv", "a!.csv", "~a.csv", "a:b.csv", "a*b?.csv", "50 %.csv"),
 ]
 
 
@@ -54,9 +34,7 @@ def understood(override: str, folder: Path) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_form_of_the_pages_takes_every_path(tmp_path: Path, page: str, name: str) -> None:
     """Through a shell, as a reader types it, and then through DVC's own parser."""
-    (form,) = set(
-        re.findall(r'-S ("data\.path=\\"\$HOME/data/).+?(\\"")', (ROOT / page).read_text(encoding="utf-8"))
-    )
+    (form,) = set(re.findall(r'-S ("data\.path=\\"\$HOME/data/).+?(\\"")', (ROOT / page).read_text(encoding="utf-8")))
     shell = ["bash", "-c", f"printf %s {form[0]}{name}{form[1]}"]
     typed = subprocess.run(
         shell, env=os.environ | {"HOME": "/home/maria müller"}, capture_output=True, text=True, check=True
@@ -79,10 +57,7 @@ def programs(tmp_path: Path) -> Path:
 
 
 def make(folder: Path, programs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "GIT_CEILING_DIRECTORIES": "/",
-    }
+    environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "GIT_CEILING_DIRECTORIES": "/"}
     environment.pop("DVC_GLOBAL_CONFIG_DIR", None)
     command = ["make", "--assume-old=install", "VENV=no-such-folder", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -140,9 +115,7 @@ def test_dvc_runs_in_an_unpacked_download_as_make_calls_it_and_after_git_init(tm
     def repro(**environment: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
         command = [sys.executable, "-m", "dvc", "repro"]
-        return subprocess.run(
-            command, cwd=folder, env=clean | environment, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, cwd=folder, env=clean | environment, capture_output=True, text=True, check=False)
 
     assert "not a git repository" in repro().stderr
     assert repro(DVC_GLOBAL_CONFIG_DIR=".dvc/without_git").returncode == 0

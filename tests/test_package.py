@@ -51,9 +51,7 @@ def test_every_module_is_in_the_wheel_and_needs_nothing_that_not_every_python_ha
 
     assert pages
     assert [page for page in pages if not (unpacked / page.relative_to(ROOT)).is_file()] == []
-    names = sorted(
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files
-    )
+    names = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files)
     assert "pipeline.figures.canvas" in names
     run(tmp_path, IMPORT, str(unpacked), *names)
     tops = {path.name for path in unpacked.iterdir() if path.suffix != ".dist-info"}

@@ -36,9 +36,7 @@ def test_operations_of_the_peers_are_those_counted_by_hand() -> None:
     for inputs, outputs, side in [(64, 128, 20), (128, 256, 10), (256, 512, 5)]:
         pair = convolution_flop(inputs, outputs, side) + convolution_flop(outputs, outputs, side)
         vgg += pair
-        resnet += (
-            pair + 2 * convolution_flop(outputs, outputs, side) + convolution_flop(inputs, outputs, side, 1)
-        )
+        resnet += pair + 2 * convolution_flop(outputs, outputs, side) + convolution_flop(inputs, outputs, side, 1)
     assert forward_flop(vgg_khaireddin, 1, 40) == vgg
     assert forward_flop(resnet18, 1, 40) == resnet
 
@@ -66,9 +64,7 @@ def test_a_peers_step_trains() -> None:
 
 
 def test_every_call_is_timed() -> None:
-    decided, seconds = timed(
-        lambda images: images[:, 0, 0].tolist(), np.arange(12, dtype=np.uint8).reshape(3, 2, 2), 4
-    )
+    decided, seconds = timed(lambda images: images[:, 0, 0].tolist(), np.arange(12, dtype=np.uint8).reshape(3, 2, 2), 4)
     assert decided == [0, 4, 8]
     assert len(seconds) == 4
 

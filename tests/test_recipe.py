@@ -31,18 +31,14 @@ def test_every_variant_is_a_possible_recipe(name: str, recipe: str) -> None:
 
 def test_every_variant_changes_one_of_the_recipes() -> None:
     for name, changes in VARIANTS.items():
-        changed = [
-            change(recipe, BASELINE, changes) != (recipe, BASELINE) for recipe in PARAMS.recipes.values()
-        ]
+        changed = [change(recipe, BASELINE, changes) != (recipe, BASELINE) for recipe in PARAMS.recipes.values()]
         assert any(changed) == bool(changes), name
 
 
 def test_factors_multiply_and_values_replace() -> None:
     fast = PARAMS.recipes["fast"]
     changed, model = change(
-        fast,
-        BASELINE,
-        {"widths": 0.5, "epochs": 0.5, "sizes": [36, 48], "augment.cutout": 0.3, "learning_rate": 2.0},
+        fast, BASELINE, {"widths": 0.5, "epochs": 0.5, "sizes": [36, 48], "augment.cutout": 0.3, "learning_rate": 2.0}
     )
     assert changed.widths == tuple(width // 2 for width in fast.widths)
     assert (changed.epochs, changed.sizes, changed.augment.cutout) == (fast.epochs // 2, (36, 48), 0.3)
@@ -53,12 +49,7 @@ def test_factors_multiply_and_values_replace() -> None:
 def test_the_table_has_means_and_differences_from_the_unchanged_recipe() -> None:
     runs = [
         {"variant": name, "val_accuracy": accuracy, "core_seconds": 120.0, "flop": 5e13}
-        for name, accuracy in (
-            ("the recipe", 0.62),
-            ("the recipe", 0.64),
-            ("batch 32", 0.65),
-            ("batch 32", None),
-        )
+        for name, accuracy in (("the recipe", 0.62), ("the recipe", 0.64), ("batch 32", 0.65), ("batch 32", None))
     ]
     assert [re.sub(r" +", " ", line) for line in report(runs).splitlines()[2:]] == [
         "| the recipe | 63.00 | +0.00 | 62.00, 64.00 | 2.0 | 5.0e+13 |",
@@ -78,9 +69,7 @@ def test_the_page_has_the_accuracies_of_the_committed_runs() -> None:
         for seeds in found.values()
     )
     page = (ROOT / "docs/recipe.md").read_text(encoding="utf-8")
-    rows = re.findall(
-        r"^\| [^|]+ \| (\d\d\.\d\d) \| [-+.\d]* *\| (\d\d\.\d\d), (\d\d\.\d\d) \|", page, re.MULTILINE
-    )
+    rows = re.findall(r"^\| [^|]+ \| (\d\d\.\d\d) \| [-+.\d]* *\| (\d\d\.\d\d), (\d\d\.\d\d) \|", page, re.MULTILINE)
     assert sorted([f"{float(mean):.1f}", first, second] for mean, first, second in rows) == wanted
 
 

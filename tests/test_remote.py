@@ -91,9 +91,7 @@ def test_a_fresh_clone_has_models_and_metrics_without_training_and_no_images(
         assert stages_run(second.dvc("repro", "--allow-missing")) == []
 
         second.dvc("fetch", *IMAGES, expect=None)  # whatever of them the server has
-        cached = {
-            "".join(path.parts[-2:]) for path in (second.path / ".dvc/cache").rglob("*") if path.is_file()
-        }
+        cached = {"".join(path.parts[-2:]) for path in (second.path / ".dvc/cache").rglob("*") if path.is_file()}
         assert cached
         assert not objects_of_images(first) & cached
 

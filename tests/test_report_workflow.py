@@ -44,9 +44,7 @@ def test_a_change_of_a_rate_is_reported(finished: Clone, tmp_path: Path) -> None
     clone.commit("A pull request")
     after = clone.run("git", "rev-parse", "HEAD").stdout.strip()
     files = {name: tmp_path / name.lower() for name in ("GITHUB_ENV", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")}
-    given = (
-        JOB["env"] | {"BEFORE": before, "AFTER": after} | {name: str(file) for name, file in files.items()}
-    )
+    given = JOB["env"] | {"BEFORE": before, "AFTER": after} | {name: str(file) for name, file in files.items()}
     given["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for name, step in STEPS.items():
         if name != "Set up":

@@ -10,17 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.single_face import (
-    BEFORE,
-    BETWEEN,
-    DISPATCH,
-    FIRST,
-    HEAD,
-    OTHERS,
-    measured_parts,
-    operations,
-    parts_of,
-)
+from benchmarks.single_face import BEFORE, BETWEEN, DISPATCH, FIRST, HEAD, OTHERS, measured_parts, operations, parts_of
 from pipeline.export.quantised import quantise
 from pipeline.training.saved_model import load_trained
 from tests.models import drawn_faces, exported_model
@@ -33,9 +23,7 @@ def a_call(start: int) -> list[dict[str, Any]]:
     kernels, now = list[dict[str, Any]](), start + 5
     for number, operation in enumerate(ORDER):
         name = f"node_{number}_kernel_time"
-        kernels.append(
-            {"cat": "Node", "name": name, "ts": now, "dur": 10 + number, "args": {"op_name": operation}}
-        )
+        kernels.append({"cat": "Node", "name": name, "ts": now, "dur": 10 + number, "args": {"op_name": operation}})
         now += 12 + number
     return [{"cat": "Session", "name": "model_run", "ts": start, "dur": 250}, *kernels]
 

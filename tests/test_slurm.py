@@ -29,7 +29,7 @@ EACH = pytest.mark.parametrize("script", SHELL, ids=lambda script: script.name)
 def test_shellcheck_finds_nothing(script: Path) -> None:
     found = subprocess.run(
         ["shellcheck", str(script)], env=os.environ | {"PATH": PROGRAMS}, capture_output=True, text=True, check=False
-    )  # fmt: skip
+    )
     assert found.returncode == 0, found.stdout + found.stderr
 
 
@@ -46,9 +46,7 @@ def test_slurm_would_take_it(script: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.servers
 @pytest.mark.skipif(sys.platform != "linux", reason="Slurm and its nodes' GNU tools run on Linux")
-def test_two_tasks_of_an_array_train_a_seed_each_at_once_and_continue(
-    finished: Clone, tmp_path: Path
-) -> None:
+def test_two_tasks_of_an_array_train_a_seed_each_at_once_and_continue(finished: Clone, tmp_path: Path) -> None:
     clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     clone.set({"grid.models": ["baseline"], "grid.seeds": [0, 1]})
 
@@ -100,9 +98,7 @@ def test_the_nodes_of_an_allocation_train_a_block_and_end_with_it(finished: Clon
     activate = clone.path / ".venv/bin/activate"
     activate.parent.mkdir(parents=True)
     activate.write_text(f'PATH="{tmp_path / "bin"}:$PATH"\n')
-    with tempfile.TemporaryDirectory(
-        prefix="r"
-    ) as short:  # Ray's sockets are in it, whose paths may not be long
+    with tempfile.TemporaryDirectory(prefix="r") as short:  # Ray's sockets are in it, whose paths may not be long
         job = subprocess.run(
             ["bash", "examples/slurm/ray.sbatch"], cwd=clone.path, text=True, timeout=600, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -118,9 +114,7 @@ def test_the_nodes_of_an_allocation_train_a_block_and_end_with_it(finished: Clon
         }  # fmt: skip
         assert len((clone.path / "started").read_text().splitlines()) == 2
         left = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if short in " ".join(process.info["cmdline"] or ())
+            process for process in psutil.process_iter(["cmdline"]) if short in " ".join(process.info["cmdline"] or ())
         ]
         _, alive = psutil.wait_procs(left, timeout=60)
         assert alive == []

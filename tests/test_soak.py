@@ -135,9 +135,7 @@ def test_a_hang_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcome_of(run).kind == "fault"
 
 
-def test_workers_that_die_and_searches_that_were_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_that_die_and_searches_that_were_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Out of memory is a fault of one case, a dead process too; what is done is not done again."""
     monkeypatch.setattr(pool, "WORK", tmp_path)
 

@@ -50,10 +50,7 @@ OUT_OF_MEMORY = (
 TROUBLES: dict[str, tuple[Exception | Callable[[], Exception], str]] = {
     "disk full": (os_error(errno.ENOSPC), "disk is full .*Free some space, then run the same command again"),
     "disk full, of a file": (os_error(errno.ENOSPC, "models/x.npy"), "models/x.npy .*the disk is full"),
-    "disk full while copying": (
-        os_error(errno.ENOSPC, "/home/me/fer.csv", "raw/fer.csv"),
-        "^raw/fer.csv cannot",
-    ),
+    "disk full while copying": (os_error(errno.ENOSPC, "/home/me/fer.csv", "raw/fer.csv"), "^raw/fer.csv cannot"),
     "quota": (os_error(errno.EDQUOT, "models/x.npy"), "models/x.npy .*quota"),
     "read-only disk": (os_error(errno.EROFS, "models/x.npy"), "models/x.npy .*read-only"),
     "no right": (os_error(errno.EACCES, "models/x.npy"), "models/x.npy .*permission denied"),
@@ -68,32 +65,18 @@ TROUBLES: dict[str, tuple[Exception | Callable[[], Exception], str]] = {
     "memory, NumPy": (_ArrayMemoryError((9,), np.dtype("u1")), "memory of this machine"),
     "memory, no process": (os_error(errno.ENOMEM), "memory of this machine is full"),
     "memory, PyTorch": (
-        RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"
-        ),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
         "memory of this machine is full",
     ),
-    "GPU memory": (
-        torch.OutOfMemoryError(OUT_OF_MEMORY),
-        "memory is full .*2.00 GiB.*batch_size.*CUDA_VISIBLE",
-    ),
+    "GPU memory": (torch.OutOfMemoryError(OUT_OF_MEMORY), "memory is full .*2.00 GiB.*batch_size.*CUDA_VISIBLE"),
     "GPU memory, by CUDA": (torch.AcceleratorError("CUDA error: out of memory\n..."), "GPU's memory is full"),
     "GPU memory, by cuBLAS": (
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         "GPU's memory is full",
     ),
-    "GPU too old": (
-        torch.AcceleratorError(TOO_OLD),
-        "not built for this GPU .*no kernel image.*CUDA_VISIBLE",
-    ),
-    "GPU too old, by CUDA 11": (
-        RuntimeError("CUDA error: invalid device function"),
-        "not built for this GPU",
-    ),
-    "GPU lost": (
-        torch.AcceleratorError("CUDA error: unspecified launch failure"),
-        "GPU failed .*launch failure",
-    ),
+    "GPU too old": (torch.AcceleratorError(TOO_OLD), "not built for this GPU .*no kernel image.*CUDA_VISIBLE"),
+    "GPU too old, by CUDA 11": (RuntimeError("CUDA error: invalid device function"), "not built for this GPU"),
+    "GPU lost": (torch.AcceleratorError("CUDA error: unspecified launch failure"), "GPU failed .*launch failure"),
     "GPU busy": (
         torch.AcceleratorError("CUDA error: CUDA-capable device(s) is/are busy or unavailable"),
         "GPU failed .*busy",
@@ -102,10 +85,7 @@ TROUBLES: dict[str, tuple[Exception | Callable[[], Exception], str]] = {
     "cuDNN": (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "GPU failed .*CUDNN_STATUS"),
     "cuDNN without engine": (RuntimeError("GET was unable to find an engine to execute this"), "GPU failed"),
     "cuBLAS": (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `x`"), "GPU failed"),
-    "no driver": (
-        RuntimeError("Found no NVIDIA driver on your system. Please check"),
-        "GPU failed .*NVIDIA driver",
-    ),
+    "no driver": (RuntimeError("Found no NVIDIA driver on your system. Please check"), "GPU failed .*NVIDIA driver"),
     "AMD": (RuntimeError("HIP error: an illegal memory access was encountered"), "GPU failed"),
     "NCCL": (
         torch.distributed.DistBackendError("NCCL error in: ProcessGroupNCCL.cpp:3690, unhandled cuda error"),
@@ -115,26 +95,17 @@ TROUBLES: dict[str, tuple[Exception | Callable[[], Exception], str]] = {
         RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer"),
         "Another process of this training has ended",
     ),
-    "no other process": (
-        torch.distributed.DistNetworkError("The client socket has timed out"),
-        "Another process",
-    ),
+    "no other process": (torch.distributed.DistNetworkError("The client socket has timed out"), "Another process"),
     "compiler": (
-        lambda: torch._inductor.exc.InductorError(
-            RuntimeError("g++ failed"), None
-        ),  # takes seconds to import
+        lambda: torch._inductor.exc.InductorError(RuntimeError("g++ failed"), None),  # takes seconds to import
         "machine.compile to false",
     ),
 }
 BUGS = [
     ValueError("no"),
     RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"),
-    RuntimeError(
-        "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
-    ),
-    RuntimeError(
-        "Deterministic behavior was enabled, but this operation uses CuBLAS: CUBLAS_WORKSPACE_CONFIG"
-    ),
+    RuntimeError("Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"),
+    RuntimeError("Deterministic behavior was enabled, but this operation uses CuBLAS: CUBLAS_WORKSPACE_CONFIG"),
     os_error(errno.ENOENT, "outputs/gone.npy"),
     RuntimeError("ownership error: exit_status_code 3"),
     caused(os_error(errno.ENOENT, "outputs/gone.npy"), os_error(errno.EACCES, "other.npy")),
@@ -230,9 +201,7 @@ def test_a_disk_that_takes_no_more_is_told_by_the_files_own_name(
     with limit(folder):
         path = folder / name
         path.write_text("old")
-        with pytest.raises(
-            UserError, match=f"^{path} cannot be written: .*(full|larger|limit).*run the same command"
-        ):
+        with pytest.raises(UserError, match=f"^{path} cannot be written: .*(full|larger|limit).*run the same command"):
             WRITERS[name](path)
         assert path.read_text() == "old"
         assert os.listdir(folder) == [name]
@@ -254,9 +223,7 @@ def test_a_disk_that_became_read_only_is_told_by_the_files_own_name(tmp_path: Pa
     with full_disk(tmp_path):
         (tmp_path / "facts.json").write_text("old")
         subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
-        with pytest.raises(
-            UserError, match=f"^{tmp_path}/facts.json cannot be written: the disk is read-only"
-        ):
+        with pytest.raises(UserError, match=f"^{tmp_path}/facts.json cannot be written: the disk is read-only"):
             files.write_json(tmp_path / "facts.json", 1)
         with pytest.raises(UserError, match=r"new/facts.json cannot be written: the disk is read-only"):
             files.write_json(tmp_path / "new" / "facts.json", 1)
@@ -315,25 +282,16 @@ def test_a_stop_is_quiet_and_leaves_nothing_half_written(tmp_path: Path, number:
 
 def test_a_hang_up_that_is_to_be_ignored_is(tmp_path: Path) -> None:
     """As under nohup."""
-    body = (
-        "def stage():\n    import os, signal\n    os.kill(os.getpid(), signal.SIGHUP)\n    print('goes on')"
-    )
+    body = "def stage():\n    import os, signal\n    os.kill(os.getpid(), signal.SIGHUP)\n    print('goes on')"
     done = subprocess.run(
-        ["nohup", *command(body)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
+        ["nohup", *command(body)], cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
     )
     assert (done.returncode, done.stdout) == (0, "goes on\n")
 
 
 def test_a_reader_that_has_gone_is_no_error() -> None:
     body = "def stage():\n    for n in range(100_000):\n        print(n)"
-    process = subprocess.Popen(
-        command(body), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command(body), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "0\n"
     process.stdout.close()

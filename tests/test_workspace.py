@@ -24,11 +24,7 @@ OURS = [
     "figures/w2v_cosine-12/confusion.png",
     "reports/severity_human.png",
 ]
-HALF_WRITTEN = [
-    "prepared/.images.npy.a1b2.npy",
-    "models/baseline-0/.model.json.x_y.json",
-    "raw/.fetch-q1/archive",
-]
+HALF_WRITTEN = ["prepared/.images.npy.a1b2.npy", "models/baseline-0/.model.json.x_y.json", "raw/.fetch-q1/archive"]
 FOREIGN = [
     "raw/fer2013.csv",
     "raw/archive/source.json",
@@ -60,16 +56,7 @@ def put(name: str) -> Path:
     return path
 
 
-FOLDERS = [
-    "raw",
-    "prepared",
-    "labels",
-    "targets",
-    "reports",
-    "models/baseline-0",
-    "onnx",
-    "figures/w2v_cosine-12",
-]
+FOLDERS = ["raw", "prepared", "labels", "targets", "reports", "models/baseline-0", "onnx", "figures/w2v_cosine-12"]
 
 
 def test_clear_removes_outputs_finished_or_half_written_and_nothing_else() -> None:
@@ -132,17 +119,13 @@ def test_a_path_into_the_outputs_is_refused_with_its_key(path: str, tmp_path: Pa
         workspace.refuse_paths_in_outputs({"data.path": "", "data.votes": path.format(root=tmp_path)})
 
 
-@pytest.mark.parametrize(
-    "path", ["data/raw/fer2013.csv", "my outputs/x.csv", "outputs.csv", "../outputs/x.csv", ""]
-)
+@pytest.mark.parametrize("path", ["data/raw/fer2013.csv", "my outputs/x.csv", "outputs.csv", "../outputs/x.csv", ""])
 def test_other_paths_are_allowed(path: str) -> None:
     OUTPUTS.mkdir()
     workspace.refuse_paths_in_outputs({"data.path": path})
 
 
-def test_in_a_copy_that_dvc_made_the_repository_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_in_a_copy_that_dvc_made_the_repository_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "repository").mkdir()
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
     with pytest.raises(UserError, match=r"data\.path"):
@@ -151,9 +134,7 @@ def test_in_a_copy_that_dvc_made_the_repository_counts(
 
 def test_clean_removes_what_the_pipeline_made_and_nothing_else() -> None:
     made = [put(name) for name in (*OURS, *HALF_WRITTEN, "metrics/baseline-0.json")]
-    foreign = [
-        put(name) for name in (*FOREIGN, "notes.txt", "metrics/mine.json", "models/copy-2026/model.json")
-    ]
+    foreign = [put(name) for name in (*FOREIGN, "notes.txt", "metrics/mine.json", "models/copy-2026/model.json")]
     foreign += [Path("data/raw/fer2013.csv"), Path("models/mine.pt"), Path(".checkpoints/my-1.safetensors")]
     made += [Path(".checkpoints/baseline-0-0123456789ab-cpu.safetensors"), Path(".machine/speed.json")]
     for path in (*foreign, *made):

@@ -121,9 +121,7 @@ class GeometrySvm:
         x = (features[:, chosen].astype(np.float64) - origin) / scale
         kernel = Nystroem(gamma=self.gamma, n_components=min(CENTRES, len(x)), random_state=seed).fit(x)
         svm = _svm(kernel.transform(x), labels, self.C, seed)
-        decision = Kernel(
-            kernel.components_, svm.weights @ kernel.normalization_, svm.bias, np.array([self.gamma])
-        )
+        decision = Kernel(kernel.components_, svm.weights @ kernel.normalization_, svm.bias, np.array([self.gamma]))
         return Fitted(self, chosen, origin, scale, x.mean(axis=0), decision)
 
 
@@ -171,11 +169,7 @@ class HogBoost:
         return Fitted(self, chosen, zero, one, zero, replace(found, feature=feature))
 
 
-CLASSIFIERS: dict[str, type[Classifier]] = {
-    "geometry": GeometrySvm,
-    "hog": HogSvm,
-    "hog_boost": HogBoost,
-}
+CLASSIFIERS: dict[str, type[Classifier]] = {"geometry": GeometrySvm, "hog": HogSvm, "hog_boost": HogBoost}
 """The names that `models.<name>.classifier` in params.yaml may use."""
 
 

@@ -51,9 +51,7 @@ class Appearance:
 
     def require_packages(self) -> None:
         if find_spec("skimage") is None:
-            raise UserError(
-                "HOG and LBP features need scikit-image: run `python -m pip install -e '.[classical]'`."
-            )
+            raise UserError("HOG and LBP features need scikit-image: run `python -m pip install -e '.[classical]'`.")
 
     def __call__(self, faces: Faces) -> Features:
         from skimage.feature import hog
@@ -72,18 +70,14 @@ class Appearance:
     def cell_of(self) -> npt.NDArray[np.intp]:
         """Return the cell of each feature, counted row by row: [D]."""
         blocks = self.cells - self.block + 1
-        down, across, below, beside, _ = np.indices(
-            (blocks, blocks, self.block, self.block, self.orientations)
-        )
+        down, across, below, beside, _ = np.indices((blocks, blocks, self.block, self.block, self.orientations))
         gradients = (down + below) * self.cells + across + beside
         return np.concatenate([gradients.ravel(), np.repeat(np.arange(self.cells**2), self.patterns)])
 
     def maps(self, parts: Floats, chosen: npt.NDArray[np.integer], faces: Faces) -> Floats:
         of_cell = np.eye(self.cells**2)[self.cell_of()[chosen]]
         coarse = (parts @ of_cell).reshape(-1, self.cells, self.cells)
-        return np.asarray(
-            ndimage.zoom(coarse, (1, self.cell, self.cell), order=1, mode="nearest", grid_mode=True)
-        )
+        return np.asarray(ndimage.zoom(coarse, (1, self.cell, self.cell), order=1, mode="nearest", grid_mode=True))
 
 
 class Geometry:

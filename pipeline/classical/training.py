@@ -40,17 +40,13 @@ class Outcome:
         }
 
 
-def fit(
-    classifier: Classifier, data: FerData, landmarks: Landmarks | None, seed: int, threads: int
-) -> Outcome:
+def fit(classifier: Classifier, data: FerData, landmarks: Landmarks | None, seed: int, threads: int) -> Outcome:
     """Fit with this many threads. Raises UserError if Training lacks a class, or a package is missing."""
     classifier.features.require_packages()
     training, validation = data.rows("train"), data.rows("val")
     start = time.perf_counter()
     with threadpool_limits(threads):
-        fitted = classifier.fit(
-            Faces.of(data, training, landmarks), data.labels[training], seed, data.classes
-        )
+        fitted = classifier.fit(Faces.of(data, training, landmarks), data.labels[training], seed, data.classes)
         seconds = time.perf_counter() - start
         scores = fitted.scores(Faces.of(data, validation, landmarks))
     right = scores.argmax(axis=1) == data.labels[validation]

@@ -61,6 +61,4 @@ def _resampled_sums(table: Floats, resamples: int, generator: np.random.Generato
         drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=size)
         cells = (drawn @ kinds).astype(np.int64) + seeds + len(numbers) * np.arange(size)[:, None]
         occurring = np.bincount(cells.ravel(), np.tile(counts, size), minlength=size * len(numbers))
-        yield (generator.multinomial(images, occurring.reshape(size, -1) / images) @ numbers).astype(
-            np.float64
-        )
+        yield (generator.multinomial(images, occurring.reshape(size, -1) / images) @ numbers).astype(np.float64)

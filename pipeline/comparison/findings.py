@@ -143,9 +143,7 @@ def row_name(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
 
 
 def contrasts(
-    models: Models,
-    pairs: Sequence[tuple[RowId, RowId]] = CONTRASTS,
-    metrics: Sequence[str] = ("test.accuracy",),
+    models: Models, pairs: Sequence[tuple[RowId, RowId]] = CONTRASTS, metrics: Sequence[str] = ("test.accuracy",)
 ) -> list[Contrast]:
     """Return the pairs that have been run with a shared seed; the tests of each metric are corrected for each other."""
     found = []
@@ -220,9 +218,7 @@ def predictions(models: Models, posterior: str) -> list[Prediction]:
         posteriors = [base.probabilities[base.test].astype(np.float64) for _, base in pairs]
         # Of the same rounded p as below, not as stored: equal cosines must give equal agreements.
         theirs = [p.argmax(axis=1) for p in posteriors]
-        by_costs = [
-            CostSensitive(gram)(ModelOutput(p, p, None)) for p, gram in zip(posteriors, grams, strict=True)
-        ]
+        by_costs = [CostSensitive(gram)(ModelOutput(p, p, None)) for p, gram in zip(posteriors, grams, strict=True)]
         like_costs, like_posterior = np.equal(mine, by_costs), np.equal(mine, theirs)
         rows.append(
             Prediction(
@@ -304,9 +300,7 @@ def correlations(models: Models, baseline: str) -> list[tuple[str, float, float]
     confusion = np.sum([run.metrics["confusion"] for run in models[baseline].values()], axis=0)
     grams = {first(runs)["targets"]: np.array(first(runs)["gram"]) for runs in models.values()}
     grams = {
-        name: gram
-        for name, gram in grams.items()
-        if spread(gram) > UNEQUAL and not TargetSpec.parse(name).uses_seed
+        name: gram for name, gram in grams.items() if spread(gram) > UNEQUAL and not TargetSpec.parse(name).uses_seed
     }
     if not grams or not confusion.sum(axis=1).all():
         return []
@@ -322,9 +316,7 @@ def recall_tests(
     found = []
     for row in rows[1:]:
         tests = {
-            label: test
-            for label in classes
-            if recall(label) in row and (test := row[recall(label)].test) is not None
+            label: test for label in classes if recall(label) in row and (test := row[recall(label)].test) is not None
         }
         if tests:
             found.append((row, tests))

@@ -86,9 +86,7 @@ def _summary(entry: Entry) -> ComparisonRow:
 
 def _against(entry: Entry, baseline: Entry, resamples: int) -> ComparisonRow:
     if not np.array_equal(entry.index, baseline.index):
-        raise UserError(
-            f"{entry.model} and {baseline.model} were measured on different images: run `dvc repro` again."
-        )
+        raise UserError(f"{entry.model} and {baseline.model} were measured on different images: run `dvc repro` again.")
     shared = [seed for seed in entry.seeds if seed in baseline.metrics]
     if not shared:
         raise UserError(f"{entry.model} shares no seed with {baseline.model}: train the same seeds of both.")

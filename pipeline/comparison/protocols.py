@@ -33,8 +33,7 @@ def readings(models: Models, baseline: str) -> dict[str, Readings]:
     return {
         model: read(runs, models[baseline])
         for model, runs in models.items()
-        if model != baseline
-        and all(is_network(run.metrics) and run.metrics["history"] for run in runs.values())
+        if model != baseline and all(is_network(run.metrics) and run.metrics["history"] for run in runs.values())
     }
 
 

@@ -115,9 +115,7 @@ class RunRecord:
         description, arrays = (folder / f"{key}.{kind}" for kind in ("json", "npz"))
         for file in (description, arrays):
             if not file.is_file():
-                raise UserError(
-                    f"{file} is missing, half of a run: restore it, or remove what is left of {key}."
-                )
+                raise UserError(f"{file} is missing, half of a run: restore it, or remove what is left of {key}.")
         metrics = read_json(description)
         with _opened(arrays) as archive:
             if "actual" not in archive:
@@ -129,8 +127,7 @@ class RunRecord:
 
             def bits(name: str) -> dict[str, Bools]:
                 return {
-                    decoder: np.unpackbits(archive[f"{name}.{decoder}"], count=count).astype(bool)
-                    for decoder in names
+                    decoder: np.unpackbits(archive[f"{name}.{decoder}"], count=count).astype(bool) for decoder in names
                 }
 
             return cls(
@@ -183,9 +180,7 @@ def values_by_image(run: RunRecord, decoder: str) -> dict[str, Scores]:
         found["test.balanced_accuracy"] = per_image.balanced_accuracy(labels, predicted)
     if all(clean_images.get(k, 0) >= FEWEST for k in images):
         shares = {k: count / len(labels) for k, count in images.items()}
-        found[REWEIGHTED] = per_image.weighted_recalls(
-            run.actual[clean], run.predicted[decoder][clean], shares
-        )
+        found[REWEIGHTED] = per_image.weighted_recalls(run.actual[clean], run.predicted[decoder][clean], shares)
     return {name: values for name, values in found.items() if len(values) >= FEWEST}
 
 
@@ -217,9 +212,7 @@ def entries(found: Mapping[str, Mapping[int, RunRecord]], baseline: str) -> list
         if not all(np.array_equal(getattr(other, name), getattr(some, name)) for name in SAME_IMAGES):
             raise UserError(f"{model} and {baseline} were measured on different images: evaluate both again.")
     return [
-        entry(model, decoder, found[model])
-        for model in first
-        for decoder in next(iter(found[model].values())).decoders
+        entry(model, decoder, found[model]) for model in first for decoder in next(iter(found[model].values())).decoders
     ]
 
 

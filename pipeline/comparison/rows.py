@@ -10,14 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.comparison.families import Family
-from pipeline.comparison.statistics import (
-    ALPHA,
-    Difference,
-    holm,
-    minimum_detectable_difference,
-    tost,
-    upper_bound,
-)
+from pipeline.comparison.statistics import ALPHA, Difference, holm, minimum_detectable_difference, tost, upper_bound
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json, write_text
 
@@ -149,17 +142,8 @@ class ComparisonRow:
     @classmethod
     def from_dict(cls, row: JsonDict) -> ComparisonRow:
         """Read what `to_dict` returned."""
-        metrics = {
-            name: MetricSummary.from_dict(value) for name, value in row.items() if isinstance(value, dict)
-        }
-        return cls(
-            row["model"],
-            row["decoder"],
-            row["seeds"],
-            metrics,
-            row.get("paired_seeds", ()),
-            row.get("family"),
-        )
+        metrics = {name: MetricSummary.from_dict(value) for name, value in row.items() if isinstance(value, dict)}
+        return cls(row["model"], row["decoder"], row["seeds"], metrics, row.get("paired_seeds", ()), row.get("family"))
 
 
 def write_rows(path: Path, rows: Sequence[ComparisonRow]) -> None:
@@ -173,9 +157,7 @@ def read_rows(path: Path) -> list[ComparisonRow]:
     try:
         rows = [ComparisonRow.from_dict(row) for row in read_json(path)]
     except (AttributeError, TypeError, LookupError) as error:
-        raise UserError(
-            f"{path} is no table of a comparison ({error!r}): restore it, or make it anew."
-        ) from error
+        raise UserError(f"{path} is no table of a comparison ({error!r}): restore it, or make it anew.") from error
     if not rows:
         raise UserError(f"{path} has no row: make it anew.")
     return rows

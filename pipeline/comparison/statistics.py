@@ -65,7 +65,7 @@ class MeanSquares(NamedTuple):
         residual = float((left**2).sum() / ((seeds - 1) * (images - 1)))
         return cls(
             float(by_seed.var(ddof=1) / seeds), float(by_image.var(ddof=1) / images), residual / (seeds * images)
-        )  # fmt: skip
+        )
 
 
 def crossed_t(a: Scores, b: Scores) -> Difference:
@@ -140,9 +140,7 @@ def _t_test(mean: float, error: float, dof: float, smallest_p: float = 0.0) -> D
 def paired_differences(a: Scores, b: Scores) -> npt.NDArray[np.float64]:
     """Return a - b, [S, N]. Raises ValueError unless both have this shape and are not empty."""
     if a.ndim != 2 or a.shape != b.shape or a.size == 0:
-        raise ValueError(
-            f"need two non-empty arrays [seeds, images] of one shape, got {a.shape} and {b.shape}"
-        )
+        raise ValueError(f"need two non-empty arrays [seeds, images] of one shape, got {a.shape} and {b.shape}")
     return np.asarray(a.astype(np.float64) - b.astype(np.float64))
 
 

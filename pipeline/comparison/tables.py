@@ -7,15 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pipeline.comparison.families import QUESTIONS
-from pipeline.comparison.findings import (
-    Contrast,
-    Judged,
-    Prediction,
-    ScoreFit,
-    corrected_p,
-    recall_tests,
-    row_name,
-)
+from pipeline.comparison.findings import Contrast, Judged, Prediction, ScoreFit, corrected_p, recall_tests, row_name
 from pipeline.comparison.protocols import Readings
 from pipeline.comparison.registry import METRICS, Metric, in_points
 from pipeline.comparison.rows import MARGIN, ComparisonRow, MetricSummary, PairedTest
@@ -57,9 +49,7 @@ def introduction(rows: Sequence[ComparisonRow], dataset: str, images: int) -> li
         "(0: all correct, 1: all as wrong as possible).",
     ]
     if dataset == "synthetic":
-        parts.append(
-            "These are drawn faces: the table shows that the pipeline runs and says nothing about people."
-        )
+        parts.append("These are drawn faces: the table shows that the pipeline runs and says nothing about people.")
     if fewest == 1:
         best = max(row["test.accuracy"].mean for row in rows)
         standard_error = 100 * (best * (1 - best) / images) ** 0.5
@@ -139,13 +129,7 @@ def judges_table(judged: Sequence[Judged], rows: Sequence[ComparisonRow]) -> str
     headings = ("labels", "without near duplicates", "FER+ majority", "against plain cross-entropy")
     return markdown_table(
         ["model", *(heading for name in headings for heading in (name, "p"))],
-        (
-            [
-                row_name(one.row, rows),
-                *(cell for test in one[1:] for cell in against_baseline(test)),
-            ]
-            for one in judged
-        ),
+        ([row_name(one.row, rows), *(cell for test in one[1:] for cell in against_baseline(test))] for one in judged),
     )
 
 
@@ -157,10 +141,7 @@ def recall_table(rows: Sequence[ComparisonRow], classes: Sequence[str]) -> str:
     return markdown_table(
         ["model", *(heading for label in classes for heading in (label, "p"))],
         (
-            [
-                row_name(row, rows),
-                *(cell for label in classes for cell in against_baseline(tests.get(label))),
-            ]
+            [row_name(row, rows), *(cell for label in classes for cell in against_baseline(tests.get(label)))]
             for row, tests in tested
         ),
     )
@@ -168,9 +149,7 @@ def recall_table(rows: Sequence[ComparisonRow], classes: Sequence[str]) -> str:
 
 def difference_table(rows: Sequence[ComparisonRow]) -> str:
     """Return a table of every tested difference from the baseline, with its 95 % interval and corrected p."""
-    shown = [
-        metric for metric in METRICS if any(metric.name in row and row[metric.name].test for row in rows)
-    ]
+    shown = [metric for metric in METRICS if any(metric.name in row and row[metric.name].test for row in rows)]
     if not shown:
         return "Nothing has been compared yet."
     return markdown_table(
@@ -178,11 +157,7 @@ def difference_table(rows: Sequence[ComparisonRow]) -> str:
         (
             [
                 row_name(row, rows),
-                *(
-                    cell
-                    for metric in shown
-                    for cell in against_baseline(row[metric.name].test, metric.percent)
-                ),
+                *(cell for metric in shown for cell in against_baseline(row[metric.name].test, metric.percent)),
             ]
             for row in rows[1:]
         ),
@@ -190,15 +165,12 @@ def difference_table(rows: Sequence[ComparisonRow]) -> str:
 
 
 def contrast_table(
-    contrasts: Sequence[Contrast],
-    metrics: Mapping[str, str] = MappingProxyType({"test.accuracy": "accuracy"}),
+    contrasts: Sequence[Contrast], metrics: Mapping[str, str] = MappingProxyType({"test.accuracy": "accuracy"})
 ) -> str:
     """Return a table of pairs of models and their difference in each metric (its name: its heading)."""
     if not contrasts:
         return "Too little has been run yet."
-    headings = (
-        cell for heading in metrics.values() for cell in (f"{heading}: {AGAINST[0]}", AGAINST[1], *BOUNDS)
-    )
+    headings = (cell for heading in metrics.values() for cell in (f"{heading}: {AGAINST[0]}", AGAINST[1], *BOUNDS))
     return markdown_table(
         ["model", "against", "seeds", *headings],
         (
@@ -221,18 +193,13 @@ def contrast_table(
     )
 
 
-def replication_table(
-    pairs: Sequence[tuple[ComparisonRow, ComparisonRow]], rows: Sequence[ComparisonRow]
-) -> str:
+def replication_table(pairs: Sequence[tuple[ComparisonRow, ComparisonRow]], rows: Sequence[ComparisonRow]) -> str:
     """Return a table of each row's difference from the baseline, in the study and in its repetition elsewhere."""
     if not pairs:
         return "Nothing has been repeated on other hardware yet."
     return markdown_table(
         ["model", "seeds", *AGAINST, "seeds, repeated", "difference, repeated [95 %]", "p (Holm)"],
-        (
-            [row_name(row, rows), *seeds_and_difference(row), *seeds_and_difference(again)]
-            for row, again in pairs
-        ),
+        ([row_name(row, rows), *seeds_and_difference(row), *seeds_and_difference(again)] for row, again in pairs),
     )
 
 
@@ -241,10 +208,7 @@ def protocol_table(found: Mapping[str, Readings], rows: Sequence[ComparisonRow])
     tested = {row.model: row.test() for row in rows if row.model in found and row.family != "decoders"}
     return markdown_table(
         ["model", f"planned: {AGAINST[0]}", "mean", "one seed", "best epoch", "best seed"],
-        (
-            [model, against_baseline(tested[model])[0], *(points(value) for value in found[model])]
-            for model in tested
-        ),
+        ([model, against_baseline(tested[model])[0], *(points(value) for value in found[model])] for model in tested),
     )
 
 
@@ -277,8 +241,7 @@ def prediction_table(rows: Sequence[Prediction], posterior: str, between_seeds: 
     if between_seeds is None:
         return found
     return (
-        f"Two seeds of `{posterior}` make the same decision on {per_cent(between_seeds)} % of PrivateTest."
-        f"\n\n{found}"
+        f"Two seeds of `{posterior}` make the same decision on {per_cent(between_seeds)} % of PrivateTest.\n\n{found}"
     )
 
 
@@ -305,8 +268,7 @@ def correlation_table(rows: Sequence[tuple[str, float, float]]) -> str:
     if not rows:
         return "Too little has been run yet."
     return markdown_table(
-        ["targets", "Spearman's rho", "p (Mantel, Holm)"],
-        ([name, f"{rho:+.2f}", p_value(p)] for name, rho, p in rows),
+        ["targets", "Spearman's rho", "p (Mantel, Holm)"], ([name, f"{rho:+.2f}", p_value(p)] for name, rho, p in rows)
     )
 
 
@@ -317,14 +279,7 @@ def write_csv_table(path: Path, rows: Sequence[ComparisonRow]) -> None:
         path,
         ["model", "decoder", "family", "seeds", "metric", *fields],
         (
-            [
-                row.model,
-                row.decoder,
-                row.family,
-                len(row.seeds),
-                name,
-                *(values.get(field) for field in fields),
-            ]
+            [row.model, row.decoder, row.family, len(row.seeds), name, *(values.get(field) for field in fields)]
             for row in rows
             for name, summary in row.metrics.items()
             for values in [summary.to_dict()]

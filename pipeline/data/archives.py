@@ -88,8 +88,7 @@ class Budget:
         self._nested += 1
         if self._nested > MAX_NESTED:
             raise UserError(
-                f"{name} is one of more than {MAX_NESTED} archives inside others:"
-                " unpack them and name the file to use."
+                f"{name} is one of more than {MAX_NESTED} archives inside others: unpack them and name the file to use."
             )
 
 
@@ -142,9 +141,7 @@ class Bundle:
             return False
         self._looks += 1
         if self._looks > MAX_LOOKS:
-            raise UserError(
-                f"{self.name} has more than {MAX_LOOKS} files that may be tables: name the file to use."
-            )
+            raise UserError(f"{self.name} has more than {MAX_LOOKS} files that may be tables: name the file to use.")
         return True
 
 
@@ -189,9 +186,7 @@ class ZipBundle(Bundle):
         for member in members:
             _check_member(member.filename, stat.S_ISLNK(member.external_attr >> 16), name)
             if member.flag_bits & 1:
-                raise UserError(
-                    f"{name} is encrypted (at {member.filename!r}): pack it again without a password."
-                )
+                raise UserError(f"{name} is encrypted (at {member.filename!r}): pack it again without a password.")
         if sum(member.file_size for member in members) > MAX_BYTES:
             raise too_large(name)
         kind = kinds.describe_zip(_normal(member.filename) for member in members)
@@ -373,9 +368,7 @@ class Search:
             )
         return best[0]
 
-    def _nested(
-        self, packed: Sequence[Entry], bundle: Bundle, depth: int
-    ) -> tuple[Found | None, list[UserError]]:
+    def _nested(self, packed: Sequence[Entry], bundle: Bundle, depth: int) -> tuple[Found | None, list[UserError]]:
         """Return the match in one of these archives, and the faults of the others."""
         found: list[Found] = []
         faults: list[UserError] = []
@@ -396,9 +389,7 @@ class Search:
             )
         return (found[0] if found else None), faults
 
-    def _unwrap(
-        self, file: io.BufferedReader, name: str, depth: int
-    ) -> tuple[str, io.BufferedReader | Bundle]:
+    def _unwrap(self, file: io.BufferedReader, name: str, depth: int) -> tuple[str, io.BufferedReader | Bundle]:
         """Return the format of a file as a suffix, and its content."""
         if depth > MAX_DEPTH:
             raise UserError(f"{name} is packed in more than {MAX_DEPTH} layers: unpack it.")
@@ -525,9 +516,7 @@ def explained(name: str) -> Iterator[None]:
         ) from error
     except _signs_of_damage() as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(
-            f"{name} cannot be read and may be truncated or damaged ({reason}): fetch it again."
-        ) from error
+        raise UserError(f"{name} cannot be read and may be truncated or damaged ({reason}): fetch it again.") from error
 
 
 def _signs_of_damage() -> tuple[type[Exception], ...]:
@@ -591,13 +580,9 @@ def _check_directory(file: IO[bytes], name: str) -> None:
 def _check_member(member: str, is_link: bool, name: str) -> None:
     parts = member.replace("\\", "/").split("/")
     if parts[0] == "" or parts[0].endswith(":") or ".." in parts:
-        raise UserError(
-            f"{name} has a member outside the archive, {member!r}: it is not safe and was not read."
-        )
+        raise UserError(f"{name} has a member outside the archive, {member!r}: it is not safe and was not read.")
     if is_link:
-        raise UserError(
-            f"{name} has a link or a device as a member, {member!r}: it is not safe and was not read."
-        )
+        raise UserError(f"{name} has a link or a device as a member, {member!r}: it is not safe and was not read.")
 
 
 # --- names and forms

@@ -33,8 +33,7 @@ def check(data: FerData, duplicates: Duplicates, expect: str | None = "any") -> 
     difference = _first_difference(data) if expect else None
     if difference and expect == "fer2013":
         raise UserError(
-            f"This is not FER-2013 as published: {difference}."
-            " Fetch the published archive, or set data.expect to any."
+            f"This is not FER-2013 as published: {difference}. Fetch the published archive, or set data.expect to any."
         )
     flat = np.flatnonzero(np.ptp(data.images.reshape(len(data.images), -1), axis=1) == 0)
     counts = class_counts(data)
@@ -43,20 +42,14 @@ def check(data: FerData, duplicates: Duplicates, expect: str | None = "any") -> 
         "classes": {split: dict(zip(data.classes, row, strict=True)) for split, row in counts.items()},
         "constant_images": len(flat),
         "constant_rows": flat.tolist(),
-        "duplicates": {
-            "exact": summary(duplicates.exact, data),
-            "near": summary(duplicates.near, data),
-        },
+        "duplicates": {"exact": summary(duplicates.exact, data), "near": summary(duplicates.near, data)},
         "warnings": list(_warnings(data, difference, flat)),
     }
 
 
 def class_counts(data: FerData) -> dict[str, list[int]]:
     """Count the images per split and class, in the order of the classes."""
-    return {
-        split: np.bincount(data.labels[data.rows(split)], minlength=len(data.classes)).tolist()
-        for split in SPLITS
-    }
+    return {split: np.bincount(data.labels[data.rows(split)], minlength=len(data.classes)).tolist() for split in SPLITS}
 
 
 def dataset_name(data: FerData) -> str | None:

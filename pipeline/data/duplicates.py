@@ -78,11 +78,7 @@ def find(images: Bytes) -> Duplicates:
     left, right = _near_pairs(images[distinct])
     return Duplicates(
         exact=_groups(len(images), original, rows),
-        near=_groups(
-            len(images),
-            np.concatenate([original, distinct[left]]),
-            np.concatenate([rows, distinct[right]]),
-        ),
+        near=_groups(len(images), np.concatenate([original, distinct[left]]), np.concatenate([rows, distinct[right]])),
     )
 
 
@@ -150,9 +146,7 @@ def _read_near(path: Path, n: int) -> tuple[Groups, Bytes]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UserError(
-                f"{path}, line 1: the header must be {','.join(COLUMNS)}: run `dvc repro prepare`."
-            )
+            raise UserError(f"{path}, line 1: the header must be {','.join(COLUMNS)}: run `dvc repro prepare`.")
         for row in reader:
             try:
                 index = int(row["index"])
@@ -161,9 +155,7 @@ def _read_near(path: Path, n: int) -> tuple[Groups, Bytes]:
                 if row["kind"] == "near":
                     groups[index], splits[index] = int(row["group"]), SPLITS.index(row["split"])
             except (ValueError, TypeError) as error:
-                raise UserError(
-                    f"{path}, line {reader.line_num}: {error}: run `dvc repro prepare` again."
-                ) from error
+                raise UserError(f"{path}, line {reader.line_num}: {error}: run `dvc repro prepare` again.") from error
     return groups, splits
 
 
@@ -179,9 +171,7 @@ def _groups(n: int, left: Indices, right: Indices) -> Groups:
     """Number the connected components of at least two rows by their first row; -1 for the other rows."""
     graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(n, n))
     component = connected_components(graph, directed=False)[1]
-    _, first, component, size = np.unique(
-        component, return_index=True, return_inverse=True, return_counts=True
-    )
+    _, first, component, size = np.unique(component, return_index=True, return_inverse=True, return_counts=True)
     number = np.full(len(size), -1, np.int64)
     shared = np.flatnonzero(size > 1)
     number[shared[np.argsort(first[shared])]] = np.arange(len(shared))
@@ -198,10 +188,7 @@ def _near_pairs(images: Bytes) -> tuple[Indices, Indices]:
         for left, right in _candidates(coarse, other):
             close = _cosine(coarse[left], other[right]) >= COARSE_COSINE
             left, right = left[close], right[close]
-            close = (
-                _aligned_cosine(images[left], images[right, :, ::-1] if mirrored else images[right])
-                >= FINE_COSINE
-            )
+            close = _aligned_cosine(images[left], images[right, :, ::-1] if mirrored else images[right]) >= FINE_COSINE
             found_left.append(left[close])
             found_right.append(right[close])
     none = np.zeros(0, np.intp)

@@ -20,18 +20,7 @@ SPLITS = ("train", "val", "test")
 USAGES = ("Training", "PublicTest", "PrivateTest")
 """The challenge's names for `SPLITS`, in the same order: PublicTest chooses, PrivateTest is read once."""
 
-VOTE_COLUMNS = (
-    "neutral",
-    "happiness",
-    "surprise",
-    "sadness",
-    "anger",
-    "disgust",
-    "fear",
-    "contempt",
-    "unknown",
-    "NF",
-)
+VOTE_COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 """The ten columns of FER+ (Barsoum et al. 2016), in the file's order. NF: not a face."""
 
 VOTES_OF_LABELS = (4, 5, 6, 1, 3, 2, 0)

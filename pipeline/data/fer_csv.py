@@ -65,9 +65,7 @@ def parse(source: bytes | BinaryIO, name: str = "fer2013.csv") -> FerData:
             blocks.append(_convert(rows.values(), layout, reader) or _complain(rows, layout, name))
         lines_before += len(lines)
         if lines_before > _MOST_LINES:
-            raise UserError(
-                f"{name} has more than {_MOST_LINES:,} lines, most of them blank: fetch the file again."
-            )
+            raise UserError(f"{name} has more than {_MOST_LINES:,} lines, most of them blank: fetch the file again.")
     if not blocks:
         raise _no_rows(name)
     labels, images, splits = (np.concatenate(column) for column in zip(*blocks, strict=True))
@@ -92,9 +90,7 @@ def read_header(line: bytes, name: str) -> Layout:
         raise UserError(f"{must}: remove the blank lines before it.")
     foreign = _encoding(line[:8])
     if foreign:
-        raise UserError(
-            f"{must}, as UTF-8 text and not {foreign}: save it as CSV in UTF-8, or fetch it again."
-        )
+        raise UserError(f"{must}, as UTF-8 text and not {foreign}: save it as CSV in UTF-8, or fetch it again.")
     text = line.decode("utf-8-sig", errors="replace")
     headers = {
         delimiter: [field.strip().strip('"').strip().casefold() for field in text.split(delimiter)]
@@ -140,11 +136,7 @@ def _fault(text: str, names: list[str]) -> str:
             "columns emotion and Usage are missing (the competition's test.csv has neither;"
             " icml_face_data.csv and fer2013.tar.gz of the same download have both)"
         )
-    return (
-        f"column {missing[0]} is missing"
-        if len(missing) == 1
-        else f"columns {', '.join(missing)} are missing"
-    )
+    return f"column {missing[0]} is missing" if len(missing) == 1 else f"columns {', '.join(missing)} are missing"
 
 
 def check_start(head: bytes, whole: bool, name: str) -> None:
@@ -268,9 +260,7 @@ def _complain(rows: dict[int, list[bytes]], layout: Layout, name: str) -> NoRetu
                 f" from 0 to {len(LABELS) - 1} ({', '.join(LABELS)})."
             )
         if usage not in _SPLIT_OF:
-            raise UserError(
-                f"{name}, line {line}, column Usage: {_quoted(usage)} is not one of {', '.join(USAGES)}."
-            )
+            raise UserError(f"{name}, line {line}, column Usage: {_quoted(usage)} is not one of {', '.join(USAGES)}.")
         numbers = [number for number in pixels.split(b" ") if number]
         for position, number in enumerate(numbers, start=1):
             if not (number.isdigit() and len(number) <= 3 and int(number) <= 255):

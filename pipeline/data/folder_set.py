@@ -54,9 +54,7 @@ class Pictures:
         if not path.is_file():
             raise UserError(f"{path} is missing: run `dvc repro fetch` first.")
         with np.load(path, allow_pickle=False) as archive:
-            classes, files = (
-                tuple(archive[name].tobytes().decode().split("\0")) for name in ("classes", "files")
-            )
+            classes, files = (tuple(archive[name].tobytes().decode().split("\0")) for name in ("classes", "files"))
             data = FerData(archive["images"], archive["labels"], archive["splits"], classes=classes)
         return cls(data, files)
 
@@ -70,9 +68,7 @@ class _Place:
     entry: Entry
 
 
-def read(
-    folder: Path, classes: Sequence[str] = (), note: Callable[[str], object] = lambda _: None
-) -> Pictures:
+def read(folder: Path, classes: Sequence[str] = (), note: Callable[[str], object] = lambda _: None) -> Pictures:
     """Read every picture of a folder. classes: their names in order; without, the names of the folders, sorted.
 
     Class folders may differ from the names in case. `note` is told of files that are left out. Raises UserError for
@@ -91,9 +87,7 @@ def read(
     splits, labels = (np.array(column, np.uint8) for column in list(zip(*rows, strict=True))[:2])
     for k, name in enumerate(names):  # UNDECIDED images may become train's
         if not ((labels == k) & np.isin(splits, (SPLITS.index("train"), UNDECIDED))).any():
-            raise UserError(
-                f"{bundle.name} has no picture of class '{name}' in train: add some, or drop the class."
-            )
+            raise UserError(f"{bundle.name} has no picture of class '{name}' in train: add some, or drop the class.")
     images = np.empty((len(rows), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     for row, (*_, entry) in enumerate(rows):
         images[row] = _face(bundle, entry)
@@ -116,9 +110,7 @@ def _places(bundle: FolderBundle, note: Callable[[str], object]) -> tuple[list[_
         raise UserError(f"{bundle.name} has no pictures in folders: it must hold {LAYOUT}.")
     if others:
         kinds = ", ".join(shown(entry.path) for entry in others[:3])
-        note(
-            f"files left out because their names are not those of pictures: {len(others):,}, such as {kinds}"
-        )
+        note(f"files left out because their names are not those of pictures: {len(others):,}, such as {kinds}")
     within = _wrapper(bundle.folders, [entry.path for entry in pictures])
     top = {_parts(path, within)[0] for path in bundle.folders if len(_parts(path, within)) == 1}
     has_splits = any(folded(name) in SPLIT_NAMES for name in top)
@@ -133,8 +125,7 @@ def _places(bundle: FolderBundle, note: Callable[[str], object]) -> tuple[list[_
         raise UserError(f"{bundle.name} has no pictures in a folder train: it must hold {LAYOUT}.")
     if len(splits) < len(SPLITS):
         places = [
-            _Place(UNDECIDED if place.split == train else place.split, place.folder, place.entry)
-            for place in places
+            _Place(UNDECIDED if place.split == train else place.split, place.folder, place.entry) for place in places
         ]
     return places, empty
 
@@ -197,13 +188,9 @@ def _named(name: str, places: Sequence[_Place], empty: set[str], classes: Sequen
         )
     for folder in found:
         if must := rule(folder):
-            raise UserError(
-                f"{name} has the class folder {shown(folder)!r}, but the name of a class must be {must}."
-            )
+            raise UserError(f"{name} has the class folder {shown(folder)!r}, but the name of a class must be {must}.")
     if (same := alike(found)) is not None:
-        raise UserError(
-            f"{name} has the class folders {same[0]!r} and {same[1]!r}, too much alike: rename one."
-        )
+        raise UserError(f"{name} has the class folders {same[0]!r} and {same[1]!r}, too much alike: rename one.")
     if not 2 <= len(found) <= MOST:
         raise UserError(
             f"{name} has pictures of {len(found)} {'class' if len(found) == 1 else 'classes'}"

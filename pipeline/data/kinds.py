@@ -62,16 +62,8 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"[Desktop Entry]", "a shortcut, not what it points to"),
     (0, b"L\x00\x00\x00\x01\x14\x02\x00", "a shortcut of Windows, not what it points to"),
     (0, b"d8:announce", "a torrent, not what it downloads"),
-    (
-        0,
-        b"version https://git-lfs.github.com/spec/",
-        "a Git LFS pointer, not the file (`git lfs pull` gets it)",
-    ),
-    (
-        0,
-        b"version https://hawser.github.com/spec/",
-        "a Git LFS pointer, not the file (`git lfs pull` gets it)",
-    ),
+    (0, b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the file (`git lfs pull` gets it)"),
+    (0, b"version https://hawser.github.com/spec/", "a Git LFS pointer, not the file (`git lfs pull` gets it)"),
     (0, b"/annex/objects/", "a git-annex pointer, not the file (`git annex get` gets it)"),
     (0, b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "a PyTorch file (a pickle, which is never loaded)"),
 )

@@ -39,9 +39,7 @@ FORMATS = {
 }
 """Pillow's names of the formats that are read, with their suffixes. The content decides, not the suffix."""
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-NOT_READ = (
-    ".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".svg", ".ico",
-)  # fmt: skip
+NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".svg", ".ico")
 """Suffixes of pictures that are not read: to leave them out in silence would lose data."""
 
 MAX_BYTES = 64 << 20

@@ -162,9 +162,7 @@ def fetch_votes(path: Path, folder: Path) -> Provenance:
         assert isinstance(found.content, io.BufferedReader)  # no images are wanted
         data = archives.read_all(found.content, MAX_VOTES_BYTES)
     if len(data) > MAX_VOTES_BYTES:
-        raise UserError(
-            f"{found.name} has more than {MAX_VOTES_BYTES >> 20} MiB: it is not FER+'s {VOTES_NAME}."
-        )
+        raise UserError(f"{found.name} has more than {MAX_VOTES_BYTES >> 20} MiB: it is not FER+'s {VOTES_NAME}.")
     if not data:
         raise UserError(f"{found.name} is empty: fetch it again.")
     votes.check_start(data[:_START], found.name)
@@ -319,9 +317,7 @@ def _read_to_end(path: Path, name: str) -> Found:
 
 def _header_of_faces(head: bytes, name: str) -> None:
     if _is_votes(head):
-        raise UserError(
-            f"{name} holds FER+'s votes and no images: it belongs in data.votes, not in data.path."
-        )
+        raise UserError(f"{name} holds FER+'s votes and no images: it belongs in data.votes, not in data.path.")
     fer_csv.read_header(head.partition(b"\n")[0], name)
 
 
@@ -347,9 +343,7 @@ def _holds(bundle: Bundle) -> str:
 
 def _linked(bundle: Bundle) -> UserError | None:
     for link in bundle.links if isinstance(bundle, FolderBundle) else ():
-        return UserError(
-            f"{link} is a link, and links inside a folder are not followed: name the file itself."
-        )
+        return UserError(f"{link} is a link, and links inside a folder are not followed: name the file itself.")
     return None
 
 
@@ -431,9 +425,7 @@ def _place(member: str, name: str) -> tuple[int, int, int]:
     usage, number = match.groups()
     expected_top = "train" if usage == "Training" else "test"
     if top != expected_top:
-        raise UserError(
-            f"{name}: {member!r} is in folder {top!r}, but {usage} images belong in {expected_top!r}."
-        )
+        raise UserError(f"{name}: {member!r} is in folder {top!r}, but {usage} images belong in {expected_top!r}.")
     if folder not in LABELS:
         raise UserError(f"{name}: {member!r} is in class folder {folder!r}; classes are {', '.join(LABELS)}.")
     return USAGES.index(usage), int(number), LABELS.index(folder)
@@ -445,9 +437,7 @@ def _image_members(bundle: Bundle) -> list[tuple[int, int, int, Entry]]:
     images = sorted(places, key=lambda image: (*image[:3], image[3].path))
     for image, following in pairwise(images):
         if image[:3] == following[:3]:
-            raise UserError(
-                f"{bundle.name} holds the same image twice: {image[3].path!r} and {following[3].path!r}."
-            )
+            raise UserError(f"{bundle.name} holds the same image twice: {image[3].path!r} and {following[3].path!r}.")
     return images
 
 
@@ -479,7 +469,5 @@ def _decode(data: bytes, member: str, name: str) -> npt.NDArray[np.uint8]:
         fits = image.mode == "L" and image.size == (IMAGE_SIZE, IMAGE_SIZE)
         pixels = np.asarray(image) if fits else None
     if pixels is None:
-        raise UserError(
-            f"{name}: image {member!r} has {found}, but must have {IMAGE_SIZE} x {IMAGE_SIZE} in grey (L)."
-        )
+        raise UserError(f"{name}: image {member!r} has {found}, but must have {IMAGE_SIZE} x {IMAGE_SIZE} in grey (L).")
     return pixels

@@ -86,9 +86,7 @@ def _assign(counts: Ints, shares: npt.NDArray[np.float64], seed: int) -> Ints:
     group. That is the choice by which the sum over all (w - a)^2 falls most.
     """
     # Fractions of 53 bits: other distributions may change between NumPy's versions.
-    drawn = np.argsort(
-        np.random.Generator(np.random.PCG64([seed, UNDECIDED])).random(len(counts)), kind="stable"
-    )
+    drawn = np.argsort(np.random.Generator(np.random.PCG64([seed, UNDECIDED])).random(len(counts)), kind="stable")
     by_size = drawn[np.argsort(counts[drawn].sum(axis=1), kind="stable")]
     side = np.full(len(counts), -1)
     missing = shares[:, None] * counts.sum(axis=0)

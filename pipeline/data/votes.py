@@ -27,9 +27,7 @@ CHANCE_DEVIATIONS = 4
 """Minimum agreement of ordered rows above the mean of shuffled rows, in standard deviations."""
 
 
-def read_votes(
-    source: Path | bytes, splits: npt.NDArray[np.uint8], name: str | None = None
-) -> npt.NDArray[np.uint8]:
+def read_votes(source: Path | bytes, splits: npt.NDArray[np.uint8], name: str | None = None) -> npt.NDArray[np.uint8]:
     """Read `fer2013new.csv` as uint8 [N, 10] (columns: `VOTE_COLUMNS`), one row per image.
 
     Row i of the file belongs to row i of fer2013.csv and nothing in it identifies the image, so `splits` (uint8 [N],
@@ -43,9 +41,7 @@ def read_votes(
     name = name or (source.name if isinstance(source, Path) else "the votes file")
     if isinstance(source, Path):
         if not source.is_file():
-            raise UserError(
-                f"{source} is not a file: set data.votes to FER+'s fer2013new.csv, or leave it empty."
-            )
+            raise UserError(f"{source} is not a file: set data.votes to FER+'s fer2013new.csv, or leave it empty.")
         source = source.read_bytes()
     rows = list(_rows(source, name, splits))
     if len(rows) != len(splits):
@@ -137,8 +133,7 @@ def _votes_of(row: list[str], pick: Pick, line: int, name: str) -> list[int]:
     for column, vote in zip(VOTE_COLUMNS, votes, strict=True):
         if vote not in _VOTE_OF:
             raise UserError(
-                f"{name}, line {line}, column {column}: {vote[:20]!r} is not a number of votes"
-                f" (0 to {ANNOTATORS})."
+                f"{name}, line {line}, column {column}: {vote[:20]!r} is not a number of votes (0 to {ANNOTATORS})."
             )
     return [_VOTE_OF[vote] for vote in votes]
 
@@ -185,9 +180,7 @@ def check_order(
             )
 
 
-def _agreement(
-    agreed: npt.NDArray[np.int64], labels: npt.NDArray[np.uint8]
-) -> tuple[int, int, float, float, int]:
+def _agreement(agreed: npt.NDArray[np.int64], labels: npt.NDArray[np.uint8]) -> tuple[int, int, float, float, int]:
     """Return the number of images, the number on which majority and label agree, and `_by_chance`."""
     return len(labels), int((agreed == labels).sum()), *_by_chance(agreed, labels)
 

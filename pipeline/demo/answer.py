@@ -50,8 +50,7 @@ class Demo:
     def _faces(self, crops: Sequence[Crop]) -> Iterator[JsonDict]:
         pixels = np.stack([crop.pixels for crop in crops])
         found = [
-            (engine.facts.classes, engine.probabilities(pixels), engine.class_maps(pixels))
-            for engine in self.engines
+            (engine.facts.classes, engine.probabilities(pixels), engine.class_maps(pixels)) for engine in self.engines
         ]
         for row, crop in enumerate(crops):
             yield {
@@ -61,9 +60,7 @@ class Demo:
             }
 
 
-def _answer(
-    classes: Sequence[str], probabilities: npt.NDArray[np.float32], maps: npt.NDArray[np.float32]
-) -> JsonDict:
+def _answer(classes: Sequence[str], probabilities: npt.NDArray[np.float32], maps: npt.NDArray[np.float32]) -> JsonDict:
     """Return what a model says of a face. Its maps [K, h, w] have one scale, from 0 to 1, so that they compare."""
     by_class = dict(zip(classes, probabilities.tolist(), strict=True))
     low, high = float(maps.min()), float(maps.max())

@@ -55,9 +55,7 @@ def serve(models: Sequence[Path], port: int, threads: int) -> None:
     try:
         listening = socket.create_server((HOST, port))
     except OSError as error:
-        raise UserError(
-            f"Port {port} cannot be used ({error.strerror}): take another one with --port."
-        ) from error
+        raise UserError(f"Port {port} cannot be used ({error.strerror}): take another one with --port.") from error
     with listening, suppress(KeyboardInterrupt):
         print(f"http://{HOST}:{listening.getsockname()[1]} (stop with Ctrl-C)", flush=True)
         settings = uvicorn.Config(
@@ -123,9 +121,7 @@ class Headers:
 
 def headers_of(page: str) -> dict[str, str]:
     """Return the security headers: the page may run its own script and ask this server, and nothing else."""
-    hashes = {
-        tag: _hash(re.findall(rf"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)) for tag in ("script", "style")
-    }
+    hashes = {tag: _hash(re.findall(rf"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)) for tag in ("script", "style")}
     policy = (
         f"default-src 'none'; script-src {hashes['script']}; style-src {hashes['style']}; connect-src 'self';"
         " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -39,9 +39,7 @@ class ModelOutput:
     def averaged(self, other: ModelOutput) -> ModelOutput:
         """Return the mean of two views of the same images; scores are those of the mean probabilities."""
         probabilities = (self.probabilities + other.probabilities) / 2
-        cosines = (
-            None if self.cosines is None or other.cosines is None else (self.cosines + other.cosines) / 2
-        )
+        cosines = None if self.cosines is None or other.cosines is None else (self.cosines + other.cosines) / 2
         return ModelOutput(np.log(np.maximum(probabilities, np.finfo(float).tiny)), probabilities, cosines)
 
 
@@ -143,12 +141,7 @@ class CostSensitive:
         return np.asarray((output.probabilities @ (1 - self.gram).T).argmin(axis=1), np.int64)
 
 
-DECODERS: dict[str, type[Decoder]] = {
-    "argmax": ArgMax,
-    "nearest": Nearest,
-    "inverse": Inverse,
-    "crm": CostSensitive,
-}
+DECODERS: dict[str, type[Decoder]] = {"argmax": ArgMax, "nearest": Nearest, "inverse": Inverse, "crm": CostSensitive}
 """The names that `models.<name>.decoders` in params.yaml may use. The name of one that weighs mistakes is followed
 by a dot and the targets whose cosines it uses: `crm.word2vec`."""
 

@@ -24,10 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def decide(
-    model: Model,
-    data: FerData,
-    near_duplicate: npt.NDArray[np.bool_],
-    decoders: Mapping[str, Decoder],
+    model: Model, data: FerData, near_duplicate: npt.NDArray[np.bool_], decoders: Mapping[str, Decoder]
 ) -> Predictions:
     """Return the model's decisions on PublicTest and PrivateTest under each decoder, the model's own first.
 

@@ -15,12 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import entr, log_softmax, rel_entr, softmax
 from scipy.stats import spearmanr
-from sklearn.metrics import (
-    accuracy_score,
-    log_loss,
-    precision_recall_fscore_support,
-    top_k_accuracy_score,
-)
+from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, top_k_accuracy_score
 
 from pipeline.data.fer import LABELS
 from pipeline.data.votes import barsoum_majority, distribution, majority
@@ -75,9 +70,7 @@ def split_metrics(
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     calibrated = apply_temperature(probabilities, temperature)
     numbers = range(len(classes))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predicted, labels=numbers, zero_division=0
-    )
+    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0)
     metrics: JsonDict = {
         "images": len(labels),
         "accuracy": float(accuracy_score(labels, predicted)),
@@ -101,9 +94,7 @@ def split_metrics(
         "ece": expected_calibration_error(labels, probabilities),
         "nll_calibrated": float(log_loss(labels, calibrated, labels=numbers)),
         "ece_calibrated": expected_calibration_error(labels, calibrated),
-        "severity": {
-            name: mistake_severity(labels, predicted, distance) for name, distance in distances.items()
-        },
+        "severity": {name: mistake_severity(labels, predicted, distance) for name, distance in distances.items()},
     }
     if votes is not None:
         metrics["votes"] = vote_metrics(predicted, probabilities, votes) | uncertainty_metrics(
@@ -113,9 +104,7 @@ def split_metrics(
 
 
 def mistake_severity(
-    labels: npt.NDArray[np.integer],
-    predicted: npt.NDArray[np.integer],
-    distance: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], distance: npt.NDArray[np.float64]
 ) -> dict[str, float]:
     """Return the mean distance [K, K] from label to decision, over `all` images and over `mistakes` (0 if none).
 
@@ -127,9 +116,7 @@ def mistake_severity(
 
 
 def vote_metrics(
-    predicted: npt.NDArray[np.integer],
-    probabilities: npt.NDArray[np.float64],
-    votes: npt.NDArray[np.uint8],
+    predicted: npt.NDArray[np.integer], probabilities: npt.NDArray[np.float64], votes: npt.NDArray[np.uint8]
 ) -> dict[str, float]:
     """Measure agreement with the ten FER+ annotators, whose opinion differs from FER-2013's labels.
 
@@ -164,9 +151,7 @@ def vote_metrics(
 
 
 def uncertainty_metrics(
-    uncertainty: npt.NDArray[np.float64],
-    probabilities: npt.NDArray[np.float64],
-    votes: npt.NDArray[np.uint8],
+    uncertainty: npt.NDArray[np.float64], probabilities: npt.NDArray[np.float64], votes: npt.NDArray[np.uint8]
 ) -> dict[str, float]:
     """Ask whether a model is uncertain where people disagree, over the images with any vote for the seven classes.
 

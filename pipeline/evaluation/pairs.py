@@ -96,9 +96,7 @@ def _halves(counts: Sequence[int], others: int) -> tuple[float, float]:
     """Return `halves` of one image: votes for the classes, and votes for anything else."""
     classes = len(counts)
     votes = np.eye(classes + 1)[np.repeat(np.arange(classes + 1), [*counts, others])]
-    first = np.array(
-        [votes[list(half)].sum(axis=0) for half in combinations(range(len(votes)), len(votes) // 2)]
-    )
+    first = np.array([votes[list(half)].sum(axis=0) for half in combinations(range(len(votes)), len(votes) // 2)])
     pairs = np.array(list(combinations(range(classes), 2)))
     common = (pairs[:, None, :, None] == pairs[None, :, None, :]).sum(axis=(2, 3))
 
@@ -109,9 +107,7 @@ def _halves(counts: Sequence[int], others: int) -> tuple[float, float]:
         return np.asarray(best / best.sum(axis=1, keepdims=True))
 
     one, other = read(first[:, :classes]), read((votes.sum(axis=0) - first)[:, :classes])
-    exact, jaccard = (
-        ((one @ gain) * other).sum(axis=1).mean() for gain in (common == 2, common / (4 - common))
-    )
+    exact, jaccard = (((one @ gain) * other).sum(axis=1).mean() for gain in (common == 2, common / (4 - common)))
     return float(exact), float(jaccard)
 
 
@@ -150,9 +146,7 @@ def pair_metrics(probabilities: Floats, votes: npt.NDArray[np.uint8], partners: 
     scores = _scores(probabilities, votes, partners)
     emotions = has_pair & (pairs != NEUTRAL).all(axis=1)
     exact = scores["model"][:, 0]
-    counted = [
-        group for group in np.unique(pairs[has_pair], axis=0) if _same(pairs, group)[has_pair].sum() >= ENOUGH
-    ]
+    counted = [group for group in np.unique(pairs[has_pair], axis=0) if _same(pairs, group)[has_pair].sum() >= ENOUGH]
     return {
         **_agreement(scores, has_pair),
         "emotions": _agreement(scores, emotions),

@@ -47,9 +47,7 @@ class Predictions:
         """Write a row for each image, with class names."""
         own, names = next(iter(self.predicted)), self.classes
         decided = {f"{DECISION}{_suffix(name, own)}": labels for name, labels in self.predicted.items()}
-        decided |= {
-            f"{DECISION}_flip{_suffix(name, own)}": labels for name, labels in self.predicted_flip.items()
-        }
+        decided |= {f"{DECISION}_flip{_suffix(name, own)}": labels for name, labels in self.predicted_flip.items()}
         write_csv(
             path,
             [*COLUMNS, *decided, *names],
@@ -83,15 +81,11 @@ class Predictions:
             split=numbers("split", SPLITS),
             actual=numbers("actual", classes),
             near_duplicate=np.array([row["near_duplicate"] == "1" for row in rows], bool),
-            majority=np.array(
-                [classes.index(row["majority"]) if row["majority"] else -1 for row in rows], np.int64
-            ),
+            majority=np.array([classes.index(row["majority"]) if row["majority"] else -1 for row in rows], np.int64),
             probabilities=np.array([[float(row[label]) for label in classes] for row in rows]),
             uncertainty=np.array([float(row["uncertainty"]) for row in rows]),
             predicted={name: numbers(f"{DECISION}{_suffix(name, own)}", classes) for name in decoders},
-            predicted_flip={
-                name: numbers(f"{DECISION}_flip{_suffix(name, own)}", classes) for name in decoders
-            },
+            predicted_flip={name: numbers(f"{DECISION}_flip{_suffix(name, own)}", classes) for name in decoders},
             classes=classes,
         )
 

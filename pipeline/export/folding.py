@@ -60,13 +60,7 @@ def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 def _fold(convolution: nn.Conv2d, scale: Tensor, shift: Tensor) -> nn.Conv2d:
     """Return the convolution without bias followed by x -> scale x + shift, as one convolution."""
-    made = nn.Conv2d(
-        convolution.in_channels,
-        convolution.out_channels,
-        3,
-        padding=1,
-        dtype=convolution.weight.dtype,
-    )
+    made = nn.Conv2d(convolution.in_channels, convolution.out_channels, 3, padding=1, dtype=convolution.weight.dtype)
     with torch.no_grad():
         made.weight.copy_(convolution.weight.double() * scale[:, None, None, None])
         assert made.bias is not None

@@ -23,14 +23,7 @@ def over_labels(lines: Lines, labels: Sequence[str], baseline: str, path: Path) 
     other, so that no interval hides another.
     """
     looks = [
-        {
-            "color": colour,
-            "linestyle": line,
-            "marker": mark,
-            "markersize": 5,
-            "linewidth": 1,
-            "elinewidth": 0.8,
-        }
+        {"color": colour, "linestyle": line, "marker": mark, "markersize": 5, "linewidth": 1, "elinewidth": 0.8}
         for line, mark in zip(LINES, MARKERS, strict=False)
         for colour in COLOURS
     ]

@@ -14,14 +14,10 @@ from pipeline.figures.canvas import annotated_matrix, canvas, face, faces, scale
 
 def contact_sheet(data: FerData, path: Path, per_class: int = 10) -> None:
     """Draw the first faces of every class, one row per class, with captions."""
-    rows = np.concatenate(
-        [np.flatnonzero(data.labels == label)[:per_class] for label in range(len(data.classes))]
-    )
+    rows = np.concatenate([np.flatnonzero(data.labels == label)[:per_class] for label in range(len(data.classes))])
     with faces(len(rows), per_class, path) as axes:
         for axis, row in zip(axes, rows, strict=True):
-            face(
-                axis, data.images[row], f"{data.classes[data.labels[row]]} {row}\n{SPLITS[data.splits[row]]}"
-            )
+            face(axis, data.images[row], f"{data.classes[data.labels[row]]} {row}\n{SPLITS[data.splits[row]]}")
 
 
 def gram(matrix: npt.NDArray[np.floating], labels: Sequence[str], path: Path, title: str) -> None:

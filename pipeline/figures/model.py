@@ -13,12 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import confusion_matrix
 
 from pipeline import config
-from pipeline.evaluation.metrics import (
-    CALIBRATION_BINS,
-    expected_calibration_error,
-    reliability_bins,
-    vote_entropy,
-)
+from pipeline.evaluation.metrics import CALIBRATION_BINS, expected_calibration_error, reliability_bins, vote_entropy
 from pipeline.evaluation.models import Model
 from pipeline.figures import views
 from pipeline.figures.canvas import COLOURS, annotated_matrix, canvas, face, faces, font_size, scale
@@ -56,17 +51,13 @@ def draw(
     ]
     heat_maps(images[shown], maps, captions, folder / "heat_maps.png")
 
-    sample = np.concatenate(
-        [np.flatnonzero(actual == k)[: settings.class_mean_faces] for k in range(len(classes))]
-    )
+    sample = np.concatenate([np.flatnonzero(actual == k)[: settings.class_mean_faces] for k in range(len(classes))])
     maps = model.heat_maps(rows[sample], actual[sample])
     mean_faces = class_means(images[sample], actual[sample], len(classes), views.FEWEST)
     mean_maps = class_means(maps, actual[sample], len(classes), views.FEWEST)
     class_mean_heat_maps(mean_faces, mean_maps, classes, folder / "class_heat_maps.png")
 
-    views.class_maps(
-        mean_faces, model.class_maps(np.nan_to_num(mean_faces)), classes, folder / "class_maps.png", title
-    )
+    views.class_maps(mean_faces, model.class_maps(np.nan_to_num(mean_faces)), classes, folder / "class_maps.png", title)
     views.uncertainty(
         images, actual, uncertain, None if votes is None else vote_entropy(votes), classes,
         folder / "uncertainty.png", title, settings.class_mean_faces,
@@ -79,9 +70,7 @@ def surest_of_each(actual: Ints, predicted: Ints, confidence: Floats, count: int
     for right in (True, False):
         pool = np.flatnonzero((actual == predicted) == right)
         pool = pool[np.argsort(-confidence[pool], kind="stable")]
-        rank_in_class = np.array(
-            [np.sum(actual[pool[:i]] == actual[n]) for i, n in enumerate(pool)], dtype=int
-        )
+        rank_in_class = np.array([np.sum(actual[pool[:i]] == actual[n]) for i, n in enumerate(pool)], dtype=int)
         chosen += pool[np.argsort(rank_in_class, kind="stable")][: (count + 1) // 2].tolist()
     return np.array(chosen, dtype=np.intp)
 
@@ -115,9 +104,7 @@ def confident_mistakes(
             face(axis, images[n], f"{label_names[labels[n]]}\n→ {decision}")
 
 
-def confusion(
-    counts: npt.NDArray[np.integer], labels: Sequence[str], path: Path, normalised: bool, title: str
-) -> None:
+def confusion(counts: npt.NDArray[np.integer], labels: Sequence[str], path: Path, normalised: bool, title: str) -> None:
     """Draw the confusion matrix [K, K]: rows are labels, columns decisions; as counts or as per cent of each row."""
     # Colour shows the share of the row in both cases: by count, the largest class would outshine all others.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -145,15 +132,7 @@ def reliability(
     with canvas(path, 5.6, 6.0) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot((0, 1), (0, 1), color="#777777", linestyle="--", label="perfectly calibrated")
-        upper.bar(
-            left,
-            accuracy,
-            width,
-            align="edge",
-            color=COLOURS[5],
-            edgecolor="white",
-            label="accuracy in the bin",
-        )
+        upper.bar(left, accuracy, width, align="edge", color=COLOURS[5], edgecolor="white", label="accuracy in the bin")
         upper.plot(
             confidence[filled],
             accuracy[filled],
@@ -162,12 +141,7 @@ def reliability(
             markersize=4,
             label="the same, at its mean confidence",
         )
-        upper.set(
-            ylabel="accuracy",
-            ylim=(0, 1),
-            xlim=(0, 1),
-            title=f"{title}\nexpected calibration error {error:.1%}",
-        )
+        upper.set(ylabel="accuracy", ylim=(0, 1), xlim=(0, 1), title=f"{title}\nexpected calibration error {error:.1%}")
         upper.legend(loc="upper left")
         lower.bar(left, count / count.sum(), width, align="edge", color="#999999", edgecolor="white")
         lower.set(xlabel="confidence (largest probability)", ylabel="images")
@@ -216,10 +190,7 @@ def heat_maps(
 
 
 def class_mean_heat_maps(
-    mean_faces: npt.NDArray[np.floating],
-    mean_maps: npt.NDArray[np.floating],
-    labels: Sequence[str],
-    path: Path,
+    mean_faces: npt.NDArray[np.floating], mean_maps: npt.NDArray[np.floating], labels: Sequence[str], path: Path
 ) -> None:
     """Draw for each class its mean face [K, 48, 48] (grey, 0 to 255) above the same face under its mean map.
 
@@ -244,9 +215,7 @@ def _overlay(axis: Axes, image: npt.NDArray[np.generic], heat: npt.NDArray[np.fl
     face(axis, image)
     relative = heat / max(float(heat.max()), 1e-12)
     # The less heat, the more of the face shows through.
-    axis.imshow(
-        relative, cmap="inferno", vmin=0, vmax=1, alpha=0.8 * np.sqrt(np.nan_to_num(relative).clip(0, 1))
-    )
+    axis.imshow(relative, cmap="inferno", vmin=0, vmax=1, alpha=0.8 * np.sqrt(np.nan_to_num(relative).clip(0, 1)))
 
 
 def _with_support(name: str, scores: Mapping[str, float]) -> str:

@@ -27,10 +27,7 @@ def draw(models: Models, rows: Sequence[ComparisonRow], baseline: str, folder: P
     """Draw curves, accuracy, severity, recalls and targets of all models, and the test of the prediction."""
     classes = findings.classes_of(models)
     curves = {
-        model: [
-            [(epoch["epoch"], epoch["val_accuracy"]) for epoch in run.metrics["history"]]
-            for run in runs.values()
-        ]
+        model: [[(epoch["epoch"], epoch["val_accuracy"]) for epoch in run.metrics["history"]] for run in runs.values()]
         for model, runs in models.items()
     }
     validation_curves(curves, folder / "validation_curves.png")
@@ -118,9 +115,7 @@ def speed_curves(runs: Mapping[str, Sequence[Sequence[tuple[float, float]]]], pa
             for number, line in enumerate(lines):
                 seconds, accuracy = zip(*line, strict=True)
                 minutes = [second / 60 for second in seconds]
-                axis.plot(
-                    minutes, accuracy, "o-", markersize=3, color=colour, label=recipe if not number else None
-                )
+                axis.plot(minutes, accuracy, "o-", markersize=3, color=colour, label=recipe if not number else None)
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(FuncFormatter(lambda minutes, _: f"{minutes:g}"))
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -150,12 +145,7 @@ def model_bars(rows: Rows, path: Path) -> None:
             axis.errorbar(means, height, xerr=halves, fmt=marker, color=colour, capsize=3, label=label)
             for mean, half, y in zip(means, halves, height, strict=True):
                 axis.annotate(
-                    f"{mean:.1%}",
-                    (mean + half, y),
-                    (6, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=8,
+                    f"{mean:.1%}", (mean + half, y), (6, 0), textcoords="offset points", va="center", fontsize=8
                 )
         for place, (name, row) in enumerate(rows.items()):
             if name in left_out:
@@ -253,9 +243,7 @@ def agreement_bars(rows: Sequence[Prediction], between_seeds: float | None, path
             ("arg-max S p", COLOURS[1], "s", 0.12, [row.as_costs for row in rows]),
         ):
             means, halves = [one.mean for one in found], [half_width(one) for one in found]
-            axis.errorbar(
-                means, height + offset, xerr=halves, fmt=marker, color=colour, capsize=2, label=label
-            )
+            axis.errorbar(means, height + offset, xerr=halves, fmt=marker, color=colour, capsize=2, label=label)
         if between_seeds is not None:
             axis.axvline(between_seeds, color="#777777", linestyle="--", label="two seeds of cross-entropy")
         axis.set_yticks(height, [row.model for row in rows])
@@ -273,9 +261,7 @@ def shares_of_decisions(rows: Sequence[Prediction], labels: Sequence[str], path:
         height = np.arange(len(rows))
         for k, (axis, label) in enumerate(zip(axes, labels, strict=True)):
             axis.plot([row.found[k] for row in rows], height, "o", color=COLOURS[0], label="observed")
-            axis.plot(
-                [row.predicted[k] for row in rows], height, "x", color=COLOURS[1], label="by arg-max S p"
-            )
+            axis.plot([row.predicted[k] for row in rows], height, "x", color=COLOURS[1], label="by arg-max S p")
             axis.plot([row.plain[k] for row in rows], height, "|", color="#777777", label="by arg-max p")
             axis.set_title(label)
             widest = max(max(row.found[k], row.predicted[k], row.plain[k]) for row in rows)
@@ -318,9 +304,7 @@ def score_fits(rows: Sequence[ScoreFit], path: Path) -> None:
         for similar, alone, place in zip(similar_to, alone_as, places, strict=True):
             axis.plot([max(alone, -1), similar], [place, place], color="#bbbbbb", zorder=1)
             if alone < -1:
-                axis.annotate(
-                    f"{alone:.1f}", (-1, place), xytext=(6, 5), textcoords="offset points", fontsize=8
-                )
+                axis.annotate(f"{alone:.1f}", (-1, place), xytext=(6, 5), textcoords="offset points", fontsize=8)
         axis.plot(similar_to, places, "o", color=COLOURS[0], label="with S: (S p) / √(pᵀ S p)")
         axis.plot(np.maximum(alone_as, -1), places, "x", color=COLOURS[1], label="with S = I: p / |p|")
         axis.axvline(0, color="#777777", linewidth=0.8)
@@ -341,9 +325,7 @@ def grams(matrices: Mapping[str, npt.NDArray[np.floating]], labels: Sequence[str
     with canvas(path, 4.6 * columns * side, 4.2 * lines * side) as figure:
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for axis, (name, matrix) in zip(axes, matrices.items(), strict=False):
-            picture = annotated_matrix(
-                axis, matrix, "PuOr", (-1, 1), labels, matrix.round(2) + 0.0, ".2f"
-            )  # no -0.00
+            picture = annotated_matrix(axis, matrix, "PuOr", (-1, 1), labels, matrix.round(2) + 0.0, ".2f")  # no -0.00
             axis.set_title(name)
         for axis in axes[len(matrices) :]:
             axis.set_axis_off()

@@ -23,9 +23,7 @@ GROUPS = 10
 """Groups of equal size by uncertainty."""
 
 
-def class_maps(
-    mean_faces: Floats, maps: MirroredMaps | None, labels: Sequence[str], path: Path, title: str
-) -> None:
+def class_maps(mean_faces: Floats, maps: MirroredMaps | None, labels: Sequence[str], path: Path, title: str) -> None:
     """Draw each class's mean face [K, 48, 48], its map, that of the mirror image turned back, and their difference.
 
     A class without a mean face has NaN in it, stays blank and does not count. Without maps the figure says so.
@@ -52,9 +50,7 @@ def class_maps(
                 difference, most = maps.own[k] - maps.mirrored[k], max(high - low, 1e-12)
                 axes[3, k].imshow(difference, cmap="RdBu", vmin=-most, vmax=most)
         for axis, name in zip(axes[:, 0], rows, strict=True):
-            axis.text(
-                -0.12, 0.5, name, transform=axis.transAxes, rotation=90, ha="right", va="center", fontsize=9
-            )
+            axis.text(-0.12, 0.5, name, transform=axis.transAxes, rotation=90, ha="right", va="center", fontsize=9)
 
 
 def uncertainty(
@@ -91,18 +87,10 @@ def uncertainty(
                     axis.set_box_aspect(1)
                     axis.set_title(name, fontsize=9, pad=3)
                     axis.text(
-                        0.5,
-                        0.5,
-                        "too few\nfaces",
-                        transform=axis.transAxes,
-                        ha="center",
-                        va="center",
-                        fontsize=8,
+                        0.5, 0.5, "too few\nfaces", transform=axis.transAxes, ha="center", va="center", fontsize=8
                     )
         for axis, name in zip(axes[:, 0], ("most certain", "least certain"), strict=True):
-            axis.text(
-                -0.12, 0.5, name, transform=axis.transAxes, rotation=90, ha="right", va="center", fontsize=9
-            )
+            axis.text(-0.12, 0.5, name, transform=axis.transAxes, rotation=90, ha="right", va="center", fontsize=9)
         axis = right.subplots()
         if vote_entropy is None:
             axis.set_axis_off()

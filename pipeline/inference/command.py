@@ -42,9 +42,7 @@ def predict(
     if unread and len(found) == 1:
         raise UserError(unread[0])
     if unread:
-        raise UserError(
-            f"{len(unread)} of {len(found)} files could not be read; standard error says which and why."
-        )
+        raise UserError(f"{len(unread)} of {len(found)} files could not be read; standard error says which and why.")
     if faceless:
         print("No face was found. Is each picture a face already? Then add --no-detect.", file=sys.stderr)
 

@@ -73,7 +73,6 @@ def frame(box: Box, size: tuple[int, int]) -> Square:
     side = max(1, min(round(SIDE * box.width), *size))
     middle = box.left + box.width / 2, box.top + box.height / 2 - UP * box.width
     left, top = (
-        min(max(0, round(centre - side / 2)), length - side)
-        for centre, length in zip(middle, size, strict=True)
+        min(max(0, round(centre - side / 2)), length - side) for centre, length in zip(middle, size, strict=True)
     )
     return left, top, side

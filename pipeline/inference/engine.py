@@ -31,9 +31,7 @@ class Engine:
             import onnxruntime
         except ImportError as error:
             what = f"cannot be imported ({error})" if find_spec("onnxruntime") else "is not installed"
-            raise UserError(
-                f"ONNX Runtime {what}: run `python -m pip install 'onnxruntime>=1.23'`."
-            ) from error
+            raise UserError(f"ONNX Runtime {what}: run `python -m pip install 'onnxruntime>=1.23'`.") from error
         file = find(model)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -87,9 +87,7 @@ class Recogniser:
         ((_, faces),) = self.predict_each([(None, opened(picture))])
         return faces
 
-    def predict_each(
-        self, pictures: Iterable[tuple[T, Image.Image | None]]
-    ) -> Iterator[tuple[T, list[Face]]]:
+    def predict_each(self, pictures: Iterable[tuple[T, Image.Image | None]]) -> Iterator[tuple[T, list[Face]]]:
         """Yield each key with the faces of its picture, in order; without a picture there are none.
 
         Faces of several pictures are classified together.
@@ -118,10 +116,7 @@ class Recogniser:
         probabilities = iter(self.engine.probabilities(np.stack(crops)).tolist() if crops else [])
         classes = self.engine.facts.classes
         for key, found in waiting:
-            yield (
-                key,
-                [Face(crop.box, dict(zip(classes, next(probabilities), strict=True))) for crop in found],
-            )
+            yield (key, [Face(crop.box, dict(zip(classes, next(probabilities), strict=True))) for crop in found])
 
 
 def opened(picture: Picture, where: str = "") -> Image.Image:

@@ -134,9 +134,7 @@ class Saved:
             name += f".{item.seconds:09.3f}"
         while len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
             name = name[1:]
-        return (
-            self.folder / path.parent / (name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.jpg")
-        )
+        return self.folder / path.parent / (name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.jpg")
 
 
 def drawn(picture: Image.Image, faces: Sequence[Face]) -> Image.Image:

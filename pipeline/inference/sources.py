@@ -66,9 +66,7 @@ class Source:
     def _picture(self) -> Image.Image:
         suffix = self.path.suffix.lower()
         if suffix in NOT_READ:
-            raise UserError(
-                f"{self.name} is a picture of a kind that is not read ({suffix}): save it as PNG or JPEG."
-            )
+            raise UserError(f"{self.name} is a picture of a kind that is not read ({suffix}): save it as PNG or JPEG.")
         if self.path == STANDARD_INPUT:
             return opened(sys.stdin.buffer.read(MAX_BYTES + 1), "The picture on standard input")
         return opened(self.path, self.name)
@@ -86,9 +84,7 @@ def sources(path: Path) -> list[Source]:
 
     def closed(error: OSError) -> None:
         name = str(error.filename)
-        found.append(
-            Source(Path(name), name, f"{name} cannot be read ({error.strerror}): check its permissions.")
-        )
+        found.append(Source(Path(name), name, f"{name} cannot be read ({error.strerror}): check its permissions."))
 
     for folder, folders, names in os.walk(path, onerror=closed):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -15,9 +15,7 @@ from pipeline.errors import UserError
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-SUFFIXES = (
-    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mts",
-)  # fmt: skip
+SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mts")
 MAX_PIXELS = 1 << 26
 """Of a frame: 8K has half of them."""
 
@@ -31,13 +29,9 @@ def frames(path: Path, where: str, every: float) -> Iterator[tuple[float, Image.
         if not container.streams.video:
             raise UserError(f"{where} has no pictures: name a video.")
         stream = container.streams.video[0]
-        stream.thread_count = (
-            1  # with several, FFmpeg's report of damage and Python's lock wait for each other
-        )
+        stream.thread_count = 1  # with several, FFmpeg's report of damage and Python's lock wait for each other
         if stream.width * stream.height > MAX_PIXELS:
-            raise UserError(
-                f"{where} has frames of {stream.width} x {stream.height} pixels: make them smaller."
-            )
+            raise UserError(f"{where} has frames of {stream.width} x {stream.height} pixels: make them smaller.")
         start, due, last = None, 0.0, 0.0
         for frame in container.decode(stream):
             time = frame.time if frame.time is not None else last

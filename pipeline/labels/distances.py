@@ -50,9 +50,7 @@ def mean_votes(labels: npt.NDArray[np.uint8], votes: npt.NDArray[np.uint8]) -> n
     return np.stack(means)
 
 
-def human_distance(
-    labels: npt.NDArray[np.uint8], votes: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.float64] | None:
+def human_distance(labels: npt.NDArray[np.uint8], votes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64] | None:
     """Return 1 - cosine between the `mean_votes` of two classes: close when annotators give them the same votes."""
     means = mean_votes(labels, votes)
     if means is None:

@@ -262,7 +262,5 @@ def vectors_of_gram(gram: Floats) -> Floats:
     """
     values, basis = np.linalg.eigh((gram + gram.T) / 2)
     if values[0] < -SMALLEST:
-        raise UserError(
-            f"No vectors have these cosines: the Gram matrix has the negative eigenvalue {values[0]:.3g}."
-        )
+        raise UserError(f"No vectors have these cosines: the Gram matrix has the negative eigenvalue {values[0]:.3g}.")
     return unit((basis * np.sqrt(values.clip(min=0))) @ basis.T, "Gram matrix")

@@ -163,8 +163,7 @@ def few(asked: Asked) -> Truth:
     """`number` images of each class, or all it has, drawn by the seed: more of them contain the fewer."""
     labels = asked.training.labels
     chosen = [
-        asked.random(10 + k).permutation(np.flatnonzero(labels == k))[: asked.number]
-        for k in range(asked.classes)
+        asked.random(10 + k).permutation(np.flatnonzero(labels == k))[: asked.number] for k in range(asked.classes)
     ]
     return Truth(rows=_filled(np.concatenate(chosen), len(labels)))
 

@@ -94,13 +94,9 @@ def embed(path: Path, words: Words, name: str = "<name>") -> LabelVectors:
     what params.yaml calls the set of words.
     """
     if not path.is_file():
-        raise UserError(
-            f"The word vector file {path} does not exist: set labels.{name}.vectors to a word2vec file."
-        )
+        raise UserError(f"The word vector file {path} does not exist: set labels.{name}.vectors to a word2vec file.")
     parts = {label: [value] if isinstance(value, str) else list(value) for label, value in words.items()}
-    wanted = {
-        spelling for items in parts.values() for item in items for spelling in (_joined(item), *item.split())
-    }
+    wanted = {spelling for items in parts.values() for item in items for spelling in (_joined(item), *item.split())}
     found = read_vectors(path, wanted)
 
     vectors, used = [], []
@@ -175,11 +171,7 @@ def _missing(path: Path, word: str, label: str, name: str) -> str:
     vocabulary = [entry for entry, _ in _entries(path)]
     folded = {entry.lower(): entry for entry in reversed(vocabulary)}
     nearest = [folded[entry] for entry in difflib.get_close_matches(word.lower(), folded, n=5, cutoff=0.6)]
-    hint = (
-        f"the nearest spellings in it are {', '.join(nearest)}"
-        if nearest
-        else "nothing in it is spelled alike"
-    )
+    hint = f"the nearest spellings in it are {', '.join(nearest)}" if nearest else "nothing in it is spelled alike"
     return (
         f"The word '{word}' of label '{label}' is not among the {len(vocabulary):,} words of {path} ({hint}): "
         f"change labels.{name}.words.{label}."
@@ -198,9 +190,7 @@ class _Entry:
         try:
             return np.array(self.raw.split(), dtype=np.float32)
         except ValueError:
-            raise UserError(
-                f"{self.where} holds something that is not a number: is the file damaged?"
-            ) from None
+            raise UserError(f"{self.where} holds something that is not a number: is the file damaged?") from None
 
 
 def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:
@@ -214,9 +204,7 @@ def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:
         try:
             header = file.readline(100).split()
             if len(header) != 2 or not all(part.isdigit() for part in header) or int(header[1]) == 0:
-                raise UserError(
-                    f"{path} does not start with '<words> <dimensions>': it is not a word2vec file."
-                )
+                raise UserError(f"{path} does not start with '<words> <dimensions>': it is not a word2vec file.")
             count, dimensions = int(header[0]), int(header[1])
             if dimensions > _MOST_DIMENSIONS:
                 raise UserError(f"{path} says that vectors have {dimensions:,} dimensions: it is damaged.")
@@ -240,9 +228,7 @@ def _is_text_row(line: bytes, dimensions: int) -> bool:
         return False
 
 
-def _text_rows(
-    file: BinaryIO, first: bytes, count: int, dimensions: int, path: Path
-) -> Iterator[tuple[str, _Entry]]:
+def _text_rows(file: BinaryIO, first: bytes, count: int, dimensions: int, path: Path) -> Iterator[tuple[str, _Entry]]:
     limit = _longest_line(dimensions)
     for number in range(1, count + 1):
         line = first if number == 1 else file.readline(limit)
@@ -256,9 +242,7 @@ def _text_rows(
         yield word.decode("utf-8", errors="replace"), _Entry(numbers, False, where)
 
 
-def _binary_rows(
-    file: BinaryIO, first: bytes, count: int, dimensions: int, path: Path
-) -> Iterator[tuple[str, _Entry]]:
+def _binary_rows(file: BinaryIO, first: bytes, count: int, dimensions: int, path: Path) -> Iterator[tuple[str, _Entry]]:
     buffer, position, width = first, 0, 4 * dimensions
     for number in range(1, count + 1):
         while (space := buffer.find(b" ", position)) < 0 or len(buffer) < space + 1 + width:

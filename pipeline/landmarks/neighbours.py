@@ -48,9 +48,7 @@ class Neighbours:
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)
         if not arrays:
-            raise UserError(
-                f"{path} has no neighbours, as landmarks.source was none: run `dvc repro targets`."
-            )
+            raise UserError(f"{path} has no neighbours, as landmarks.source was none: run `dvc repro targets`.")
         sigma = float(arrays.pop("sigma")[0])
         return cls(**arrays, sigma=sigma)
 
@@ -65,9 +63,7 @@ class Neighbours:
         return Neighbours(self.index[other], self.distance[other], self.weight[other], self.sigma, self.found)
 
 
-def nearest(
-    places: Floats, groups: npt.NDArray[np.integer], found: npt.NDArray[np.bool_], k: int
-) -> Neighbours:
+def nearest(places: Floats, groups: npt.NDArray[np.integer], found: npt.NDArray[np.bool_], k: int) -> Neighbours:
     """Return the k nearest neighbours of each row by Euclidean distance.
 
     places: [N, D]; groups: int [N], rows of one group (0 or above) are no neighbours of each other; found: bool [N].

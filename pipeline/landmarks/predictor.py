@@ -86,7 +86,6 @@ def _load(file: Path) -> Callable[[Any, Any], Any]:
         ) from error
     if parts != COUNT:
         raise UserError(
-            f"landmarks.predictor: {file} finds {parts} points, but {COUNT} are needed: "
-            f"{HOW.format(name=NAME)}."
+            f"landmarks.predictor: {file} finds {parts} points, but {COUNT} are needed: {HOW.format(name=NAME)}."
         )
     return predictor  # type: ignore[no-any-return]

@@ -45,9 +45,7 @@ def entered(name: str) -> Iterator[Path]:
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(
-            f"{STUDY / name} is in use by another `fer sweep` or `fer search`: wait for it."
-        ) from None
+        raise UserError(f"{STUDY / name} is in use by another `fer sweep` or `fer search`: wait for it.") from None
     changed = {"DVC_ROOT": str(root), "FER_TRACKING": "off"}
     before = {key: os.environ.get(key) for key in changed}
     try:

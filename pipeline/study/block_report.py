@@ -84,9 +84,7 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
 
 def missing(block: Block, found: Models) -> list[str]:
     """Return a paragraph that names the planned runs that are missing, none if all are there."""
-    lacking = {
-        row.name: [seed for seed in block.seeds if seed not in found.get(row.name, {})] for row in block.rows
-    }
+    lacking = {row.name: [seed for seed in block.seeds if seed not in found.get(row.name, {})] for row in block.rows}
     named = [f"`{name}` {', '.join(map(str, seeds))}" for name, seeds in lacking.items() if seeds]
     if not named:
         return []

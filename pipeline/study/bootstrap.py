@@ -52,9 +52,7 @@ class Keeper:
         return self.count, arrived, len(self.running)
 
 
-def perform(
-    job: JsonDict, files: Files, sent: JsonDict, keeper: Any, environment: dict[str, str]
-) -> JsonDict:
+def perform(job: JsonDict, files: Files, sent: JsonDict, keeper: Any, environment: dict[str, str]) -> JsonDict:
     """Do a job with the code and the data that were sent; return its answer, with the files that it made.
 
     files: what it goes on from; sent: digest and reference of "code" and "data"; environment: variables to set.

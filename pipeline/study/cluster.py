@@ -83,9 +83,7 @@ def connected(address: str, cpus: int, gpus: float) -> Iterator[Cluster]:
 def require_installed() -> None:
     """Raise UserError without Ray."""
     if find_spec("ray") is None:
-        raise UserError(
-            "A cluster needs Ray, which is not installed: run `python -m pip install -e '.[cluster]'`."
-        )
+        raise UserError("A cluster needs Ray, which is not installed: run `python -m pip install -e '.[cluster]'`.")
 
 
 def imported(on_loopback: bool = False) -> Any:
@@ -164,9 +162,7 @@ class Cluster:
         self.code = self.sent(code_files())
         # Without retries by Ray, which would not count as we do. A process that had a GPU ends after its job, so that
         # nothing stays in the memory that others share.
-        self.perform = self.ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(
-            bootstrap.perform
-        )
+        self.perform = self.ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(bootstrap.perform)
         self.keeper = self.on_this_node(Keeper)
         self.arrivals = 0
 
@@ -188,12 +184,7 @@ class Cluster:
 
     def measure(self, requested: MachineParams) -> JsonDict:
         """Measure on a node: this machine may be of another kind."""
-        job = {
-            "kind": "machine",
-            "name": "machine",
-            "log": "logs/machine.log",
-            "folder": str(repository() / "results"),
-        }
+        job = {"kind": "machine", "name": "machine", "log": "logs/machine.log", "folder": str(repository() / "results")}
         with contextlib.closing(self.outcomes([job | {"machine": asdict(requested)}], {})) as outcomes:
             outcome = next(outcomes)
         if outcome.found is None:
@@ -221,9 +212,7 @@ class Cluster:
                 submit(Attempt(job))
             while pending:
                 ready, _ = ray.wait([*pending], num_returns=len(pending), timeout=TICK)
-                places = len(ready) + self.take(
-                    [pending[task].job["name"] for task in ready]
-                )  # busy until now
+                places = len(ready) + self.take([pending[task].job["name"] for task in ready])  # busy until now
                 for task in ready:
                     outcome, attempt = self.settled(task, pending[task]), pending.pop(task)
                     if outcome is None:
@@ -263,11 +252,7 @@ class Cluster:
         except exceptions.RayError as error:  # the process was killed, or has a fault of its own
             with Path(job["log"]).open("a", encoding="utf-8") as log:
                 log.write(f"{error}\n")
-            answer = {
-                "error": f"{first_line(getattr(error, 'cause', None) or error)}.",
-                "files": {},
-                "seconds": 0.0,
-            }
+            answer = {"error": f"{first_line(getattr(error, 'cause', None) or error)}.", "files": {}, "seconds": 0.0}
         received(answer["files"])
         if "unlike" in answer:
             if answer["node"] not in self.excluded:

@@ -57,7 +57,7 @@ class Processes:
 @dataclass(frozen=True)
 class Where:
     """Where the user wants jobs done. workers: processes here; or `cluster`, "auto" or HOST:PORT, with the cores and
-    GPUs that one run takes there."""  # fmt: skip
+    GPUs that one run takes there."""
 
     workers: int
     cluster: str | None = None

@@ -20,14 +20,7 @@ from markupsafe import Markup, escape
 from pipeline.comparison.findings import row_name
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import ComparisonRow, read_rows
-from pipeline.comparison.tables import (
-    AGAINST,
-    against_baseline,
-    common_metrics,
-    footnote,
-    introduction,
-    number,
-)
+from pipeline.comparison.tables import AGAINST, against_baseline, common_metrics, footnote, introduction, number
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.study import prose
@@ -72,12 +65,9 @@ OF_ALL = {
         " where mistakes cost by the similarities of the targets.",
     ),
     "shares": ("Shares of the classes", "Points: how often a cosine model, and either rule, decides for each class."),
-    "spread": (
-        "Spread of the targets",
-        "Points: accuracy against how unequal the cosines between the targets are.",
-    ),
+    "spread": ("Spread of the targets", "Points: accuracy against how unequal the cosines between the targets are."),
     "grams": ("Cosines between the targets", "Matrices: cosine between the targets of each two classes, by model."),
-}  # fmt: skip
+}
 """Figures of the whole comparison, in the order of the page: by file name, title and what a blind reader is told."""
 FIRST = ("differences", "accuracy_by_labels", "validation_curves")
 """Those that stand open."""
@@ -87,7 +77,7 @@ OF_ONE = {
         "Matrix: share of the images of each class that are decided as each class, on PrivateTest.",
     ),
     "class_maps": ("Class maps", "Where the mean face of each class speaks for its class."),
-}  # fmt: skip
+}
 """Figures of one model; each is among `publish.SHOWABLE`."""
 
 
@@ -145,9 +135,7 @@ class Finished:
             "name a folder such as results/fer2013, and run `fer report`, with --block for a block",
         )
         groups = compared(rows)
-        baselines = {
-            row.model: RunRecord.kept(folder / "runs", f"{row.model}-{row.seeds[0]}") for row, *_ in groups
-        }
+        baselines = {row.model: RunRecord.kept(folder / "runs", f"{row.model}-{row.seeds[0]}") for row, *_ in groups}
         block = folder.resolve().name if re.fullmatch(BLOCK_NAME, folder.resolve().name) else ""
         return cls(groups, baselines, folder, folder / "figures", block)
 
@@ -183,17 +171,13 @@ def page(found: Finished) -> str:
     title, *limits = introduction(rows, metrics["dataset"], metrics["test"]["images"])
     if found.block:
         title = f"{found.block} on {title}"
-        answers = [
-            f"The planned contrasts, which answer the question of block {found.block}, are in its ablation.md."
-        ]
+        answers = [f"The planned contrasts, which answer the question of block {found.block}, are in its ablation.md."]
     else:
         answers = [answer(group, found.baselines) for group in found.groups]
     pictures = dict(_pictures(found.reports, OF_ALL))
     models = dict.fromkeys(f"{row.model}-{row.seeds[0]}" for row in rows)
     shown = {key: [picture for _, picture in _pictures(found.figures / key, OF_ONE)] for key in models}
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["marked"] = marked
     template = environment.from_string(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
     return template.render(
@@ -203,8 +187,7 @@ def page(found: Finished) -> str:
         first=[pictures.pop(name) for name in FIRST if name in pictures],
         more=list(pictures.values()),
         tables=[
-            Table(group[0].model, footnote(group[0].model), headings(group), cells(group))
-            for group in found.groups
+            Table(group[0].model, footnote(group[0].model), headings(group), cells(group)) for group in found.groups
         ],
         models={key: found for key, found in shown.items() if found},
     )

@@ -159,8 +159,7 @@ def sources(block: Block, params: config.Params) -> dict[str, str]:
         if search.label_of(row.label) == row.label:
             first.setdefault(kind(params.model(name)), name)
     return {
-        name: first[kind(params.model(Row(row.model, search.label_of(row.label)).name))]
-        for row, name in names.items()
+        name: first[kind(params.model(Row(row.model, search.label_of(row.label)).name))] for row, name in names.items()
     }
 
 

@@ -89,28 +89,18 @@ def differing(environment: JsonDict) -> str:
     """Return what is computed otherwise on this machine, empty if all is as expected."""
     here = numerics.measured(config.load().machine, int(os.environ["OMP_NUM_THREADS"]))["environment"]
     return ", ".join(
-        f"{name} {here.get(name)}"
-        for name in {**environment, **here}
-        if here.get(name) != environment.get(name)
+        f"{name} {here.get(name)}" for name in {**environment, **here} if here.get(name) != environment.get(name)
     )
 
 
 def results(job: JsonDict) -> tuple[str, ...]:
     """Return patterns of what goes back at the end."""
-    return (
-        *(f"{job['where']}/outputs/{name}/**/*" for name in MADE),
-        f"{job['folder']}/**/*",
-        *news(job)[1:],
-    )
+    return (*(f"{job['where']}/outputs/{name}/**/*" for name in MADE), f"{job['folder']}/**/*", *news(job)[1:])
 
 
 def news(job: JsonDict) -> tuple[str, ...]:
     """Return patterns of what goes back while the job runs: checkpoints, trials and the log."""
-    return (
-        ".checkpoints/[!.]*.safetensors",
-        f"{job['folder']}/learning_rates.json",
-        f"{job['where']}/{job['log']}",
-    )
+    return (".checkpoints/[!.]*.safetensors", f"{job['folder']}/learning_rates.json", f"{job['where']}/{job['log']}")
 
 
 def changed(root: Path, patterns: tuple[str, ...]) -> Callable[[], Files]:

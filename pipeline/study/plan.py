@@ -45,9 +45,7 @@ Label = Annotated[str, AfterValidator(_label)]
 Question = Annotated[str, Field(pattern=r"\S"), must_be("a sentence")]
 BLOCK_NAME = r"[A-Z][0-9]*"
 BlockName = Annotated[
-    str,
-    Field(pattern=f"^{BLOCK_NAME}$"),
-    must_be("named with one capital letter, with or without digits behind it"),
+    str, Field(pattern=f"^{BLOCK_NAME}$"), must_be("named with one capital letter, with or without digits behind it")
 ]
 """Names of folders below results/<data set>/, where others have names in small letters."""
 
@@ -209,10 +207,7 @@ def settings(name: str) -> JsonDict:
                 "added."
             )
     _require(block.recipe, raw["recipes"], f"{where}.recipe'")
-    rows = {
-        row.name: raw["models"][row.model] | ({"labels": row.label} if row.label else {})
-        for row in block.rows
-    }
+    rows = {row.name: raw["models"][row.model] | ({"labels": row.label} if row.label else {}) for row in block.rows}
     found = raw | {
         "grid": {"models": list(rows), "seeds": list(block.seeds)},
         "models": rows,

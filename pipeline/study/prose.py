@@ -104,12 +104,7 @@ def judges(judged: Sequence[Judged]) -> str:
     words = [one for one in judged if one.row.family == WORDS and len(one.row.paired_seeds) >= ENOUGH]
     if not words:
         return ""
-    names = (
-        "by the labels",
-        "without near duplicates",
-        "by the FER+ majority",
-        "against plain cross-entropy",
-    )
+    names = ("by the labels", "without near duplicates", "by the FER+ majority", "against plain cross-entropy")
     counts = []
     for name, tests in zip(names, zip(*(one[1:] for one in words), strict=True), strict=True):
         verdicts = [test.verdict for test in tests if test is not None]

@@ -17,12 +17,7 @@ from pipeline.files import JsonDict
 from pipeline.fingerprint import SOURCES
 from pipeline.tracking import git
 
-EVALUATION = (
-    "stages/evaluate.py",
-    "pipeline/evaluation",
-    "pipeline/labels",
-    "pipeline/data/duplicates.py",
-)
+EVALUATION = ("stages/evaluate.py", "pipeline/evaluation", "pipeline/labels", "pipeline/data/duplicates.py")
 """The code that measures a trained model, beyond that which trains it: what the stage evaluate depends on in dvc.yaml,
 less the figures, as a test checks."""
 

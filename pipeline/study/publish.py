@@ -48,14 +48,10 @@ def publish(name: str | None = None) -> None:
     if name is not None and (name in TAKEN or re.fullmatch(BLOCK_NAME, name)):
         raise UserError(f"'{name}' is a folder of the study itself: keep the runs under another name.")
     params = config.load()
-    finished = [
-        run_key for run_key in (RunKey(*pair) for pair in params.grid.pairs()) if run_key.metrics.exists()
-    ]
+    finished = [run_key for run_key in (RunKey(*pair) for pair in params.grid.pairs()) if run_key.metrics.exists()]
     if not finished:
         raise UserError("No model of the grid is evaluated yet: run `dvc repro` first.")
-    stale = [
-        run_key.name for run_key in finished if not as_configured(read_json(run_key.metrics), run_key, params)
-    ]
+    stale = [run_key.name for run_key in finished if not as_configured(read_json(run_key.metrics), run_key, params)]
     if stale:
         raise UserError(
             f"{', '.join(stale)}: made with other settings than params.yaml has now: run `dvc repro` first."
@@ -146,9 +142,7 @@ def without_folders(text: str, paths: Iterable[str]) -> str:
     Folders are private to their owner. Paths are found however YAML writes them, quoted or folded; comments stay.
     """
     private = {path for path in paths if path and not path.startswith("resources/")}
-    found = {
-        node.start_mark.index: node for node in _scalars(yaml.compose(text))
-    }  # an alias is its anchor's node
+    found = {node.start_mark.index: node for node in _scalars(yaml.compose(text))}  # an alias is its anchor's node
     for start, node in sorted(found.items(), key=lambda item: -item[0]):
         if node.value in private:
             properties = PROPERTIES.match(text, start)

@@ -138,8 +138,7 @@ def comparable(models: Models, baseline: str, folder: Path) -> Models:
     """
     if baseline not in models:
         raise UserError(
-            f"{folder}/runs has no run of {baseline}, with which all others are compared:"
-            " train it with `fer sweep`."
+            f"{folder}/runs has no run of {baseline}, with which all others are compared: train it with `fer sweep`."
         )
     for model in models:
         if not set(models[model]) & set(models[baseline]):
@@ -194,9 +193,7 @@ def require_one_machine(models: Models, folder: Path, *, each_seed: bool = False
         for seed, run in runs.items():
             if not is_network(run.metrics):
                 continue
-            other, machine = first.setdefault(
-                seed if each_seed else None, (f"{name}-{seed}", run.metrics["machine"])
-            )
+            other, machine = first.setdefault(seed if each_seed else None, (f"{name}-{seed}", run.metrics["machine"]))
             if run.metrics["machine"] != machine:
                 whose = "of one seed" if each_seed else "of a study"
                 raise UserError(

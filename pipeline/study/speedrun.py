@@ -37,9 +37,7 @@ def speedrun(experiments: Sequence[str] = ()) -> None:
     readers = [reader(experiment) for experiment in experiments] or [reader(None)]
     datasets = {json.loads(read((PREPARED / "checks.json").as_posix()))["dataset"] for read in readers}
     if len(datasets) > 1:
-        raise UserError(
-            f"The experiments are of several data sets ({', '.join(sorted(datasets))}): name those of one."
-        )
+        raise UserError(f"The experiments are of several data sets ({', '.join(sorted(datasets))}): name those of one.")
     file = Path("results") / datasets.pop() / "speedrun.json"
     timed = {(run["recipe"], run["seed"]): run for run in kept(file)}
     for experiment, read in zip(experiments or [""], readers, strict=True):
@@ -126,10 +124,7 @@ def table(runs: list[JsonDict]) -> str:
                 str(run["seed"]),
                 *(f"{100 * accuracy:.2f}" for accuracy in accuracies),
                 *(f"{run['training_seconds'] / 60:.1f}", str(run["epochs"]), f"{run['flop']:.1e}"),
-                *(
-                    f"{at['seconds'] / 60:.1f}, {at['epochs']}, {at['flop']:.1e}" if at else "never"
-                    for at in reached
-                ),
+                *(f"{at['seconds'] / 60:.1f}, {at['epochs']}, {at['flop']:.1e}" if at else "never" for at in reached),
             ]
         )
     return markdown_table([*headings, *(f"{float(name):.0%}: min, epochs, FLOP" for name in names)], lines)

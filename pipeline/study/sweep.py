@@ -31,7 +31,7 @@ LOGS = Path("logs")
 
 def sweep(
     block: str | None, where: Where, models: Sequence[str] = (), seeds: Sequence[int] = (), draws: bool = False
-) -> None:  # fmt: skip
+) -> None:
     """Publish the missing runs of a block, or of the grid of params.yaml if `block` is None.
 
     models: rows by their names or those of their models; seeds: some of its seeds; none: all.
@@ -61,9 +61,7 @@ def sweep(
         count = f"{len(wanted) - len(missing)} of {len(wanted)} runs"
         print(f"{count} are kept in {target.relative_to(repository())}; {engine.place}", flush=True)
         common = {"kind": "run", "folder": str(target), "draws": draws, "origin": asdict(origin)}
-        jobs = [
-            common | described(run_key.name, run_key) | expected(run_key, ours, params) for run_key in missing
-        ]
+        jobs = [common | described(run_key.name, run_key) | expected(run_key, ours, params) for run_key in missing]
         carry_out(jobs, engine, kept_run, block or GRID)
 
 
@@ -131,9 +129,7 @@ def machine(params: Params, engine: Engine, former: JsonDict) -> JsonDict:
     might be measured otherwise.
     """
     known = {
-        name: former[name]
-        for name in numerics.NAMES
-        if name in former and getattr(params.machine, name) == "auto"
+        name: former[name] for name in numerics.NAMES if name in former and getattr(params.machine, name) == "auto"
     }
     if known.get("threads", 0) > engine.threads:
         del known["threads"]  # which the comparison with kept runs will report
@@ -147,9 +143,7 @@ def use_searched_rates(
     found = lr_search.rates(target / "learning_rates.json", block, params)
     for row in rows:
         if row in lr_search.sources(block, params) and row not in found:
-            raise UserError(
-                f"The learning rate of {row} is not searched yet: run `fer search --block {name}` first."
-            )
+            raise UserError(f"The learning rate of {row} is not searched yet: run `fer search --block {name}` first.")
     for row, rate in found.items():
         settings["models"][row]["learning_rate"] = rate
 
@@ -167,9 +161,7 @@ def require_same_machine(
         file = target / "runs" / f"{run_key.name}.json"
         if not file.exists() or publish.has_numerics(run := read_json(file), machine):
             continue
-        differing = [
-            name for name in run["machine"] | machine if run["machine"].get(name) != machine.get(name)
-        ]
+        differing = [name for name in run["machine"] | machine if run["machine"].get(name) != machine.get(name)]
         raise UserError(
             f"{run_key.name} was trained with other numerics ({', '.join(differing)}) than runs of its seed would be "
             "now: go on with as many `--workers` on a machine of the same kind, set `machine` in params.yaml as in its "
@@ -188,9 +180,7 @@ def expected(run_key: RunKey, environment: JsonDict, params: Params) -> JsonDict
     return {} if params.model(run_key.model).classifier else {"environment": environment}
 
 
-def carry_out(
-    jobs: Sequence[JsonDict], engine: Engine, described: Callable[[Outcome], str], folder: str
-) -> None:
+def carry_out(jobs: Sequence[JsonDict], engine: Engine, described: Callable[[Outcome], str], folder: str) -> None:
     """Do the jobs and print a line for each as it ends. Raises UserError at the end if some have failed."""
     seconds, failed = 0.0, []
     with contextlib.closing(engine.outcomes(jobs)) as outcomes:

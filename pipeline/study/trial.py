@@ -27,7 +27,7 @@ Trial = JsonDict
 
 def trial(
     model: ModelParams, recipe: Recipe, seed: int, requested: autotune.MachineParams, teachers: Path | None = None
-) -> JsonDict:  # fmt: skip
+) -> JsonDict:
     """Train as stages.train does; return the best accuracy on PublicTest, seconds, FLOP and the hardware.
 
     The accuracy is None if the loss stopped being finite. teachers: the folder that a distillation needs.
@@ -40,12 +40,7 @@ def trial(
         autotune.choose(requested), truth_of(model.labels, model.memory, seed), model.method, model.pool,
         teachers,
     )  # fmt: skip
-    outcome: JsonDict = {
-        "val_accuracy": None,
-        "seconds": None,
-        "flop": sum(run.flop),
-        "hardware": str(run.hardware),
-    }
+    outcome: JsonDict = {"val_accuracy": None, "seconds": None, "flop": sum(run.flop), "hardware": str(run.hardware)}
 
     def show(row: Epoch) -> None:
         print(f"  epoch {row.epoch}: {row.val_accuracy:.4f}", flush=True)

@@ -124,9 +124,5 @@ def measure(job: JsonDict) -> JsonDict:
     return numerics.measured(MachineParams(**job["machine"]), torch.get_num_threads())
 
 
-KINDS: dict[str, Callable[[JsonDict], JsonDict]] = {
-    "run": make_run,
-    "search": search_rate,
-    "machine": measure,
-}
+KINDS: dict[str, Callable[[JsonDict], JsonDict]] = {"run": make_run, "search": search_rate, "machine": measure}
 """What jobs there are."""

@@ -35,9 +35,7 @@ def backfill() -> None:
     restored = restore(ready)
     complete, without = len(ready) - restored, len(parts) - len(ready)
     print(f"{restored} runs restored, {complete} were complete, {without} have no outputs yet")
-    for experiment in dict.fromkeys(
-        where.experiment for where, _ in ready if where.experiment != DATA_EXPERIMENT
-    ):
+    for experiment in dict.fromkeys(where.experiment for where, _ in ready if where.experiment != DATA_EXPERIMENT):
         print(f"in MLflow: {client.page(experiment)}")
     if comparison_runs.compare_run() is not None and (said := champion.crown()):
         print(said)
@@ -54,7 +52,5 @@ def restore(parts: Sequence[tuple[client.Where, Callable[[], object]]]) -> int:
         log()
     lost = [where.name for where, _ in missing if not client.is_complete(where)]
     if lost:
-        raise UserError(
-            f"MLflow did not take {', '.join(lost)}: see the warnings above, then run this again."
-        )
+        raise UserError(f"MLflow did not take {', '.join(lost)}: see the warnings above, then run this again.")
     return len(missing)

@@ -67,9 +67,7 @@ def crown() -> str:
         raise
     except Exception as error:  # whatever MLflow raises: no registry, no permission
         raise UserError(f"The champion is not in MLflow's registry: {store.explain(error)}") from error
-    return (
-        f"models:/{NAME}@{ALIAS} is version {number}: {best.run_key.name}, {best.accuracy:.2%} on PublicTest"
-    )
+    return f"models:/{NAME}@{ALIAS} is version {number}: {best.run_key.name}, {best.accuracy:.2%} on PublicTest"
 
 
 def crown_after_compare() -> None:

@@ -137,15 +137,9 @@ class MlflowRun:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         entity = Dataset(
-            name=name,
-            digest=digest,
-            source_type="dvc",
-            source=json.dumps(source),
-            profile=json.dumps(profile),
+            name=name, digest=digest, source_type="dvc", source=json.dumps(source), profile=json.dumps(profile)
         )
-        store.client().log_inputs(
-            self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
-        )
+        store.client().log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
     def needs_model(self) -> bool:
         """Return whether MLflow works and the run lacks its model: to export one takes seconds."""
@@ -182,9 +176,7 @@ class MlflowRun:
             )
 
 
-def _save_model(
-    path: str, mlflow_model: Model, onnx_file: Path, faces: npt.NDArray[np.uint8], **_: Any
-) -> None:
+def _save_model(path: str, mlflow_model: Model, onnx_file: Path, faces: npt.NDArray[np.uint8], **_: Any) -> None:
     save_model(path, mlflow_model, onnx_file, faces)
 
 
@@ -281,10 +273,7 @@ def logged_model(where: Where) -> Logged | None:
         return None
     run_id = found[0].info.run_id
     outputs = store.client().get_run(run_id).outputs  # a search leaves them out
-    models = [
-        store.client().get_logged_model(output.model_id)
-        for output in (outputs.model_outputs if outputs else ())
-    ]
+    models = [store.client().get_logged_model(output.model_id) for output in (outputs.model_outputs if outputs else ())]
     newest = max(models, key=lambda model: model.creation_timestamp, default=None)
     return None if newest is None else Logged(newest.model_id, run_id)
 

@@ -32,9 +32,7 @@ def log_rows(where: Where | None, rows: Sequence[ComparisonRow], stage: str, pat
     Return whether MLflow took it.
     """
     with client.run_of(where, {"kind": "comparison", **client.context_tags(stage)}) as run:
-        run.params(
-            {"models": ", ".join(dict.fromkeys(row.model for row in rows)), "seeds": list(rows[0].seeds)}
-        )
+        run.params({"models": ", ".join(dict.fromkeys(row.model for row in rows)), "seeds": list(rows[0].seeds)})
         # MLflow takes no + in a key.
         accuracy = {row_name(row, rows).replace(" + ", "."): row["test.accuracy"].mean for row in rows}
         run.metrics({name: {"accuracy": mean} for name, mean in accuracy.items()})

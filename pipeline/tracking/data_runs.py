@@ -44,9 +44,7 @@ def log_prepare() -> None:
     """Log the data set, its checks and a contact sheet."""
     checks = files.read_json(CHECKS)
     with client.run_of(prepare_run(), {"kind": "data", **client.context_tags("prepare")}) as run:
-        run.dataset(
-            checks["dataset"], files.sha256(PREPARED / "images.npy")[:32], checks, {"path": str(PREPARED)}
-        )
+        run.dataset(checks["dataset"], files.sha256(PREPARED / "images.npy")[:32], checks, {"path": str(PREPARED)})
         run.params({"dataset": checks["dataset"]})
         run.metrics({name: checks[name] for name in ("rows", "classes", "constant_images", "duplicates")})
         run.artifacts(CHECKS)

@@ -37,9 +37,7 @@ def tags(run_key: RunKey, stage: str) -> dict[str, str]:
 
 
 @contextmanager
-def training_run(
-    run_key: RunKey, inputs_digest: str, settings: JsonDict, machine: JsonDict
-) -> Iterator[MlflowRun]:
+def training_run(run_key: RunKey, inputs_digest: str, settings: JsonDict, machine: JsonDict) -> Iterator[MlflowRun]:
     """Open the run of a training, with its inputs and its machine; log what it wrote at the end."""
     key = mlflow_key(run_key, inputs_digest)
     with client.run(dataset_name(), run_key.name, key, tags(run_key, "train"), only_unfinished=True) as run:
@@ -56,8 +54,7 @@ def log_inputs(run: MlflowRun, settings: JsonDict) -> None:
     facts = checks()
     run.dataset(
         name=facts["dataset"],
-        digest=workspace.outputs_in_lock().get(PREPARED.as_posix())
-        or files.sha256(PREPARED / "images.npy")[:32],
+        digest=workspace.outputs_in_lock().get(PREPARED.as_posix()) or files.sha256(PREPARED / "images.npy")[:32],
         profile={"rows": facts["rows"], "classes": facts["classes"]},
         source={"path": PREPARED.as_posix()},
     )

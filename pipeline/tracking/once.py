@@ -21,9 +21,7 @@ WAIT = 0.2
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
-def create_once(
-    find: Callable[[], Sequence[str]], create: Callable[[], str], withdraw: Callable[[str], None]
-) -> str:
+def create_once(find: Callable[[], Sequence[str]], create: Callable[[], str], withdraw: Callable[[str], None]) -> str:
     """Return the id of the run that `find` finds, created if there was none.
 
     find: ids of the runs in question, of all processes. create: makes one and returns its id. withdraw: takes one back.

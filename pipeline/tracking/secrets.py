@@ -21,9 +21,7 @@ _PATTERNS = (
     (re.compile(r"(?<=://)[^/\s'\"?#]+@"), f"{HIDDEN}@"),  # user:password@
     (re.compile(r"([?&][\w.~%-]+=)[^&#\s'\")]+"), rf"\1{HIDDEN}"),  # ?token=...
     (
-        re.compile(
-            r"\b((?:password|passwd|pwd|token|secret|api_?key|sig|signature)=)[^\s;&'\")]+", re.IGNORECASE
-        ),
+        re.compile(r"\b((?:password|passwd|pwd|token|secret|api_?key|sig|signature)=)[^\s;&'\")]+", re.IGNORECASE),
         rf"\1{HIDDEN}",
     ),
     (re.compile(r"\b(Bearer|Basic) [\w.~+/=-]{4,}"), rf"\1 {HIDDEN}"),
@@ -57,12 +55,7 @@ def _secrets() -> Iterator[str]:
         if name in ADDRESSES:
             for secret in _of_address(value.strip()):
                 yield from _forms(secret)
-        elif _NAME.search(name) and value.lower() not in (
-            "true",
-            "false",
-            "yes",
-            "no",
-        ):  # as in ..._TOKEN_ENABLED
+        elif _NAME.search(name) and value.lower() not in ("true", "false", "yes", "no"):  # as in ..._TOKEN_ENABLED
             yield from _forms(value)
 
 

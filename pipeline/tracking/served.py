@@ -71,17 +71,12 @@ class Served:
         whole = [number for number in range(len(rows)) if number not in sought]
         try:
             found: dict[int, list[Face]] = {}
-            for recogniser, numbers in (
-                (self.finder if sought else self.cropped, sought),
-                (self.cropped, whole),
-            ):
+            for recogniser, numbers in ((self.finder if sought else self.cropped, sought), (self.cropped, whole)):
                 found |= dict(recogniser.predict_each(_pictures(rows, numbers)))
         except UserError as error:
             raise Refused(str(error)) from error
         except MemoryError as error:
-            raise Refused(
-                "The pictures need more memory than there is: send fewer or smaller ones."
-            ) from error
+            raise Refused("The pictures need more memory than there is: send fewer or smaller ones.") from error
         return [{"faces": [face.to_dict() for face in found[number]]} for number in range(len(rows))]
 
 
@@ -100,9 +95,7 @@ def _picture(row: dict[str, Any], where: str) -> Image.Image:
     if _is_given(row, PIXELS):
         return opened(_array(row[PIXELS], where))
     if not isinstance(row.get(IMAGE), str):
-        raise UserError(
-            f"{where} has neither {IMAGE!r}, a picture's file in base64, nor {PIXELS!r}: send one."
-        )
+        raise UserError(f"{where} has neither {IMAGE!r}, a picture's file in base64, nor {PIXELS!r}: send one.")
     text: str = row[IMAGE]
     if len(text) * 3 // 4 > MAX_BYTES + 2:
         raise UserError(f"{where}: the picture has more than {MAX_BYTES >> 20} MiB: make it smaller.")

@@ -171,9 +171,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, StoreError):
         return redact(str(error))
     message = str(error)
-    if version := re.search(
-        r"found version (\w+), but expected|locate revision identified by '(\w+)'", message
-    ):
+    if version := re.search(r"found version (\w+), but expected|locate revision identified by '(\w+)'", message):
         return _of_another_version(version[1] or version[2])
     reason = " ".join(redact(message).split())[:300].rstrip(" .") or type(error).__name__
     if "MLFLOW_ALLOW_FILE_STORE" in message:
@@ -350,9 +348,7 @@ def _present(experiment: Experiment) -> None:
     wanted = {
         KIND[0]: tags.get(*KIND),
         f"mlflow.sharedViewState.{VIEW}": json.dumps(view),
-        "mlflow.note.content": tags.get(
-            "mlflow.note.content", f"{models}[all runs]({link}), under *Model training*"
-        ),
+        "mlflow.note.content": tags.get("mlflow.note.content", f"{models}[all runs]({link}), under *Model training*"),
     }
     from mlflow.exceptions import MlflowException
 
@@ -434,11 +430,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def _local(location: str) -> Path | None:
     """Return the path of a folder on this machine, or None for any other location."""
-    path = (
-        unquote(location.removeprefix("file:").removeprefix("//"))
-        if location.startswith("file:")
-        else location
-    )
+    path = unquote(location.removeprefix("file:").removeprefix("//")) if location.startswith("file:") else location
     return Path(path) if path.startswith("/") else None
 
 

@@ -41,10 +41,7 @@ def augment(images: Tensor, flip: Tensor, size: int, spec: Augment, draws: Tenso
     shift_x, shift_y = signed[2] * 2 * spec.shift, signed[3] * 2 * spec.shift
     mirror = 1 - 2 * flip.to(images)
     cosine, sine = angle.cos() * scale, angle.sin() * scale
-    rows = [
-        torch.stack([cosine * mirror, -sine, shift_x], 1),
-        torch.stack([sine * mirror, cosine, shift_y], 1),
-    ]
+    rows = [torch.stack([cosine * mirror, -sine, shift_x], 1), torch.stack([sine * mirror, cosine, shift_y], 1)]
     grid = F.affine_grid(torch.stack(rows, 1), [count, 1, size, size], align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

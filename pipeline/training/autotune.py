@@ -71,9 +71,7 @@ def choose(requested: MachineParams, cache: Path | None = None) -> Hardware:
     cuda = has_gpu()
     bf16 = requested.precision != "fp32" and has_bf16(cuda)
     if requested.precision == "bf16" and not bf16:
-        logger.warning(
-            f"This {'GPU' if cuda else 'processor'} has no bf16: machine.precision is fp32 instead."
-        )
+        logger.warning(f"This {'GPU' if cuda else 'processor'} has no bf16: machine.precision is fp32 instead.")
     if cuda:
         contiguous = requested.memory_format == "contiguous"
         return Hardware(
@@ -93,9 +91,7 @@ def choose(requested: MachineParams, cache: Path | None = None) -> Hardware:
     ]
     if len(candidates) == 1:
         return candidates[0]
-    seconds = _seconds(
-        candidates, f"{processor()} {instructions()}, {most} threads, torch {torch.__version__}", cache
-    )
+    seconds = _seconds(candidates, f"{processor()} {instructions()}, {most} threads, torch {torch.__version__}", cache)
     known = [candidate for candidate in candidates if _name(candidate) in seconds]
     best = known[0]
     for candidate in known[1:]:
@@ -137,10 +133,7 @@ def _remembered(cache: Path) -> dict[str, dict[str, float]]:
     """Return seconds by machine and candidate as measured earlier."""
     try:
         facts = json.loads(cache.read_text(encoding="utf-8"))
-        return {
-            machine: {name: float(value) for name, value in seconds.items()}
-            for machine, seconds in facts.items()
-        }
+        return {machine: {name: float(value) for name, value in seconds.items()} for machine, seconds in facts.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # nothing kept, or kept by a version with another format: measure again
 

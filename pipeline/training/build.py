@@ -56,10 +56,7 @@ class TrainingRun:
         return images_per_epoch(self.recipe, len(self.training.labels))
 
     def train(
-        self,
-        checkpoint: Checkpoint | None,
-        on_epoch: Callable[[Epoch], None],
-        group: Group = SINGLE,
+        self, checkpoint: Checkpoint | None, on_epoch: Callable[[Epoch], None], group: Group = SINGLE
     ) -> tuple[dict[str, Tensor], Progress]:
         """Run `loop.train`."""
         return train(
@@ -90,12 +87,7 @@ def build_run(
     set_up(hardware, seed)
     made = make_loss(loss, options, targets, hardware.device)
     mean, std = training.grey_levels()
-    arguments: JsonDict = {
-        "widths": list(recipe.widths),
-        "output_dim": made.output_dim,
-        "mean": mean,
-        "std": std,
-    }
+    arguments: JsonDict = {"widths": list(recipe.widths), "output_dim": made.output_dim, "mean": mean, "std": std}
     if pool != "max":  # older models have no such argument
         arguments["pool"] = pool
     network = FerNet(**arguments)
@@ -105,15 +97,5 @@ def build_run(
             raise ValueError("a method with distillation needs a folder of teachers")
         taught_by = load_teachers(teachers, data.classes, method.distillation, hardware)
     return TrainingRun(
-        network,
-        arguments,
-        made,
-        training,
-        validation,
-        recipe,
-        learning_rate,
-        seed,
-        hardware,
-        method,
-        taught_by,
+        network, arguments, made, training, validation, recipe, learning_rate, seed, hardware, method, taught_by
     )

@@ -133,10 +133,7 @@ class ScaleMaps:
         return [*large_outputs, *small_outputs, penalty]
 
 
-CONSISTENCIES: dict[str, type[Consistency]] = {
-    "flip_maps": FlipMaps,
-    "scale_maps": ScaleMaps,
-}
+CONSISTENCIES: dict[str, type[Consistency]] = {"flip_maps": FlipMaps, "scale_maps": ScaleMaps}
 """The names that `models.<name>.consistency.kind` in params.yaml may use."""
 
 

@@ -22,9 +22,7 @@ class CudaGraphStep:
     """
 
     def __init__(self) -> None:
-        self.stream = (
-            torch.cuda.Stream()
-        )  # one for all recordings: each further one would keep memory of its own
+        self.stream = torch.cuda.Stream()  # one for all recordings: each further one would keep memory of its own
 
     def of(self, work: Callable[[], None]) -> CudaGraphStep:
         """Use this recording object for other work; the previous recording is dropped."""

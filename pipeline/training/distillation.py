@@ -45,9 +45,7 @@ DISTILLATIONS: dict[str, type[Distillation]] = {"teachers": Distillation}
 class Teachers:
     """Trained networks with their losses, which give the outputs their meaning, on the device of a training."""
 
-    def __init__(
-        self, members: Sequence[tuple[FerNet, Loss]], spec: Distillation, hardware: Hardware
-    ) -> None:
+    def __init__(self, members: Sequence[tuple[FerNet, Loss]], spec: Distillation, hardware: Hardware) -> None:
         self.members, self.spec, self.hardware = members, spec, hardware
         for network, _ in members:
             network.to(memory_format=hardware.layout)  # type: ignore[call-overload]

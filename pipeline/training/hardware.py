@@ -77,9 +77,7 @@ def has_gpu() -> bool:
         if not NO_KERNEL.search(str(error)):
             raise UserError(sentence) from error
         name = torch.cuda.get_device_name()
-        logger.warning(
-            f"This PyTorch was not built for the GPU here ({name}): the processor computes instead."
-        )
+        logger.warning(f"This PyTorch was not built for the GPU here ({name}): the processor computes instead.")
         return False
     return True
 

@@ -47,16 +47,12 @@ class Images:
     def of(cls, data: FerData, split: str) -> Images:
         """Return the images and labels of one split of a data set."""
         rows = data.rows(split)
-        return cls(
-            torch.from_numpy(data.images[rows])[:, None], torch.from_numpy(data.labels[rows].astype(np.int64))
-        )
+        return cls(torch.from_numpy(data.images[rows])[:, None], torch.from_numpy(data.labels[rows].astype(np.int64)))
 
     def with_labels(self, truth: Truth, split: str) -> Images:
         """Return the same images under other labels."""
         if split == "val":
-            return (
-                self if truth.val_labels is None else replace(self, labels=_tensor(truth.val_labels).long())
-            )
+            return self if truth.val_labels is None else replace(self, labels=_tensor(truth.val_labels).long())
         return replace(
             self,
             labels=self.labels if truth.labels is None else _tensor(truth.labels).long(),
@@ -71,9 +67,7 @@ class Images:
     def to(self, device: str) -> Images:
         """Copy the images to a device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved: dict[str, Any] = {
-            name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)
-        }
+        moved: dict[str, Any] = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
         return replace(self, **moved)
 
     def labels_in(self, epoch: int, seed: int) -> Tensor:

@@ -122,9 +122,7 @@ class EpochPlan:
         order = torch.randperm(count, generator=generator)[: batches * batch].view(batches, batch)
         draws = torch.rand(count, DRAWS, generator=generator)
         steps = range(epoch * batches, (epoch + 1) * batches)
-        rates = [
-            learning_rate_at(step, recipe.epochs * batches, learning_rate, recipe.warmup) for step in steps
-        ]
+        rates = [learning_rate_at(step, recipe.epochs * batches, learning_rate, recipe.warmup) for step in steps]
         # The average follows closely at first, then over the last 1 / (1 - decay) steps.
         decays = [min(recipe.ema_decay, (1 + step) / (10 + step)) for step in steps]
         size = recipe.size_in(epoch)
@@ -208,11 +206,7 @@ class Trainer:
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Return the state by group and name, for a checkpoint."""
-        return {
-            "network": self.network.state_dict(),
-            "average": self.average,
-            "momentum": momentum(self.optimizer),
-        }
+        return {"network": self.network.state_dict(), "average": self.average, "momentum": momentum(self.optimizer)}
 
     def restore(self, state: Groups) -> None:
         """Restore what `state` returned."""

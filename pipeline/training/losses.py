@@ -326,9 +326,7 @@ class RelativeUncertainty(LogitLoss):
 
     def under_each(self, output: Tensor) -> Tensor:
         surprise = -self._mixed(output).log_softmax(1)
-        return (
-            surprise + surprise.roll(-1, 0)
-        ) / 2  # an image is in two mixtures: its own and the next one's
+        return (surprise + surprise.roll(-1, 0)) / 2  # an image is in two mixtures: its own and the next one's
 
     def scores(self, output: Tensor) -> Tensor:
         return output[:, : len(self.targets)]
@@ -458,9 +456,7 @@ LOSSES: dict[str, type[Loss]] = {
 """The names that `models.<name>.loss` in params.yaml may use."""
 
 
-def make_loss(
-    name: str, options: Mapping[str, Any], targets: npt.NDArray[np.floating], device: str = "cpu"
-) -> Loss:
+def make_loss(name: str, options: Mapping[str, Any], targets: npt.NDArray[np.floating], device: str = "cpu") -> Loss:
     """Return the loss of that name with its options and the targets [K, D], in the order of the labels."""
     kind: Callable[..., Loss] = LOSSES[name]
     return kind(torch.as_tensor(targets, dtype=torch.float32, device=device), **options)

@@ -179,9 +179,7 @@ class Dropping:
 
     def labels(self, rows: Tensor, labels: BatchLabels) -> BatchLabels:
         keep = self.keep[rows]
-        return BatchLabels(
-            labels.hard, labels.soft, keep if labels.weights is None else keep * labels.weights
-        )
+        return BatchLabels(labels.hard, labels.soft, keep if labels.weights is None else keep * labels.weights)
 
     def add(self, rows: Tensor, scores: Tensor) -> None:
         self.ensemble.add(rows, scores)
@@ -245,11 +243,7 @@ class Neighbourhood:
         self.ensemble.add(rows, scores)
 
 
-MEMORIES: dict[str, type[MemorySpec]] = {
-    "relabel": Relabel,
-    "small_loss": SmallLoss,
-    "neighbours": Neighbours,
-}
+MEMORIES: dict[str, type[MemorySpec]] = {"relabel": Relabel, "small_loss": SmallLoss, "neighbours": Neighbours}
 """The names that `models.<name>.memory.kind` in params.yaml may use."""
 
 

@@ -78,9 +78,7 @@ class Method:
         """Draw the mixture and the boxes of an epoch's places, by generators of their own."""
         return (
             self.mix.draw(count, size, _random(seed, epoch, MIX_STREAM)) if self.mix else None,
-            self.consistency.draw(count, size, _random(seed, epoch, VIEW_STREAM))
-            if self.consistency
-            else None,
+            self.consistency.draw(count, size, _random(seed, epoch, VIEW_STREAM)) if self.consistency else None,
         )
 
     def before_epoch(self, training: Images, seed: int, epoch: int) -> Images:

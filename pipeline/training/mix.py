@@ -101,10 +101,7 @@ class MixUp:
         return kept * own + (1 - kept) * other
 
 
-MIXES: dict[str, type[Mix]] = {
-    "cutmix": CutMix,
-    "mixup": MixUp,
-}
+MIXES: dict[str, type[Mix]] = {"cutmix": CutMix, "mixup": MixUp}
 """The names that `models.<name>.mix.kind` in params.yaml may use."""
 
 

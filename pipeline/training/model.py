@@ -47,9 +47,7 @@ class FerNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, widths: Sequence[int], output_dim: int, mean: float, std: float, pool: Pool = "max"
-    ) -> None:
+    def __init__(self, widths: Sequence[int], output_dim: int, mean: float, std: float, pool: Pool = "max") -> None:
         super().__init__()
         self.pool: Pool = pool
         self.register_buffer("mean", torch.tensor(mean))

@@ -201,9 +201,7 @@ def rotate(images: Tensor, degrees: float) -> Tensor:
     """Rotate counter-clockwise about the centre."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y = images.shape[3] / 2, images.shape[2] / 2
-    return _move(
-        images, (cosine, -sine, x - cosine * x + sine * y), (sine, cosine, y - sine * x - cosine * y)
-    )
+    return _move(images, (cosine, -sine, x - cosine * x + sine * y), (sine, cosine, y - sine * x - cosine * y))
 
 
 def posterize(images: Tensor, bits: float) -> Tensor:

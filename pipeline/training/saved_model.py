@@ -24,10 +24,7 @@ CHUNK = 512
 
 
 def save_trained(
-    folder: Path,
-    weights: Mapping[str, Tensor],
-    targets: npt.NDArray[np.float64],
-    description: JsonDict,
+    folder: Path, weights: Mapping[str, Tensor], targets: npt.NDArray[np.float64], description: JsonDict
 ) -> None:
     """Write `model.safetensors`, then `model.json`.
 
@@ -52,9 +49,7 @@ def load_trained(folder: Path, device: str = "cpu") -> tuple[FerNet, Loss]:
             raise UserError(f"{path} is missing: run `dvc repro` to train this model.")
     try:
         facts, tensors = read_json(description), load_file(weights)
-        loss = make_loss(
-            facts["loss"]["name"], facts["loss"]["options"], tensors.pop("targets").numpy(), device
-        )
+        loss = make_loss(facts["loss"]["name"], facts["loss"]["options"], tensors.pop("targets").numpy(), device)
         network = FerNet(**facts["network"])
         network.load_state_dict(tensors)
     except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:

@@ -25,19 +25,13 @@ def teachers_in(folder: Path) -> list[Path]:
         )
     for teacher in found:
         if not (teacher / "model.safetensors").exists():
-            raise UserError(
-                f"{teacher} has no model.safetensors: copy the whole folder of the trained network."
-            )
+            raise UserError(f"{teacher} has no model.safetensors: copy the whole folder of the trained network.")
     return found
 
 
 def teacher_digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file of the teachers, by its path in the folder."""
-    return {
-        f"{teacher.name}/{name}": files.sha256(teacher / name)
-        for teacher in teachers_in(folder)
-        for name in FILES
-    }
+    return {f"{teacher.name}/{name}": files.sha256(teacher / name) for teacher in teachers_in(folder) for name in FILES}
 
 
 def require_unchanged(folder: Path, expected: Mapping[str, str]) -> None:

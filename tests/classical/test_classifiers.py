@@ -50,9 +50,7 @@ def named(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.medium
-def test_each_learns_drawn_faces_and_its_mirror_images(
-    data: FerData, landmarks: Landmarks, named: str
-) -> None:
+def test_each_learns_drawn_faces_and_its_mirror_images(data: FerData, landmarks: Landmarks, named: str) -> None:
     found = fit(make(named), data, landmarks, seed=0, threads=1)
     assert found.val_accuracy > 0.35  # chance is a seventh, the largest class a fifth
     rows = data.rows("val")
@@ -77,9 +75,7 @@ def test_the_same_seed_gives_the_same_classifier_and_it_reads_back(
     np.testing.assert_array_equal(first.scores(faces), again.scores(faces))
     if named != "hog":  # whose optimum is unique
         assert not np.array_equal(first.scores(faces), other.scores(faces))
-    options = {
-        name: getattr(first.classifier, name) for name in ("stumps", "C") if hasattr(first.classifier, name)
-    }
+    options = {name: getattr(first.classifier, name) for name in ("stumps", "C") if hasattr(first.classifier, name)}
     save_fitted(tmp_path, first, {"loss": {"classifier": named, "options": options}})
     loaded = load_fitted(tmp_path)
     np.testing.assert_array_equal(loaded.scores(faces), first.scores(faces))
@@ -111,9 +107,7 @@ def test_boosting_picks_the_planted_distance(monkeypatch: pytest.MonkeyPatch) ->
 def test_distances_are_measured_from_the_mean_neutral_face() -> None:
     faces, labels = planted()
     fitted = GeometrySvm(stumps=20).fit(faces, labels, 0, LABELS)
-    neutral = Faces(
-        faces.images[labels == NEUTRAL], of_all(np.asarray(faces.points[labels == NEUTRAL], np.float32))
-    )
+    neutral = Faces(faces.images[labels == NEUTRAL], of_all(np.asarray(faces.points[labels == NEUTRAL], np.float32)))
     seen = fitted.seen(fitted.classifier.features(neutral))
     np.testing.assert_allclose(seen.mean(axis=0), 0, atol=1e-5)
     everyone = fitted.seen(fitted.classifier.features(faces))
@@ -146,9 +140,7 @@ def test_impossible_options_are_refused(kind: Any, options: dict[str, Any], rule
         kind(**options)
 
 
-def test_an_svm_that_does_not_settle_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_svm_that_does_not_settle_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     faces, labels = planted()
     GeometrySvm(stumps=5).fit(faces, labels, 0, LABELS)
     assert caplog.messages == []
@@ -202,9 +194,7 @@ def test_threads_are_those_asked_for_at_most() -> None:
     assert machine(10_000)["threads"] == most >= 1
 
 
-def test_the_code_of_classifiers_is_told_by_its_digests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_code_of_classifiers_is_told_by_its_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = code.digests()
     assert {"pipeline/classical/decisions.py", "pipeline/landmarks/shapes.py"} <= set(before)
     for name in before:

@@ -19,9 +19,7 @@ N, D, K = 140, 6, 7
 LABELS = np.arange(N) % K
 X = RANDOM.normal(size=(N, D)).astype(np.float32) + np.eye(K, D)[LABELS] * 2
 LINEAR = Linear(RANDOM.normal(size=(K, D)), RANDOM.normal(size=K))
-KERNEL = Kernel(
-    RANDOM.normal(size=(9, D)), RANDOM.normal(size=(K, 9)), RANDOM.normal(size=K), np.array([0.3])
-)
+KERNEL = Kernel(RANDOM.normal(size=(9, D)), RANDOM.normal(size=(K, 9)), RANDOM.normal(size=K), np.array([0.3]))
 STUMPS = Stumps(
     feature=np.array([0, 2, 2]), threshold=np.array([0.0, 1.0, -1.0]), below=np.array([1, 3, 3]),
     above=np.array([2, 1, 5]), votes=np.array([1.0, 2.0, 0.5]), classes=np.array([K]),
@@ -30,9 +28,7 @@ STUMPS = Stumps(
 
 def test_a_linear_svm_is_scikit_learns() -> None:
     svm = LinearSVC(C=0.5, tol=0.01, max_iter=1000, random_state=3, dual=True).fit(X, LABELS)
-    np.testing.assert_allclose(
-        classifiers._svm(X, LABELS, 0.5, 3).scores(X), svm.decision_function(X), rtol=1e-9
-    )
+    np.testing.assert_allclose(classifiers._svm(X, LABELS, 0.5, 3).scores(X), svm.decision_function(X), rtol=1e-9)
 
 
 def test_nystroem_and_a_linear_svm_are_a_sum_of_kernels() -> None:

@@ -107,9 +107,7 @@ def test_gradients_are_those_of_their_cell() -> None:
         row * 6 + column for row in (1, 2, 3) for column in (2, 3, 4)
     }
     assert np.bincount(cells, made**2, minlength=36).argmax() == 2 * 6 + 3
-    assert np.allclose(
-        np.linalg.norm(made.reshape(25, 32), axis=1).max(), 1, atol=1e-3
-    )  # a block of length one
+    assert np.allclose(np.linalg.norm(made.reshape(25, 32), axis=1).max(), 1, atol=1e-3)  # a block of length one
 
 
 def test_contributions_are_shown_in_their_cells() -> None:

@@ -96,9 +96,7 @@ def test_scores_are_predicted_from_the_posterior_of_the_same_seed_at_its_tempera
             scores = p @ gram / np.sqrt(np.einsum("nj,jk,nk->n", p, gram, p))[:, None]
             run.probabilities[:] = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     rows = {row.model: row for row in findings.score_fits(models, "cross_entropy")}
-    assert {name: row.seeds for name, row in rows.items()} == {
-        "cosine_one_hot": 2, "w2v_cosine": 2, "w2v_permuted": 1,
-    }  # fmt: skip
+    assert {name: row.seeds for name, row in rows.items()} == {"cosine_one_hot": 2, "w2v_cosine": 2, "w2v_permuted": 1}
     fitting, plain = rows["w2v_cosine"], rows["cosine_one_hot"]
     assert fitting.similarities.mean == pytest.approx(1, abs=1e-3)  # they are kept in half precision
     assert fitting.alone.mean < fitting.scaled.mean < 0.99
@@ -145,10 +143,7 @@ def test_recalls_are_tested_for_every_row_and_class() -> None:
     for model, seeds in (("cosine_one_hot", (0, 1)), ("w2v_permuted", (1,))):
         for label in LABELS:
             plain = np.mean(
-                [
-                    recall(models[model][seed], label) - recall(models["cross_entropy"][seed], label)
-                    for seed in seeds
-                ]
+                [recall(models[model][seed], label) - recall(models["cross_entropy"][seed], label) for seed in seeds]
             )
             test = found[model][label]
             assert test.difference == pytest.approx(plain, abs=1e-9)
@@ -182,9 +177,7 @@ def test_cosines_correlate_with_the_confusion_they_were_made_from() -> None:
     models["made"] = {0: made_up(0, 0.6, "made", gram=gram)}
     models["drawn"] = {0: made_up(0, 0.6, "random", gram=gram)}
     rows = {name: (rho, p) for name, rho, p in findings.correlations(models, "cross_entropy")}
-    assert set(rows) == {"word2vec", "made"}, (
-        "neither equal cosines nor those that are drawn anew for every seed"
-    )
+    assert set(rows) == {"word2vec", "made"}, "neither equal cosines nor those that are drawn anew for every seed"
     assert rows["made"][0] == pytest.approx(1)
     assert rows["made"][1] < 0.01
 
@@ -207,9 +200,7 @@ def test_the_contrasts_have_a_test_of_their_own() -> None:
     assert found[2].row.test().difference == pytest.approx(mine - theirs)
     p_values = [one.row.test().p for one in found]
     assert [one.row.test().p_holm for one in found] == pytest.approx(holm(p_values))
-    again = findings.contrasts(
-        models, [(RowId("w2v_cosine"), RowId("cross_entropy"))], [recall_of("disgust")]
-    )
+    again = findings.contrasts(models, [(RowId("w2v_cosine"), RowId("cross_entropy"))], [recall_of("disgust")])
     assert [one.row.test(recall_of("disgust")).tests for one in again] == [1]
 
 

@@ -12,14 +12,7 @@ import pytest
 
 from pipeline.comparison.paired import Entry, compare
 from pipeline.comparison.rows import MARGIN, PairedTest, corrected, read_rows, write_rows
-from pipeline.comparison.statistics import (
-    crossed_t,
-    holm,
-    mcnemar,
-    minimum_detectable_difference,
-    tost,
-    upper_bound,
-)
+from pipeline.comparison.statistics import crossed_t, holm, mcnemar, minimum_detectable_difference, tost, upper_bound
 from pipeline.errors import UserError
 
 IMAGES = 400
@@ -29,7 +22,7 @@ SETTINGS = {"loss": {"name": "cross_entropy", "options": {}, "targets": "one_hot
 
 def entry(
     model: str, seeds: list[int], accuracy: float, decoder: str = "argmax", start: int = 0, targets: str = "one_hot"
-) -> Entry:  # fmt: skip
+) -> Entry:
     rng = np.random.default_rng(zlib.crc32(f"{model} {decoder}".encode()))
     right = {seed: rng.random(IMAGES) < accuracy for seed in seeds}
     return Entry(
@@ -46,7 +39,7 @@ def entry(
         dict.fromkeys(PAIRED, right),
         {"loss": {**SETTINGS["loss"], "targets": targets}},
         decoder == "argmax",
-    )  # fmt: skip
+    )
 
 
 def test_each_metric_has_mean_and_deviation_over_the_entrys_own_seeds() -> None:
@@ -67,8 +60,7 @@ def test_differences_are_over_the_seeds_that_both_have() -> None:
     row = compare([baseline, other], 200)[1]
     assert row.paired_seeds == [1, 3]
     wanted = statistics.mean(
-        other.metrics[seed]["test"]["accuracy"] - baseline.metrics[seed]["test"]["accuracy"]
-        for seed in (1, 3)
+        other.metrics[seed]["test"]["accuracy"] - baseline.metrics[seed]["test"]["accuracy"] for seed in (1, 3)
     )
     found = row.test("test.accuracy")
     assert found.difference == pytest.approx(wanted)
@@ -99,9 +91,7 @@ def test_every_decoder_is_a_row_even_another_one_of_the_baseline() -> None:
 def test_a_metric_of_fewer_images_is_compared_on_those() -> None:
     first, second = entry("baseline", [0], 0.7), entry("other", [0], 0.7)
     halved = [
-        replace(
-            e, values={**e.values, "test_clean.accuracy": {0: e.values["test.accuracy"][0][: IMAGES // 2]}}
-        )
+        replace(e, values={**e.values, "test_clean.accuracy": {0: e.values["test.accuracy"][0][: IMAGES // 2]}})
         for e in (first, second)
     ]
     row = compare(halved, 200)[1]
@@ -142,18 +132,12 @@ def test_all_recalls_of_a_family_are_one_correction() -> None:
         metrics = {
             seed: {
                 **measured,
-                "test": {
-                    **measured["test"],
-                    "per_class": {"calm": {"recall": 0.5}, "cross": {"recall": 0.5}},
-                },
+                "test": {**measured["test"], "per_class": {"calm": {"recall": 0.5}, "cross": {"recall": 0.5}}},
             }
             for seed, measured in made.metrics.items()
         }
         halves = (slice(0, IMAGES // 2), slice(IMAGES // 2, None))
-        values = {
-            name: {seed: right[seed][half] for seed in right}
-            for name, half in zip(names, halves, strict=True)
-        }
+        values = {name: {seed: right[seed][half] for seed in right} for name, half in zip(names, halves, strict=True)}
         return replace(made, metrics=metrics, values={**made.values, **values})
 
     rows = compare([with_recalls(entry(name, [0, 1, 2], 0.7)) for name in ("baseline", "a", "b")])

@@ -68,10 +68,7 @@ def test_a_difference_of_macro_f1_is_tested_at_its_level() -> None:
     """Two models that are equally good on average, three seeds each."""
     p = []
     for trial in range(300):
-        sides = [
-            [per_image.macro_f1(*decided(trial, seed + 10 * side), 5) for seed in range(3)]
-            for side in range(2)
-        ]
+        sides = [[per_image.macro_f1(*decided(trial, seed + 10 * side), 5) for seed in range(3)] for side in range(2)]
         p.append(crossed_t(*(np.stack(side) for side in sides)).p)
     assert np.mean(np.array(p) <= 0.05) <= 0.08
 

@@ -144,17 +144,13 @@ def test_half_a_run_or_a_damaged_one_is_named(workspace: Path) -> None:
 
 def test_a_run_that_is_not_evaluated_says_what_to_do(workspace: Path) -> None:
     RUN_KEY.predictions.unlink()
-    with pytest.raises(
-        UserError, match=r"outputs/predictions/w2v-3.csv is missing: run `dvc repro` to evaluate w2v-3"
-    ):
+    with pytest.raises(UserError, match=r"outputs/predictions/w2v-3.csv is missing: run `dvc repro` to evaluate w2v-3"):
         RunRecord.of_workspace(RUN_KEY)
 
 
 def test_metrics_of_an_earlier_training_are_refused(workspace: Path) -> None:
     write_json(RUN_KEY.models / "model.json", {"settings_digest": "ba9876543210"})
-    with pytest.raises(
-        UserError, match=r"outputs/metrics/w2v-3.json was measured before w2v-3 was retrained"
-    ):
+    with pytest.raises(UserError, match=r"outputs/metrics/w2v-3.json was measured before w2v-3 was retrained"):
         RunRecord.of_workspace(RUN_KEY)
 
 
@@ -189,9 +185,7 @@ def made_up(model: str, seed: int, right: list[bool], decoders: tuple[str, ...] 
 
 
 def test_a_row_is_about_test_images_and_leaves_twins_out() -> None:
-    (entry,) = entries(
-        {"a": {0: made_up("a", 0, [True, False, True]), 1: made_up("a", 1, [False, False, True])}}, "a"
-    )
+    (entry,) = entries({"a": {0: made_up("a", 0, [True, False, True]), 1: made_up("a", 1, [False, False, True])}}, "a")
     assert entry.index.tolist() == [11, 12, 13]
     assert entry.seeds == [0, 1]
     assert entry.settings["loss"]["targets"] == "word2vec"
@@ -214,9 +208,7 @@ def test_each_metric_is_the_mean_of_its_values() -> None:
     predicted, wrong = run.predicted["argmax"], ~run.right("argmax")
     cost = np.abs(run.actual.astype(int) - predicted)
     assert values["test.macro_f1"].mean() == pytest.approx(f1_score(run.actual, predicted, average="macro"))
-    assert values["test.balanced_accuracy"].mean() == pytest.approx(
-        balanced_accuracy_score(run.actual, predicted)
-    )
+    assert values["test.balanced_accuracy"].mean() == pytest.approx(balanced_accuracy_score(run.actual, predicted))
     assert values["test.severity.human.all"].tolist() == cost.tolist()
     assert values["test.severity.human.mistakes"].mean() == pytest.approx(cost[wrong].mean())
     for label, k in zip(LABELS, range(7), strict=True):
@@ -237,9 +229,7 @@ def test_accuracy_at_another_mix_of_classes_is_that_of_a_set_with_this_mix() -> 
     right = run.right("argmax")
     counts = np.bincount(run.actual, minlength=7)
     wanted = sum(counts[k] * right[clean & (run.actual == k)].mean() for k in range(7)) / len(right)
-    assert values_by_image(lacking, "argmax")["test_clean.reweighted_accuracy"].mean() == pytest.approx(
-        wanted
-    )
+    assert values_by_image(lacking, "argmax")["test_clean.reweighted_accuracy"].mean() == pytest.approx(wanted)
     (entry,) = entries({"a": {5: lacking}}, "a")
     assert entry.metrics[5]["test_clean"]["reweighted_accuracy"] == pytest.approx(wanted)
     without = dataclasses.replace(run, clean=clean & (run.actual != 3))

@@ -31,9 +31,7 @@ SIMULATIONS = 2000
 """As many as leave a rate of 5 % a standard error of .5 %."""
 
 
-def drawn(
-    seeds: int, images: int, of_seeds: float, of_images: float, left: float = 1.0
-) -> tuple[Floats, Floats]:
+def drawn(seeds: int, images: int, of_seeds: float, of_images: float, left: float = 1.0) -> tuple[Floats, Floats]:
     """Scores whose differences have these standard deviations between seeds, between images, and beside both."""
     rng = np.random.default_rng([seeds, images])
     b = rng.normal(size=(seeds, images))
@@ -47,9 +45,7 @@ def test_simulated_models_look_like_those_on_fer2013() -> None:
     trained = [row["test.accuracy"] for row in rows[1:] if row["decoder"] == "argmax"]
     a, b = two_models(np.random.default_rng(0), seeds=40, images=3589, points=2.0)
     assert b.mean() == pytest.approx(np.median([row["mean"] for row in trained]), abs=0.03)
-    assert (a[0] != b[0]).mean() == pytest.approx(
-        np.median([row["disagreement"] for row in trained]), abs=0.02
-    )
+    assert (a[0] != b[0]).mean() == pytest.approx(np.median([row["disagreement"] for row in trained]), abs=0.02)
     assert a.mean() - b.mean() == pytest.approx(0.02, abs=0.008)
 
 
@@ -196,10 +192,7 @@ def test_bounds_hold_for_a_whole_family_at_once() -> None:
     rng = np.random.default_rng(6)
     held, each = [], []
     for _ in range(200):
-        shared, rows = (
-            rng.normal(size=(5, 30)),
-            rng.normal(size=(11, 5, 30)) + rng.normal(size=(11, 5, 1)) / 2,
-        )
+        shared, rows = (rng.normal(size=(5, 30)), rng.normal(size=(11, 5, 30)) + rng.normal(size=(11, 5, 1)) / 2)
         tests = [crossed_t(row, shared) for row in rows]
         held.append(all(upper_bound(test, 11) >= 0 for test in tests))
         each.append(all(upper_bound(test) >= 0 for test in tests))
@@ -220,10 +213,7 @@ def test_minimum_detectable_difference_by_hand() -> None:
 @pytest.mark.parametrize("seed_points", [0.25, 0.8])
 def test_a_detectable_difference_is_found_in_about_80_of_100_cases(seed_points: float) -> None:
     size = np.mean(
-        [
-            minimum_detectable_difference(one)
-            for one in results(crossed_t, 100, seeds=5, seed_points=seed_points)
-        ]
+        [minimum_detectable_difference(one) for one in results(crossed_t, 100, seeds=5, seed_points=seed_points)]
     )
     found = results(crossed_t, 300, seeds=5, points=100 * float(size), seed_points=seed_points)
     assert 0.65 < rejected(found) < 0.95
@@ -289,9 +279,7 @@ def test_interval_by_hand() -> None:
 def test_interval_holds_the_truth_in_95_of_100_cases() -> None:
     rng = np.random.default_rng(0)
     intervals = [interval95(rng.normal(0.7, 0.01, 3)) for _ in range(1000)]
-    assert np.mean([abs(i.mean - 0.7) <= (i.half_width or 0) for i in intervals]) == pytest.approx(
-        0.95, abs=0.02
-    )
+    assert np.mean([abs(i.mean - 0.7) <= (i.half_width or 0) for i in intervals]) == pytest.approx(0.95, abs=0.02)
 
 
 def test_interval_of_one_seed_is_its_value_alone() -> None:

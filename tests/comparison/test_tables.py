@@ -79,10 +79,7 @@ def test_bounds_are_what_is_ruled_out_and_what_would_have_been_found() -> None:
     )  # fmt: skip
     rows = [row("baseline", 0.66, 0.01), row("w2v", 0.64, 0.01, test=test)]
     text = bounds_table([rows[0], replace(rows[1], family="words")])
-    assert (
-        "| w2v | words | -2.00 [-3.00, -1.00] | < 0.001 | -0.40 | 1.75 | 1.000 | [-3.50, -0.50] | 0.012 |"
-        in text
-    )
+    assert "| w2v | words | -2.00 [-3.00, -1.00] | < 0.001 | -0.40 | 1.75 | 1.000 | [-3.50, -0.50] | 0.012 |" in text
     assert "**words** (2 here)" in text
     assert "controls" not in text
     assert bounds_table(rows[:1]) == "Nothing has been compared yet."
@@ -125,9 +122,7 @@ def test_a_contrast_in_severity_is_no_number_of_points() -> None:
     severe = replace(row("w2v", 0.64, 0.01, severity=test), paired_seeds=[0, 1])
     contrast = Contrast(RowId("w2v"), RowId("one_hot"), severe)
     found = contrast_table([contrast], {"test.severity.human.all": "severity"})
-    assert found.splitlines()[-1] == (
-        "| w2v | one_hot | 2 | -0.016 [-0.027, -0.006] | 0.004 | -0.005 | 0.013 |"
-    )
+    assert found.splitlines()[-1] == ("| w2v | one_hot | 2 | -0.016 [-0.027, -0.006] | 0.004 | -0.005 | 0.013 |")
 
 
 def test_the_prediction_is_shown_with_its_deviations() -> None:
@@ -147,10 +142,7 @@ def test_the_prediction_is_shown_with_its_deviations() -> None:
 
 def test_a_fit_of_scores_has_no_p_where_there_is_nothing_to_relabel() -> None:
     several, less, one = Interval(0.85, 0.01, 0.09), Interval(-0.3, 0.02, 0.2), Interval(0.82, None, None)
-    rows = [
-        ScoreFit("w2v", 2, several, less, several, 2e-4, 0.004),
-        ScoreFit("one_hot", 1, one, one, one, None),
-    ]
+    rows = [ScoreFit("w2v", 2, several, less, several, 2e-4, 0.004), ScoreFit("one_hot", 1, one, one, one, None)]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in score_table(rows).splitlines()[2:]]
     assert [line[0] for line in lines] == ["w2v", "one_hot"]
     assert [line[-1] for line in lines] == ["0.004", ""]

@@ -175,9 +175,7 @@ def test_the_fit_of_scores_is_that_of_plain_arithmetic() -> None:
         expected += [(value - sum(similar) / K) / length for value in similar]
     errors = [(a - b) ** 2 for a, b in zip(observed, expected, strict=True)]
     assert score_fit(scores, p, similarity) == pytest.approx(1 - sum(errors) / sum(a * a for a in observed))
-    assert scaled_score_fit(scores, p, similarity) == pytest.approx(
-        np.corrcoef(observed, expected)[0, 1] ** 2
-    )
+    assert scaled_score_fit(scores, p, similarity) == pytest.approx(np.corrcoef(observed, expected)[0, 1] ** 2)
     shifted = scores + np.random.default_rng(0).normal(size=(20, 1))
     assert score_fit(shifted, p, similarity) == pytest.approx(score_fit(scores, p, similarity))
 

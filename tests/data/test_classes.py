@@ -39,9 +39,7 @@ def test_any_other_name_is_refused(name: str) -> None:
     assert rule(name) is not None
 
 
-@pytest.mark.parametrize(
-    "name", [*SPLITS, *SPLIT_NAMES, "Test", *predictions.COLUMNS, "predicted", "Predicted_flip"]
-)
+@pytest.mark.parametrize("name", [*SPLITS, *SPLIT_NAMES, "Test", *predictions.COLUMNS, "predicted", "Predicted_flip"])
 def test_names_that_mean_something_else_are_refused(name: str) -> None:
     must = rule(name)
     assert must is not None
@@ -53,13 +51,7 @@ def test_the_predictions_have_no_column_that_a_class_may_take() -> None:
 
 
 def test_keys_of_today_stay() -> None:
-    for name in (
-        "test.severity.human.all",
-        "system/cpu_utilization",
-        "baseline.crm.word2vec",
-        "val_loss",
-        "a-b c",
-    ):
+    for name in ("test.severity.human.all", "system/cpu_utilization", "baseline.crm.word2vec", "val_loss", "a-b c"):
         assert tracking_key(name) == name
 
 

@@ -77,9 +77,7 @@ def plain_contrast(values: list[list[int]], window: int) -> list[list[int]]:
         [
             window * window * values[r][c]
             - sum(
-                values[clamp(r + i)][clamp(c + j)]
-                for i in range(-reach, reach + 1)
-                for j in range(-reach, reach + 1)
+                values[clamp(r + i)][clamp(c + j)] for i in range(-reach, reach + 1) for j in range(-reach, reach + 1)
             )
             for c in range(size)
         ]
@@ -182,7 +180,7 @@ ALTERED: dict[str, Callable[[Bytes], npt.NDArray[Any]]] = {
     "mirrored and moved": lambda image: crop(image, 1, 2)[:, ::-1],
     "noisy": lambda image: (crop(image) + np.random.default_rng(0).normal(0, 4, (48, 48))).clip(0, 255),
     "scaled": lambda image: np.asarray(Image.fromarray(crop(image)).resize((50, 50)))[1:49, 1:49],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("how", ALTERED)
@@ -258,9 +256,7 @@ def test_near_groups_hold_exact_groups_and_are_numbered_by_first_row() -> None:
 
 def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     many = [crop(image) for image in scenes(30)]
-    images = np.stack(
-        [*many, *(image[:, ::-1] for image in many[::2]), *(jpeg(image, 50) for image in many[::3])]
-    )
+    images = np.stack([*many, *(image[:, ::-1] for image in many[::2]), *(jpeg(image, 50) for image in many[::3])])
     whole = find(images)
     assert (whole.near >= 0).sum() > 30
     original = duplicates._candidates

@@ -81,9 +81,7 @@ DRESSES = {
     "no last line end": PUBLISHED[:-1],
     "no last line end, windows": to_csv(ROWS, end="\r\n")[:-2],
     "quoted pixels": to_csv([[e, f'"{p}"', u] for e, p, u in ROWS]),
-    "everything quoted": to_csv(
-        [[f'"{x}"' for x in row] for row in ROWS], header='"emotion","pixels","Usage"'
-    ),
+    "everything quoted": to_csv([[f'"{x}"' for x in row] for row in ROWS], header='"emotion","pixels","Usage"'),
     "other column order": to_csv([[u, e, p] for e, p, u in ROWS], header="Usage,emotion,pixels"),
     "pixels last, windows": to_csv([[e, u, p] for e, p, u in ROWS], "emotion, Usage, pixels", end="\r\n"),
     "byte order mark": b"\xef\xbb\xbf" + PUBLISHED,
@@ -148,7 +146,7 @@ def with_pixel(position: int, value: str) -> str:
         (2, "Training,", "4 columns instead of 3"),
         (1, "1,2", "4 columns instead of 3"),
     ],
-)  # fmt: skip
+)
 def test_names_line_and_column(line: int, column: int, value: str, says: str) -> None:
     with pytest.raises(UserError, match=rf"faces\.csv, line {line}\D.*") as caught:
         fer_csv.parse(wrong(line, column, value), "faces.csv")

@@ -84,9 +84,7 @@ def test_the_digest_depends_on_pictures_and_names_alone(tmp_path: Path) -> None:
 
 
 def test_named_classes_have_their_order_and_any_case(tmp_path: Path) -> None:
-    root = fill(
-        tmp_path / "own", "TRAIN/Calm", "TRAIN/cross", "Validation/calm", "validation/CROSS", "test/cALM"
-    )
+    root = fill(tmp_path / "own", "TRAIN/Calm", "TRAIN/cross", "Validation/calm", "validation/CROSS", "test/cALM")
     pictures, _ = fetched(root, tmp_path, "cross", "calm")
     assert pictures.data.classes == ("cross", "calm")
     assert pictures.data.splits.tolist() == [0] * 4 + [1] * 4 + [2] * 2
@@ -112,9 +110,7 @@ def test_decomposed_names_of_macos_are_the_same_class(tmp_path: Path) -> None:
         (["faces/set/train/calm", "faces/set/train/cross"], [UNDECIDED] * 4),
     ],
 )
-def test_splits_that_are_not_there_are_left_open(
-    tmp_path: Path, folders: list[str], splits: list[int]
-) -> None:
+def test_splits_that_are_not_there_are_left_open(tmp_path: Path, folders: list[str], splits: list[int]) -> None:
     pictures, _ = fetched(fill(tmp_path / "own", *folders), tmp_path)
     assert pictures.data.classes == ("calm", "cross")
     assert pictures.data.splits.tolist() == splits
@@ -230,9 +226,7 @@ def test_a_file_and_a_missing_folder_are_said(tmp_path: Path) -> None:
     (tmp_path / "faces.zip").touch()
     with pytest.raises(UserError, match=r"faces.zip is a file, but the source 'folder' takes a folder"):
         fetch_folder(tmp_path / "faces.zip", tmp_path / "raw")
-    with pytest.raises(
-        UserError, match=r"is neither a file nor a folder: set data\.path to a folder of pictures"
-    ):
+    with pytest.raises(UserError, match=r"is neither a file nor a folder: set data\.path to a folder of pictures"):
         fetch_folder(tmp_path / "nowhere", tmp_path / "raw")
 
 

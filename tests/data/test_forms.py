@@ -133,7 +133,7 @@ FERPLUS = {
     "FERPlus-master/FER+vsFER.png": b"\x89PNG\r\n\x1a\n",
     "FERPlus-master/data/FER2013Train/label.csv": b'fer0000000.png,"(0, 0, 48, 48)",4,0,0,1,3,2,0,0,0,0\n',
     "FERPlus-master/data/FER2013Test/label.csv": b'fer0032220.png,"(0, 0, 48, 48)",4,0,0,1,3,2,0,0,0,0\n',
-}  # fmt: skip
+}
 
 
 def given(path: Path, content: bytes | Callable[[Path], Path], name: str = "given.bin") -> Path:
@@ -184,8 +184,10 @@ TABLES: dict[str, tuple[bytes | Callable[[Path], Path], str | None]] = {
     "the tar alone in a zip": (zipped(only("fer2013.tar.gz")), None),
     "folder of the csv": (unpacked({"fer2013.csv": table()}), "fer2013.csv of given"),
     "folder of the csv among other files": (unpacked({"a/fer2013.csv": table()} | ELSEWHERE), "a/fer2013.csv of given"),
-    "folder of the tar.gz": (unpacked({"fer2013.tar.gz": tarred({"fer2013/fer2013.csv": table()}, "w:gz")}),
-                             "fer2013/fer2013.csv of fer2013.tar.gz of given"),
+    "folder of the tar.gz": (
+        unpacked({"fer2013.tar.gz": tarred({"fer2013/fer2013.csv": table()}, "w:gz")}),
+        "fer2013/fer2013.csv of fer2013.tar.gz of given",
+    ),
     "folder of csv.gz": (unpacked({"fer2013.csv.gz": gzip.compress(table())}), "fer2013.csv.gz of given"),
     "folder of csv.xz": (unpacked({"faces.csv.xz": lzma.compress(table())}), "faces.csv.xz of given"),
     "folder of a zip": (unpacked({"archive.zip": CSV_ZIP}), "fer2013.csv of archive.zip of given"),
@@ -214,9 +216,7 @@ TABLES: dict[str, tuple[bytes | Callable[[Path], Path], str | None]] = {
     "another table beside": (zipped({"labels.csv": b"0,angry\n", "fer2013.csv": table()}), "fer2013.csv of given.bin"),
     "no suffix": (zipped({"faces": table()}), None),
     "index column": (with_column("", lambda n: str(n - 1), table()), None),
-    "index column of a second saving": (
-        with_column("", str, with_column("Unnamed: 0", str, table())), None,
-    ),
+    "index column of a second saving": (with_column("", str, with_column("Unnamed: 0", str, table())), None),
     "column id": (with_column("id", str, table()), None),
     "usage in lower case": (table().replace(b"Usage", b"usage", 1), None),
     "capitals": (table().replace(b"emotion,pixels,Usage", b"Emotion,Pixels,USAGE", 1), None),
@@ -229,7 +229,7 @@ TABLES: dict[str, tuple[bytes | Callable[[Path], Path], str | None]] = {
     "empty columns of a spreadsheet": (saved([[*row, "", ""] for row in rows_of(table())]), None),
     "beside images": (unpacked(images() | {"faces.csv": table()}), "faces.csv of given"),
     "split first": (saved(pixels_last), None),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", TABLES)
@@ -303,9 +303,7 @@ VOTES: dict[str, bytes | Callable[[Path], Path]] = {
     "folder": unpacked({"fer2013new.csv": ballots()}),
     "folder with the archive": unpacked(only("fer2013.tar.gz") | {"fer2013new.csv": ballots()}),
     "folder with the images' table": unpacked({"fer2013.csv": table(), "fer2013new.csv": ballots()}),
-    "folder with a zip": unpacked(
-        {"FERPlus-master.zip": zipped({"FERPlus-master/fer2013new.csv": ballots()})}
-    ),
+    "folder with a zip": unpacked({"FERPlus-master.zip": zipped({"FERPlus-master/fer2013new.csv": ballots()})}),
     "FERPlus, zip": zipped(FERPLUS | {"FERPlus-master/fer2013new.csv": ballots()}),
     "FERPlus, tar.gz": tarred(FERPLUS | {"FERPlus-master/fer2013new.csv": ballots()}, "w:gz"),
     "FERPlus, folder": unpacked(FERPLUS | {"FERPlus-master/fer2013new.csv": ballots()}),
@@ -346,10 +344,7 @@ def test_votes_saved_again_are_read(form: str, tmp_path: Path) -> None:
         (zipped({"fer2013.csv": table()}), ["fer2013.csv of given.bin", "belongs in data.path"]),
         (zipped({"readme.txt": b"votes"}), ["given.bin does not hold FER+'s fer2013new.csv", "data.votes"]),
         (unpacked({"readme.txt": b"votes"}), ["given does not hold FER+'s fer2013new.csv", "data.votes"]),
-        (
-            unpacked({"a/fer2013new.csv": ballots(), "b/fer2013new.csv": ballots()}),
-            ["candidate CSV", "data.votes"],
-        ),
+        (unpacked({"a/fer2013new.csv": ballots(), "b/fer2013new.csv": ballots()}), ["candidate CSV", "data.votes"]),
         (ballots().replace(b",happiness", b"", 1), ["line 1: the header"]),
         (saved([row if n != 1 else row[:-1] for n, row in enumerate(rows_of(ballots()))]), ["line 2: 11 columns"]),
         (ballots().replace(b"Training,fer", b"train,fer", 1), ["line 2, column Usage: 'train'"]),
@@ -364,7 +359,7 @@ def test_votes_saved_again_are_read(form: str, tmp_path: Path) -> None:
         (zipped({"../fer2013new.csv": ballots()}), ["outside the archive"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "given",  # not bytes, which hold the time
-)  # fmt: skip
+)
 def test_votes_are_refused_for_the_real_cause(
     content: bytes | Callable[[Path], Path], words: list[str], tmp_path: Path
 ) -> None:
@@ -479,13 +474,11 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "elf": (b"\x7fELF\x02" + bytes(50), "program"),
     "torrent": (b"d8:announce35:udp://tracker", "torrent"),
     "apple double": (b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X", "macOS"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_foreign_file_is_named_for_what_it_is(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_foreign_file_is_named_for_what_it_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pickle, "load", lambda *_, **__: pytest.fail("it was unpickled"))
     monkeypatch.setattr(pickle, "loads", lambda *_, **__: pytest.fail("it was unpickled"))
     content, kind = FOREIGN[name]
@@ -497,9 +490,7 @@ def test_a_foreign_file_is_named_for_what_it_is(
 
 @pytest.mark.parametrize("pack", [zipped, tarred, unpacked])
 def test_a_foreign_file_in_an_archive_is_named_too(pack: Callable[[Files], Any], tmp_path: Path) -> None:
-    message = refusal(
-        given(tmp_path, pack({"data/fer2013.h5": b"\x89HDF\r\n\x1a\n", "a.md": b"x"})), tmp_path / "raw"
-    )
+    message = refusal(given(tmp_path, pack({"data/fer2013.h5": b"\x89HDF\r\n\x1a\n", "a.md": b"x"})), tmp_path / "raw")
     assert "data/fer2013.h5 is an HDF5 file" in message
     assert "data.path" in message
 
@@ -606,9 +597,7 @@ def test_archives_in_archives_end_at_a_depth(tmp_path: Path) -> None:
     for _ in range(archives.MAX_DEPTH):
         content = gzip.compress(content)
     fetch_archive(put(tmp_path / "deep.gz", content), tmp_path / "raw")
-    assert "packed in more than" in refusal(
-        put(tmp_path / "deeper.gz", gzip.compress(content)), tmp_path / "raw2"
-    )
+    assert "packed in more than" in refusal(put(tmp_path / "deeper.gz", gzip.compress(content)), tmp_path / "raw2")
     russian = table()
     for _ in range(archives.MAX_DEPTH + 2):
         russian = zipped({"a.zip": russian}) if russian != table() else zipped({"fer2013.csv": russian})
@@ -659,9 +648,7 @@ def test_tar_headers_upon_headers_are_damage(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(put(tmp_path / "chain.tar", content), tmp_path / "raw")
 
 
-def test_a_zip_directory_that_fills_the_memory_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_zip_directory_that_fills_the_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = zipped({f"{n}.txt": b"" for n in range(50)})
     monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("it was read"))
     monkeypatch.setattr(archives, "_MAX_DIRECTORY", 1000)
@@ -732,10 +719,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
     [
         ({"repo/data/fer2013.csv": LFS}, ["fer2013.csv", "Git LFS"]),
         ({"fer2013.csv": table().decode().encode("utf-16"), "demo.csv": table()}, ["fer2013.csv", "UTF-16"]),
-        (
-            {"subset.csv": table(), "fer2013.tar.gz": tarred({"fer2013.csv": table()})},
-            ["subset.csv", "fer2013.tar"],
-        ),
+        ({"subset.csv": table(), "fer2013.tar.gz": tarred({"fer2013.csv": table()})}, ["subset.csv", "fer2013.tar"]),
     ],
     ids=["pointer", "wrong one of the right name", "stranger beside the archive"],
 )

@@ -168,9 +168,7 @@ def test_damaged_files_are_read_or_refused(form: str) -> None:
     rng = random.Random(form)
     exif = Image.Exif()
     exif[0x0112] = 6
-    whole = saved(
-        Image.fromarray(NOISE).convert("RGB"), form, **({"exif": exif} if form in ("JPEG", "PNG") else {})
-    )
+    whole = saved(Image.fromarray(NOISE).convert("RGB"), form, **({"exif": exif} if form in ("JPEG", "PNG") else {}))
     refused = 0
     for _ in range(60):
         data = bytearray(whole)

@@ -22,14 +22,7 @@ import pytest
 
 from pipeline.data import archives, sources
 from pipeline.data.fer import LABELS, PUBLISHED_COUNTS, SPLITS, FerData
-from pipeline.data.sources import (
-    Provenance,
-    fetch_archive,
-    fetch_bytes,
-    fetch_kaggle,
-    in_published_order,
-    read_raw,
-)
+from pipeline.data.sources import Provenance, fetch_archive, fetch_bytes, fetch_kaggle, in_published_order, read_raw
 from pipeline.data.synthetic.dataset import to_fer_csv
 from pipeline.errors import UserError
 from tests import packed
@@ -47,11 +40,7 @@ def csv_bytes() -> bytes:
     return to_fer_csv(faces())
 
 
-CHALLENGE = {
-    "fer2013/README": b"about,these\n",
-    "fer2013/fer2013.bib": b"@misc{}",
-    "fer2013/fer2013.csv": csv_bytes(),
-}
+CHALLENGE = {"fer2013/README": b"about,these\n", "fer2013/fer2013.bib": b"@misc{}", "fer2013/fer2013.csv": csv_bytes()}
 FORMS: dict[str, tuple[bytes, str]] = {
     "fer2013.csv": (csv_bytes(), ".csv"),
     "fer2013.csv.gz": (gzip.compress(csv_bytes()), ".csv.gz"),
@@ -167,8 +156,7 @@ def test_a_packed_folder_does_not_depend_on_times_modes_or_place(tmp_path: Path)
 def test_a_zip_of_the_folder_set_is_accepted_with_or_without_an_outer_folder(tmp_path: Path) -> None:
     expected = folder_set(tmp_path / "kaggle")
     files = {
-        p.relative_to(tmp_path / "kaggle").as_posix(): p.read_bytes()
-        for p in (tmp_path / "kaggle").rglob("*.png")
+        p.relative_to(tmp_path / "kaggle").as_posix(): p.read_bytes() for p in (tmp_path / "kaggle").rglob("*.png")
     }
     for outer in ("", "fer2013/"):
         path = put(tmp_path / "archive.zip", zipped({outer + name: data for name, data in files.items()}))
@@ -197,9 +185,7 @@ def test_sorts_by_number_not_by_text(tmp_path: Path) -> None:
 # --- digests and missing files
 
 
-def test_a_wrong_digest_is_refused_before_anything_is_parsed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_digest_is_refused_before_anything_is_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(tmp_path / "fer2013.csv", csv_bytes())
     monkeypatch.setattr(sources, "_read_to_end", lambda *_: pytest.fail("it was read"))
     digest = hashlib.sha256(csv_bytes()).hexdigest()
@@ -216,11 +202,7 @@ def test_a_failed_fetch_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    refuse(
-        tmp_path / "nowhere.csv",
-        "nowhere.csv is neither a file nor a folder: set data.path",
-        tmp_path / "raw",
-    )
+    refuse(tmp_path / "nowhere.csv", "nowhere.csv is neither a file nor a folder: set data.path", tmp_path / "raw")
     with pytest.raises(UserError, match=r"sha256-0\.csv is missing: run `dvc repro fetch`"):
         read_raw(tmp_path / "sha256-0.csv")
 
@@ -228,11 +210,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 # --- damaged archives
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", gzip.compress(b""), lzma.compress(b"")],
-    ids=["plain", "gz", "xz"],
-)
+@pytest.mark.parametrize("content", [b"", gzip.compress(b""), lzma.compress(b"")], ids=["plain", "gz", "xz"])
 def test_an_empty_file_is_refused(content: bytes, tmp_path: Path) -> None:
     refuse(put(tmp_path / "faces", content), "faces is empty", tmp_path / "raw")
 
@@ -255,18 +233,12 @@ def test_a_tar_cut_in_its_csv_is_refused(tmp_path: Path) -> None:
         refuse(put(tmp_path / "cut", content[:length]), "truncated or damaged", tmp_path / "raw")
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in FORMS if name.startswith("fer2013.") and name != "fer2013.csv"]
-)
+@pytest.mark.parametrize("name", [name for name in FORMS if name.startswith("fer2013.") and name != "fer2013.csv"])
 def test_a_flipped_bit_is_noticed_or_harmless(name: str, tmp_path: Path) -> None:
     """Whatever is damaged: either one clear sentence, or the same data as before. Never a traceback."""
     content = FORMS[name][0]
     rng = np.random.default_rng(1)
-    offsets = {
-        *range(0, 30),
-        *range(len(content) - 60, len(content)),
-        *rng.integers(0, len(content), 30).tolist(),
-    }
+    offsets = {*range(0, 30), *range(len(content) - 60, len(content)), *rng.integers(0, len(content), 30).tolist()}
     checksummed = name != "fer2013.tar"  # a plain tar says nothing about its members' contents
     for offset in sorted(offsets):
         damaged = bytearray(content)
@@ -282,11 +254,7 @@ def test_a_flipped_bit_is_noticed_or_harmless(name: str, tmp_path: Path) -> None
 def test_a_damaged_image_in_a_zip_is_refused(tmp_path: Path) -> None:
     content = bytearray(zipped({"train/sad/Training_1.png": picture(faces().images[0])}, zipfile.ZIP_STORED))
     content[200] ^= 1
-    refuse(
-        put(tmp_path / "k.zip", bytes(content)),
-        "k.zip is damaged at train/sad/Training_1.png",
-        tmp_path / "raw",
-    )
+    refuse(put(tmp_path / "k.zip", bytes(content)), "k.zip is damaged at train/sad/Training_1.png", tmp_path / "raw")
 
 
 # --- archives that mean harm
@@ -342,9 +310,7 @@ def test_a_sparse_tar_member_stops_at_the_limit(tmp_path: Path, monkeypatch: pyt
     header[483:495] = f"{1 << 32:011o}\0".encode()
     header[148:156] = b" " * 8
     header[148:156] = f"{sum(header):06o}\0 ".encode()
-    refuse(
-        put(tmp_path / "sparse.tar", bytes(header) + bytes(1024)), "holds more than 2 GiB", tmp_path / "raw"
-    )
+    refuse(put(tmp_path / "sparse.tar", bytes(header) + bytes(1024)), "holds more than 2 GiB", tmp_path / "raw")
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,42 +322,26 @@ def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "member",
-    [
-        "../fer2013.csv",
-        "/fer2013.csv",
-        "a/../../fer2013.csv",
-        "..\\fer2013.csv",
-        "C:/fer2013.csv",
-        "C:\\x.csv",
-    ],
+    ["../fer2013.csv", "/fer2013.csv", "a/../../fer2013.csv", "..\\fer2013.csv", "C:/fer2013.csv", "C:\\x.csv"],
 )
 @pytest.mark.parametrize("pack", [zipped, tarred])
 def test_a_member_outside_the_archive_is_refused(
     member: str, pack: Callable[[dict[str, bytes]], bytes], tmp_path: Path
 ) -> None:
     content = pack({"fer2013.csv": csv_bytes(), member: csv_bytes()})
-    message = refuse(
-        put(tmp_path / "in/evil", content), "evil has a member outside the archive", tmp_path / "raw"
-    )
+    message = refuse(put(tmp_path / "in/evil", content), "evil has a member outside the archive", tmp_path / "raw")
     assert "not safe" in message
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["evil"]
 
 
 @pytest.mark.parametrize(
     ("kind", "target"),
-    [
-        (tarfile.SYMTYPE, "/etc/passwd"),
-        (tarfile.LNKTYPE, "other.csv"),
-        (tarfile.FIFOTYPE, ""),
-        (tarfile.CHRTYPE, ""),
-    ],
+    [(tarfile.SYMTYPE, "/etc/passwd"), (tarfile.LNKTYPE, "other.csv"), (tarfile.FIFOTYPE, ""), (tarfile.CHRTYPE, "")],
 )
 @pytest.mark.parametrize("name", ["fer2013.csv", "README"])
 def test_a_link_or_device_in_a_tar_is_refused(name: str, kind: bytes, target: str, tmp_path: Path) -> None:
     content = tarred({"other.csv": csv_bytes()}, "w:gz", links={name: (kind, target)})
-    refuse(
-        put(tmp_path / "evil.tgz", content), f"has a link or a device as a member, {name!r}", tmp_path / "raw"
-    )
+    refuse(put(tmp_path / "evil.tgz", content), f"has a link or a device as a member, {name!r}", tmp_path / "raw")
 
 
 def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
@@ -400,26 +350,18 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(info, "/etc/passwd")
-    refuse(
-        put(tmp_path / "evil.zip", buffer.getvalue()), "has a link or a device as a member", tmp_path / "raw"
-    )
+    refuse(put(tmp_path / "evil.zip", buffer.getvalue()), "has a link or a device as a member", tmp_path / "raw")
 
 
 def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
     content = bytearray(zipped({"fer2013.csv": csv_bytes()}))
     for start, flags in ((0, 6), (content.rindex(b"PK\x01\x02"), 8)):
         content[start + flags] |= 1
-    refuse(
-        put(tmp_path / "locked.zip", bytes(content)),
-        "locked.zip is encrypted (at 'fer2013.csv')",
-        tmp_path / "raw",
-    )
+    refuse(put(tmp_path / "locked.zip", bytes(content)), "locked.zip is encrypted (at 'fer2013.csv')", tmp_path / "raw")
 
 
 @pytest.mark.parametrize("pack", [zipped, tarred])
-def test_more_than_one_candidate_is_refused(
-    pack: Callable[[dict[str, bytes]], bytes], tmp_path: Path
-) -> None:
+def test_more_than_one_candidate_is_refused(pack: Callable[[dict[str, bytes]], bytes], tmp_path: Path) -> None:
     content = pack({"a/fer2013.csv": csv_bytes(), "b/fer2013.csv": csv_bytes()})
     message = refuse(
         put(tmp_path / "two", content),
@@ -430,13 +372,9 @@ def test_more_than_one_candidate_is_refused(
 
 
 @pytest.mark.parametrize("pack", [zipped, tarred])
-def test_an_archive_of_something_else_is_refused(
-    pack: Callable[[dict[str, bytes]], bytes], tmp_path: Path
-) -> None:
+def test_an_archive_of_something_else_is_refused(pack: Callable[[dict[str, bytes]], bytes], tmp_path: Path) -> None:
     message = refuse(
-        put(tmp_path / "other", pack({"cat.txt": b"miaow"})),
-        "holds neither fer2013.csv nor",
-        tmp_path / "raw",
+        put(tmp_path / "other", pack({"cat.txt": b"miaow"})), "holds neither fer2013.csv nor", tmp_path / "raw"
     )
     assert "train/<class>/Training_<id>.jpg" in message
 
@@ -463,9 +401,7 @@ def test_an_archive_of_something_else_is_refused(
 )
 def test_an_image_in_the_wrong_place_is_named(member: str, says: str, tmp_path: Path) -> None:
     good = {"train/sad/Training_5.png": picture(faces().images[0])}
-    refuse(
-        put(tmp_path / "k.zip", zipped(good | {member: picture(faces().images[1])})), says, tmp_path / "raw"
-    )
+    refuse(put(tmp_path / "k.zip", zipped(good | {member: picture(faces().images[1])})), says, tmp_path / "raw")
     if len(member) < 200:
         for name in (*good, member):
             put(tmp_path / "k" / name, picture(faces().images[0]))
@@ -473,19 +409,14 @@ def test_an_image_in_the_wrong_place_is_named(member: str, says: str, tmp_path: 
 
 
 def test_the_same_image_twice_is_refused(tmp_path: Path) -> None:
-    content = zipped(
-        {f"{outer}/train/sad/Training_5.png": picture(faces().images[0]) for outer in ("a", "b")}
-    )
+    content = zipped({f"{outer}/train/sad/Training_5.png": picture(faces().images[0]) for outer in ("a", "b")})
     refuse(put(tmp_path / "k.zip", content), "holds the same image twice: 'a/train/", tmp_path / "raw")
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (
-            picture(np.zeros((48, 47), np.uint8)),
-            "has 47 x 48 pixels in mode L, but must have 48 x 48 in grey",
-        ),
+        (picture(np.zeros((48, 47), np.uint8)), "has 47 x 48 pixels in mode L, but must have 48 x 48 in grey"),
         (picture(np.zeros((48, 48, 3), np.uint8), "JPEG"), "has 48 x 48 pixels in mode RGB"),
         (picture(np.zeros((48, 48), np.uint8))[:60], "cannot be read"),
         (picture(np.zeros((48, 48), np.uint8), "JPEG")[:-200], "cannot be read"),
@@ -509,10 +440,7 @@ def test_an_image_that_does_not_fit_is_named(content: bytes, says: str, tmp_path
 
 def test_an_archive_that_asks_for_too_much_memory_is_refused() -> None:
     """As an xz file can that names a dictionary of gigabytes."""
-    with (
-        pytest.raises(UserError, match="needs more memory"),
-        archives.explained("fer2013.csv.xz"),
-    ):
+    with pytest.raises(UserError, match="needs more memory"), archives.explained("fer2013.csv.xz"):
         raise MemoryError
 
 

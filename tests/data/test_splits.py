@@ -49,9 +49,7 @@ def test_data_with_splits_stay_as_they_are() -> None:
 
 def test_the_seed_chooses_and_nothing_else_does() -> None:
     data = data_of(np.arange(300) % 3)
-    first, again, other = (
-        complete(data, alone(300), SplitParams(seed=seed)).splits.tolist() for seed in (0, 0, 1)
-    )
+    first, again, other = (complete(data, alone(300), SplitParams(seed=seed)).splits.tolist() for seed in (0, 0, 1))
     assert first == again
     assert first != other
     assert data.splits.tolist() == [UNDECIDED] * 300
@@ -116,10 +114,7 @@ def test_three_pictures_are_enough_and_two_are_too_few() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        (
-            "{val: 0.5, test: 0.5}",
-            "the whole file leaves train no share: val and test must be below 1 together",
-        ),
+        ("{val: 0.5, test: 0.5}", "the whole file leaves train no share: val and test must be below 1 together"),
         ("{val: 0.95}", "the whole file leaves train no share: val and test must be below 1 together"),
         ("{val: 0}", "'val' is 0, but must be between 0 and 1"),
         ("{test: 1.0}", "'test' is 1.0, but must be between 0 and 1"),

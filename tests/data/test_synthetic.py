@@ -17,23 +17,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.data.fer import LABELS, USAGES, VOTE_COLUMNS, VOTES_OF_LABELS, FerData
-from pipeline.data.synthetic.dataset import (
-    EXPRESSIONS,
-    SHARES,
-    Synthetic,
-    draw,
-    to_fer_csv,
-    to_votes_csv,
-)
-from pipeline.data.synthetic.face import (
-    ACTION_UNITS,
-    HAIR_STYLES,
-    MOVES,
-    OCCLUDERS,
-    Identity,
-    View,
-    draw_face,
-)
+from pipeline.data.synthetic.dataset import EXPRESSIONS, SHARES, Synthetic, draw, to_fer_csv, to_votes_csv
+from pipeline.data.synthetic.face import ACTION_UNITS, HAIR_STYLES, MOVES, OCCLUDERS, Identity, View, draw_face
 from pipeline.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -83,7 +83,7 @@ def test_no_images_and_no_rows_go_together() -> None:
         (votes_csv(*ROWS[:3], ROWS[3] + '"'), "line 5"),
         (votes_csv(*ROWS[:3], 'PrivateTest,"fer'), "not a CSV file"),
     ],
-)  # fmt: skip
+)
 def test_names_line_and_column(data: bytes, says: str, tmp_path: Path) -> None:
     (tmp_path / "fer2013new.csv").write_bytes(data)
     with pytest.raises(UserError) as caught:
@@ -121,9 +121,7 @@ def test_each_class_has_its_own_column() -> None:
         (ballot(), None),
     ],
 )
-def test_a_majority_has_strictly_more_votes_than_every_other_column(
-    votes: list[int], label: str | None
-) -> None:
+def test_a_majority_has_strictly_more_votes_than_every_other_column(votes: list[int], label: str | None) -> None:
     expected = -1 if label is None else LABELS.index(label)
     assert majority(np.array([votes], np.uint8)).tolist() == [expected]
 

@@ -19,9 +19,7 @@ from tests.models import drawn_faces, photograph, two_models
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="Debian's chromium is not installed: apt-get install chromium"
-    ),
+    pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed: apt-get install chromium"),
 ]
 FACES = drawn_faces(24)[17:20]
 PHOTO = photograph(FACES[:2], (640, 480))
@@ -65,9 +63,7 @@ def pixels(browser: Browser) -> int:
 
 
 @pytest.mark.parametrize("way", ["choose", "drop"])
-def test_a_photograph_is_read(
-    way: str, folder: Path, address: str, expected: list[str], tmp_path: Path
-) -> None:
+def test_a_photograph_is_read(way: str, folder: Path, address: str, expected: list[str], tmp_path: Path) -> None:
     with Browser(tmp_path / "profile") as browser:
         browser.open(address)
         browser.wait("What the model sees")
@@ -102,26 +98,14 @@ def test_keyboard_and_screen_reader_reach_everything(
         browser.wait("2 faces")
         told = browser.accessible()
         roles = {role for role, _ in told}
-        assert {
-            "main",
-            "heading",
-            "button",
-            "checkbox",
-            "status",
-            "alert",
-            "image",
-            "meter",
-            "region",
-        } <= roles
+        assert {"main", "heading", "button", "checkbox", "status", "alert", "image", "meter", "region"} <= roles
         assert ("checkbox", "The picture is one face") in told
         assert any(role == "image" and expected[0] in name for role, name in told)
         for label in LABELS:
             assert sum(one == ("button", label) for one in told) == 4
             assert sum(one == ("meter", label) for one in told) == 4
         unnamed = [
-            role
-            for role, name in told
-            if role in ("button", "checkbox", "image", "meter", "region") and not name
+            role for role, name in told if role in ("button", "checkbox", "image", "meter", "region") and not name
         ]
         assert unnamed == []
         plain = pixels(browser)

@@ -169,12 +169,8 @@ def test_an_origin_that_is_no_address_is_another_page(served: Served) -> None:
 def test_nothing_is_said_of_who_hangs_up() -> None:
     """The server would print what is raised."""
     headers = {b"host": b"127.0.0.1", b"content-type": CONTENT.encode()}
-    scope = {
-        "type": "http", "method": "POST", "path": "/read", "query_string": b"", "headers": [*headers.items()]
-    }  # fmt: skip
-    received = iter(
-        [{"type": "http.request", "body": b"abc", "more_body": True}, {"type": "http.disconnect"}]
-    )
+    scope = {"type": "http", "method": "POST", "path": "/read", "query_string": b"", "headers": [*headers.items()]}
+    received = iter([{"type": "http.request", "body": b"abc", "more_body": True}, {"type": "http.disconnect"}])
 
     async def receive() -> Any:
         return next(received)

@@ -84,9 +84,7 @@ def test_inverse_finds_the_most_probable_class_in_the_output_that_the_cosine_los
     targets /= np.linalg.norm(targets, axis=1, keepdims=True)
     posterior = rng.dirichlet(np.full(CLASSES, 0.5), 200)
     outputs = rng.uniform(0.1, 9, (200, 1)) * (posterior @ targets)
-    cosines = np.array(
-        [[w @ f / math.sqrt(w @ w) / math.sqrt(f @ f) for w in targets] for f in outputs]
-    )  # fmt: skip
+    cosines = np.array([[w @ f / math.sqrt(w @ w) / math.sqrt(f @ f) for w in targets] for f in outputs])
     said = ModelOutput(cosines, softmax(cosines), cosines)
     found = DecoderSpec.parse("inverse").make(0, targets)(said)
     assert found.tolist() == [row.index(max(row)) for row in posterior.tolist()]
@@ -106,12 +104,8 @@ def test_what_has_no_inverse_is_refused() -> None:
 
 def test_cost_sensitive_takes_the_class_of_least_expected_cost() -> None:
     similarity, said = gram(), output()
-    for probabilities, found in zip(
-        said.probabilities.tolist(), CostSensitive(similarity)(said).tolist(), strict=True
-    ):
-        costs = [
-            sum((1 - similarity[k][j]) * probabilities[j] for j in range(CLASSES)) for k in range(CLASSES)
-        ]
+    for probabilities, found in zip(said.probabilities.tolist(), CostSensitive(similarity)(said).tolist(), strict=True):
+        costs = [sum((1 - similarity[k][j]) * probabilities[j] for j in range(CLASSES)) for k in range(CLASSES)]
         assert found == costs.index(min(costs))
 
 

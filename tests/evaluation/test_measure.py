@@ -109,9 +109,7 @@ def test_only_training_says_which_classes_go_together(found: Predictions, data: 
     assert measure(found, known, DISTANCE)["test"]["pairs"]["images"] == 15
     swapped = votes.copy()
     swapped[:10] = votes[[10] * 10]
-    one, other = (
-        measure(found, replace(data, votes=some), DISTANCE)["test"]["pairs"] for some in (votes, swapped)
-    )
+    one, other = (measure(found, replace(data, votes=some), DISTANCE)["test"]["pairs"] for some in (votes, swapped))
     assert one["prior"] != other["prior"]
     assert one["halves"] == other["halves"]
     assert sum(row.images for row in measure_pairs(found, known)) == 15

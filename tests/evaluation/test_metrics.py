@@ -99,9 +99,7 @@ def test_accuracy_flip_uses_its_own_decisions_and_nothing_else_does() -> None:
 def test_top2_and_nll_match_one_image_at_a_time() -> None:
     labels, probabilities = example()
     metrics = score(labels, probabilities)
-    in_top2 = [
-        y in sorted(range(7), key=p.__getitem__)[-2:] for y, p in zip(labels, probabilities, strict=True)
-    ]
+    in_top2 = [y in sorted(range(7), key=p.__getitem__)[-2:] for y, p in zip(labels, probabilities, strict=True)]
     surprise = [-math.log(p[y]) for y, p in zip(labels, probabilities, strict=True)]
     assert metrics["top2"] == pytest.approx(sum(in_top2) / 400)
     assert metrics["nll"] == pytest.approx(sum(surprise) / 400)
@@ -134,10 +132,7 @@ def test_severity_is_read_from_the_label_to_the_decision() -> None:
 
 def test_severity_without_mistakes_is_zero() -> None:
     labels, probabilities = example()
-    assert score(labels, probabilities, predicted=labels)["severity"]["affective"] == {
-        "all": 0.0,
-        "mistakes": 0.0,
-    }
+    assert score(labels, probabilities, predicted=labels)["severity"]["affective"] == {"all": 0.0, "mistakes": 0.0}
 
 
 def test_keys_are_the_same_and_numbers_finite_whatever_the_data() -> None:
@@ -240,9 +235,7 @@ def test_impossible_probabilities_cost_36_nats_not_infinity() -> None:
 
 
 def test_accuracy_against_votes_counts_clear_majorities_only() -> None:
-    votes = ballots(
-        {"happiness": 9, "sadness": 1}, {"anger": 8, "fear": 2}, {"happiness": 5, "sadness": 5}, {"NF": 10}
-    )
+    votes = ballots({"happiness": 9, "sadness": 1}, {"anger": 8, "fear": 2}, {"happiness": 5, "sadness": 5}, {"NF": 10})
     metrics = vote_metrics(np.array([HAPPY, SAD, HAPPY, HAPPY]), np.full((4, 7), 1 / 7), votes)
     assert metrics["images"] == 2
     assert metrics["accuracy"] == 0.5
@@ -307,9 +300,7 @@ def test_entropy_in_nats() -> None:
     assert np.isnan(vote_entropy(votes)[1])
 
 
-@pytest.mark.parametrize(
-    "names", [("no", "yes"), ("calm", "cross", "happily surprised"), tuple("abcdefghijkl")]
-)
+@pytest.mark.parametrize("names", [("no", "yes"), ("calm", "cross", "happily surprised"), tuple("abcdefghijkl")])
 def test_any_number_of_classes_is_measured(names: tuple[str, ...]) -> None:
     count, rng = len(names), np.random.default_rng(len(names))
     labels = rng.integers(count, size=300)

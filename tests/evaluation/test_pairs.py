@@ -12,15 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from pipeline.data.fer import LABELS, VOTE_COLUMNS, VOTES_OF_LABELS
 from pipeline.evaluation import pairs
-from pipeline.evaluation.pairs import (
-    COMPOUNDS,
-    NEUTRAL,
-    halves,
-    pair_metrics,
-    pair_table,
-    pairs_of,
-    usual_partners,
-)
+from pipeline.evaluation.pairs import COMPOUNDS, NEUTRAL, halves, pair_metrics, pair_table, pairs_of, usual_partners
 
 
 def ballot(**counts: int) -> list[int]:
@@ -63,9 +55,9 @@ GUESSES = np.array(
 )
 
 
-PARTNERS = np.array([LABELS.index(label) for label in (
-    "sad", "angry", "surprise", "neutral", "neutral", "fear", "happy"
-)])  # fmt: skip
+PARTNERS = np.array(
+    [LABELS.index(label) for label in ("sad", "angry", "surprise", "neutral", "neutral", "fear", "happy")]
+)
 """A partner of every class: angry and sad, disgust and angry, fear and surprise, and so on."""
 
 
@@ -97,9 +89,7 @@ def test_the_second_probability_tells_who_has_a_second_reading() -> None:
     _, has_pair = pairs_of(votes)
     voted = votes[:, list(VOTES_OF_LABELS)].sum(axis=1) > 0
     second = np.array([sorted(row)[-2] for row in guesses])
-    assert pair_metrics(guesses, votes, PARTNERS)["auc"] == pytest.approx(
-        roc_auc_score(has_pair[voted], second[voted])
-    )
+    assert pair_metrics(guesses, votes, PARTNERS)["auc"] == pytest.approx(roc_auc_score(has_pair[voted], second[voted]))
 
 
 def test_the_six_measures_are_those_of_plain_arithmetic() -> None:
@@ -122,9 +112,7 @@ def test_the_six_measures_are_those_of_plain_arithmetic() -> None:
         plain["cosine"].append(sum(a * b for a, b in both) / math.hypot(*d) / math.hypot(*p))
         plain["intersection"].append(sum(min(a, b) for a, b in both))
     found = pair_metrics(guesses, votes, PARTNERS)["ldl"]
-    assert found == {
-        name: pytest.approx(sum(values) / len(values), rel=1e-5) for name, values in plain.items()
-    }
+    assert found == {name: pytest.approx(sum(values) / len(values), rel=1e-5) for name, values in plain.items()}
 
 
 def test_nobody_who_agrees_or_votes_is_no_error() -> None:
@@ -179,12 +167,8 @@ def test_the_usual_partner_is_that_of_most_pairs() -> None:
         + [ballot(disgust=6, sad=1)] * 9, np.uint8,
     )  # fmt: skip
     partners = {LABELS[k]: LABELS[other] for k, other in enumerate(usual_partners(votes))}
-    assert [partners[name] for name in ("fear", "surprise", "sad", "happy")] == [
-        "surprise", "fear", "fear", "surprise",
-    ]  # fmt: skip
-    assert (
-        partners["disgust"] == partners["neutral"] == "fear"
-    )  # without a pair: fear is in five, surprise in four
+    assert [partners[name] for name in ("fear", "surprise", "sad", "happy")] == ["surprise", "fear", "fear", "surprise"]
+    assert partners["disgust"] == partners["neutral"] == "fear"  # without a pair: fear is in five, surprise in four
     assert all(partner != label for label, partner in partners.items())
     assert (usual_partners(votes[-1:]) != np.arange(7)).all()  # nobody has a pair
 
@@ -208,9 +192,7 @@ def test_the_compounds_name_twelve_pairs_of_the_six_emotions() -> None:
     emotions = set(LABELS) - {LABELS[NEUTRAL]}
     pairs = {frozenset(pair) for pair in combinations(emotions, 2)}
     assert len(pairs) == 15
-    assert pairs - set(COMPOUNDS) == {
-        frozenset({"happy", other}) for other in ("angry", "fear", "sad")
-    }  # fmt: skip
+    assert pairs - set(COMPOUNDS) == {frozenset({"happy", other}) for other in ("angry", "fear", "sad")}
     assert set(COMPOUNDS) <= pairs
     names = [name for entry in COMPOUNDS.values() for name in entry.split(", ")]
     assert len(names) == len(set(names)) == 15
@@ -218,9 +200,7 @@ def test_the_compounds_name_twelve_pairs_of_the_six_emotions() -> None:
 
 def test_the_table_divides_the_metrics_by_pair() -> None:
     random = np.random.default_rng(2)
-    votes = np.array(
-        [random.multinomial(10, random.dirichlet(np.full(10, 0.4))) for _ in range(200)], np.uint8
-    )
+    votes = np.array([random.multinomial(10, random.dirichlet(np.full(10, 0.4))) for _ in range(200)], np.uint8)
     guesses = random.dirichlet(np.ones(7), 200)
     rows, all_pairs = pair_table(guesses, votes, PARTNERS), pair_metrics(guesses, votes, PARTNERS)
     images = [row.images for row in rows]

@@ -36,9 +36,7 @@ CURVES = {
 }
 
 
-def measured(
-    name: str, accuracy: float = 0.7, severity: float = 0.3, half_width: float | None = None
-) -> ComparisonRow:
+def measured(name: str, accuracy: float = 0.7, severity: float = 0.3, half_width: float | None = None) -> ComparisonRow:
     """A row with these means; a half width, of a 95 % interval, is that of each."""
     means = {
         "test.accuracy": accuracy, "test_clean.accuracy": accuracy - 0.01, "test.balanced_accuracy": accuracy - 0.1,
@@ -53,9 +51,7 @@ def predicted(name: str, half_width: float | None = None) -> Prediction:
     posterior, costs, accuracy = (Interval(mean, None, half_width) for mean in (0.8, 0.9, 0.7))
     difference = Difference(0.1, 0.05, 0.15, 0.01, 0.02, 9.0)
     found, by_costs, by_posterior = np.random.default_rng(len(name)).dirichlet(np.ones(7), 3)
-    return Prediction(
-        name, 1, posterior, costs, difference, 10, 7, 3, found, by_costs, by_posterior, 0.1, accuracy
-    )
+    return Prediction(name, 1, posterior, costs, difference, 10, 7, 3, found, by_costs, by_posterior, 0.1, accuracy)
 
 
 def fitted(name: str, similarities: float, alone: float) -> ScoreFit:
@@ -74,10 +70,7 @@ FAR = {"original_second": measured("original_second", 0.2, 0.6)}
 PREDICTIONS = [predicted("w2v_cosine", 0.02), predicted("cosine_random")]
 FITS = [fitted("w2v_cosine", 0.85, 0.5), fitted("cosine_random", 0.8, -3.0)]
 RECALLS = {
-    name: {
-        label: (mean, mean - 0.02, mean + 0.03)
-        for label, mean in zip(LABELS, RNG.normal(0, 0.05, 7), strict=True)
-    }
+    name: {label: (mean, mean - 0.02, mean + 0.03) for label, mean in zip(LABELS, RNG.normal(0, 0.05, 7), strict=True)}
     for name in ("w2v_cosine", "cosine_random")
 }
 
@@ -102,9 +95,7 @@ DRAW: dict[str, Draw] = {
     "confusion_shares": lambda path: model.confusion(COUNTS, LABELS, path, True, "Baseline"),
     "reliability": lambda path: model.reliability(LABEL, PROBABILITIES, path, "Baseline"),
     "per_class_bars": lambda path: model.per_class_bars(PER_CLASS, path, "Baseline"),
-    "confident_mistakes": lambda path: model.confident_mistakes(
-        IMAGES, LABEL, DECISION, CONFIDENCE, LABELS, path, 5
-    ),
+    "confident_mistakes": lambda path: model.confident_mistakes(IMAGES, LABEL, DECISION, CONFIDENCE, LABELS, path, 5),
     "heat_maps": lambda path: model.heat_maps(IMAGES[:5], MAPS[:5], list("abcde"), path),
     "class_mean_heat_maps": lambda path: model.class_mean_heat_maps(IMAGES[:7] / 1.0, MAPS, LABELS, path),
     "gram": lambda path: data.gram(correlations(COUNTS), LABELS, path, "Similarity of the label words"),
@@ -117,9 +108,7 @@ DRAW: dict[str, Draw] = {
     "shares_of_decisions": lambda path: study.shares_of_decisions(PREDICTIONS, LABELS, path),
     "spread_scatter": lambda path: study.spread_scatter(PREDICTIONS, path),
     "score_fits": lambda path: study.score_fits(FITS, path),
-    "grams": lambda path: study.grams(
-        {f"model {k}": correlations(COUNTS + k) for k in range(4)}, LABELS, path
-    ),
+    "grams": lambda path: study.grams({f"model {k}": correlations(COUNTS + k) for k in range(4)}, LABELS, path),
     "over_labels": lambda path: blocks.over_labels(OVER_LABELS, ["few10", "few100"], "baseline", path),
     "recall_differences": lambda path: study.recall_differences(RECALLS, LABELS, path),
 }
@@ -136,9 +125,7 @@ def pixels(path: Path) -> npt.NDArray[np.uint8]:
 
 
 @pytest.mark.medium
-def test_writes_a_picture_of_sane_size_and_the_same_again_whatever_the_user_prefers(
-    draw: Draw, tmp_path: Path
-) -> None:
+def test_writes_a_picture_of_sane_size_and_the_same_again_whatever_the_user_prefers(draw: Draw, tmp_path: Path) -> None:
     draw(tmp_path / "new" / "figure.png")
     picture = pixels(tmp_path / "new" / "figure.png")
     height, width, _ = picture.shape
@@ -214,47 +201,33 @@ def test_no_mistakes_is_a_picture_too(tmp_path: Path) -> None:
     assert (pixels(tmp_path / "none.png") != 255).any()
 
 
-def test_models_far_below_the_best_are_named_beside_the_scale(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_far_below_the_best_are_named_beside_the_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = figures_saved(monkeypatch)
     study.severity_scatter(ROWS | FAR, "human", tmp_path / "with.png")
     study.severity_scatter(ROWS, "human", tmp_path / "without.png")
     drawn = [figure.axes[0].get_legend_handles_labels()[1] for figure in saved]
     assert drawn == [["baseline", "cosine"]] * 2
-    assert [figure.get_supxlabel() for figure in saved] == [
-        "off the scale: original_second (20.0%, 0.60)", "",
-    ]  # fmt: skip
+    assert [figure.get_supxlabel() for figure in saved] == ["off the scale: original_second (20.0%, 0.60)", ""]
 
 
-def test_models_far_below_the_best_do_not_set_the_scale(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_far_below_the_best_do_not_set_the_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = figures_saved(monkeypatch)
     far = {"original_second": measured("original_second", 0.15)}
     study.model_bars({"baseline": ROWS["baseline"]} | far | ROWS, tmp_path / "bars.png")
     flat = [[(0, 0.1), (1, 0.15)]]
     study.validation_curves(CURVES | {"original_second": flat}, tmp_path / "curves.png")
     lost = dict.fromkeys(LABELS, (-0.6, -0.7, -0.5))
-    study.recall_differences(
-        RECALLS | {"original_second": lost}, LABELS, tmp_path / "recalls.png", ["original_second"]
-    )
+    study.recall_differences(RECALLS | {"original_second": lost}, LABELS, tmp_path / "recalls.png", ["original_second"])
     bars, curves, recalls = saved
     assert bars.axes[0].get_xlim()[0] > 0.6
-    assert [text.get_text() for text in bars.axes[0].get_yticklabels()] == [
-        "baseline",
-        "original_second",
-        "cosine",
-    ]
+    assert [text.get_text() for text in bars.axes[0].get_yticklabels()] == ["baseline", "original_second", "cosine"]
     assert "\N{LEFTWARDS ARROW} 15.0%, without near duplicates 14.0%" in {
         text.get_text() for text in bars.axes[0].texts
     }
     assert curves.axes[0].get_ylim()[0] > 0.15
     assert curves.get_supxlabel() == "off the scale: original_second (15.0%)"
     assert all(axis.get_xlim()[0] > -0.5 for axis in recalls.axes)
-    assert [text.get_text() for axis in recalls.axes for text in axis.texts] == [
-        "\N{LEFTWARDS ARROW} -60"
-    ] * 7
+    assert [text.get_text() for axis in recalls.axes for text in axis.texts] == ["\N{LEFTWARDS ARROW} -60"] * 7
 
 
 def test_a_class_without_images_stays_blank_in_the_class_means(tmp_path: Path) -> None:

@@ -48,9 +48,7 @@ def test_means_are_of_the_most_and_the_least_certain_third_of_a_class_and_never_
 def test_votes_that_all_agree_have_no_correlation_but_a_picture(tmp_path: Path) -> None:
     path = tmp_path / "uncertainty.png"
     images = np.zeros((30, 48, 48), np.uint8)
-    views.uncertainty(
-        images, np.zeros(30, int), np.arange(30.0), np.zeros(30), LABELS, path, "a model", most=9
-    )
+    views.uncertainty(images, np.zeros(30, int), np.arange(30.0), np.zeros(30), LABELS, path, "a model", most=9)
     assert path.exists()
 
 

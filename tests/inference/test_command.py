@@ -149,10 +149,7 @@ def test_copies_have_boxes_and_keep_the_folders(folder: Path, tmp_path: Path, ty
     code, _, _ = typed(folder, "--save", tmp_path / "new")
     assert code == 1
     saved = tmp_path / "new"
-    assert {path.relative_to(saved).as_posix() for path in saved.rglob("*.*")} == {
-        "two.jpg",
-        "b/nobody.png.jpg",
-    }
+    assert {path.relative_to(saved).as_posix() for path in saved.rglob("*.*")} == {"two.jpg", "b/nobody.png.jpg"}
     with Image.open(saved / "two.jpg") as copy, Image.open(folder / "two.jpg") as first:
         assert copy.size == first.size
         changed = np.abs(np.asarray(copy).astype(int) - np.asarray(first)).max(axis=2) > 60
@@ -177,9 +174,7 @@ def test_a_video_has_times(tmp_path: Path, typed: Typed) -> None:
     code, out, _ = typed(tmp_path / "clip.mp4", "--no-detect", "--json", "--save", saved)
     assert code == 0
     assert [json.loads(line)["seconds"] for line in out.splitlines()] == [0, 1, 2]
-    assert sorted(path.name for path in saved.iterdir()) == [
-        f"clip.mp4.{seconds:09.3f}.jpg" for seconds in (0, 1, 2)
-    ]
+    assert sorted(path.name for path in saved.iterdir()) == [f"clip.mp4.{seconds:09.3f}.jpg" for seconds in (0, 1, 2)]
     code, _, err = typed(tmp_path / "clip.mp4", "--no-detect", "--every", "nan")
     assert code == 1
     assert "--every" in err
@@ -210,9 +205,7 @@ def test_no_copy_replaces_another_and_any_picture_has_one(tmp_path: Path) -> Non
             assert image.size == (wide if copy.name.startswith("w.") else small).size
 
 
-def test_what_cannot_be_read_in_a_folder_is_named(
-    folder: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_read_in_a_folder_is_named(folder: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
     walk = os.walk
 
@@ -227,9 +220,7 @@ def test_what_cannot_be_read_in_a_folder_is_named(
     assert "4 of 6" in err
 
 
-def test_a_file_may_be_called_like_standard_input(
-    face: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_may_be_called_like_standard_input(face: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     face.rename(face.parent / "-")
     monkeypatch.chdir(face.parent)
     monkeypatch.setattr(sys, "stdin", None)
@@ -260,9 +251,7 @@ def test_standard_input_is_a_picture(face: Path, typed: Typed, monkeypatch: pyte
     _, expected, _ = typed(face, "--no-detect", "--csv")
     code, out, _ = typed("-", "--no-detect", "--csv")
     assert code == 0
-    assert [row.split(",")[1:] for row in out.splitlines()] == [
-        row.split(",")[1:] for row in expected.splitlines()
-    ]
+    assert [row.split(",")[1:] for row in out.splitlines()] == [row.split(",")[1:] for row in expected.splitlines()]
 
 
 def test_no_face_is_no_error_and_names_the_option(tmp_path: Path, typed: Typed) -> None:

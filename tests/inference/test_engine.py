@@ -83,9 +83,7 @@ def test_another_onnx_model_is_refused(file: Path, change: object) -> None:
         Engine(file)
 
 
-def test_without_onnx_runtime_a_sentence_says_how_to_install_it(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_onnx_runtime_a_sentence_says_how_to_install_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match="pip install 'onnxruntime"):
         Engine(file)

@@ -46,9 +46,7 @@ def probabilities(recogniser: Recogniser, picture: recogniser.Picture) -> npt.ND
     return np.array([list(face.probabilities.values()) for face in recogniser.predict(picture)])
 
 
-COLOUR = Image.merge(
-    "RGB", [Image.fromarray(np.roll(FACES[0], shift, 0)).resize((90, 70)) for shift in (0, 1, 2)]
-)
+COLOUR = Image.merge("RGB", [Image.fromarray(np.roll(FACES[0], shift, 0)).resize((90, 70)) for shift in (0, 1, 2)])
 PICTURES = {
     "grey": saved(Image.fromarray(FACES[0])),
     "colour": saved(COLOUR),
@@ -135,9 +133,7 @@ def test_pictures_are_classified_together_and_stay_in_order(
     [b"", b"nothing", Path("no such file.png"), ".", "a\0b.png", np.zeros((3, 3, 4), np.uint8), np.zeros((2, 2)),
      np.zeros((0, 5), np.uint8), Image.fromarray(np.ones((2, 2), np.float32))],
 )  # fmt: skip
-def test_what_is_no_picture_is_refused_in_a_sentence(
-    picture: recogniser.Picture, cropped: Recogniser
-) -> None:
+def test_what_is_no_picture_is_refused_in_a_sentence(picture: recogniser.Picture, cropped: Recogniser) -> None:
     with pytest.raises(UserError) as error:
         cropped.predict(picture)
     assert str(error.value).endswith(".")

@@ -77,9 +77,7 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     for content in (b"", b"no video", Path(__file__).read_bytes()):
         path.write_bytes(content)
-        with pytest.raises(
-            UserError, match=r"^It cannot be read as a video \([^\n]+\): replace or remove it\.$"
-        ):
+        with pytest.raises(UserError, match=r"^It cannot be read as a video \([^\n]+\): replace or remove it\.$"):
             list(video.frames(path, "It", 1))
         assert video.length(path, 1) == 1
 

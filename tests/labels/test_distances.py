@@ -10,9 +10,7 @@ import pytest
 from pipeline.data.fer import LABELS, VOTE_COLUMNS
 from pipeline.labels.distances import AFFECT, affective_distance, cosine_distance, human_distance
 
-VOTE_OF = dict(
-    zip(LABELS, ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"), strict=True)
-)
+VOTE_OF = dict(zip(LABELS, ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"), strict=True))
 
 
 def ballot(**votes: int) -> list[int]:
@@ -48,16 +46,10 @@ def test_affective_distance_by_hand() -> None:
     assert_is_distance(distance)
     farthest = math.sqrt(1.44**2 + 0.78**2 + 0.79**2)
     assert at(distance, "happy", "sad") == 1
-    assert at(distance, "angry", "disgust") == pytest.approx(
-        math.sqrt(0.09**2 + 0.24**2 + 0.14**2) / farthest
-    )
+    assert at(distance, "angry", "disgust") == pytest.approx(math.sqrt(0.09**2 + 0.24**2 + 0.14**2) / farthest)
     assert at(distance, "angry", "fear") == pytest.approx(math.sqrt(0.13**2 + 0.01**2 + 0.68**2) / farthest)
-    assert at(distance, "fear", "surprise") == pytest.approx(
-        math.sqrt(1.04**2 + 0.07**2 + 0.30**2) / farthest
-    )
-    assert at(distance, "neutral", "surprise") == pytest.approx(
-        math.sqrt(0.40**2 + 0.67**2 + 0.13**2) / farthest
-    )
+    assert at(distance, "fear", "surprise") == pytest.approx(math.sqrt(1.04**2 + 0.07**2 + 0.30**2) / farthest)
+    assert at(distance, "neutral", "surprise") == pytest.approx(math.sqrt(0.40**2 + 0.67**2 + 0.13**2) / farthest)
 
 
 def test_every_label_has_a_place_in_affective_space() -> None:

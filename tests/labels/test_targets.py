@@ -14,15 +14,7 @@ from pipeline.data.fer import CLASSES_FILE, LABELS
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.labels.distances import AFFECT
-from pipeline.labels.targets import (
-    SOURCES,
-    TRANSFORMS,
-    TargetSpec,
-    Training,
-    names,
-    unit,
-    vectors_of_gram,
-)
+from pipeline.labels.targets import SOURCES, TRANSFORMS, TargetSpec, Training, names, unit, vectors_of_gram
 from pipeline.labels.vectors import LabelVectors
 from pipeline.workspace import PREPARED, label_vectors
 
@@ -280,9 +272,7 @@ def test_a_matrix_that_is_no_gram_matrix_is_refused() -> None:
     with pytest.raises(UserError) as error:
         vectors_of_gram(gram)
     # 1 - .9 sqrt(2), by hand
-    assert str(error.value) == (
-        "No vectors have these cosines: the Gram matrix has the negative eigenvalue -0.273."
-    )
+    assert str(error.value) == ("No vectors have these cosines: the Gram matrix has the negative eigenvalue -0.273.")
 
 
 OTHERS = ("calm", "cross", "happily surprised")

@@ -51,13 +51,7 @@ def test_labels_repeat_have_their_shapes_and_come_back_from_a_file(name: str, tm
         made(name).save(path)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     back = Truth.load(tmp_path / "a.npz")
-    for field, shape in (
-        ("labels", (N,)),
-        ("val_labels", (30,)),
-        ("soft", (N, K)),
-        ("weights", (N,)),
-        ("rows", (N,)),
-    ):
+    for field, shape in (("labels", (N,)), ("val_labels", (30,)), ("soft", (N, K)), ("weights", (N,)), ("rows", (N,))):
         array = getattr(truth, field)
         if array is None:
             assert getattr(back, field) is None

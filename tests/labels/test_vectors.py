@@ -66,23 +66,17 @@ def test_every_form_is_read_as_gensim_reads_it(model: KeyedVectors, tmp_path: Pa
 
 
 def test_all_forms_give_the_same_label_vectors(model: KeyedVectors, tmp_path: Path) -> None:
-    first, *others = [
-        embed(saved(model, tmp_path, form), dict(zip(LABELS, LABELS, strict=True))) for form in FORMS
-    ]
+    first, *others = [embed(saved(model, tmp_path, form), dict(zip(LABELS, LABELS, strict=True))) for form in FORMS]
     for other in others:
         np.testing.assert_array_equal(other.vectors, first.vectors)
         np.testing.assert_array_equal(other.gram, first.gram)
 
 
-def test_rows_of_the_original_tool_end_with_a_space_or_a_line_end(
-    model: KeyedVectors, tmp_path: Path
-) -> None:
+def test_rows_of_the_original_tool_end_with_a_space_or_a_line_end(model: KeyedVectors, tmp_path: Path) -> None:
     """Mikolov's word2vec writes "word x y \\n" as text and "word <floats>\\n" as binary."""
     header = f"{len(WORDS)} {model.vector_size}\n".encode()
     text, binary = tmp_path / "text", tmp_path / "binary"
-    text.write_bytes(
-        header + b"".join(f"{w} {' '.join(map(repr, model[w].tolist()))} \n".encode() for w in WORDS)
-    )
+    text.write_bytes(header + b"".join(f"{w} {' '.join(map(repr, model[w].tolist()))} \n".encode() for w in WORDS))
     binary.write_bytes(header + b"".join(w.encode() + b" " + model[w].tobytes() + b"\n" for w in WORDS))
     for path in (text, binary):
         read = read_vectors(path, set(WORDS))
@@ -122,15 +116,11 @@ def test_a_phrase_that_is_an_entry_is_preferred_to_its_words(model: KeyedVectors
     path = saved(model, tmp_path, "w2v.txt")
     vectors = embed(path, {"happy": "very happy", "sad": "very sad"})
     np.testing.assert_allclose(vectors.of(["happy"])[0], unit(model["very_happy"]), rtol=1e-6)
-    np.testing.assert_allclose(
-        vectors.of(["sad"])[0], unit(unit(model["very"]) + unit(model["sad"])), rtol=1e-6
-    )
+    np.testing.assert_allclose(vectors.of(["sad"])[0], unit(unit(model["very"]) + unit(model["sad"])), rtol=1e-6)
     assert vectors.words == ("very_happy", "very sad")
 
 
-def test_a_missing_word_is_named_with_its_label_and_the_nearest_spellings(
-    model: KeyedVectors, tmp_path: Path
-) -> None:
+def test_a_missing_word_is_named_with_its_label_and_the_nearest_spellings(model: KeyedVectors, tmp_path: Path) -> None:
     path = saved(model, tmp_path, "w2v.txt")
     with pytest.raises(UserError) as error:
         embed(path, {"angry": "angry", "surprise": "Surprised"}, "nouns")
@@ -242,9 +232,7 @@ def test_only_the_wanted_rows_are_kept_in_memory(tmp_path: Path, binary: bool, l
 
 
 @pytest.mark.parametrize(
-    "beginning",
-    [b"9 4\n", b"9 4\nsad 1 2 3 4\n", b"9 4\nsad 1 2 3 4\nangry 1 2 3 4 "],
-    ids=["binary", "word", "line"],
+    "beginning", [b"9 4\n", b"9 4\nsad 1 2 3 4\n", b"9 4\nsad 1 2 3 4\nangry 1 2 3 4 "], ids=["binary", "word", "line"]
 )
 @pytest.mark.parametrize("filler", [b"\0", b"5"])
 def test_a_damaged_file_is_recognised_before_it_fills_the_memory(
@@ -291,11 +279,7 @@ def test_saving_is_exact_and_stable_byte_for_byte(model: KeyedVectors, tmp_path:
     vectors.save(tmp_path / "b.npz")
     again = LabelVectors.load(tmp_path / "a.npz")
     again.save(tmp_path / "c.npz")
-    assert (
-        (tmp_path / "a.npz").read_bytes()
-        == (tmp_path / "b.npz").read_bytes()
-        == (tmp_path / "c.npz").read_bytes()
-    )
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes() == (tmp_path / "c.npz").read_bytes()
     assert (again.labels, again.words) == (vectors.labels, vectors.words)
     assert again.vectors.dtype == np.float32
     assert again.gram.dtype == np.float64

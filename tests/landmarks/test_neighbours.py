@@ -106,12 +106,9 @@ def test_permuted_neighbours_are_those_of_another_face_and_none_is_lost() -> Non
     assert sorted(map(tuple, other.index[FOUND].tolist())) == sorted(map(tuple, found.index[FOUND].tolist()))
     assert (other.index[FOUND] != found.index[FOUND]).any(axis=1).mean() > 0.8
     of = {
-        tuple(index): tuple(weight)
-        for index, weight in zip(found.index.tolist(), found.weight.tolist(), strict=True)
+        tuple(index): tuple(weight) for index, weight in zip(found.index.tolist(), found.weight.tolist(), strict=True)
     }
-    assert all(
-        of[tuple(i)] == tuple(w) for i, w in zip(other.index.tolist(), other.weight.tolist(), strict=True)
-    )
+    assert all(of[tuple(i)] == tuple(w) for i, w in zip(other.index.tolist(), other.weight.tolist(), strict=True))
 
 
 def test_an_archive_without_neighbours_is_refused(tmp_path: Path) -> None:

@@ -21,9 +21,7 @@ FILE = Path(config.load(ROOT / "params.yaml").landmarks.predictor)
 SPEC = Synthetic(seed=0, train=40, val=7, test=7, ambiguity=0.3)
 HAS_DLIB = importlib.util.find_spec("dlib") is not None
 needs_dlib = pytest.mark.skipif(not HAS_DLIB, reason="the extra `landmarks` is not installed")
-needs_file = pytest.mark.skipif(
-    not FILE.exists(), reason=f"{FILE} is not there: docs/methods.md says how to get it"
-)
+needs_file = pytest.mark.skipif(not FILE.exists(), reason=f"{FILE} is not there: docs/methods.md says how to get it")
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +84,9 @@ def test_a_file_that_is_no_predictor_is_refused(tmp_path: Path, images: npt.NDAr
         predictor.find(images[:1], tmp_path / "other.dat")
 
 
-def test_without_dlib_the_extra_is_named(
-    monkeypatch: pytest.MonkeyPatch, images: npt.NDArray[np.uint8]
-) -> None:
+def test_without_dlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, images: npt.NDArray[np.uint8]) -> None:
     monkeypatch.setitem(sys.modules, "dlib", None)
-    with pytest.raises(
-        UserError, match=r"dlib is not installed: run `python -m pip install -e '\.\[landmarks\]'`"
-    ):
+    with pytest.raises(UserError, match=r"dlib is not installed: run `python -m pip install -e '\.\[landmarks\]'`"):
         predictor.find(images[:1], FILE)
 
 

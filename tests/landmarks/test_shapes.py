@@ -26,9 +26,7 @@ def turned(points: Floats, degrees: float, scale: float = 1.0, shift: tuple[floa
 @pytest.mark.parametrize(
     ("degrees", "scale", "shift"), [(0, 1, (9, -4)), (0, 3.7, (0, 0)), (25, 1, (0, 0)), (-170, 0.2, (5, 5))]
 )
-def test_rotation_scale_and_shift_are_removed(
-    degrees: float, scale: float, shift: tuple[float, float]
-) -> None:
+def test_rotation_scale_and_shift_are_removed(degrees: float, scale: float, shift: tuple[float, float]) -> None:
     moved = turned(FACE, degrees, scale, shift)
     np.testing.assert_allclose(aligned(moved[None], FACE)[0], normalised(FACE), atol=1e-12)
 
@@ -76,9 +74,7 @@ def test_the_mean_shape_is_the_mean_of_what_is_aligned_to_it() -> None:
     np.testing.assert_allclose(normalised(aligned(faces, mean).mean(axis=0)), mean, atol=1e-9)
 
 
-def test_distances_are_those_of_all_pairs_and_do_not_change_with_rotation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_distances_are_those_of_all_pairs_and_do_not_change_with_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "CHUNK", 2)
     faces = normalised(FACE + RANDOM.normal(size=(5, 68, 2)))
     found = distances(faces)

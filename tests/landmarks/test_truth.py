@@ -15,9 +15,7 @@ from pipeline.landmarks.truth import truth_of
 from pipeline.workspace import NEIGHBOURS, PREPARED
 
 N = 30
-NEAR: Neighbours = nearest(
-    np.random.default_rng(0).normal(size=(N, 3)), np.full(N, -1), np.arange(N) % 6 > 0, k=4
-)
+NEAR: Neighbours = nearest(np.random.default_rng(0).normal(size=(N, 3)), np.full(N, -1), np.arange(N) % 6 > 0, k=4)
 GRAPH = {"kind": "neighbours", "weight": 0.3}
 
 

@@ -39,41 +39,11 @@ ROWS = 9
 HOSTILE_NAMES = (
     *("../fer2013.csv", "/etc/fer2013.csv", "a/../../fer2013.csv", "..\\fer2013.csv", "C:\\fer2013.csv"),
     *("\\\\host\\share\\fer2013.csv", "./fer2013.csv", "fer2013.csv/", "", ".", "..", "/", "//fer2013.csv"),
-    *(
-        "fer2013.csv\n",
-        "fer\x1b[31m2013.csv",
-        "fer2013.csv\x00.exe",
-        "a\tb.csv",
-        "é张/fer2013.csv",
-        "\u202efer.csv",
-    ),
-    *(
-        "a" * 5_000 + ".csv",
-        "d/" * 2_000 + "fer2013.csv",
-        "CON.csv",
-        "fer2013.CSV",
-        " fer2013.csv ",
-        "-rf.csv",
-    ),
-    *(
-        "train/happy/Training_999999999999999999.png",
-        "train/happy/Training_1.png/x.csv",
-        "train/joy/Training_1.png",
-    ),
-    *(
-        "test/happy/Training_1.png",
-        "train/happy/../Training_1.png",
-        "x/train/happy/Training_1.jpg",
-        "happy/1.png",
-    ),
-    *(
-        "__MACOSX/._fer2013.csv",
-        ".DS_Store",
-        "train.csv",
-        "icml_face_data.csv",
-        "fer2013new.csv",
-        "Thumbs.db",
-    ),
+    *("fer2013.csv\n", "fer\x1b[31m2013.csv", "fer2013.csv\x00.exe", "a\tb.csv", "é张/fer2013.csv", "\u202efer.csv"),
+    *("a" * 5_000 + ".csv", "d/" * 2_000 + "fer2013.csv", "CON.csv", "fer2013.CSV", " fer2013.csv ", "-rf.csv"),
+    *("train/happy/Training_999999999999999999.png", "train/happy/Training_1.png/x.csv", "train/joy/Training_1.png"),
+    *("test/happy/Training_1.png", "train/happy/../Training_1.png", "x/train/happy/Training_1.jpg", "happy/1.png"),
+    *("__MACOSX/._fer2013.csv", ".DS_Store", "train.csv", "icml_face_data.csv", "fer2013new.csv", "Thumbs.db"),
     "\udc80\udcff.csv",
 )
 
@@ -98,13 +68,7 @@ def as_images() -> Files:
 
 
 def to_zip(rng: random.Random, files: Files, method: int | None = None) -> bytes:
-    methods = [
-        zipfile.ZIP_STORED,
-        zipfile.ZIP_DEFLATED,
-        zipfile.ZIP_DEFLATED,
-        zipfile.ZIP_BZIP2,
-        zipfile.ZIP_LZMA,
-    ]
+    methods = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", rng.choice(methods) if method is None else method) as archive:
         for name, data in files.items():
@@ -164,9 +128,7 @@ def pack(rng: random.Random) -> Packed:
         lambda: Packed("tar.gz", gzip.compress(to_tar(rng, files), 1), True),
         lambda: Packed("tar.gz", gzip.compress(to_tar(rng, files), 1), True),
         lambda: Packed("tar.xz", lzma.compress(to_tar(rng, files), preset=0), True),
-        lambda: Packed(
-            "zip of tar.gz", to_zip(rng, {"fer2013.tar.gz": gzip.compress(to_tar(rng, named))}), True
-        ),
+        lambda: Packed("zip of tar.gz", to_zip(rng, {"fer2013.tar.gz": gzip.compress(to_tar(rng, named))}), True),
         lambda: Packed("zip of csv.gz", to_zip(rng, {"fer2013.csv.gz": gzip.compress(csv)}), True),
         lambda: Packed("zip of zip", to_zip(rng, {"fer2013.zip": to_zip(rng, named)}), True),
         lambda: Packed("folder", files),
@@ -207,9 +169,7 @@ def damaged_within(rng: random.Random) -> tuple[str, Packed]:
         lambda: Packed("zip", to_zip(rng, files)),
         lambda: Packed("folder", files),
         lambda: Packed("tar.gz", gzip.compress(to_tar(rng, files))),
-        lambda: Packed(
-            "zip of tar.gz", to_zip(rng, {"x.tar.gz": mutation(rng, gzip.compress(to_tar(rng, files)))})
-        ),
+        lambda: Packed("zip of tar.gz", to_zip(rng, {"x.tar.gz": mutation(rng, gzip.compress(to_tar(rng, files)))})),
         lambda: Packed("gz of tar", gzip.compress(mutation(rng, to_tar(rng, files)))),
         lambda: Packed("gz of gz", gzip.compress(mutation(rng, gzip.compress(csv)))),
     ]
@@ -248,9 +208,7 @@ def hostile(rng: random.Random) -> tuple[str, Packed]:
         files = rng.choice([{name: as_csv()}, {**files, name: rng.choice([as_csv(), b"x", b""])}])
         content = rng.choice([to_zip, to_tar])(rng, files)
     elif kind == "member":
-        content = tar_with(
-            rng, files, rng.choice([b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"S", b"D", b"M"])
-        )
+        content = tar_with(rng, files, rng.choice([b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"S", b"D", b"M"]))
     elif kind == "twin":
         content = zip_with_twins(rng, files)
     elif kind == "many":
@@ -349,9 +307,7 @@ def zip_with_link(rng: random.Random, files: Files) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         entry = zipfile.ZipInfo(rng.choice(["fer2013.csv", "train/happy/Training_1.png", "x"]))
-        entry.external_attr = (
-            rng.choice([stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK]) | 0o777
-        ) << 16
+        entry.external_attr = (rng.choice([stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK]) | 0o777) << 16
         archive.writestr(entry, "/etc/passwd")
         for name, data in files.items():
             if name != entry.filename:
@@ -361,9 +317,7 @@ def zip_with_link(rng: random.Random, files: Files) -> bytes:
 
 def bomb(rng: random.Random) -> tuple[str, Packed]:
     """A small file that would fill the memory or the disk, or take hours."""
-    piece = rng.choice(
-        [b"\0", b"1", b" ", b"\n", b",", b'"', b"1 ", b"0,1 2,Training\n", b"emotion,pixels,Usage"]
-    )
+    piece = rng.choice([b"\0", b"1", b" ", b"\n", b",", b'"', b"1 ", b"0,1 2,Training\n", b"emotion,pixels,Usage"])
     head = rng.choice([b"", b"emotion,pixels,Usage\n", as_csv()])
     size = rng.choice([20, 60, 200, 200, 700, 3000]) << 20
     gz = repeated(head, piece, size)
@@ -378,9 +332,7 @@ def bomb(rng: random.Random) -> tuple[str, Packed]:
         size = min(size, 200 << 20)
         content = to_zip(rng, {"fer2013.csv": head + piece * (size // len(piece))}, zipfile.ZIP_DEFLATED)
         if kind == "zip that lies":
-            content = content.replace(
-                struct.pack("<I", len(head) + size // len(piece) * len(piece)), b"\1\0\0\0"
-            )
+            content = content.replace(struct.pack("<I", len(head) + size // len(piece) * len(piece)), b"\1\0\0\0")
     elif kind == "gz of gz":
         content = gzip.compress(gz)
     elif kind == "xz":
@@ -395,9 +347,7 @@ def bomb(rng: random.Random) -> tuple[str, Packed]:
         small[12 + len(small_header) : 16 + len(small_header)] = struct.pack("<I", zlib.crc32(small_header))
         content = bytes(small)
     else:
-        content = to_zip(
-            rng, {**as_images(), "train/sad/Training_77.png": png_of(rng.choice([20_000, 13_000]))}
-        )
+        content = to_zip(rng, {**as_images(), "train/sad/Training_77.png": png_of(rng.choice([20_000, 13_000]))})
     return f"bomb, {kind}", Packed(kind, content)
 
 
@@ -429,9 +379,7 @@ def run(seed: int, case: int, folder: Path) -> str:
 def written(packed: Packed, folder: Path, rng: random.Random) -> Path:
     # Any name: forms are told apart by what they are.
     if isinstance(packed.content, bytes):
-        path = folder / rng.choice(
-            ["fer2013.csv", "fer2013.tar.gz", "archive.zip", "download", "fer (1).csv", "é张"]
-        )
+        path = folder / rng.choice(["fer2013.csv", "fer2013.tar.gz", "archive.zip", "download", "fer (1).csv", "é张"])
         path.write_bytes(packed.content)
         return path
     path = folder / "a folder"
@@ -453,9 +401,7 @@ def bring(path: Path, raw: Path, packed: Packed, untouched: bool, what: str) -> 
         if untouched and packed.form in READ_WHOLE and not is_image_tar(packed):
             raise BrokenPromiseError(f"{what}: refused") from None
         raise
-    present = {
-        name: size for name, size in listing(path.parent).items() if name not in before and name != "raw"
-    }
+    present = {name: size for name, size in listing(path.parent).items() if name not in before and name != "raw"}
     if present != {f"raw/{kept.file}": kept.bytes} or sha256(raw / kept.file) != kept.sha256:
         raise BrokenPromiseError(f"{what}: kept {present}, but says {kept}")
     if {name: size for name, size in listing(path.parent).items() if name in before} != before:
@@ -489,15 +435,12 @@ def _first(content: bytes | Files) -> bytes:
 def listing(folder: Path) -> dict[str, int]:
     """Every file and folder below, with the sizes of files."""
     return {
-        path.relative_to(folder).as_posix(): path.stat().st_size if path.is_file() else -1
-        for path in folder.rglob("*")
+        path.relative_to(folder).as_posix(): path.stat().st_size if path.is_file() else -1 for path in folder.rglob("*")
     }
 
 
 def same(one: FerData, other: FerData) -> bool:
-    return all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("images", "labels", "splits")
-    )
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("images", "labels", "splits"))
 
 
 if __name__ == "__main__":

@@ -77,11 +77,7 @@ def timeless(file: Path) -> bytes:
 
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
-        return {
-            key: _without_times(entry)
-            for key, entry in value.items()
-            if key.rpartition(".")[2] not in MEASURED
-        }
+        return {key: _without_times(entry) for key, entry in value.items() if key.rpartition(".")[2] not in MEASURED}
     if isinstance(value, list):
         return [_without_times(entry) for entry in value]
     return value

@@ -81,9 +81,7 @@ def half_written(clone: Clone) -> list[str]:
 @click.command(context_settings={"show_default": True})
 @click.option("--cases", default=12)
 @click.option("--seed", default=0)
-@click.option(
-    "--folder", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir(), "fer-soak-disk")
-)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir(), "fer-soak-disk"))
 def main(cases: int, seed: int, folder: Path) -> None:
     workplace(folder)
     reason = can_mount(folder / "mounted")

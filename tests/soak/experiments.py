@@ -31,9 +31,7 @@ def queue(clone: Clone, rates: list[float], jobs: int) -> None:
 def finished(clone: Clone) -> Counter[str]:
     """How many experiments are in which state."""
     rows = clone.dvc("queue", "status").splitlines()
-    return Counter(
-        word for row in rows for word in row.split() if word in ("Success", "Failed", "Running", "Queued")
-    )
+    return Counter(word for row in rows for word in row.split() if word in ("Success", "Failed", "Running", "Queued"))
 
 
 def wrong_with(clone: Clone, rates: list[float]) -> list[str]:
@@ -51,18 +49,12 @@ def wrong_with(clone: Clone, rates: list[float]) -> list[str]:
         wrong.append("names of experiments are missing in MLflow")
     shown = list(csv.DictReader(io.StringIO(clone.dvc("exp", "show", "--csv"))))
     column = next(name for name in shown[0] if name.endswith("models.baseline.learning_rate"))
-    rows = Counter(
-        float(row[column]) for row in shown if row.get("rev") not in ("workspace",) and row["Experiment"]
-    )
-    wrong += [
-        f"{rows[rate]} rows of learning rate {rate} in dvc exp show" for rate in rates if rows[rate] != 1
-    ]
+    rows = Counter(float(row[column]) for row in shown if row.get("rev") not in ("workspace",) and row["Experiment"])
+    wrong += [f"{rows[rate]} rows of learning rate {rate} in dvc exp show" for rate in rates if rows[rate] != 1]
     names = {float(row[column]): row["Experiment"] for row in shown if row["Experiment"]}
     for run in models:
         rate = float(run.data.params["model.learning_rate"])
-        text = clone.run(
-            "git", "show", f"refs/exps/{_reference(clone, names.get(rate, ''))}:dvc.lock", expect=None
-        )
+        text = clone.run("git", "show", f"refs/exps/{_reference(clone, names.get(rate, ''))}:dvc.lock", expect=None)
         if f"learning_rate: {rate}" not in text.stdout:
             wrong.append(f"the experiment {names.get(rate)} in DVC is not that of learning rate {rate}")
     return wrong
@@ -76,9 +68,7 @@ def _reference(clone: Clone, name: str) -> str:
 @click.command(context_settings={"show_default": True})
 @click.option("--cases", default=8)
 @click.option("--jobs", default=4)
-@click.option(
-    "--folder", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir(), "fer-soak-experiments")
-)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir(), "fer-soak-experiments"))
 def main(cases: int, jobs: int, folder: Path) -> None:
     workplace(folder)
     rates = [round(0.01 * (number + 1), 2) for number in range(cases)]

@@ -100,9 +100,7 @@ class Repro:
         """The interpreter that runs a stage now: DVC starts it through a shell."""
         try:
             below = psutil.Process(self.process.pid).children(recursive=True)
-            return next(
-                (child for child in below if any("stages." in part for part in child.cmdline())), None
-            )
+            return next((child for child in below if any("stages." in part for part in child.cmdline())), None)
         except psutil.Error:
             return None
 
@@ -189,9 +187,7 @@ def judge(life: Life, clone: Clone, undisturbed: dict[str, str], expected: Count
     life.wrong += [f"other bytes: {name}" for name in differences(undisturbed, outputs(clone))]
     life.wrong += wrong_runs(clone, expected)
     life.wrong += [f"left behind: {name}" for name in leftovers(clone)]
-    life.wrong += [
-        f"left behind: {path.name}" for path in (clone.path / ".checkpoints").glob("*.safetensors")
-    ]
+    life.wrong += [f"left behind: {path.name}" for path in (clone.path / ".checkpoints").glob("*.safetensors")]
     status = clone.dvc("status", expect=None)
     if "up to date" not in status:
         life.wrong.append(f"not up to date: {status}")
@@ -213,9 +209,7 @@ def known(file: Path) -> Iterator[Life]:
 @click.option("--cases", default=100, help="How many kills, all lives together.")
 @click.option("--seed", default=0)
 @click.option("--again", is_flag=True, help="Forget what an earlier call has done.")
-@click.option(
-    "--folder", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir(), "fer-soak-kills")
-)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir(), "fer-soak-kills"))
 def main(cases: int, seed: int, again: bool, folder: Path) -> None:
     workplace(folder)
     file = WORK / f"kills-{seed}.jsonl"
@@ -233,9 +227,7 @@ def main(cases: int, seed: int, again: bool, folder: Path) -> None:
     wrong = wrong_runs(undisturbed, expected)
     if wrong:
         raise RuntimeError(f"undisturbed: {wrong}")
-    print(
-        "undisturbed:", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in lengths.items()), flush=True
-    )
+    print("undisturbed:", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in lengths.items()), flush=True)
 
     while sum(len(life.kills) for life in lives) < cases:
         number = len(lives)

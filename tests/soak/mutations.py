@@ -73,15 +73,7 @@ def wrong_number(rng: random.Random, data: bytes) -> bytes:
     """A length, an offset or a count anywhere becomes another."""
     form = rng.choice(["<H", "<I", "<Q", ">H", ">I", ">Q"])
     bits = 8 * struct.calcsize(form)
-    values = [
-        0,
-        1,
-        2**bits - 1,
-        2 ** (bits - 1),
-        2 ** (bits - 1) - 1,
-        len(data) % 2**bits,
-        rng.getrandbits(bits),
-    ]
+    values = [0, 1, 2**bits - 1, 2 ** (bits - 1), 2 ** (bits - 1) - 1, len(data) % 2**bits, rng.getrandbits(bits)]
     if len(data) < bits // 8:
         return data
     ends = [rng.randrange(0, min(200, len(data))), rng.randrange(max(0, len(data) - 200), len(data))]
@@ -95,18 +87,8 @@ def wrong_octal(rng: random.Random, data: bytes) -> bytes:
         return data
     block = 512 * rng.randrange(min(4, len(data) // 512))
     header = bytearray(data[block : block + 512])
-    start, length = rng.choice(
-        [(100, 8), (108, 8), (124, 12), (124, 12), (124, 12), (136, 12), (148, 8), (345, 12)]
-    )
-    values = [
-        b"7" * length,
-        b"\xff" * length,
-        b"\x80" + b"\x7f" * (length - 1),
-        b"-1",
-        b"\x00",
-        b" 8 9",
-        b"0x10",
-    ]
+    start, length = rng.choice([(100, 8), (108, 8), (124, 12), (124, 12), (124, 12), (136, 12), (148, 8), (345, 12)])
+    values = [b"7" * length, b"\xff" * length, b"\x80" + b"\x7f" * (length - 1), b"-1", b"\x00", b" 8 9", b"0x10"]
     header[start : start + length] = rng.choice(values)[:length].ljust(length, b"\0")
     if rng.random() < 0.3:
         header[156] = rng.choice(b"0123456789xgLKSVMDNA\x00\xff")

@@ -35,50 +35,9 @@ SMALL_IMAGES = 60
 """Faces that fetch draws in a moment."""
 
 ODD_YAML = (
-    *(
-        "",
-        "~",
-        "null",
-        "true",
-        "no",
-        "on",
-        "0",
-        "-1",
-        "1",
-        "7",
-        "1e3",
-        "1.0e-4",
-        "1e-4",
-        "0x10",
-        "0o7",
-        "010",
-        "1_000",
-    ),
-    *(
-        ".nan",
-        "-.inf",
-        ".inf",
-        "1.0e+400",
-        "-0.0",
-        "9" * 30,
-        "9" * 400,
-        "9" * 5000,
-        "190:20:30",
-        "2001-01-01",
-    ),
-    *(
-        "2001-99-99",
-        "2001-01-01T25:61:61Z",
-        "=",
-        "<<",
-        "[]",
-        "{}",
-        "[[]]",
-        "[1, 2]",
-        "{a: 1}",
-        "{1: 2}",
-        "{null: 1}",
-    ),
+    *("", "~", "null", "true", "no", "on", "0", "-1", "1", "7", "1e3", "1.0e-4", "1e-4", "0x10", "0o7", "010", "1_000"),
+    *(".nan", "-.inf", ".inf", "1.0e+400", "-0.0", "9" * 30, "9" * 400, "9" * 5000, "190:20:30", "2001-01-01"),
+    *("2001-99-99", "2001-01-01T25:61:61Z", "=", "<<", "[]", "{}", "[[]]", "[1, 2]", "{a: 1}", "{1: 2}", "{null: 1}"),
     *(
         '"\\0"',
         '"\\uD800"',
@@ -89,13 +48,7 @@ ODD_YAML = (
         "' '",
         '"\\ud83d\\ude00"',
     ),
-    *(
-        "!!python/object/apply:os.system ['true']",
-        "!!python/name:os.system",
-        "!foo bar",
-        "!!binary x",
-        "!!binary aGk=",
-    ),
+    *("!!python/object/apply:os.system ['true']", "!!python/name:os.system", "!foo bar", "!!binary x", "!!binary aGk="),
     *("!!set {a, b}", "!!omap [a: 1]", "!!pairs [a: 1]", "!!int abc", "!!int ''", "!!float x", "!!float ''"),
     *(
         "!!timestamp x",
@@ -108,23 +61,8 @@ ODD_YAML = (
         "!!int ':'",
         "!!int '-'",
     ),
-    *(
-        "&a [*a]",
-        "&a {b: *a}",
-        "*nowhere",
-        "? [1, 2]\n    : 3",
-        "{[1, 2]: 3}",
-        "{{a: 1}: 2}",
-        "{? {a: 1} : 2}",
-    ),
-    *(
-        "{<<: [{a: 1}, {b: 2}]}",
-        "{<<: 5}",
-        "{<<: [5]}",
-        "{<<: {a: 1}, <<: {a: 2}}",
-        "{&x a: *x}",
-        "{true: 1, yes: 2}",
-    ),
+    *("&a [*a]", "&a {b: *a}", "*nowhere", "? [1, 2]\n    : 3", "{[1, 2]: 3}", "{{a: 1}: 2}", "{? {a: 1} : 2}"),
+    *("{<<: [{a: 1}, {b: 2}]}", "{<<: 5}", "{<<: [5]}", "{<<: {a: 1}, <<: {a: 2}}", "{&x a: *x}", "{true: 1, yes: 2}"),
     *(
         "|\n    a\n    b",
         ">-\n    a",
@@ -144,33 +82,10 @@ ODD_YAML = (
         "? ",
         ": ",
     ),
-    *(
-        "\t1",
-        "1 # comment",
-        "{a: 1, a: 2}",
-        "[1, 1, 1]",
-        "0.5",
-        "2.0",
-        "65536",
-        str(2**31),
-        str(2**63),
-        str(2**64),
-    ),
+    *("\t1", "1 # comment", "{a: 1, a: 2}", "[1, 1, 1]", "0.5", "2.0", "65536", str(2**31), str(2**63), str(2**64)),
 )
 PATHS = (
-    *(
-        "",
-        ".",
-        "..",
-        "/",
-        "//",
-        "~",
-        "~nobody-of-this-name/x",
-        "~root",
-        "fer2013.csv",
-        "./fer2013.csv",
-        "nowhere.csv",
-    ),
+    *("", ".", "..", "/", "//", "~", "~nobody-of-this-name/x", "~root", "fer2013.csv", "./fer2013.csv", "nowhere.csv"),
     *(
         "/dev/null",
         "/dev/zero",
@@ -182,34 +97,9 @@ PATHS = (
         "empty",
         "link.csv",
     ),
-    *(
-        "folder",
-        "folder/",
-        "fer2013.csv/",
-        "fer2013.csv/x",
-        "x" * 300,
-        "x/" * 3000,
-        "a\0b",
-        "a\nb",
-        "é张 (1)#&',.csv",
-    ),
-    *(
-        "\udcff.csv",
-        "C:\\fer2013.csv",
-        "\\\\host\\fer",
-        "file:///fer2013.csv",
-        "https://example.org/fer2013.csv",
-    ),
-    *(
-        "params.yaml",
-        "resources",
-        "resources/googlenews-emotions.w2v.txt",
-        "$HOME",
-        "${data.path}",
-        "*",
-        "-",
-        "--help",
-    ),
+    *("folder", "folder/", "fer2013.csv/", "fer2013.csv/x", "x" * 300, "x/" * 3000, "a\0b", "a\nb", "é张 (1)#&',.csv"),
+    *("\udcff.csv", "C:\\fer2013.csv", "\\\\host\\fer", "file:///fer2013.csv", "https://example.org/fer2013.csv"),
+    *("params.yaml", "resources", "resources/googlenews-emotions.w2v.txt", "$HOME", "${data.path}", "*", "-", "--help"),
     *(
         "%s",
         "{0}",
@@ -221,14 +111,9 @@ PATHS = (
         "/sys/kernel/vmcoreinfo",
     ),
 )
-LAUGHS = "\n".join(
-    ["x0: &x0 [lol, lol]", *(f"x{n}: &x{n} [*x{n - 1}, *x{n - 1}, *x{n - 1}]" for n in range(1, 26))]
-)
+LAUGHS = "\n".join(["x0: &x0 [lol, lol]", *(f"x{n}: &x{n} [*x{n - 1}, *x{n - 1}, *x{n - 1}]" for n in range(1, 26))])
 MERGES = "\n".join(
-    [
-        "m0: &m0 {a: 1}",
-        *(f"m{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}, *m{n - 1}, *m{n - 1}]}}" for n in range(1, 14)),
-    ]
+    ["m0: &m0 {a: 1}", *(f"m{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}, *m{n - 1}, *m{n - 1}]}}" for n in range(1, 14))]
 )
 
 
@@ -291,12 +176,7 @@ def other_value(rng: random.Random) -> bytes:
     holder = at(params, tuple(parents))
     value = holder[last]
     if isinstance(value, int | float) and not isinstance(value, bool) and rng.random() < 0.7:
-        powers = [
-            value * 10.0 ** rng.randint(-320, 300),
-            value * 10 ** rng.randint(1, 40),
-            -value,
-            int(value) + 1,
-        ]
+        powers = [value * 10.0 ** rng.randint(-320, 300), value * 10 ** rng.randint(1, 40), -value, int(value) + 1]
         holder[last] = rng.choice(powers)
     else:
         holder[last] = at(params, rng.choice(places(params)))
@@ -332,11 +212,7 @@ def other_keys(rng: random.Random) -> bytes:
 def other_paths(rng: random.Random) -> bytes:
     """The keys that name files name anything."""
     params = tree()
-    path = (
-        rng.choice(PATHS)
-        if rng.random() < 0.9
-        else "".join(rng.choices("/.~\\:*?\0\n é", k=rng.randint(1, 9)))
-    )
+    path = rng.choice(PATHS) if rng.random() < 0.9 else "".join(rng.choices("/.~\\:*?\0\n é", k=rng.randint(1, 9)))
     kind = rng.choice(["archive", "archive", "votes", "vectors", "vectors"])
     if kind == "vectors":
         params["labels"][rng.choice(list(params["labels"]))]["vectors"] = path
@@ -407,9 +283,7 @@ def bomb(rng: random.Random) -> bytes:
     text = base()
     first = rng.choice(["data", "grid", "compare", "recipe", "labels", "models", "recipes", "data: {source"])
     depth = rng.choice([50, 300, 1000, 20_000])
-    kind = rng.choice(
-        ["laughs", "laughs in a key", "merges", "list", "map", "lines", "anchors", "keys", "long"]
-    )
+    kind = rng.choice(["laughs", "laughs in a key", "merges", "list", "map", "lines", "anchors", "keys", "long"])
     return {
         "laughs": f"{LAUGHS}\n{first}: *x25\n",
         "laughs in a key": text.replace("recipe: fast", f"recipe: *x25\n{LAUGHS}") + LAUGHS,
@@ -425,9 +299,7 @@ def bomb(rng: random.Random) -> bytes:
 
 def other_encoding(rng: random.Random) -> bytes:
     text = base().replace("\n", rng.choice(["\n", "\r\n", "\r"]))
-    text = text.replace(
-        "source: synthetic", rng.choice(["source: synthetic", "source: synthétic", "source: 合成"])
-    )
+    text = text.replace("source: synthetic", rng.choice(["source: synthetic", "source: synthétic", "source: 合成"]))
     return text.encode(rng.choice(["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "gb18030"]))
 
 

@@ -141,16 +141,7 @@ ODD_NUMBERS = (
     "12 3",
 )
 ODD_LABELS = ("7", "-1", "00", "0 1", "", "x", "6.0", "\u0663", "9" * 40, "\0")
-ODD_USAGES = (
-    "Test",
-    "",
-    "0",
-    "Training Training",
-    "PublicTest,PrivateTest",
-    "\xa0Training",
-    "Trainin",
-    "\0Training",
-)
+ODD_USAGES = ("Test", "", "0", "Training Training", "PublicTest,PrivateTest", "\xa0Training", "Trainin", "\0Training")
 
 
 @st.composite
@@ -219,9 +210,7 @@ def votes_files(draw: st.DrawFn) -> tuple[bytes, list[int]]:
         header = draw(st.permutations(header)) if draw(st.booleans()) else header[:-1]
     dress = draw(dresses)
     # A votes file goes through the csv module, for which blanks before a quote are part of the field.
-    dress = Dress(
-        dress.end, dress.quotes, ("",) if any(dress.quotes) else dress.blank, dress.last_end, dress.mark
-    )
+    dress = Dress(dress.end, dress.quotes, ("",) if any(dress.quotes) else dress.blank, dress.last_end, dress.mark)
     return dress.file([header, *rows]), splits
 
 
@@ -254,9 +243,7 @@ def check_votes(file: tuple[bytes, list[int]]) -> None:
         np.testing.assert_array_equal(actual, expected)
 
 
-def _or_refused(
-    read: Callable[[], FerData | npt.NDArray[np.uint8]],
-) -> FerData | npt.NDArray[np.uint8] | None:
+def _or_refused(read: Callable[[], FerData | npt.NDArray[np.uint8]]) -> FerData | npt.NDArray[np.uint8] | None:
     """What was read; None where it was refused, in a sentence."""
     try:
         return read()

@@ -68,9 +68,7 @@ class Server:
 @click.option("--cases", default=8, help="How many cells log at once.")
 @click.option("--kills", default=10)
 @click.option("--seed", default=0)
-@click.option(
-    "--folder", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir(), "fer-soak-server")
-)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir(), "fer-soak-server"))
 def main(cases: int, kills: int, seed: int, folder: Path) -> None:
     workplace(folder)
     rng = random.Random(f"server {seed}")
@@ -145,9 +143,7 @@ def wrong_with(clone: Clone, server: Server, trainings: int) -> list[str]:
         if run.info.status == "RUNNING" and run.data.tags.get("kind") != "model":
             wrong.append(f"{run.info.run_name} is still RUNNING")
     for seed in range(trainings):
-        keys = Counter(
-            run.data.tags.get("fer.key") for run in found if run.info.run_name == f"baseline-{seed}"
-        )
+        keys = Counter(run.data.tags.get("fer.key") for run in found if run.info.run_name == f"baseline-{seed}")
         wrong += [f"{count} runs of {key}" for key, count in keys.items() if count != 1]
         metrics = yaml.safe_load((clone.path / f"outputs/metrics/baseline-{seed}.json").read_text())
         logged = {

@@ -51,9 +51,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         here.chdir(folder)
         here.setenv("DVC_ROOT", str(ROOT))  # for the files of words
         here.setenv("FER_TRACKING", "off")
-        here.setattr(
-            Figure, "savefig", lambda *_, **__: None
-        )  # drawing takes longest, and has tests of its own
+        here.setattr(Figure, "savefig", lambda *_, **__: None)  # drawing takes longest, and has tests of its own
         here.setattr(config, "load", lambda: SMALL)
         fetch.main()
         prepare.main()
@@ -115,9 +113,7 @@ def test_without_a_source_nothing_is_found(use: Use) -> None:
 
 
 @pytest.mark.medium
-def test_photographs_have_no_landmarks_unless_dlib_is_asked(
-    use: Use, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_photographs_have_no_landmarks_unless_dlib_is_asked(use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
     photographs = replace(SMALL.data, source="archive", path="fer2013.csv")
     use(data=photographs)
     landmarks.main()
@@ -138,9 +134,7 @@ def test_photographs_have_no_landmarks_unless_dlib_is_asked(
 
 
 @pytest.mark.medium
-def test_the_three_rows_are_trained_evaluated_and_compared(
-    use: Use, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_three_rows_are_trained_evaluated_and_compared(use: Use, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("skimage")
     use()
     for stage in (landmarks, embed, targets):

@@ -30,12 +30,7 @@ def test_the_csv_has_a_line_for_every_row_and_metric(tmp_path: Path) -> None:
     tables.write_csv_table(tmp_path / "ablation.csv", ROWS)
     with (tmp_path / "ablation.csv").open() as file:
         first, second = csv.DictReader(file)
-    assert (first["decoder"], first["seeds"], first["metric"], first["mean"]) == (
-        "argmax",
-        "2",
-        "test.accuracy",
-        "0.6",
-    )
+    assert (first["decoder"], first["seeds"], first["metric"], first["mean"]) == ("argmax", "2", "test.accuracy", "0.6")
     assert first["difference"] == first["p_holm"] == ""
     assert (second["decoder"], second["difference"], second["p_holm"]) == ("crm.word2vec", "0.1", "0.02")
 
@@ -59,9 +54,7 @@ class Noted:
         self.files.append(path)
 
 
-def test_the_run_of_a_comparison_has_every_row_under_a_name_that_mlflow_takes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_run_of_a_comparison_has_every_row_under_a_name_that_mlflow_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     noted = Noted()
 
     @contextmanager

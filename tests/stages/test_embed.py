@@ -24,9 +24,7 @@ def test_without_words_the_folder_is_there_and_empty(tmp_path: Path, monkeypatch
     image = np.zeros((1, 48, 48), np.uint8)
     FerData(image, np.zeros(1, np.uint8), np.zeros(1, np.uint8), classes=("calm", "cross")).save(PREPARED)
     folder = replace(PARAMS.data, source="folder", path="faces")
-    wordless = replace(
-        PARAMS, data=folder, grid=config.Grid(("hog",), (0,)), compare=config.CompareParams("hog", 100)
-    )
+    wordless = replace(PARAMS, data=folder, grid=config.Grid(("hog",), (0,)), compare=config.CompareParams("hog", 100))
     monkeypatch.setattr(config, "load", lambda: wordless)
     embed.main()
     assert list(LABELS_FOLDER.iterdir()) == []

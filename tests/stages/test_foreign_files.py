@@ -15,21 +15,11 @@ BESIDE = [
     *("data/raw/fer2013.csv", "data/fer2013.csv", "models/mine.pt", "metrics/mine.json", "figures/a.png"),
     *("predictions/mine.csv", "reports/notes.md", "mine.txt"),
     *("outputs/notes.txt", "outputs/mine/a.txt", "outputs/metrics/mine.json", "outputs/models/mine/a.pt"),
-    *(
-        "outputs/predictions/mine.csv",
-        "outputs/figures/mine.png",
-        ".checkpoints/mine.pt",
-        ".machine/mine.json",
-    ),
+    *("outputs/predictions/mine.csv", "outputs/figures/mine.png", ".checkpoints/mine.pt", ".machine/mine.json"),
     *("mlartifacts/mine.txt", "results/mine/notes.md", "results/synthetic/runs/mine.json", ".study/mine.log"),
 ]
 WITHIN = [
-    *(
-        "outputs/raw/fer2013.csv",
-        "outputs/prepared/mine.npy",
-        "outputs/labels/mine.txt",
-        "outputs/targets/mine.npy",
-    ),
+    *("outputs/raw/fer2013.csv", "outputs/prepared/mine.npy", "outputs/labels/mine.txt", "outputs/targets/mine.npy"),
     *("outputs/models/baseline-0/mine.pt", "outputs/figures/baseline-0/mine.png", "outputs/reports/mine.md"),
 ]
 """In the folders of outputs themselves."""

@@ -60,9 +60,7 @@ def test_own_pictures_reach_the_table(make_clone: Callable[..., Clone]) -> None:
         place.write_text("mine")
     told = clone.dvc("repro", FER_TRACKING="off")  # names in MLflow have a test of their own, in seconds
     assert f"pictures: {names[0]} " in told
-    assert all(place.read_text() == "mine" for place in mine), (
-        "the first run of a clone spares what lies there"
-    )
+    assert all(place.read_text() == "mine" for place in mine), "the first run of a clone spares what lies there"
 
     data = FerData.load(clone.path / "outputs/prepared")
     assert data.classes == tuple(names)

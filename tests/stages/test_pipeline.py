@@ -65,9 +65,7 @@ def test_every_decoder_is_a_row_without_a_training_of_its_own(finished: Clone) -
     assert "| baseline + crm.word2vec |" in (finished.path / "outputs/reports/ablation.md").read_text()
 
 
-def test_human_targets_read_training_alone(
-    finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_human_targets_read_training_alone(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other labels and votes in the test splits change neither the human targets nor the human distance."""
     shutil.copytree(finished.path / PREPARED, tmp_path / PREPARED)
     monkeypatch.chdir(tmp_path)
@@ -133,10 +131,7 @@ def test_mlflow_has_one_run_per_model_with_equal_keys(original: Clone) -> None:
     keys = []
     for run_key, run in models.items():
         assert run.info.status == "FINISHED"
-        assert (
-            run.data.tags["fer.complete"]
-            == f"{sha256(original.path / f'outputs/metrics/{run_key}.json')[:12]}-onnx"
-        )
+        assert run.data.tags["fer.complete"] == f"{sha256(original.path / f'outputs/metrics/{run_key}.json')[:12]}-onnx"
         assert run.data.tags["git.dirty"] == "false"
         assert run.data.tags["git.commit"] == original.run("git", "rev-parse", "HEAD~1").stdout.strip()
         assert run.inputs is not None

@@ -14,9 +14,7 @@ from tests.clone import Clone
 pytestmark = pytest.mark.slow
 
 
-def test_a_clone_under_any_name_runs_and_logs_with_no_python_on_the_path(
-    finished: Clone, tmp_path: Path
-) -> None:
+def test_a_clone_under_any_name_runs_and_logs_with_no_python_on_the_path(finished: Clone, tmp_path: Path) -> None:
     """Not activated, in the C locale, where names are bytes that Python must keep."""
     clone = finished.copy(tmp_path / "é张 #1 50%20 l'q & (2)?a=b" / "fer")
     printed = clone.dvc("repro", "--force", "--single-item", "fetch", PATH="/no-such-folder", LC_ALL="C")
@@ -38,17 +36,11 @@ def test_a_clone_under_any_name_runs_and_logs_with_no_python_on_the_path(
     assert brought["sha256"] == source["sha256"]
 
 
-def test_a_part_of_a_larger_repository_runs_experiments_and_knows_its_commit(
-    finished: Clone, tmp_path: Path
-) -> None:
+def test_a_part_of_a_larger_repository_runs_experiments_and_knows_its_commit(finished: Clone, tmp_path: Path) -> None:
     clone = finished.copy(tmp_path / "research" / "fer")
     shutil.rmtree(clone.path / ".git")
     (tmp_path / "other.txt").write_text("another project")
-    for command in (
-        ["init", "-q"],
-        ["config", "user.name", "Test"],
-        ["config", "user.email", "test@example.com"],
-    ):
+    for command in (["init", "-q"], ["config", "user.name", "Test"], ["config", "user.email", "test@example.com"]):
         clone.run("git", "-C", str(tmp_path), *command)
     clone.commit("The project in its folder")
     (tmp_path / "other.txt").write_text("another project's change")

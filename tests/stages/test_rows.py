@@ -14,9 +14,7 @@ from tests.clone import ROOT, Clone
 pytestmark = pytest.mark.slow
 
 MODELS: dict[str, dict[str, object]] = yaml.safe_load((ROOT / "params.yaml").read_text())["models"]
-SYSTEMS = [
-    name for name, row in MODELS.items() if row.keys() & {"labels", "mix", "policy", "memory", "consistency"}
-]
+SYSTEMS = [name for name, row in MODELS.items() if row.keys() & {"labels", "mix", "policy", "memory", "consistency"}]
 SYSTEMS += [name for name, row in MODELS.items() if row.get("loss") in ("relative_uncertainty", "self_cure")]
 SYSTEMS += ["mean_pool", "twice_the_epochs"]
 

@@ -45,16 +45,9 @@ def project(tmp_path: Path) -> Path:
 
 
 def run(project: Path, *command: str, path: str = NO_PYTHON) -> subprocess.CompletedProcess[str]:
-    clean = {
-        name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "VIRTUAL_ENV"))
-    }
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "VIRTUAL_ENV"))}
     return subprocess.run(
-        [*command, str(project)],
-        cwd=project,
-        env=clean | {"PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
+        [*command, str(project)], cwd=project, env=clean | {"PATH": path}, capture_output=True, text=True, check=False
     )
 
 
@@ -92,9 +85,7 @@ def test_where_there_is_no_proc_ps_tells(project: Path, tmp_path: Path) -> None:
     chosen = environment(tmp_path / "env")
     framework = environment(tmp_path / "Framework", packages=False) / "python"
     for python in (chosen / "python", framework):
-        done = run(
-            project, str(python), str(chosen / "dvc"), path=decoy(tmp_path / python.parent.parent.name[0])
-        )
+        done = run(project, str(python), str(chosen / "dvc"), path=decoy(tmp_path / python.parent.parent.name[0]))
         assert done.stdout == f"{chosen.parent}|one|two words\n"
 
 
@@ -118,18 +109,14 @@ def test_without_any_suitable_python_one_sentence_says_what_to_do(project: Path,
 
 def test_the_packages_that_it_asks_for_are_needed() -> None:
     needed = (ROOT / "pyproject.toml").read_text()
-    (line,) = [
-        line for line in (ROOT / "stages" / "run").read_text().splitlines() if line.startswith("packages=")
-    ]
+    (line,) = [line for line in (ROOT / "stages" / "run").read_text().splitlines() if line.startswith("packages=")]
     for name in line.split("'")[1].split():
         assert f'"{name.replace("sklearn", "scikit-learn")}>=' in needed or f'"{name}~=' in needed
 
 
 def test_every_stage_is_run_by_it() -> None:
     commands = [
-        line.split("cmd: ")[1].split()
-        for line in (ROOT / "dvc.yaml").read_text().splitlines()
-        if "cmd: " in line
+        line.split("cmd: ")[1].split() for line in (ROOT / "dvc.yaml").read_text().splitlines() if "cmd: " in line
     ]
     assert commands
     for command in commands:

@@ -67,9 +67,7 @@ def png(face: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
 
 def test_the_champion_is_what_public_test_prefers(crowned: Crowned) -> None:
     outputs = crowned.clone.path / "outputs"
-    accuracy = {
-        file.stem: json.loads(file.read_text())["val"]["accuracy"] for file in outputs.glob("metrics/*.json")
-    }
+    accuracy = {file.stem: json.loads(file.read_text())["val"]["accuracy"] for file in outputs.glob("metrics/*.json")}
     assert accuracy[crowned.run] == max(accuracy.values())
 
 
@@ -86,9 +84,7 @@ def test_one_face_has_the_same_probabilities_by_all_five_ways(crowned: Crowned) 
 
     picture = clone.path.parent / "face.png"
     picture.write_bytes(png(face))
-    told = clone.fer(
-        "predict", str(picture), "--no-detect", "--json", "--model", f"outputs/models/{name}"
-    ).stdout
+    told = clone.fer("predict", str(picture), "--no-detect", "--json", "--model", f"outputs/models/{name}").stdout
     found["fer predict"] = [*json.loads(told)["faces"][0]["probabilities"].values()]
 
     with demo(onnx_file) as page:

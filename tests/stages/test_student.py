@@ -73,9 +73,7 @@ def test_a_student_is_trained_anew_for_other_teachers_and_no_other_row_is(folder
 
 
 @pytest.mark.medium
-def test_without_teachers_the_stage_targets_says_what_to_do(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_teachers_the_stage_targets_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "load", lambda: replace(SMALL, teachers=str(ROOT / "resources/teachers")))
     with pytest.raises(UserError, match=r"has no teachers: copy folders of outputs/models"):
         targets.main()

@@ -34,20 +34,16 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(
     monkeypatch: pytest.MonkeyPatch, *models: str, seeds: tuple[int, ...] = (0, 3), params: config.Params = PARAMS
-) -> None:  # fmt: skip
+) -> None:
     params = replace(params, grid=config.Grid(models, seeds))
     monkeypatch.setattr(config, "load", lambda: params)
     targets.main()
 
 
-def test_every_cell_has_the_targets_of_its_model_and_seed(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_cell_has_the_targets_of_its_model_and_seed(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("baseline", "cosine_random", "cosine_human", "w2v_cosine", "w2v_permuted")
     run(monkeypatch, *names)
-    found = {
-        run_key: np.load(run_key.targets) for name in names for run_key in (RunKey(name, 0), RunKey(name, 3))
-    }
+    found = {run_key: np.load(run_key.targets) for name in names for run_key in (RunKey(name, 0), RunKey(name, 3))}
     for vectors in found.values():
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1)
     for name, others in (
@@ -60,10 +56,7 @@ def test_every_cell_has_the_targets_of_its_model_and_seed(
         assert np.array_equal(found[RunKey(name, 0)], found[RunKey(name, 3)]) != others
     words = found[RunKey("w2v_cosine", 0)]
     gram = words @ words.T
-    assert (
-        gram[LABELS.index("angry"), LABELS.index("disgust")]
-        > gram[LABELS.index("angry"), LABELS.index("happy")]
-    )
+    assert gram[LABELS.index("angry"), LABELS.index("disgust")] > gram[LABELS.index("angry"), LABELS.index("happy")]
     assert sorted(map(tuple, found[RunKey("w2v_permuted", 3)])) == sorted(map(tuple, words))
 
 
@@ -73,15 +66,11 @@ def test_another_set_of_words_changes_no_other_file(workspace: Path, monkeypatch
     nouns = PARAMS.labels["nouns"]
     embed(ROOT / nouns.vectors, nouns.words, "glove").save(label_vectors("glove"))
     run(monkeypatch, "baseline", "w2v_cosine", "cosine_glove")
-    changed = {
-        name for name, content in before.items() if Path("outputs/targets", name).read_bytes() != content
-    }
+    changed = {name for name, content in before.items() if Path("outputs/targets", name).read_bytes() != content}
     assert changed == {"cosine_glove-0.npy", "cosine_glove-3.npy"}
 
 
-def test_two_equal_targets_are_refused_before_training(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_equal_targets_are_refused_before_training(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = PARAMS.labels["word2vec"]
     embed(ROOT / words.vectors, {**words.words, "fear": "sad"}, "word2vec").save(label_vectors("word2vec"))
     with pytest.raises(UserError, match="The targets 'word2vec' of 'fear' and 'sad' are equal"):
@@ -89,9 +78,7 @@ def test_two_equal_targets_are_refused_before_training(
     assert not Path("outputs/targets").exists()
 
 
-def test_what_a_decoder_weighs_by_must_exist_before_training(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_decoder_weighs_by_must_exist_before_training(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """cross_entropy decides with crm.human too, which needs a vote for every class."""
     data = FerData.load(PREPARED)
     assert data.votes is not None

@@ -55,9 +55,7 @@ def test_two_processes_train_what_one_trains(finished: Clone, tmp_path: Path) ->
     single = json.loads((finished.path / "outputs/models/baseline-0/model.json").read_text())
     assert model["machine"] == {**single["machine"], "processes": 2}
     assert model["settings_digest"] == single["settings_digest"]
-    assert model["inputs_digest"] != single["inputs_digest"], (
-        "sums are rounded otherwise: another run in MLflow"
-    )
+    assert model["inputs_digest"] != single["inputs_digest"], "sums are rounded otherwise: another run in MLflow"
     assert len(model["epoch_seconds"]) == 3
     (run,) = clone.runs()["synthetic"]
     assert run.info.status == "FINISHED"
@@ -87,9 +85,7 @@ def broken(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     ],
     ids=["too many threads", "odd batches", "no checks"],
 )
-def test_an_error_ends_all_processes_with_one_sentence(
-    broken: Clone, changes: dict[str, int], sentence: str
-) -> None:
+def test_an_error_ends_all_processes_with_one_sentence(broken: Clone, changes: dict[str, int], sentence: str) -> None:
     """Found by the first process alone, while the other waits for its choice; by both after that; by both before."""
     params, checks = broken.path / "params.yaml", broken.path / "outputs/prepared/checks.json"
     before, checked = params.read_bytes(), checks.read_bytes()
@@ -117,9 +113,7 @@ def test_what_an_interrupted_training_left_is_said(tmp_path: Path) -> None:
     assert resume_note(own, "baseline-0") == f"resumes from {own.name}\n"
 
 
-def test_a_checkpoints_name_tells_all_that_decides_how_sums_are_rounded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_checkpoints_name_tells_all_that_decides_how_sums_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "chip", lambda device: f"Some {device}(R) @ 2/3 GHz")
     monkeypatch.setattr(hardware, "instructions", lambda: "0123abcd")
     assert "threads" not in environment(Hardware("cuda", "bf16", threads=2), 1)

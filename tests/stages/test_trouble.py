@@ -76,18 +76,14 @@ def test_killed_training_resumes_to_the_same_history(finished: Clone, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_training_that_another_one_began_starts_anew_in_a_run_of_its_own(
-    finished: Clone, tmp_path: Path
-) -> None:
+def test_a_training_that_another_one_began_starts_anew_in_a_run_of_its_own(finished: Clone, tmp_path: Path) -> None:
     """Another are other code, any file that decides what a training ends with, and other hardware."""
     clone = untrained(finished, tmp_path / "fer")
     run_key = [sys.executable, "-m", "stages.train", "baseline", "0"]
 
     def begin() -> list[str]:
         """What the training prints until its second line of an epoch, at which it is killed."""
-        process = subprocess.Popen(
-            run_key, cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen(run_key, cwd=clone.path, env=clone.env(), stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         shown: list[str] = []
         while sum(line[:5].strip().isdigit() for line in shown) < 2:
@@ -148,9 +144,7 @@ def history(clone: Clone) -> list[float]:
         pytest.param({}, id="artifacts cannot be written"),
     ],
 )
-def test_outputs_do_not_depend_on_mlflow(
-    finished: Clone, tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_outputs_do_not_depend_on_mlflow(finished: Clone, tmp_path: Path, environment: dict[str, str]) -> None:
     clone = finished.copy(tmp_path / "fer")
     outputs = [
         *(
@@ -172,13 +166,9 @@ def test_outputs_do_not_depend_on_mlflow(
         assert "Traceback" not in said
     for name in outputs:
         assert (clone.path / name).read_bytes() == (finished.path / name).read_bytes(), name
-    ours, theirs = (
-        json.loads((c.path / "outputs/metrics/baseline-0.json").read_text()) for c in (clone, finished)
-    )
+    ours, theirs = (json.loads((c.path / "outputs/metrics/baseline-0.json").read_text()) for c in (clone, finished))
     assert ours["test"] == theirs["test"]
-    ours, theirs = (
-        json.loads((c.path / "outputs/reports/ablation.json").read_text()) for c in (clone, finished)
-    )
+    ours, theirs = (json.loads((c.path / "outputs/reports/ablation.json").read_text()) for c in (clone, finished))
     assert [row["test.accuracy"] for row in ours] == [row["test.accuracy"] for row in theirs]
 
 
@@ -261,11 +251,7 @@ def test_a_bad_row_of_votes_names_key_file_and_line(
     ],
 )
 def test_bad_votes_stop_fetch_under_their_own_key(
-    workspace: Path,
-    rows: list[bytes],
-    capsys: pytest.CaptureFixture[str],
-    content: bytes | None,
-    words: list[str],
+    workspace: Path, rows: list[bytes], capsys: pytest.CaptureFixture[str], content: bytes | None, words: list[str]
 ) -> None:
     (workspace / "fer2013.csv").write_bytes(b"".join(rows))
     if content is not None:
@@ -332,9 +318,7 @@ def test_a_bad_row_in_an_archive_names_key_member_and_line(
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/fer2013.csv", "a" * 5000, "nul\0.csv"])
-def test_what_cannot_be_a_path_is_one_sentence(
-    workspace: Path, capsys: pytest.CaptureFixture[str], path: str
-) -> None:
+def test_what_cannot_be_a_path_is_one_sentence(workspace: Path, capsys: pytest.CaptureFixture[str], path: str) -> None:
     Clone(workspace).set({"data.source": "archive", "data.path": path})
     fails(fetch.main, capsys, path[:3])
 
@@ -362,13 +346,7 @@ def test_bad_archives_stop_fetch_and_leave_nothing(
     page = workspace / "page.csv"
     page.write_text("<!doctype html>\n")
     missing = workspace / "nowhere.csv"
-    causes = {
-        truncated: "truncated",
-        empty: "empty",
-        climbing: "../fer2013.csv",
-        page: "web page",
-        missing: "nowhere",
-    }
+    causes = {truncated: "truncated", empty: "empty", climbing: "../fer2013.csv", page: "web page", missing: "nowhere"}
     for path, word in causes.items():
         use_archive(path)
         fails(fetch.main, capsys, "data.path", word)
@@ -396,8 +374,7 @@ def test_another_data_set_than_expected_fails(
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("data.sources", "synthetic"), ("recipes.fast.epochs", "ten"), ("recipes.fast.momentum", 2.0)],
+    ("key", "value"), [("data.sources", "synthetic"), ("recipes.fast.epochs", "ten"), ("recipes.fast.momentum", 2.0)]
 )
 def test_bad_parameter_is_one_sentence(
     workspace: Path, capsys: pytest.CaptureFixture[str], key: str, value: Any

@@ -31,12 +31,8 @@ BLOCK = Block(
 )
 
 
-@pytest.mark.parametrize(
-    ("family", "metric"), [("T1", "test.accuracy"), ("T2", "test.per_class.disgust.recall")]
-)
-def test_a_family_of_contrasts_is_corrected_for_itself_as_far_as_it_has_been_run(
-    family: str, metric: str
-) -> None:
+@pytest.mark.parametrize(("family", "metric"), [("T1", "test.accuracy"), ("T2", "test.per_class.disgust.recall")])
+def test_a_family_of_contrasts_is_corrected_for_itself_as_far_as_it_has_been_run(family: str, metric: str) -> None:
     models = study()
     text = planned(family, BLOCK, models)
     heading, *_, last = text.splitlines()

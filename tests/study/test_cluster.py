@@ -73,9 +73,7 @@ def test_a_run_that_fits_no_node_is_refused() -> None:
 
 def test_another_thread_waits_for_what_a_job_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray gives the cores of a task away while its own thread waits, and two jobs would train on one core."""
-    waited = SimpleNamespace(
-        get=lambda reference: (reference, threading.current_thread() is threading.main_thread())
-    )
+    waited = SimpleNamespace(get=lambda reference: (reference, threading.current_thread() is threading.main_thread()))
     monkeypatch.setitem(sys.modules, "ray", waited)
     assert bootstrap.fetched("what") == ("what", False)
     (call,) = [line for line in inspect.getsource(bootstrap).splitlines() if "ray.get" in line]
@@ -120,9 +118,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleName
         here.setenv("RAY_USAGE_STATS_ENABLED", "0")
         here.setenv("RAY_TMPDIR", short)
         own_folders = [tmp_path_factory.mktemp("node") for _ in range(3)]
-        here.setenv(
-            "RAY_worker_niceness", "0"
-        )  # by default its processes give way to all others: slow, beside tests
+        here.setenv("RAY_worker_niceness", "0")  # by default its processes give way to all others: slow, beside tests
         for name, value in driver.LOOPBACK_ALONE.items():
             here.setenv(name, value)
         from ray.cluster_utils import Cluster  # now, as Ray reads some of these when it is imported
@@ -148,9 +144,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 @pytest.fixture(scope="module")
-def swept(
-    ray_cluster: SimpleNamespace, plain: Clone, tmp_path_factory: pytest.TempPathFactory
-) -> SimpleNamespace:
+def swept(ray_cluster: SimpleNamespace, plain: Clone, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Another, in which the cluster has made them, and has failed at one."""
     clone = fresh(plain, tmp_path_factory.mktemp("swept") / "fer")
     done = clone.fer("sweep", "--cluster", "auto", "--seed", "0", expect=1)
@@ -176,10 +170,7 @@ def history(clone: Clone, run: str) -> bytes:
 def test_a_cluster_makes_what_processes_here_make(plain: Clone, swept: SimpleNamespace) -> None:
     for run in RUNS:
         assert history(swept.clone, run) == history(plain, run)
-        for file in (
-            f".study/grid/outputs/models/{run}/model.safetensors",
-            f"results/synthetic/runs/{run}.npz",
-        ):
+        for file in (f".study/grid/outputs/models/{run}/model.safetensors", f"results/synthetic/runs/{run}.npz"):
             assert (swept.clone.path / file).read_bytes() == (plain.path / file).read_bytes(), file
         kept, same = (kept_run(clone, run) for clone in (swept.clone, plain))
         assert kept == same

@@ -87,10 +87,7 @@ def test_the_table_and_the_answer_are_those_of_the_study(text: str, elements: El
     for row, shown in zip(rows, cells, strict=True):
         assert shown[0].split(" + ")[0] == row.model
         accuracy = row["test.accuracy"]
-        assert (
-            shown[headings.index("accuracy")]
-            == f"{100 * accuracy.mean:.2f} ± {100 * (accuracy.std or 0):.2f}"
-        )
+        assert shown[headings.index("accuracy")] == f"{100 * accuracy.mean:.2f} ± {100 * (accuracy.std or 0):.2f}"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (answer,) = re.findall(r"<!-- begin answer -->\n(.*?)\n<!-- end", readme, flags=re.DOTALL)
     assert str(marked(answer)) in text
@@ -145,9 +142,7 @@ def test_what_cannot_be_shown_is_said_and_nothing_written(
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", '["a"]', '{"a": 1}', '[{"model": "a"}]', '[{"model": "a", "x": {}}']
-)
+@pytest.mark.parametrize("content", ["", "[]", '["a"]', '{"a": 1}', '[{"model": "a"}]', '[{"model": "a", "x": {}}'])
 def test_a_table_that_is_none_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "ablation.json").write_text(content)
     with pytest.raises(UserError, match=r"ablation\.json "):

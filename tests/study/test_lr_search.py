@@ -39,9 +39,7 @@ def searched(accuracy: Callable[[float], float], settings: SearchParams) -> dict
 def test_the_search_walks_to_the_best_rate_and_brackets_it(optimum: float) -> None:
     found = searched(lambda rate: -abs(math.log(rate / optimum)), FIVE)
     assert len(found) <= 5
-    nearest = min(
-        (rate_at(step, FIVE) for step in range(-3, 4)), key=lambda rate: abs(math.log(rate / optimum))
-    )
+    nearest = min((rate_at(step, FIVE) for step in range(-3, 4)), key=lambda rate: abs(math.log(rate / optimum)))
     assert max(found, key=found.__getitem__) == pytest.approx(nearest)
 
 
@@ -118,8 +116,7 @@ def test_targets_that_are_alike_have_the_same_length_and_cosines() -> None:
     words = np.random.default_rng(0).normal(size=(len(LABELS), RANDOM_DIMENSIONS)) + 1.0
     words /= np.linalg.norm(words, axis=1, keepdims=True)
     found = {
-        name: TargetSpec.parse(name).of(words, 0)
-        for name in ("word2vec", "word2vec.permuted", "word2vec.whitened")
+        name: TargetSpec.parse(name).of(words, 0) for name in ("word2vec", "word2vec.permuted", "word2vec.whitened")
     }
     found["random"] = SOURCES["random"](Training(np.arange(len(LABELS), dtype=np.uint8), None, 0))
     for one, other in (*lr_search.ALIKE.items(), ("word2vec.permuted", "word2vec")):
@@ -137,9 +134,7 @@ def test_the_first_model_of_each_kind_is_searched() -> None:
     assert {"baseline", "cosine_one_hot", "w2v_cosine"} <= set(chosen)
 
 
-def test_a_classifier_without_a_network_has_no_rate_to_search(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_classifier_without_a_network_has_no_rate_to_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_bytes((Path(__file__).parents[2] / "params.yaml").read_bytes())
     with pytest.raises(UserError, match="hog is a classifier without a network"):
@@ -169,9 +164,7 @@ def test_a_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: 
             lr_search.search(["baseline"])
         file = Path("results/drawn/learning_rates.json")
         done += made
-        assert [
-            (one["learning_rate"], one["recipe"]["epochs"]) for one in json.loads(file.read_text())
-        ] == done
+        assert [(one["learning_rate"], one["recipe"]["epochs"]) for one in json.loads(file.read_text())] == done
         made.clear()
     lr_search.search(["baseline"])
     done += made

@@ -22,13 +22,7 @@ from pipeline.training.hardware import Hardware
 from pipeline.workspace import RunKey
 
 ROOT = Path(__file__).parents[2]
-KEPT = {
-    "processor": "this",
-    "precision": "fp32",
-    "memory_format": "contiguous",
-    "threads": 1,
-    "compile": False,
-}
+KEPT = {"processor": "this", "precision": "fp32", "memory_format": "contiguous", "threads": 1, "compile": False}
 
 
 @pytest.fixture
@@ -52,7 +46,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[MachineParams]:
         (KEPT | {"threads": 8}, 4, {"precision": "fp32", "memory_format": "contiguous"}),
         ({"precision": "bf16"}, 4, {"precision": "bf16"}),
     ],
-)  # fmt: skip
+)
 def test_what_was_chosen_is_not_measured_again(
     former: dict[str, Any], threads: int, known: dict[str, Any], asked: list[MachineParams]
 ) -> None:
@@ -97,9 +91,7 @@ def test_networks_of_another_machine_are_refused_beside_those_of_their_seed(
     require("hog", 0, machine=other)  # no network
     require("baseline", 0, machine=other)  # the kept one is out of date
     for machine, seed, model in ((other, 0, "w2v_cosine"), (KEPT, 10, "w2v_cosine")):
-        with pytest.raises(
-            UserError, match=rf"^baseline-{seed} .*\(threads\).* seed {seed} out with `--seed`"
-        ):
+        with pytest.raises(UserError, match=rf"^baseline-{seed} .*\(threads\).* seed {seed} out with `--seed`"):
             require(model, 1, seed, machine=machine)
 
 

@@ -72,7 +72,7 @@ def test_a_block_has_the_settings_of_params_yaml_but_for_what_it_names() -> None
         ({"contrasts": {"T1": {"pairs": {"w2v_cosine": ["baseline"]}, "metric": "test.recall.disgust"}}}, "T1.metric'"),
         ({"contrasts": {"T1": {"pairs": {"w2v_cosine": ["baseline"]}, "metric": "test.ece_calibrated"}}}, "T1.metric'"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named(changes: dict[str, Any], where: str) -> None:
     written(**changes)
     with pytest.raises(UserError) as error:
@@ -92,23 +92,14 @@ def test_rows_of_one_kind_share_a_search() -> None:
     at = {"given.few20": ["given.few10"], "given.few30": []}
     written(labels=["given.few10", "given.few20", "given.few30"], search={"at": at})
     found = sources(plan.load().block("T"), plan.parse(plan.settings("T"), "T"))
-    assert (
-        found["w2v_permuted_few10"]
-        == found["w2v_cosine_few10"]
-        == found["w2v_cosine_few20"]
-        == "w2v_cosine_few20"
-    )
+    assert found["w2v_permuted_few10"] == found["w2v_cosine_few10"] == found["w2v_cosine_few20"] == "w2v_cosine_few20"
     assert found["w2v_permuted_few30"] == "w2v_cosine_few30"
-    assert set(found.values()) == {
-        f"{model}_few{n}" for model in ("baseline", "w2v_cosine") for n in (20, 30)
-    }
+    assert set(found.values()) == {f"{model}_few{n}" for model in ("baseline", "w2v_cosine") for n in (20, 30)}
 
 
 def test_only_the_named_models_are_searched() -> None:
     written(search={"models": ["w2v_permuted"]})
-    assert sources(plan.load().block("T"), plan.parse(plan.settings("T"), "T")) == {
-        "w2v_permuted": "w2v_permuted"
-    }
+    assert sources(plan.load().block("T"), plan.parse(plan.settings("T"), "T")) == {"w2v_permuted": "w2v_permuted"}
 
 
 def test_landmarks_are_looked_for_where_a_row_needs_them() -> None:

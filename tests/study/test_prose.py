@@ -46,8 +46,7 @@ def test_the_answer_is_two_sentences_with_the_preferred_row_and_its_test(differe
 def test_a_claim_is_as_strong_as_its_test() -> None:
     """A difference that is confirmed up, down and not at all are three things to say."""
     confirmed, unsure, worse, unsure_too = (
-        claim(answer(rows(*case), study()))
-        for case in ((0.012, 0.04), (0.012, 0.06), (-0.012, 0.04), (-0.012, 0.06))
+        claim(answer(rows(*case), study())) for case in ((0.012, 0.04), (0.012, 0.06), (-0.012, 0.04), (-0.012, 0.06))
     )
     assert len({confirmed, unsure, worse}) == 3
     assert unsure == unsure_too

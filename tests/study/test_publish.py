@@ -26,8 +26,7 @@ def test_publish_keeps_what_shows_no_single_person(
     clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     fer_in(clone, "publish")
     kept = {
-        str(path.relative_to(clone.path / "results/synthetic"))
-        for path in clone.path.glob("results/synthetic/**/*.*")
+        str(path.relative_to(clone.path / "results/synthetic")) for path in clone.path.glob("results/synthetic/**/*.*")
     }
     assert {"params.yaml", "dvc.lock", "runs/baseline-0.json", "runs/baseline-0.npz"} <= kept
     assert "figures/baseline-0/class_heat_maps.png" in kept
@@ -67,30 +66,15 @@ def test_a_name_that_is_none_publishes_nothing(tmp_path: Path, monkeypatch: pyte
 
 
 PATHS = [
-    *(
-        "/home/me/my data/fer2013.csv",
-        "../fer2013new.csv",
-        "~/faces.zip",
-        "/data/fer (1).csv",
-        "/home/j/it's.csv",
-    ),
-    *(
-        "/home/me/données/张 #1, new.csv",
-        "/mnt/" + "a long folder name " * 12 + "/vectors.bin",
-        "C: x/y: z.csv",
-    ),
+    *("/home/me/my data/fer2013.csv", "../fer2013new.csv", "~/faces.zip", "/data/fer (1).csv", "/home/j/it's.csv"),
+    *("/home/me/données/张 #1, new.csv", "/mnt/" + "a long folder name " * 12 + "/vectors.bin", "C: x/y: z.csv"),
 ]
 
 
 @pytest.mark.parametrize("dump", [yaml.safe_dump, dumps_yaml], ids=["PyYAML", "DVC"])
 def test_what_is_kept_does_not_tell_where_the_data_are(dump: Callable[[Any], str]) -> None:
     """However the path is written: plain, in either quotes, or folded over several lines."""
-    value = {
-        "data": {"path": PATHS[0], "votes": PATHS[1]},
-        "data.path": PATHS[2],
-        "list": PATHS,
-        "out": "outputs",
-    }
+    value = {"data": {"path": PATHS[0], "votes": PATHS[1]}, "data.path": PATHS[2], "list": PATHS, "out": "outputs"}
     kept = yaml.safe_load(without_folders(dump(value), [*PATHS, "", "."]))
     assert kept["list"] == [PurePath(path).name for path in PATHS]
     assert kept["data"] == {"path": "fer2013.csv", "votes": "fer2013new.csv"}
@@ -115,9 +99,7 @@ def test_a_name_stays_text(name: str) -> None:
         assert load(without_folders(f"path: {path!r}\n", [path])) == {"path": name}
 
 
-def test_a_run_without_figures_of_its_own_has_none_of_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_without_figures_of_its_own_has_none_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first, second, folder = RunKey("baseline", 0), RunKey("baseline", 1), Path("results")
     for name in publish.SHOWABLE:

@@ -40,9 +40,7 @@ def test_runs_of_another_recipe_or_rate_are_refused() -> None:
     with pytest.raises(UserError, match=r"w2v_cosine-5.json was trained with other settings than"):
         require_one_study({"w2v_cosine": {0: trained(), 5: odd}}, params, STUDY)
     with pytest.raises(UserError, match=r"than results/B/params.yaml has: .*`fer sweep --block B`"):
-        require_one_study(
-            {"w2v_cosine": {5: odd}}, params, STUDY, Path("results/B/params.yaml"), "fer sweep --block B"
-        )
+        require_one_study({"w2v_cosine": {5: odd}}, params, STUDY, Path("results/B/params.yaml"), "fer sweep --block B")
     with pytest.raises(UserError, match=r"a_model-0.json was trained with other settings than"):
         require_one_study({"a_model": {0: trained()}}, params, STUDY)
 
@@ -51,9 +49,7 @@ def test_networks_that_are_compared_are_of_one_kind_of_machine() -> None:
     run = study()["w2v_cosine"][5]
 
     def trained(threads: int) -> RunRecord:
-        return replace(
-            run, metrics={**run.metrics, "settings": {"recipe": {}}, "machine": {"threads": threads}}
-        )
+        return replace(run, metrics={**run.metrics, "settings": {"recipe": {}}, "machine": {"threads": threads}})
 
     mixed = {"baseline": {0: trained(1), 5: trained(2)}, "w2v_cosine": {0: trained(1), 5: trained(2)}}
     require_one_machine(mixed, STUDY, each_seed=True)
@@ -77,9 +73,7 @@ def test_a_row_without_a_network_may_be_of_another_machine_but_not_of_other_opti
 
     def fitted(cost: float) -> RunRecord:
         loss = {"name": "squared_hinge", "options": {"C": cost}, "targets": "one_hot", "classifier": "hog"}
-        return replace(
-            run, metrics={**run.metrics, "settings": {"loss": loss}, "machine": {"scikit-learn": "1"}}
-        )
+        return replace(run, metrics={**run.metrics, "settings": {"loss": loss}, "machine": {"scikit-learn": "1"}})
 
     rows = {"w2v_cosine": {0: trained}, "hog": {0: fitted(hog.options["C"])}}
     require_one_study(rows, params, STUDY)
@@ -101,9 +95,7 @@ def test_a_model_without_a_seed_of_the_baselines_is_left_out(capsys: pytest.Capt
 def test_blocks_are_filled_and_everything_else_stays() -> None:
     page = "# A page\n<!-- begin a -->\nold\n<!-- end a -->\ntext\n<!-- begin b -->\n<!-- end b -->\n"
     filled = fill(page, {"a": "1\n2", "b": "3"}, Path("page.md"))
-    assert filled == (
-        "# A page\n<!-- begin a -->\n1\n2\n<!-- end a -->\ntext\n<!-- begin b -->\n3\n<!-- end b -->\n"
-    )
+    assert filled == ("# A page\n<!-- begin a -->\n1\n2\n<!-- end a -->\ntext\n<!-- begin b -->\n3\n<!-- end b -->\n")
     assert fill(filled, {"a": "1\n2", "b": "3"}, Path("page.md")) == filled
 
 
@@ -119,9 +111,7 @@ def test_a_block_without_end_or_beginning_is_an_error(text: str) -> None:
 
 
 @pytest.mark.medium
-def test_the_committed_pages_are_what_the_committed_runs_give(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_committed_pages_are_what_the_committed_runs_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`make report` in a copy changes no text, so no number in the pages is out of date or made by hand."""
     written = [
         *report.PAGES,
@@ -148,9 +138,7 @@ def test_the_committed_pages_are_what_the_committed_runs_give(
         assert (tmp_path / file).read_text() == (ROOT / file).read_text(), f"{file}: run `make report`"
 
 
-def test_without_the_baseline_there_is_nothing_to_compare_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_baseline_there_is_nothing_to_compare_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / report.STUDY).mkdir(parents=True)
     shutil.copyfile(ROOT / "params.yaml", tmp_path / report.STUDY / "params.yaml")
     monkeypatch.chdir(tmp_path)

@@ -90,9 +90,7 @@ def archive_of(clone: Clone, folder: Path) -> Path:
     """The clone's drawn faces as a FER-2013 archive."""
     archive = folder / "fer2013.csv"
     folder.mkdir(exist_ok=True)
-    prepared = [
-        np.load(clone.path / f"outputs/prepared/{name}.npy") for name in ("images", "labels", "split")
-    ]
+    prepared = [np.load(clone.path / f"outputs/prepared/{name}.npy") for name in ("images", "labels", "split")]
     with archive.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["emotion", "pixels", "Usage"])
@@ -114,9 +112,7 @@ def test_a_run_of_the_workspace_is_what_its_files_say(
     with Path("outputs/models/baseline-0/history.csv").open() as rows:
         accuracy = [float(row["val_accuracy"]) for row in csv.DictReader(rows)]
     assert [point[1] for point in run["curve"]] == accuracy
-    assert [point[0] for point in run["curve"]] == pytest.approx(
-        list(accumulate(model["epoch_seconds"])), abs=0.1
-    )
+    assert [point[0] for point in run["curve"]] == pytest.approx(list(accumulate(model["epoch_seconds"])), abs=0.1)
     assert run["flop"] == model["training"]["flop"] == sum(model["epoch_flop"])
     assert run["training_seconds"] == pytest.approx(model["training"]["seconds"], abs=0.1)
     assert "| fast | 0 |" in capsys.readouterr().out
@@ -151,9 +147,7 @@ def recipes(experiment: str | None) -> Callable[[str], str]:
     def read(path: str) -> str:
         if path == "params.yaml":
             params = yaml.safe_load((ROOT / path).read_text())
-            return yaml.safe_dump(
-                params | {"recipe": recipe, "grid": {"models": ["baseline"], "seeds": seeds}}
-            )
+            return yaml.safe_dump(params | {"recipe": recipe, "grid": {"models": ["baseline"], "seeds": seeds}})
         if path == "outputs/prepared/checks.json":
             return json.dumps({"dataset": "drawn"})
         if path.endswith("history.csv"):

@@ -65,13 +65,9 @@ def test_a_block_makes_what_dvc_made(clone: Clone, tmp_path: Path) -> None:
     kept = clone.path / "results/synthetic/T/runs"
     for key in ("baseline-0", "w2v_cosine-0"):
         for file in ("model.safetensors", "history.csv"):
-            made, same = (
-                clone.path / folder / f"outputs/models/{key}/{file}" for folder in (".study/T", ".")
-            )
+            made, same = (clone.path / folder / f"outputs/models/{key}/{file}" for folder in (".study/T", "."))
             assert made.read_bytes() == same.read_bytes(), f"{key} {file}"
-        assert metrics(clone, f"results/synthetic/T/runs/{key}.json") == metrics(
-            clone, f"outputs/metrics/{key}.json"
-        )
+        assert metrics(clone, f"results/synthetic/T/runs/{key}.json") == metrics(clone, f"outputs/metrics/{key}.json")
     assert not list(clone.path.glob(".study/T/outputs/figures/**/*.png")), "figures take longest"
     assert (clone.path / "outputs/metrics/baseline-0.json").read_bytes() == before
 
@@ -155,10 +151,7 @@ def test_two_sweeps_of_one_block_do_not_disturb_each_other(clone: Clone) -> None
 def test_rates_are_searched_before_a_sweep_and_used_by_it(clone: Clone) -> None:
     search = {"at": {"given.few5": ["given.few9"]}, "trials": 2, "epochs": 3, "finalists": 1}
     labels = ["given.few5", "given.few9"]
-    plan(
-        clone,
-        T=BLOCK | {"models": ["baseline", "w2v_cosine", "w2v_permuted"], "labels": labels, "search": search},
-    )
+    plan(clone, T=BLOCK | {"models": ["baseline", "w2v_cosine", "w2v_permuted"], "labels": labels, "search": search})
     assert "fer search --block T" in clone.fer("sweep", "--block", "T", expect=1).stderr
     clone.fer("search", "--block", "T", "baseline")
     trials = json.loads((clone.path / "results/synthetic/T/learning_rates.json").read_text())
@@ -171,9 +164,7 @@ def test_rates_are_searched_before_a_sweep_and_used_by_it(clone: Clone) -> None:
     clone.fer("search", "--block", "T")
     clone.fer("sweep", "--block", "T", "--model", "baseline", "--model", "w2v_permuted_few9")
     runs = clone.path / "results/synthetic/T/runs"
-    rates = {
-        path.stem: json.loads(path.read_text())["settings"]["learning_rate"] for path in runs.glob("*.json")
-    }
+    rates = {path.stem: json.loads(path.read_text())["settings"]["learning_rate"] for path in runs.glob("*.json")}
     assert set(rates) == {"baseline_few5-0", "baseline_few9-0", "w2v_permuted_few9-0"}
     assert rates["baseline_few5-0"] == rates["baseline_few9-0"] == best
     shared = yaml.safe_load((runs.parent / "params.yaml").read_text())["models"]

@@ -7,12 +7,7 @@ from tests.factories import row
 
 
 def test_every_row_is_drawn_where_its_numbers_say() -> None:
-    rows = [
-        row("baseline", None),
-        row("worse", -0.04, p=0.001),
-        row("alike", 0.0),
-        row("broken", -0.5, p=0.001),
-    ]
+    rows = [row("baseline", None), row("worse", -0.04, p=0.001), row("alike", 0.0), row("broken", -0.5, p=0.001)]
     _, *lines, _ = forest(rows).splitlines()
     plots = {line.split()[0]: line for line in lines}
     start = len("broken") + 2

@@ -11,13 +11,7 @@ from pipeline.tracking.champion import champion
 from pipeline.workspace import RunKey
 from tests.factories import row
 
-ACCURACIES = {
-    ("baseline", 0): 0.71,
-    ("baseline", 1): 0.69,
-    ("words", 0): 0.6,
-    ("words", 1): 0.9,
-    ("hog", 0): 0.99,
-}
+ACCURACIES = {("baseline", 0): 0.71, ("baseline", 1): 0.69, ("words", 0): 0.6, ("words", 1): 0.9, ("hog", 0): 0.99}
 
 
 @pytest.fixture

@@ -27,11 +27,7 @@ STUDY = ROOT / "results/fer2013"
 
 
 def test_flatten_joins_names_with_dots() -> None:
-    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": "x"}) == {
-        "a.b": 1,
-        "a.c.d": None,
-        "e": "x",
-    }
+    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": "x"}) == {"a.b": 1, "a.c.d": None, "e": "x"}
 
 
 def test_switched_off_run_swallows_everything(
@@ -106,9 +102,7 @@ def test_a_password_in_the_address_of_a_server_is_not_printed(
     assert "hunter2" not in str(logged[0].to_dictionary())
 
 
-NO_BROWSER = pytest.mark.skipif(
-    CHROMIUM is None, reason="Debian's chromium is not installed: apt-get install chromium"
-)
+NO_BROWSER = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +137,7 @@ def test_the_way_through_the_dashboard_ends_at_the_runs(study: str, tmp_path: Pa
         browser.click(last)
         browser.attach("viewStateShareKey")
         shown = browser.wait("test.accuracy", "model.loss", "w2v_cosine-0", "w2v_cosine-1")
-        accuracy = {
-            seed: read_json(STUDY / f"runs/w2v_cosine-{seed}.json")["test"]["accuracy"] for seed in (0, 1)
-        }
+        accuracy = {seed: read_json(STUDY / f"runs/w2v_cosine-{seed}.json")["test"]["accuracy"] for seed in (0, 1)}
         browser.wait(*(f"{value:.6f}"[:6] for value in accuracy.values()))
     best, other = sorted(accuracy, key=lambda seed: -accuracy[seed])
     assert shown.index(f"w2v_cosine-{best}") < shown.index(f"w2v_cosine-{other}"), "sorted by accuracy"
@@ -180,11 +172,7 @@ def test_compare_page_shows_both_accuracies(
     options = (
         *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        *(
-            "--window-size=1600,4000",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=60000",
-        ),
+        *("--window-size=1600,4000", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=60000"),
     )
     shown = subprocess.run(
         [str(CHROMIUM), *options, "--dump-dom", page], capture_output=True, text=True, timeout=180, check=True

@@ -23,9 +23,7 @@ def _no_git_but_ours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(folder: Path, *arguments: str) -> str:
     person = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
-    done = subprocess.run(
-        ["git", *person, *arguments], cwd=folder, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["git", *person, *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 

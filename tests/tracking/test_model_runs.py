@@ -93,8 +93,6 @@ def test_a_file_of_another_model_is_not_logged_for_this_one(
 
 
 @pytest.mark.parametrize("run", [Kept(has_model=True), MlflowRun(None)], ids=["has it", "off"])
-def test_nothing_is_exported_for_a_run_that_takes_no_model(
-    run: MlflowRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_exported_for_a_run_that_takes_no_model(run: MlflowRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_runs, "export", refuse)
     model_runs.log_evaluation(run, KEY)

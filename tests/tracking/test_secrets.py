@@ -75,13 +75,7 @@ def test_log_records_lose_secrets_of_message_and_traceback(monkeypatch: pytest.M
         raise ValueError("no host hunter22")
     except ValueError as error:
         record = logging.LogRecord(
-            "mlflow",
-            logging.ERROR,
-            "",
-            0,
-            "tried %s",
-            ("hunter22",),
-            (type(error), error, error.__traceback__),
+            "mlflow", logging.ERROR, "", 0, "tried %s", ("hunter22",), (type(error), error, error.__traceback__)
         )
     assert Redacting().filter(record)
     shown = logging.Formatter().format(record)

@@ -197,9 +197,7 @@ def test_a_queued_run_of_a_relative_store_is_in_the_repository(
     assert "warning" not in capsys.readouterr().err
 
 
-def test_other_variables_of_mlflow_lead_nowhere_else(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_variables_of_mlflow_lead_nowhere_else(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "someone else's")
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:///registry.db")
@@ -213,9 +211,7 @@ def test_other_variables_of_mlflow_lead_nowhere_else(
     assert run.working
 
 
-def test_a_path_with_signs_of_an_address_holds_the_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_with_signs_of_an_address_holds_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_repository(tmp_path / "my 100% #1 a%20b é")
     enter(folder, monkeypatch)
     run_id = log()
@@ -394,11 +390,7 @@ def test_a_run_needs_a_model_until_it_has_one_and_none_after_mlflow_failed(
 
 @pytest.mark.parametrize(
     "uri",
-    [
-        "http://me:hunter2%40home@127.0.0.1:9",
-        "http://127.0.0.1:9/?token=hunter2home",
-        "http://hunter2home@127.0.0.1:9",
-    ],
+    ["http://me:hunter2%40home@127.0.0.1:9", "http://127.0.0.1:9/?token=hunter2home", "http://hunter2home@127.0.0.1:9"],
 )
 def test_a_server_that_does_not_answer_is_named_without_its_password(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], uri: str
@@ -531,8 +523,7 @@ def test_the_experiment_shows_its_runs(repository: Path) -> None:
     assert experiment(repository, "fer2013").tags["mlflow.note.content"] == "mine"
     other = experiment(repository)
     assert (
-        f"#/experiments/{other.experiment_id}/runs?workflowType=machine_learning"
-        in other.tags["mlflow.note.content"]
+        f"#/experiments/{other.experiment_id}/runs?workflowType=machine_learning" in other.tags["mlflow.note.content"]
     )
     assert "tags.kind" in other.tags[f"mlflow.sharedViewState.{store.VIEW}"]
     log(experiment=DATA_EXPERIMENT)

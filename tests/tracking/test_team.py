@@ -105,15 +105,11 @@ def at_work(team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def start_writers(team: Team, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "FER_"))
-    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "FER_"))}
     environment |= team.worker() | {"PYTHONPATH": str(ROOT), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     environment["DVC_ROOT"] = ""
     command = [sys.executable, "-m", "tests.tracking.writers", str(folder), *arguments]
-    return subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -122,9 +118,7 @@ def finish(process: subprocess.Popen[str]) -> str:
     return said
 
 
-def test_eight_writers_lose_nothing_when_the_server_is_killed_and_restarted(
-    at_work: Team, tmp_path: Path
-) -> None:
+def test_eight_writers_lose_nothing_when_the_server_is_killed_and_restarted(at_work: Team, tmp_path: Path) -> None:
     count, each = 8, 3
     process = start_writers(at_work, tmp_path, str(count), str(each))
     while len(at_work.runs()) < count:  # every run after these is still to come

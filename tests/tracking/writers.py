@@ -58,9 +58,7 @@ def log(where: Where, writer: int, run: int) -> None:
 
 
 def parts(writer: int, runs: int) -> list[Part]:
-    places = [
-        Where(EXPERIMENT, f"writer-{writer}", key(writer, run), f"content {run}") for run in range(runs)
-    ]
+    places = [Where(EXPERIMENT, f"writer-{writer}", key(writer, run), f"content {run}") for run in range(runs)]
     return [(where, partial(log, where, writer, run)) for run, where in enumerate(places)]
 
 

@@ -34,9 +34,7 @@ def uniform(count: int, columns: int = DRAWS, seed: int = 0) -> Tensor:
     return torch.rand(count, columns, generator=seeded(seed))
 
 
-def apply(
-    images: Tensor, spec: Augment, flip: bool = False, size: int = SIZE, draws: Tensor | None = None
-) -> Tensor:
+def apply(images: Tensor, spec: Augment, flip: bool = False, size: int = SIZE, draws: Tensor | None = None) -> Tensor:
     """All images mirrored or none; random numbers unless they are given."""
     draws = uniform(len(images)) if draws is None else draws
     return augment(images, torch.full((len(images),), flip), size, spec, draws)
@@ -63,9 +61,7 @@ def test_flipped_images_are_mirrored_and_the_others_are_not() -> None:
     images = smooth(4)
     flip = torch.tensor([True, False, False, True])
     found = augment(images, flip, SIZE, NONE, uniform(4))
-    expected = torch.stack(
-        [image.flip(2) if mirrored else image for image, mirrored in zip(images, flip, strict=True)]
-    )
+    expected = torch.stack([image.flip(2) if mirrored else image for image, mirrored in zip(images, flip, strict=True)])
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 
@@ -102,9 +98,7 @@ def test_all_movements_at_once_are_one_resampling(flip: bool, extreme: Tensor) -
     found = apply(image, spec, flip, draws=extreme)[0, 0]
 
     angle, centre = np.radians(degrees), np.full(2, (SIZE - 1) / 2)
-    turn = np.array(
-        [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
-    )  # acts on (row, column)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])  # acts on (row, column)
     mirror = np.diag([1.0, -1.0 if flip else 1.0])
     matrix = scale * turn @ mirror
     offset = centre - matrix @ centre + shift * SIZE

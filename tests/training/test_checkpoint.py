@@ -14,11 +14,7 @@ from pipeline.errors import UserError
 from pipeline.training import checkpoint as module
 from pipeline.training.checkpoint import Checkpoint
 
-FACTS = {
-    "history": [{"epoch": 0, "val_loss": 0.1 + 0.2, "learning_rate": 1e-17}],
-    "best_epoch": 0,
-    "seconds": 1 / 3,
-}
+FACTS = {"history": [{"epoch": 0, "val_loss": 0.1 + 0.2, "learning_rate": 1e-17}], "best_epoch": 0, "seconds": 1 / 3}
 
 
 def groups() -> dict[str, dict[str, Tensor]]:
@@ -46,9 +42,7 @@ def test_what_was_saved_comes_back_exactly(tmp_path: Path) -> None:
     assert loaded is not None
     found, facts = loaded
     assert facts == FACTS
-    assert {name: set(named) for name, named in found.items()} == {
-        name: set(named) for name, named in groups().items()
-    }
+    assert {name: set(named) for name, named in found.items()} == {name: set(named) for name, named in groups().items()}
     for group, named in groups().items():
         for name, tensor in named.items():
             assert found[group][name].dtype == tensor.dtype
@@ -64,9 +58,7 @@ def test_saving_again_replaces_the_state(tmp_path: Path) -> None:
     assert loaded[1] == {"best_epoch": 3}
 
 
-def test_a_crash_while_saving_leaves_the_previous_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crash_while_saving_leaves_the_previous_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = stored(tmp_path)
 
     def half(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
@@ -91,9 +83,7 @@ def test_removing_forgets_and_may_be_repeated(tmp_path: Path) -> None:
 
 
 def refuse(checkpoint: Checkpoint) -> None:
-    with pytest.raises(
-        UserError, match=r"The checkpoint .* is damaged .*: remove it to train from the start"
-    ):
+    with pytest.raises(UserError, match=r"The checkpoint .* is damaged .*: remove it to train from the start"):
         checkpoint.load()
 
 

@@ -98,14 +98,8 @@ def test_scale_maps_compare_four_views() -> None:
     maps = [maps_of(net, one).detach() for one in views]
     assert [m.shape[-1] for m in maps] == [3, 3, 2, 2]
     on_six = [torch.from_numpy(np.kron(m.numpy(), np.ones((6 // m.shape[-1],) * 2))) for m in maps]
-    terms = [
-        squared(maps[0], maps[1].flip(3)),
-        squared(maps[2], maps[3].flip(3)),
-        squared(on_six[0], on_six[2]),
-    ]
-    assert penalty[:, 0].tolist() == pytest.approx(
-        [sum(parts) for parts in zip(*terms, strict=True)], rel=1e-5
-    )
+    terms = [squared(maps[0], maps[1].flip(3)), squared(maps[2], maps[3].flip(3)), squared(on_six[0], on_six[2])]
+    assert penalty[:, 0].tolist() == pytest.approx([sum(parts) for parts in zip(*terms, strict=True)], rel=1e-5)
 
 
 def test_a_symmetric_face_disagrees_with_nothing_where_kernels_are_symmetric() -> None:

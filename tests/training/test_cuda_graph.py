@@ -54,22 +54,10 @@ def test_other_work_is_recorded_anew_on_the_same_stream(told: list[str]) -> None
         take = replay.of(partial(told.append, name))
         for _ in range(WARM_UP + 1):
             take()
-    assert told == [
-        "stream",
-        *["a"] * WARM_UP,
-        "record",
-        "a",
-        "replay",
-        *["b"] * WARM_UP,
-        "record",
-        "b",
-        "replay",
-    ]
+    assert told == ["stream", *["a"] * WARM_UP, "record", "a", "replay", *["b"] * WARM_UP, "record", "b", "replay"]
 
 
-def test_work_that_cannot_be_recorded_is_told_so_and_too_little_memory_is_not_mistaken_for_it(
-    told: list[str],
-) -> None:
+def test_work_that_cannot_be_recorded_is_told_so_and_too_little_memory_is_not_mistaken_for_it(told: list[str]) -> None:
     def failing(error: Exception) -> CudaGraphStep:
         def work() -> None:
             if len(told) > WARM_UP + 1:  # while it is recorded
@@ -84,9 +72,7 @@ def test_work_that_cannot_be_recorded_is_told_so_and_too_little_memory_is_not_mi
         for _ in range(WARM_UP + 1):
             take()
 
-    with pytest.raises(
-        UserError, match=r"cannot be recorded for the GPU \(operation not permitted\), most often"
-    ):
+    with pytest.raises(UserError, match=r"cannot be recorded for the GPU \(operation not permitted\), most often"):
         run(failing(RuntimeError("operation not permitted\nmore lines")))
     with pytest.raises(torch.OutOfMemoryError):
         run(failing(torch.OutOfMemoryError("out of memory")))

@@ -245,9 +245,7 @@ def everything(group: Group, folder: Path) -> Result:
         "resumed": trained(group, broken, seed=5),
         "odd": trained(group, folder / "odd.safetensors", recipe=replace(RECIPE, batch_size=15)),
         "methods": {
-            name: trained(
-                group, folder / f"{name}.safetensors", method=method, recipe=replace(RECIPE, epochs=2)
-            )
+            name: trained(group, folder / f"{name}.safetensors", method=method, recipe=replace(RECIPE, epochs=2))
             for name, method in METHODS.items()
         },
         "too fast": trained(group, folder / "fast.safetensors", rate=1e30),
@@ -278,13 +276,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def said(folder: Path) -> str:
     """What two processes, which compute all cases, have to say apart from their results."""
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={PROCESSES}",
-    ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={PROCESSES}"]
     result = subprocess.run(
         [*torchrun, "-m", "tests.training.test_distributed", str(folder)],
         cwd=ROOT,
@@ -430,9 +422,7 @@ def test_joining_gives_the_whole_to_both_and_the_gradient_to_the_part(both: list
 
 
 @pytest.mark.parametrize("name", NORMALISATIONS)
-def test_global_normalisation_is_pytorchs_on_the_whole_batch(
-    both: list[Result], alone: Result, name: str
-) -> None:
+def test_global_normalisation_is_pytorchs_on_the_whole_batch(both: list[Result], alone: Result, name: str) -> None:
     """Output, gradients of images, weight and bias, and running statistics, over several batches."""
     expected = alone["normalisation"][name]
     assert expected["kind"] == nn.BatchNorm2d.__name__
@@ -519,14 +509,10 @@ def test_two_processes_resume_exactly(both: list[Result]) -> None:
     assert [result["broken"]["told"] for result in both] == [[0, 1], []]
     assert [result["resumed"]["told"] for result in both] == [[2, 3], []]
     for result in both:
-        assert_equal(
-            without(result["resumed"], "seconds", "told"), without(result["whole"], "seconds", "told")
-        )
+        assert_equal(without(result["resumed"], "seconds", "told"), without(result["whole"], "seconds", "told"))
 
 
-def test_batches_that_two_processes_cannot_share_are_refused_in_both(
-    both: list[Result], folder: Path
-) -> None:
+def test_batches_that_two_processes_cannot_share_are_refused_in_both(both: list[Result], folder: Path) -> None:
     assert [result["odd"] for result in both] == [{"error": refusal(15, 2), "told": []}] * 2
     assert not (folder / "odd.safetensors").exists()
 

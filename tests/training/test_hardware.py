@@ -20,21 +20,8 @@ from filelock import FileLock
 from pipeline.errors import UserError
 from pipeline.files import repository
 from pipeline.training import autotune, hardware
-from pipeline.training.autotune import (
-    HOPELESS,
-    MARGIN,
-    PATIENCE,
-    ROUNDS,
-    TRUSTED,
-    MachineParams,
-    choose,
-)
-from pipeline.training.hardware import (
-    Hardware,
-    instructions,
-    processor,
-    set_up,
-)
+from pipeline.training.autotune import HOPELESS, MARGIN, PATIENCE, ROUNDS, TRUSTED, MachineParams, choose
+from pipeline.training.hardware import Hardware, instructions, processor, set_up
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -111,9 +98,7 @@ def test_only_what_is_not_wished_for_is_measured(cache: Path, clock: Clock) -> N
 
 
 @pytest.mark.parametrize("faster", CANDIDATES[1:])
-def test_a_setting_must_be_clearly_faster_than_one_listed_before_it(
-    cache: Path, clock: Clock, faster: str
-) -> None:
+def test_a_setting_must_be_clearly_faster_than_one_listed_before_it(cache: Path, clock: Clock, faster: str) -> None:
     clock.seconds[faster] = 0.99 / MARGIN
     assert chosen(AUTO, cache) == faster
     cache.unlink()
@@ -131,9 +116,7 @@ def test_equally_fast_settings_leave_the_first_with_all_threads(cache: Path, clo
 
 def test_fewer_threads_are_chosen_where_they_are_faster(cache: Path, clock: Clock) -> None:
     torch.set_num_threads(4)
-    clock.seconds = {
-        f"{name[:-1]}{threads}": 0.5 + 0.1 * threads for threads in (4, 2, 1) for name in CANDIDATES
-    }
+    clock.seconds = {f"{name[:-1]}{threads}": 0.5 + 0.1 * threads for threads in (4, 2, 1) for name in CANDIDATES}
     assert chosen(AUTO, cache) == CANDIDATES[0]
 
 
@@ -368,9 +351,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize(("bf16", "precision"), [(True, "bf16"), (False, "fp32")])
-def test_a_gpu_is_used_and_asked_what_it_has(
-    cache: Path, gpu: SimpleNamespace, bf16: bool, precision: Any
-) -> None:
+def test_a_gpu_is_used_and_asked_what_it_has(cache: Path, gpu: SimpleNamespace, bf16: bool, precision: Any) -> None:
     """Emulated bf16 does not count: it is slower than fp32."""
     gpu.bf16 = bf16
     assert choose(AUTO, cache) == Hardware("cuda", precision, "channels_last", 1)
@@ -407,9 +388,7 @@ def failing(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
     def fail(text: str) -> None:
         def ones(*size: int, device: str = "cpu") -> None:
-            warnings.warn(
-                "Found GPU0 which is of cuda capability 3.5.\n  Many lines of advice.", stacklevel=2
-            )
+            warnings.warn("Found GPU0 which is of cuda capability 3.5.\n  Many lines of advice.", stacklevel=2)
             raise torch.AcceleratorError(text)
 
         monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
@@ -420,14 +399,9 @@ def failing(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
 
 def test_a_gpu_that_pytorch_was_not_built_for_is_left_alone_with_one_line(
-    cache: Path,
-    failing: Callable[[str], None],
-    caplog: pytest.LogCaptureFixture,
-    recwarn: pytest.WarningsRecorder,
+    cache: Path, failing: Callable[[str], None], caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
 ) -> None:
-    failing(
-        "CUDA error: no kernel image is available for execution on the device\nCUDA kernel errors might ..."
-    )
+    failing("CUDA error: no kernel image is available for execution on the device\nCUDA kernel errors might ...")
     assert choose(MachineParams("fp32", "contiguous", 1, compile=False), cache) == Hardware(
         "cpu", "fp32", "contiguous", 1
     )
@@ -486,9 +460,7 @@ def test_bf16_that_would_be_emulated_is_not_counted(
     monkeypatch: pytest.MonkeyPatch, instruction: str, has: bool
 ) -> None:
     """A processor with AVX-512 alone computes bf16 by way of fp32."""
-    monkeypatch.setattr(
-        torch.cpu, "get_capabilities", lambda: {"avx2": True, "bf16": False, instruction: True}
-    )
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "bf16": False, instruction: True})
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     assert hardware.has_bf16(cuda=False) == has
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
@@ -496,9 +468,7 @@ def test_bf16_that_would_be_emulated_is_not_counted(
 
 
 @pytest.mark.usefixtures("gpu")
-@pytest.mark.parametrize(
-    ("precision", "layout"), [*product(["fp32", "bf16"], ["channels_last", "contiguous"])]
-)
+@pytest.mark.parametrize(("precision", "layout"), [*product(["fp32", "bf16"], ["channels_last", "contiguous"])])
 def test_wishes_are_granted_on_a_gpu(cache: Path, precision: Any, layout: Any) -> None:
     requested = MachineParams(precision, layout, "auto", compile=False)
     assert choose(requested, cache) == Hardware("cuda", precision, layout, 1)
@@ -523,9 +493,7 @@ def test_a_compiler_on_the_path_is_found(
 
 
 @pytest.mark.usefixtures("clock")
-def test_the_compiler_that_cxx_names_is_found(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_compiler_that_cxx_names_is_found(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CXX", str(compiler(tmp_path, "my-compiler")))
     assert choose(replace(AUTO, compile=True), cache).compile
@@ -550,9 +518,7 @@ def test_without_a_compiler_training_goes_on_uncompiled_and_says_so(
     assert not choose(replace(AUTO, compile=False), cache).compile
     assert caplog.records == []
     assert not choose(replace(AUTO, compile=True), cache).compile
-    assert [record.message for record in caplog.records] == [
-        "No C++ compiler was found: machine.compile is ignored."
-    ]
+    assert [record.message for record in caplog.records] == ["No C++ compiler was found: machine.compile is ignored."]
 
 
 @pytest.mark.parametrize(
@@ -560,10 +526,7 @@ def test_without_a_compiler_training_goes_on_uncompiled_and_says_so(
     [
         (Hardware("cpu", "fp32"), "cpu, fp32, channels_last, 1 thread"),
         (Hardware("cpu", "bf16", "contiguous", 2), "cpu, bf16, contiguous, 2 threads"),
-        (
-            Hardware("cpu", "bf16", "channels_last", 2, compile=True),
-            "cpu, bf16, channels_last, 2 threads, compiled",
-        ),
+        (Hardware("cpu", "bf16", "channels_last", 2, compile=True), "cpu, bf16, channels_last, 2 threads, compiled"),
         (Hardware("cuda", "bf16", "channels_last", 8), "cuda, bf16, channels_last"),
         (Hardware("cuda", "fp32", "contiguous", 8, compile=True), "cuda, fp32, contiguous, compiled"),
     ],
@@ -585,9 +548,7 @@ def test_the_layout_is_pytorchs_memory_format(name: Any) -> None:
     assert images.stride() == {"channels_last": (60, 1, 15, 3), "contiguous": (60, 20, 5, 1)}[name]
 
 
-def test_a_real_measurement_gives_seconds_for_every_candidate(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_real_measurement_gives_seconds_for_every_candidate(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two turns of each, however long they take: nothing is said here about which is faster."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(autotune, "has_bf16", lambda cuda: True)
@@ -606,9 +567,7 @@ def test_the_processor_has_a_name() -> None:
     assert "\n" not in processor()
 
 
-def test_the_processors_name_is_read_from_the_system_or_its_architecture_given(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_processors_name_is_read_from_the_system_or_its_architecture_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     monkeypatch.setattr("platform.processor", lambda: "")
     info = "processor\t: 0\nmodel name\t: Some CPU @ 2: 3 GHz\nflags\t: fpu\n"
@@ -624,9 +583,7 @@ def test_the_processors_name_is_read_from_the_system_or_its_architecture_given(
     assert processor() == "riscv64"
 
 
-def test_processors_of_one_name_with_other_instructions_are_told_apart(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_processors_of_one_name_with_other_instructions_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     def of(info: str) -> str:
         monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: info)
         return instructions()
@@ -638,9 +595,7 @@ def test_processors_of_one_name_with_other_instructions_are_told_apart(
     assert len(of("")) == 8
 
 
-def test_the_repository_is_dvcs_root_or_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_repository_is_dvcs_root_or_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     assert repository() == tmp_path.resolve()

@@ -41,23 +41,8 @@ from pipeline.training.loop import (
     update_ema,
     validate,
 )
-from pipeline.training.losses import (
-    LOSSES,
-    Cosine,
-    CosineAndCrossEntropy,
-    CrossEntropy,
-    LogitLoss,
-    Loss,
-    make_loss,
-)
-from pipeline.training.memory import (
-    Memory,
-    Neighbours,
-    Relabel,
-    SmallLoss,
-    SoftTargets,
-    TemporalEnsemble,
-)
+from pipeline.training.losses import LOSSES, Cosine, CosineAndCrossEntropy, CrossEntropy, LogitLoss, Loss, make_loss
+from pipeline.training.memory import Memory, Neighbours, Relabel, SmallLoss, SoftTargets, TemporalEnsemble
 from pipeline.training.method import AutoAugment, Method
 from pipeline.training.mix import CutMix, MixUp
 from pipeline.training.model import FerNet
@@ -188,9 +173,7 @@ def test_weights_and_images_lie_in_memory_as_wished(layout: Any) -> None:
     trainer = Trainer(fresh(), cross_entropy(), RECIPE, hardware)
     seen: list[tuple[int, ...]] = []
     trainer.network.blocks[0].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0].stride()))
-    trainer.step(
-        VALIDATION.pixels.float(), BatchLabels(VALIDATION.labels), torch.tensor(RATE), torch.tensor(0.9)
-    )
+    trainer.step(VALIDATION.pixels.float(), BatchLabels(VALIDATION.labels), torch.tensor(RATE), torch.tensor(0.9))
     assert seen == [{"channels_last": (256, 1, 32, 4), "contiguous": (256, 64, 8, 1)}[layout]]
     for network in (trainer.network, trainer.averaged):
         conv = network.blocks[0].conv2
@@ -200,10 +183,7 @@ def test_weights_and_images_lie_in_memory_as_wished(layout: Any) -> None:
 
 def test_the_memory_format_changes_roundings_only(tmp_path: Path) -> None:
     layouts: tuple[Any, ...] = ("channels_last", "contiguous")
-    rows = [
-        Outcome(tmp_path / layout, hardware=Hardware("cpu", "fp32", layout)).progress.history
-        for layout in layouts
-    ]
+    rows = [Outcome(tmp_path / layout, hardware=Hardware("cpu", "fp32", layout)).progress.history for layout in layouts]
     for first, second in zip(*rows, strict=True):
         assert asdict(first) == pytest.approx(asdict(second), rel=1e-3)
 
@@ -219,9 +199,7 @@ def test_the_network_is_compiled_only_if_wished(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(torch, "compile", compiling)
     trainer = Trainer(fresh(), cross_entropy(), RECIPE, replace(CPU, compile=compiled))
     before = copy.deepcopy(trainer.network.state_dict())
-    trainer.step(
-        VALIDATION.pixels.float(), BatchLabels(VALIDATION.labels), torch.tensor(RATE), torch.tensor(0.9)
-    )
+    trainer.step(VALIDATION.pixels.float(), BatchLabels(VALIDATION.labels), torch.tensor(RATE), torch.tensor(0.9))
     assert seen == ([trainer.network] if compiled else [])
     assert trainer.network.state_dict().keys() == before.keys()  # no prefix: a checkpoint fits both
     assert not torch.equal(trainer.network.head.weight, before["head.weight"])
@@ -243,12 +221,7 @@ class Interrupting(LogitLoss):
     probabilistic: ClassVar[bool] = True
 
     def __init__(self, call: int, value: float | None = None, error: Exception | None = None) -> None:
-        self.inner, self.left, self.value, self.error = (
-            cross_entropy(),
-            call,
-            value,
-            error or InterruptionError(),
-        )
+        self.inner, self.left, self.value, self.error = (cross_entropy(), call, value, error or InterruptionError())
         self.targets = self.inner.targets
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
@@ -259,9 +232,7 @@ class Interrupting(LogitLoss):
 
 
 @pytest.mark.parametrize("last", range(RECIPE.epochs))
-def test_interrupted_after_an_epoch_and_resumed_is_as_if_nothing_had_happened(
-    tmp_path: Path, last: int
-) -> None:
+def test_interrupted_after_an_epoch_and_resumed_is_as_if_nothing_had_happened(tmp_path: Path, last: int) -> None:
     whole = Outcome(tmp_path / "whole")
 
     def stop(row: Epoch) -> None:
@@ -316,9 +287,7 @@ def test_what_the_network_thought_before_an_interruption_still_counts_after_it(t
     assert_same(whole, Outcome(tmp_path / "broken", recipe=DISTILLING, network=fresh(seed=5)))
 
 
-def test_seconds_are_kept_by_epoch_over_interruptions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seconds_are_kept_by_epoch_over_interruptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = count()  # one second passes between any two looks at it, and each epoch looks twice
     monkeypatch.setattr("pipeline.training.loop.time.perf_counter", lambda: float(next(clock)))
     with pytest.raises(InterruptionError):
@@ -379,9 +348,7 @@ def test_training_learns_what_can_be_learned(tmp_path: Path, name: str, rate: fl
     assert max(row.val_accuracy for row in history) > 0.75  # chance: 0.25
 
 
-def test_the_best_epoch_is_the_first_with_the_highest_accuracy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_best_epoch_is_the_first_with_the_highest_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accuracies = iter([0.2, 0.5, 0.5, 0.4])
     monkeypatch.setattr(loop, "validate", lambda *args: (1.0, next(accuracies)))
     averages: list[dict[str, Tensor]] = []
@@ -447,9 +414,7 @@ def test_fewer_images_than_a_batch_are_one_batch(tmp_path: Path) -> None:
 def test_history_tells_size_and_learning_rate(tmp_path: Path) -> None:
     history = Outcome(tmp_path).progress.history
     assert [(row.epoch, row.size) for row in history] == [(0, 12), (1, 12), (2, 16), (3, 16)]
-    assert [row.learning_rate for row in history] == [
-        learning_rate_at(step, 16, RATE, 0.2) for step in (3, 7, 11, 15)
-    ]
+    assert [row.learning_rate for row in history] == [learning_rate_at(step, 16, RATE, 0.2) for step in (3, 7, 11, 15)]
 
 
 @pytest.mark.parametrize(
@@ -461,9 +426,7 @@ def test_history_tells_size_and_learning_rate(tmp_path: Path) -> None:
         ((8, 10), 1, [8]),
     ],
 )
-def test_each_size_has_its_share_of_the_epochs(
-    sizes: tuple[int, ...], epochs: int, expected: list[int]
-) -> None:
+def test_each_size_has_its_share_of_the_epochs(sizes: tuple[int, ...], epochs: int, expected: list[int]) -> None:
     recipe = replace(RECIPE, sizes=sizes, epochs=epochs)
     assert [recipe.size_in(epoch) for epoch in range(epochs)] == expected
 
@@ -489,9 +452,7 @@ def test_steps_are_nesterovs_with_weight_decay_on_convolutions_and_head(tmp_path
         assert outcome.progress.history[step].train_loss == pytest.approx(value.item(), rel=1e-4)
 
     for name, parameter in network.named_parameters():
-        torch.testing.assert_close(
-            outcome.network.state_dict()[name], parameter.detach(), atol=2e-4, rtol=1e-3
-        )
+        torch.testing.assert_close(outcome.network.state_dict()[name], parameter.detach(), atol=2e-4, rtol=1e-3)
 
 
 def test_weight_decay_spares_normalisations_and_biases() -> None:
@@ -564,19 +525,13 @@ def test_without_averaging_the_network_itself_is_judged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [CrossEntropy, Cosine, CosineAndCrossEntropy])
-def test_validation_is_mean_cross_entropy_of_the_scores_and_share_of_hits(
-    kind: Callable[[Tensor], Loss],
-) -> None:
+def test_validation_is_mean_cross_entropy_of_the_scores_and_share_of_hits(kind: Callable[[Tensor], Loss]) -> None:
     loss = kind(vectors())
     network = fresh(output_dim=loss.output_dim)
     scores = loss.scores(predict(network, VALIDATION.pixels, CPU)).tolist()
     labels = VALIDATION.labels.tolist()
-    entropies = [
-        math.log(sum(map(math.exp, row))) - row[label] for row, label in zip(scores, labels, strict=True)
-    ]
-    hits = sum(
-        max(range(CLASSES), key=row.__getitem__) == label for row, label in zip(scores, labels, strict=True)
-    )
+    entropies = [math.log(sum(map(math.exp, row))) - row[label] for row, label in zip(scores, labels, strict=True)]
+    hits = sum(max(range(CLASSES), key=row.__getitem__) == label for row, label in zip(scores, labels, strict=True))
     val_loss, val_accuracy = validate(network, loss, VALIDATION, CPU)
     assert val_loss == pytest.approx(sum(entropies) / 24, rel=1e-5)
     assert val_accuracy == pytest.approx(hits / 24)
@@ -588,11 +543,7 @@ def step_by_hand(soft_targets: SoftTargets | None) -> tuple[Trainer, Tensor, Ten
     trainer.network.train()
     scores = copy.deepcopy(trainer.network)(VALIDATION.pixels.float()).detach()
     value, found = trainer.step(
-        VALIDATION.pixels.float(),
-        BatchLabels(VALIDATION.labels),
-        torch.tensor(RATE),
-        torch.tensor(0.9),
-        soft_targets,
+        VALIDATION.pixels.float(), BatchLabels(VALIDATION.labels), torch.tensor(RATE), torch.tensor(0.9), soft_targets
     )
     torch.testing.assert_close(found, scores)
     assert not value.requires_grad
@@ -710,9 +661,7 @@ def test_one_seed_gives_one_result_on_a_gpu_also_after_an_interruption(
 def test_a_gpu_computes_what_a_processor_does(tmp_path: Path) -> None:
     hardware.set_up(Hardware("cuda", "fp32"), seed=0)  # or its convolutions round to TF32
     ours = Outcome(tmp_path / "cpu", recipe=replace(RECIPE, epochs=1, sizes=(16,)))
-    its = Outcome(
-        tmp_path / "gpu", recipe=replace(RECIPE, epochs=1, sizes=(16,)), hardware=Hardware("cuda", "fp32")
-    )
+    its = Outcome(tmp_path / "gpu", recipe=replace(RECIPE, epochs=1, sizes=(16,)), hardware=Hardware("cuda", "fp32"))
     assert its.rows[0].train_loss == pytest.approx(ours.rows[0].train_loss, rel=1e-4)
     for name, weights in ours.best.items():
         torch.testing.assert_close(its.best[name].cpu(), weights, rtol=1e-3, atol=1e-3)
@@ -721,9 +670,7 @@ def test_a_gpu_computes_what_a_processor_does(tmp_path: Path) -> None:
 @gpu
 @pytest.mark.parametrize("recipe", [RECIPE, DISTILLING], ids=["plain", "distilling"])
 @pytest.mark.parametrize("name", LOSSES)
-def test_no_step_waits_for_a_gpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe, name: str
-) -> None:
+def test_no_step_waits_for_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe, name: str) -> None:
     steps = []
     monkeypatch.setattr(loop, "records_steps", lambda hardware, group: False)  # each step from Python
     hardware.set_up(Hardware("cuda", "bf16"), seed=0)  # deterministic algorithms are others, which could wait
@@ -895,9 +842,7 @@ def of_method(folder: Path, method: Method, **changes: Any) -> Outcome:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_is_repeated_and_resumed_exactly_and_is_not_plain_training(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_method_is_repeated_and_resumed_exactly_and_is_not_plain_training(tmp_path: Path, name: str) -> None:
     method = METHODS[name]
     first = of_method(tmp_path / "a", method, seed=3)
     assert_same(first, of_method(tmp_path / "b", method, seed=3))
@@ -964,15 +909,11 @@ class Listening:
         self.told = rows, scores
 
 
-FLAT = Images(
-    (3 * torch.arange(70, dtype=torch.uint8))[:, None, None, None].repeat(1, 1, 16, 16), torch.arange(70) % 7
-)
+FLAT = Images((3 * torch.arange(70, dtype=torch.uint8))[:, None, None, None].repeat(1, 1, 16, 16), torch.arange(70) % 7)
 """Images of one grey level each, by which they can be told apart."""
 
 
-def noted(
-    method: Method = PLAIN, memory: Memory | None = None, spec: Augment = NO_AUGMENT
-) -> tuple[EpochPlan, Noting]:
+def noted(method: Method = PLAIN, memory: Memory | None = None, spec: Augment = NO_AUGMENT) -> tuple[EpochPlan, Noting]:
     """The plan of an epoch, and what its first step is given."""
     recipe = replace(RECIPE, sizes=(16,), augment=spec)
     trainer = Noting(fresh(), cross_entropy(), recipe, CPU, method=method)

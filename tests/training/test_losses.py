@@ -201,9 +201,7 @@ def test_gradient_is_that_of_finite_differences(name: str, options: dict[str, fl
     generator = torch.Generator().manual_seed(2)
     for _ in range(12):  # directions across the whole batch, then single numbers
         direction = torch.randn(output.shape, generator=generator, dtype=torch.float64)
-        slope = (loss(output + step * direction, labels) - loss(output - step * direction, labels)) / (
-            2 * step
-        )
+        slope = (loss(output + step * direction, labels) - loss(output - step * direction, labels)) / (2 * step)
         assert (leaf.grad * direction).sum().item() == pytest.approx(slope.item(), rel=1e-6, abs=1e-8)
     for row in {0, max(0, size - 3), size - 1}:
         for column in range(output.shape[1]):
@@ -215,9 +213,7 @@ def test_gradient_is_that_of_finite_differences(name: str, options: dict[str, fl
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_zero_output_gives_a_finite_loss_and_gradient(
-    name: str, options: dict[str, float], dtype: torch.dtype
-) -> None:
+def test_zero_output_gives_a_finite_loss_and_gradient(name: str, options: dict[str, float], dtype: torch.dtype) -> None:
     loss = loss_of(name, random_targets().to(dtype), **options)
     output, labels = batch(5, loss)
     for zeros in ([0], [0, 1, 2, 3, 4]):
@@ -310,9 +306,7 @@ def readme_second(weight: list[np.ndarray], y_true: np.ndarray, y_pred: np.ndarr
 
 
 @pytest.mark.parametrize("size", [*SIZES, 4, 5])
-@pytest.mark.parametrize(
-    ("name", "readme"), [("original_first", readme_first), ("original_second", readme_second)]
-)
+@pytest.mark.parametrize(("name", "readme"), [("original_first", readme_first), ("original_second", readme_second)])
 def test_the_originals_are_the_readmes_loops(
     name: str, readme: Callable[[list[np.ndarray], np.ndarray, np.ndarray], float], size: int
 ) -> None:
@@ -333,14 +327,10 @@ def test_cosines_of_every_pair() -> None:
     for n in range(9):
         for k in range(CLASSES):
             assert table[n, k].item() == pytest.approx(cosine(output[n].tolist(), targets[k].tolist()))
-        assert cosines_to_label(output, labels, targets)[n].item() == pytest.approx(
-            table[n, labels[n]].item()
-        )
+        assert cosines_to_label(output, labels, targets)[n].item() == pytest.approx(table[n, labels[n]].item())
 
 
-@pytest.mark.parametrize(
-    "name", ["cosine", "absolute_cosine", "scaled_cosine", "original_first", "original_second"]
-)
+@pytest.mark.parametrize("name", ["cosine", "absolute_cosine", "scaled_cosine", "original_first", "original_second"])
 def test_losses_on_vectors_ignore_the_length_of_the_output(name: str) -> None:
     loss = make(name, {})
     output, labels = batch(8, loss)
@@ -436,9 +426,7 @@ def test_hinge_rank_is_zero_once_every_class_is_a_margin_behind() -> None:
 
 @pytest.mark.parametrize(("name", "options"), [case for case in SOFT if case[0] not in OF_THE_BATCH])
 @pytest.mark.parametrize("size", SIZES)
-def test_the_loss_under_each_label_is_the_loss_of_that_label(
-    name: str, options: dict[str, float], size: int
-) -> None:
+def test_the_loss_under_each_label_is_the_loss_of_that_label(name: str, options: dict[str, float], size: int) -> None:
     loss = soft_loss(make(name, options))
     output, labels = batch(size, loss)
     each = loss.under_each(output)
@@ -469,9 +457,7 @@ def test_soft_labels_and_weights_are_a_plain_sum(name: str, options: dict[str, f
     labels = torch.rand(5, CLASSES, generator=generator, dtype=torch.float64)
     weights = torch.tensor([0.0, 1.0, 0.5, 2.0, 0.25], dtype=torch.float64)
     each = loss.under_each(output).tolist()
-    sums = [
-        sum(q * v for q, v in zip(*pair, strict=True)) for pair in zip(labels.tolist(), each, strict=True)
-    ]
+    sums = [sum(q * v for q, v in zip(*pair, strict=True)) for pair in zip(labels.tolist(), each, strict=True)]
     plain = sum(w * s for w, s in zip(weights.tolist(), sums, strict=True)) / 3.75
     assert expected_loss(loss, output, labels, weights).item() == pytest.approx(plain)
     assert expected_loss(loss, output, labels).item() == pytest.approx(sum(sums) / 5)

@@ -79,9 +79,7 @@ def test_the_least_likely_labels_are_dropped_after_a_start() -> None:
     doubled = memory.labels(everyone, BatchLabels(GIVEN, weights=torch.full((5,), 2.0)))
     assert doubled.weights is not None
     assert doubled.weights.tolist() == [0, 2, 2, 2, 0]
-    memory.add(
-        everyone, scores(*[(0.98, 0.01, 0.01)] * 5)
-    )  # the mean of both epochs, and of the uniform start
+    memory.add(everyone, scores(*[(0.98, 0.01, 0.01)] * 5))  # the mean of both epochs, and of the uniform start
     memory.start_epoch(3, 4)
     assert kept() == [1, 0, 1, 1, 0]
 
@@ -102,13 +100,7 @@ def test_nothing_is_dropped_before_anything_was_said_nor_for_a_share_of_nothing(
 
 def test_neighbours_share_their_mean_predictions() -> None:
     memory = Neighbours(weight=0.5).make(IMAGES, CLASSES)
-    said = {
-        0: (0.8, 0.1, 0.1),
-        1: (0.2, 0.6, 0.2),
-        2: (0.1, 0.1, 0.8),
-        3: (0.4, 0.3, 0.3),
-        4: (0.3, 0.3, 0.4),
-    }
+    said = {0: (0.8, 0.1, 0.1), 1: (0.2, 0.6, 0.2), 2: (0.1, 0.1, 0.8), 3: (0.4, 0.3, 0.3), 4: (0.3, 0.3, 0.4)}
     memory.start_epoch(0, 3)
     first = memory.labels(ROWS, BatchLabels(GIVEN[ROWS]))
     assert first.soft is None  # nothing has been said yet
@@ -172,8 +164,7 @@ def test_what_a_memory_holds_is_restored(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "option"),
-    [("relabel", "start"), ("relabel", "margin"), ("small_loss", "start"), ("neighbours", "weight")],
+    ("name", "option"), [("relabel", "start"), ("relabel", "margin"), ("small_loss", "start"), ("neighbours", "weight")]
 )
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
 def test_options_that_make_no_sense_are_refused(name: str, option: str, value: float) -> None:

@@ -80,12 +80,8 @@ def test_the_loss_of_mixed_labels_is_the_mixed_loss() -> None:
     hard, kept = torch.tensor([2, 0, 6]), torch.tensor([0.75, 1.0, 0.25])
     weights = torch.tensor([1.0, 0.5, 2.0])
     surprise = (-output.log_softmax(1)).tolist()
-    plain = sum(
-        k * surprise[i][hard[i]] + (1 - k) * surprise[i][hard[i - 1]] for i, k in enumerate(kept.tolist())
-    )
-    assert mixed_labels(BatchLabels(hard), kept, CLASSES).value(loss, output).item() == pytest.approx(
-        plain / 3
-    )
+    plain = sum(k * surprise[i][hard[i]] + (1 - k) * surprise[i][hard[i - 1]] for i, k in enumerate(kept.tolist()))
+    assert mixed_labels(BatchLabels(hard), kept, CLASSES).value(loss, output).item() == pytest.approx(plain / 3)
     v = weights.tolist()
     weighed = sum(
         k * v[i] * surprise[i][hard[i]] + (1 - k) * v[i - 1] * surprise[i][hard[i - 1]]

@@ -12,14 +12,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from pipeline.training import policies
-from pipeline.training.policies import (
-    DRAWS,
-    OPERATIONS,
-    POLICIES,
-    Policy,
-    apply_policy,
-    apply_sub_policies,
-)
+from pipeline.training.policies import DRAWS, OPERATIONS, POLICIES, Policy, apply_policy, apply_sub_policies
 
 Picture = Image.Image
 LEVELS = range(10)
@@ -235,10 +228,7 @@ def test_a_part_of_the_images_is_changed_as_in_the_whole(name: str, part: slice 
 @pytest.mark.parametrize("column", range(DRAWS))
 def test_every_image_depends_on_its_own_draws_only(column: int) -> None:
     """And on each of them: there is no number that is drawn for nothing."""
-    policy: Policy = (
-        (("ShearX", 0.5, 9), ("TranslateY", 0.5, 5)),
-        (("Rotate", 0.5, 9), ("ShearY", 0.5, 5)),
-    )
+    policy: Policy = ((("ShearX", 0.5, 9), ("TranslateY", 0.5, 5)), (("Rotate", 0.5, 9), ("ShearY", 0.5, 5)))
     images, draws = noise(5), torch.full((5, DRAWS), 0.25, dtype=torch.float64)
     before = apply_sub_policies(images, policy, draws)
     draws[3, column] = 0.75
@@ -292,9 +282,7 @@ def test_operations_are_applied_with_their_probabilities_independently() -> None
 def test_half_of_the_signs_are_negative(name: str) -> None:
     count, operation = 2000, OPERATIONS[name]
     image = noise(1, 12, 12)
-    found = apply_sub_policies(
-        image.expand(count, -1, -1, -1), (((name, 1.0, 9), (name, 0.0, 9)),), uniform(count)
-    )
+    found = apply_sub_policies(image.expand(count, -1, -1, -1), (((name, 1.0, 9), (name, 0.0, 9)),), uniform(count))
     forth, back = (operation.change(image, sign * operation.magnitude(9)) for sign in (1, -1))
     shares = [float((found == view).flatten(1).all(1).double().mean()) for view in (forth, back)]
     assert sum(shares) == pytest.approx(1)

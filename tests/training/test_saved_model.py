@@ -78,9 +78,7 @@ def test_a_missing_file_says_what_to_run(tmp_path: Path, name: str) -> None:
 
 
 def refuse(folder: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"The model in .* cannot be read .*: remove the folder and run `dvc repro`"
-    ):
+    with pytest.raises(UserError, match=r"The model in .* cannot be read .*: remove the folder and run `dvc repro`"):
         load_trained(folder)
 
 

@@ -22,9 +22,7 @@ SLOW = (
     "matplotlib.backends.backend_agg", "PIL.Image", "click", "pydantic", "tqdm", "yaml",
 )  # fmt: skip
 """Not onnxruntime: it starts threads, which a fork would lack and wait for."""
-READ_AT_START = (
-    "CUDA_", "LANG", "LC_", "LD_", "MALLOC", "MKL_", "MPL", "OMP_", "PYTHON", "PYTORCH", "TORCH", "TZ",
-)  # fmt: skip
+READ_AT_START = ("CUDA_", "LANG", "LC_", "LD_", "MALLOC", "MKL_", "MPL", "OMP_", "PYTHON", "PYTORCH", "TORCH", "TZ")
 """Beginnings of variables that Python and these libraries read when they start."""
 
 

@@ -54,12 +54,7 @@ HAIR_STYLES: dict[str, tuple[float, float, float]] = {
 }
 """Course of the hairline, y = a + b x + c x^2, in pixels below the person's own."""
 
-OCCLUDERS = {
-    "none": (0.0, 0.0, 0, 0),
-    "bar": (6, 0.1, 40, 8),
-    "strand": (3, 0.2, 8, -40),
-    "hand": (11, 0.6, 40, 16),
-}
+OCCLUDERS = {"none": (0.0, 0.0, 0, 0), "bar": (6, 0.1, 40, 8), "strand": (3, 0.2, 8, -40), "hand": (11, 0.6, 40, 16)}
 """Objects that may cover part of the face: thickness, tone, and how far to the right (or left) and down they start."""
 
 EYES = -4.0
@@ -146,9 +141,7 @@ class Shape:
     upper_lid: Arc
     lower_lid: Arc
     brow: Arc
-    lips: tuple[
-        Arc, Arc, Arc, Arc
-    ]  # the upper one's outer and inner edge, then the lower one's inner and outer
+    lips: tuple[Arc, Arc, Arc, Arc]  # the upper one's outer and inner edge, then the lower one's inner and outer
     nose_tip: float
     nose_wing: float
     lip_gap: float  # how far the lips part
@@ -255,9 +248,7 @@ def _lens(upper: Curve, lower: Curve) -> Array:
     return np.maximum(np.maximum(-upper[0], lower[0]), upper[1])
 
 
-def draw_face(
-    action_units: Mapping[str, float], identity: Identity = Identity(), view: View = View()
-) -> Image:
+def draw_face(action_units: Mapping[str, float], identity: Identity = Identity(), view: View = View()) -> Image:
     """Draw one face: uint8 [48, 48].
 
     action_units: activations from 0 (rest) to 1 (full) by the names in `ACTION_UNITS`; absent means 0.

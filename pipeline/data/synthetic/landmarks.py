@@ -29,9 +29,7 @@ def landmarks(action_units: Mapping[str, float], identity: Identity, view: View)
     shape = Shape.of({name: float(action_units.get(name, 0)) for name in ACTION_UNITS}, identity)
     brow, (above, upper, lower, under) = _along(shape.brow, QUARTERS), shape.lips
     eye = [
-        *_along(
-            shape.upper_lid, (0, *THIRDS, 1)
-        ),  # from the inner corner over the upper lid to the outer one
+        *_along(shape.upper_lid, (0, *THIRDS, 1)),  # from the inner corner over the upper lid to the outer one
         *_along(shape.lower_lid, THIRDS[::-1]),
     ]
     tip, wing = shape.nose_tip, shape.nose_wing
@@ -56,8 +54,7 @@ def _along(arc: Arc, shares: Sequence[float]) -> list[Point]:
     left, right, (first, middle, last) = arc
     tilt, bend = (last - first) / 2, (last + first) / 2 - middle
     return [
-        (left + share * (right - left), middle + (2 * share - 1) * (tilt + bend * (2 * share - 1)))
-        for share in shares
+        (left + share * (right - left), middle + (2 * share - 1) * (tilt + bend * (2 * share - 1))) for share in shares
     ]
 
 
