@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,6 +33,15 @@ def about(key: str) -> Iterator[None]:
         if key in str(error):
             raise
         raise UserError(f"{key}: {error}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another package's message: it says what happened; advice and stacks follow.
+
+    Without colours and the full stop, and cut after 200 characters. The name of the exception if it says nothing.
+    """
+    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return re.sub(r"\x1b\[[0-9;]*m", "", line).strip().rstrip(".")[:200]
 
 
 def _on_one_line(message: str) -> str:

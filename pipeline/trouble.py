@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 
 AGAIN = "run the same command again (a training resumes after its last complete epoch)"
 ON_THE_PROCESSOR = "set CUDA_VISIBLE_DEVICES= (empty) to compute on the processor"
@@ -102,7 +102,7 @@ def explain(error: BaseException) -> str | None:
         return refused(path, error, "be written or read")
     if known := _reason(error, DISK):
         why, remedy = known
-        return f"{why[0].upper()}{why[1:]} ({_first_line(error)}). {remedy}, then {AGAIN}."
+        return f"{why[0].upper()}{why[1:]} ({first_line(error)}). {remedy}, then {AGAIN}."
     return _of_pytorch(error) if isinstance(error, RuntimeError) else None
 
 
@@ -141,7 +141,7 @@ def _reason(error: BaseException | None, table: Mapping[int, tuple[str, str]]) -
 
 def _of_pytorch(error: RuntimeError) -> str | None:
     """Explain an error from PyTorch by its wording, which is more stable between versions than its type."""
-    text, name, first = str(error), type(error).__name__, _first_line(error)
+    text, name, first = str(error), type(error).__name__, first_line(error)
     if NO_KERNEL.search(text):
         return (
             f"This PyTorch was not built for this GPU ({first}): {ON_THE_PROCESSOR}, or install one that supports it."
@@ -167,11 +167,6 @@ def _memory_full() -> str:
         f"The memory of this machine is full. End other programs and {AGAIN}; a training needs less with a lower "
         "recipes.<name>.batch_size."
     )
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the first line of a message: it says what happened; libraries append advice and stacks."""
-    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), "no reason given")
 
 
 def _turn_signals_into_exceptions() -> None:

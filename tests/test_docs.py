@@ -226,8 +226,8 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Clone:
             else:
                 text += f"\n\n{code}"
             for table, name, value in entries:
-                text = re.sub(rf"(^{table}: .* = {{$)", rf'\1\n    "{name}": {value},', text, flags=re.MULTILINE)
-                assert f'    "{name}": {value},' in text, f"{file} has no table {table}"
+                text = re.sub(rf"(^{table}: .* = {{)", rf'\1"{name}": {value}, ', text, flags=re.MULTILINE)
+                assert f'"{name}": {value}, ' in text, f"{file} has no table {table}"
             (folder / file).write_text(text, encoding="utf-8")
     clone = Clone(folder)
     clone.set(SMALL | {f"models.{name}": row for name, row in ROWS.items()} | {"machine.threads": 1})

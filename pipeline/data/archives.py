@@ -28,7 +28,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from pipeline.data import kinds
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -515,8 +515,9 @@ def explained(name: str) -> Iterator[None]:
             f"{name} needs more memory to unpack than is available, unlike FER-2013: fetch it again."
         ) from error
     except _signs_of_damage() as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"{name} cannot be read and may be truncated or damaged ({reason}): fetch it again.") from error
+        raise UserError(
+            f"{name} cannot be read and may be truncated or damaged ({first_line(error)}): fetch it again."
+        ) from error
 
 
 def _signs_of_damage() -> tuple[type[Exception], ...]:

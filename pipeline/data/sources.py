@@ -32,7 +32,7 @@ from pipeline.data import archives, fer_csv, folder_set, kinds, votes
 from pipeline.data.archives import HEAD, Bundle, Entry, FolderBundle, Found, Search, Wanted, shown
 from pipeline.data.fer import IMAGE_SIZE, LABELS, USAGES, FerData
 from pipeline.data.pictures import opened
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 from pipeline.files import naming, sha256
 
 KAGGLE_SET = "msambare/fer2013"
@@ -110,9 +110,8 @@ def fetch_kaggle(folder: Path, expected_sha256: str | None = None) -> Provenance
         downloaded = Path(kagglehub.dataset_download(KAGGLE_SET))
     # Its exceptions for no network, no credential or no such set have no common base class.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(
-            f"Kaggle's {KAGGLE_SET} cannot be downloaded ({reason}): check the network and your Kaggle"
+            f"Kaggle's {KAGGLE_SET} cannot be downloaded ({first_line(error)}): check the network and your Kaggle"
             f" credential, or {_OTHER_WAYS}."
         ) from error
     bundle = FolderBundle(downloaded, archives.Budget())

@@ -55,42 +55,34 @@ class Decoder(Protocol):
     whether it is made of the Gram matrix of the model's own targets.
     """
 
-    needs_probabilities: ClassVar[bool]
-    needs_vectors: ClassVar[bool]
-    weighs: ClassVar[bool]
-    inverts: ClassVar[bool]
+    needs_probabilities: ClassVar[bool] = False
+    needs_vectors: ClassVar[bool] = False
+    weighs: ClassVar[bool] = False
+    inverts: ClassVar[bool] = False
 
     def __call__(self, output: ModelOutput) -> Ints: ...
 
 
 @dataclass(frozen=True)
-class ArgMax:
+class ArgMax(Decoder):
     """arg-max over k of the scores; the first of equals."""
-
-    needs_probabilities: ClassVar[bool] = False
-    needs_vectors: ClassVar[bool] = False
-    weighs: ClassVar[bool] = False
-    inverts: ClassVar[bool] = False
 
     def __call__(self, output: ModelOutput) -> Ints:
         return np.asarray(output.scores.argmax(axis=1), np.int64)
 
 
 @dataclass(frozen=True)
-class Nearest:
+class Nearest(Decoder):
     """arg-max over k of cos(f, w_k): the nearest label vector, the meaning of the README's `train_step`."""
 
-    needs_probabilities: ClassVar[bool] = False
     needs_vectors: ClassVar[bool] = True
-    weighs: ClassVar[bool] = False
-    inverts: ClassVar[bool] = False
 
     def __call__(self, output: ModelOutput) -> Ints:
         return np.asarray(_cosines(output).argmax(axis=1), np.int64)
 
 
 @dataclass(frozen=True)
-class Inverse:
+class Inverse(Decoder):
     """arg-max over k of (S^-1 c)_k with c_k = cos(f, w_k): `Nearest` with the targets' similarities taken out.
 
     S is `gram`, the cosines between the model's own targets, [K, K]. In the limit of the cosine loss f points along
@@ -100,9 +92,7 @@ class Inverse:
     """
 
     gram: Floats
-    needs_probabilities: ClassVar[bool] = False
     needs_vectors: ClassVar[bool] = True
-    weighs: ClassVar[bool] = False
     inverts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -123,7 +113,7 @@ def _cosines(output: ModelOutput) -> Floats:
 
 
 @dataclass(frozen=True)
-class CostSensitive:
+class CostSensitive(Decoder):
     """arg-min over k of sum_j C_kj p_j with C = 1 - S: the class of least expected cost.
 
     Conditional risk minimisation (CRM) as in Karthik et al. (ICLR 2021). S is `gram`, the cosines between some
@@ -133,9 +123,7 @@ class CostSensitive:
 
     gram: Floats
     needs_probabilities: ClassVar[bool] = True
-    needs_vectors: ClassVar[bool] = False
     weighs: ClassVar[bool] = True
-    inverts: ClassVar[bool] = False
 
     def __call__(self, output: ModelOutput) -> Ints:
         return np.asarray((output.probabilities @ (1 - self.gram).T).argmin(axis=1), np.int64)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.fer import IMAGE_SIZE
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 from pipeline.inference.model_file import INPUT, MAPS, OUTPUT, SUFFIX, Facts, find
 
 Faces = npt.NDArray[np.uint8]
@@ -65,8 +65,8 @@ class Engine:
 
 
 def _unreadable(file: Path, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0].strip()[:200] if str(error) else type(error).__name__
     return UserError(
-        f"{file} is not a model that the stage export wrote, or ONNX Runtime is older than 1.23 ({reason}): name a"
-        f" file of outputs/onnx that ends in {SUFFIX}, run `dvc repro` to write it again, or update onnxruntime."
+        f"{file} is not a model that the stage export wrote, or ONNX Runtime is older than 1.23 "
+        f"({first_line(error)}): name a file of outputs/onnx that ends in {SUFFIX}, run `dvc repro` to write it again, "
+        "or update onnxruntime."
     )

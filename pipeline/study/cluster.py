@@ -12,7 +12,6 @@ import glob
 import hashlib
 import json
 import os
-import re
 import signal
 import socket
 import sys
@@ -28,7 +27,7 @@ import numpy as np
 import yaml
 
 from pipeline import config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 from pipeline.files import JsonDict, replacing, repository
 from pipeline.fingerprint import SOURCES, mlflow_key
 from pipeline.study import bootstrap, node, publish, trial
@@ -354,9 +353,3 @@ def remove_checkpoints(run_key: RunKey) -> None:
     key = mlflow_key(run_key, run_key.facts()["inputs_digest"])
     for path in (repository() / ".checkpoints").glob(f"{glob.escape(key)}-*.safetensors"):
         Checkpoint(path).remove()
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of a message, without colours and the full stop."""
-    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return re.sub(r"\x1b\[[0-9;]*m", "", line).strip().rstrip(".")

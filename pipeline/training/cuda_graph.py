@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 
 WARM_UP = 3
 """Calls from Python before the recording: PyTorch's first-use set-up cannot be recorded."""
@@ -49,7 +49,7 @@ class CudaGraphStep:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            cause = str(error.__context__ or error).splitlines()[0]  # the end of the recording fails, too
+            cause = first_line(error.__context__ or error)  # the end of the recording fails, too
             raise UserError(
                 f"The training step cannot be recorded for the GPU ({cause}), most often because the loss reads values "
                 "back: remove .item(), float() and any `if` on a tensor."

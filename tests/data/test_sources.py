@@ -501,7 +501,7 @@ def test_without_kagglehub_the_other_ways_are_named(tmp_path: Path, monkeypatch:
     ("failure", "reason"),
     [
         (ConnectionError("no route to host"), "no route to host"),
-        (PermissionError("403 Client Error.\n\nPlease make sure you are authenticated"), "403 Client Error."),
+        (PermissionError("403 Client Error.\n\nPlease make sure you are authenticated"), "403 Client Error"),
         (ValueError(), "ValueError"),
         (RuntimeError("x" * 5000), "x" * 200),
     ],
