@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from pipeline.comparison.families import QUESTIONS
 from pipeline.comparison.findings import Contrast, Judged, Prediction, ScoreFit, corrected_p, recall_tests, row_name
 from pipeline.comparison.protocols import Readings
-from pipeline.comparison.registry import METRICS, Metric, in_points
+from pipeline.comparison.registry import AMBIGUITY, METRICS, Metric, in_points
 from pipeline.comparison.rows import MARGIN, ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Interval
 from pipeline.data.fer import LABELS
@@ -144,6 +145,22 @@ def recall_table(rows: Sequence[ComparisonRow], classes: Sequence[str]) -> str:
             [row_name(row, rows), *(cell for label in classes for cell in against_baseline(tests.get(label)))]
             for row, tests in tested
         ),
+    )
+
+
+def ambiguity_table(rows: Sequence[ComparisonRow]) -> str:
+    """Return a table of what models make of ambiguous faces, without votes an empty text.
+
+    Means with half the width of their 95 % intervals over seeds. Decoders change none of it, so their rows are left
+    out.
+    """
+    own = [row for row in rows if row.family != "decoders"]
+    shown = [metric for metric in AMBIGUITY if all(metric.name in row for row in own)]
+    if not shown:
+        return ""
+    return markdown_table(
+        ["model", *(metric.heading for metric in shown)],
+        ([row_name(row, rows), *(over_seeds(metric, row[metric.name]) for metric in shown)] for row in own),
     )
 
 
@@ -293,6 +310,11 @@ def write_csv_table(path: Path, rows: Sequence[ComparisonRow]) -> None:
 def number(metric: Metric, value: MetricSummary) -> str:
     """Format mean and standard deviation: fractions in per cent, other values unchanged."""
     return deviating(value, 2, 100) if metric.percent else deviating(value, 3)
+
+
+def over_seeds(metric: Metric, value: MetricSummary) -> str:
+    """Format mean and half the width of its 95 % interval over seeds."""
+    return number(metric, replace(value, std=value.ci95))
 
 
 def points(fraction: float) -> str:

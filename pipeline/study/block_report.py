@@ -16,7 +16,16 @@ from pipeline.comparison.findings import Models, RowId
 from pipeline.comparison.paired import compare
 from pipeline.comparison.records import entries, is_network
 from pipeline.comparison.rows import ComparisonRow, write_rows
-from pipeline.comparison.tables import contrast_table, footnote, introduction, protocol_table, table
+from pipeline.comparison.tables import (
+    ambiguity_table,
+    contrast_table,
+    difference_table,
+    footnote,
+    introduction,
+    protocol_table,
+    recall_table,
+    table,
+)
 from pipeline.errors import UserError
 from pipeline.figures.blocks import over_labels
 from pipeline.figures.study import difference_forest
@@ -25,6 +34,15 @@ from pipeline.study import plan
 from pipeline.study.plan import Block, short_name
 from pipeline.study.report import comparable, kept_runs, require_one_machine, require_one_study
 from pipeline.tracking.study import log_study
+
+AMBIGUITY_NOTE = (
+    "Mean and half the width of the 95 % interval over seeds. *FER+ by its own protocol*: eight classes, the majority "
+    "of the votes, unclear images removed. *Second reading*: the two most probable classes are the two that annotators "
+    "name, for the images that have a second; *its usual partner*: the most probable class with the one that most "
+    "often makes a pair with it. *AUC*: how well the second largest probability tells which images have a second "
+    "reading. *Uncertainty against disagreement*: rank correlation of the model's uncertainty with the entropy of the "
+    "votes."
+)
 
 
 def report_block(name: str) -> None:
@@ -52,14 +70,7 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
         require_one_study(models, params, folder, folder / "params.yaml", f"fer sweep --block {name}")
         compared = compare(entries(models, baseline), params.compare.resamples)
         rows += compared
-        usual = protocol_table(protocols.readings(models, baseline), compared)
-        sections += [
-            f"## {label[baseline] or 'All rows'}",
-            table(compared),
-            footnote(baseline),
-            f"### The usual protocol{f', {label[baseline]}' if label[baseline] else ''}",
-            usual,
-        ]
+        sections += section(models, compared, baseline, label[baseline])
     if not rows:
         return False
     metrics = next(iter(found[rows[0].model].values())).metrics
@@ -80,6 +91,24 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
     print((folder / "ablation.md").read_text(encoding="utf-8"))
     log_study(folder, found, rows, f"{folder.parent.name}-{name}")
     return True
+
+
+def section(models: Models, rows: Sequence[ComparisonRow], baseline: str, label: str) -> list[str]:
+    """Return the paragraphs on the rows that share a kind of labels, "" if the block has one kind only."""
+    of = f", {label}" if label else ""
+    ambiguity = ambiguity_table(rows)
+    return [
+        f"## {label or 'All rows'}",
+        table(rows),
+        footnote(baseline),
+        f"### Differences from `{baseline}`",
+        difference_table(rows),
+        f"### Recall of each class minus that of `{baseline}`",
+        recall_table(rows, findings.classes_of(models)),
+        *([f"### Ambiguous faces{of}", AMBIGUITY_NOTE, ambiguity] if ambiguity else []),
+        f"### The usual protocol{of}",
+        protocol_table(protocols.readings(models, baseline), rows),
+    ]
 
 
 def missing(block: Block, found: Models) -> list[str]:

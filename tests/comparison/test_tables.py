@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipeline.comparison.families import Family
 from pipeline.comparison.findings import Contrast, Judged, Prediction, RowId, ScoreFit, row_name
 from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Difference, Interval
 from pipeline.comparison.tables import (
+    ambiguity_table,
     bounds_table,
     contrast_table,
     correlation_table,
@@ -148,6 +150,23 @@ def test_a_fit_of_scores_has_no_p_where_there_is_nothing_to_relabel() -> None:
     assert [line[-1] for line in lines] == ["0.004", ""]
     assert "-0.300 ± 0.020" in lines[0]
     assert score_table([])
+
+
+def test_what_models_make_of_ambiguous_faces_stands_with_intervals_over_seeds() -> None:
+    def measured(model: str, decoder: str, family: Family | None, **metrics: MetricSummary) -> ComparisonRow:
+        found = {name.replace("__", "."): value for name, value in metrics.items()}
+        return ComparisonRow(model, decoder, [0, 1], found, family=family)
+
+    second, entropy = MetricSummary(0.391, 0.01, 0.0452), MetricSummary(0.25, 0.1, None)
+    rows = [
+        measured("baseline", "argmax", None, test__pairs__exact=second, test__votes__uncertainty=entropy),
+        measured("baseline", "crm.word2vec", "decoders"),
+        measured("rul", "argmax", "controls", test__pairs__exact=second, test__votes__uncertainty=entropy),
+    ]
+    assert [line.split(" | ")[1:] for line in ambiguity_table(rows).splitlines()[2:]] == [
+        ["39.10 ± 4.52", "0.250 |"]
+    ] * 2
+    assert ambiguity_table([row("baseline", 0.7, None)]) == "", "without votes there is nothing to say"
 
 
 def test_a_correlation_has_its_sign_and_p() -> None:
