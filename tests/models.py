@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 from functools import cache
 from pathlib import Path
@@ -84,24 +85,25 @@ def exported_file(root: Path) -> Path:
 
 def exported_model(root: Path) -> Path:
     """A trained and exported model below a folder; the folder of the model."""
-    shutil.copytree(_exported("baseline-0").name, root, dirs_exist_ok=True)
+    shutil.copytree(exported("baseline-0"), root, dirs_exist_ok=True)
     return root / "models" / "baseline-0"
 
 
 def two_models(root: Path) -> Path:
     """The same and another, which has the scaled cosine loss."""
     exported_model(root)
-    shutil.copytree(_exported("other-0", "scaled_cosine").name, root, dirs_exist_ok=True)
+    shutil.copytree(exported("other-0", "scaled_cosine"), root, dirs_exist_ok=True)
     return root
 
 
 @cache
-def _exported(name: str, loss: str = "cross_entropy") -> TemporaryDirectory[str]:
-    """Made once in a process, as it takes seconds; removed at its end."""
+def exported(name: str, loss: str = "cross_entropy", pool: Pool = "max") -> Path:
+    """A folder with models/<name> and onnx/<name>.onnx, to be read alone: it takes seconds, once in a process."""
     made = TemporaryDirectory(prefix="fer-model-")
+    atexit.register(made.cleanup)
     root = Path(made.name)
-    export(save_model(root / "models" / name, loss), root / "onnx" / f"{name}.onnx")
-    return made
+    export(save_model(root / "models" / name, loss, pool), root / "onnx" / f"{name}.onnx")
+    return root
 
 
 def photograph(faces: npt.NDArray[np.uint8], size: tuple[int, int] = (640, 400), side: int = 160) -> Image.Image:

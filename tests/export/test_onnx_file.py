@@ -22,7 +22,7 @@ from pipeline.training.hardware import EVALUATION
 from pipeline.training.losses import LOSSES
 from pipeline.training.model import FerNet, Pool
 from pipeline.training.saved_model import load_trained, predict
-from tests.models import drawn_faces, save_model
+from tests.models import drawn_faces, exported, save_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 KINDS = {kind.scores: name for name, kind in reversed(LOSSES.items())}.values()
@@ -35,11 +35,16 @@ def evaluated(model: Path, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float
     return model_output(loss, predict(network, torch.from_numpy(faces)[:, None], EVALUATION)).probabilities
 
 
+def trained_and_exported(loss: str, pool: Pool = "max") -> tuple[Path, Path]:
+    """The folder of a model and its ONNX file."""
+    folder = exported("some-0", loss, pool)
+    return folder / "models/some-0", folder / "onnx/some-0.onnx"
+
+
 @pytest.mark.parametrize("loss", KINDS)
-def test_probabilities_and_decisions_are_pytorchs(loss: str, tmp_path: Path) -> None:
-    model, faces = save_model(tmp_path / "some-0", loss), drawn_faces(300)
-    export(model, tmp_path / "some-0.onnx")
-    found, expected = Engine(tmp_path / "some-0.onnx", 1).probabilities(faces), evaluated(model, faces)
+def test_probabilities_and_decisions_are_pytorchs(loss: str) -> None:
+    (model, file), faces = trained_and_exported(loss), drawn_faces(300)
+    found, expected = Engine(file, 1).probabilities(faces), evaluated(model, faces)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     decisions = found.argmax(1)
     np.testing.assert_array_equal(decisions, expected.argmax(1))
@@ -49,10 +54,9 @@ def test_probabilities_and_decisions_are_pytorchs(loss: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("loss", "pool"), [("cross_entropy", "max"), ("cross_entropy", "mean"), ("relative_uncertainty", "max")]
 )
-def test_class_maps_are_those_that_evaluate_draws(loss: str, pool: Pool, tmp_path: Path) -> None:
-    model, faces = save_model(tmp_path / "some-0", loss, pool), drawn_faces(5)
-    export(model, tmp_path / "some-0.onnx")
-    found = Engine(tmp_path / "some-0.onnx", 1).class_maps(faces)
+def test_class_maps_are_those_that_evaluate_draws(loss: str, pool: Pool) -> None:
+    (model, file), faces = trained_and_exported(loss, pool), drawn_faces(5)
+    found = Engine(file, 1).class_maps(faces)
     network, of_loss = load_trained(model)
     images = torch.from_numpy(faces)[:, None].float()
     for k in range(len(LABELS)):
@@ -62,11 +66,10 @@ def test_class_maps_are_those_that_evaluate_draws(loss: str, pool: Pool, tmp_pat
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
-def test_any_number_of_faces_is_taken(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, faces = save_model(tmp_path / "some-0", pool="mean"), drawn_faces(9)
-    export(model, tmp_path / "some-0.onnx")
+def test_any_number_of_faces_is_taken(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    (model, file), faces = trained_and_exported("cross_entropy", "mean"), drawn_faces(9)
     monkeypatch.setattr("pipeline.inference.engine.BATCH", 3)  # in several calls
-    engine = Engine(tmp_path / "some-0.onnx", 1)
+    engine = Engine(file, 1)
     found = engine.probabilities(faces[:count])
     assert found.shape == (count, 7)
     np.testing.assert_allclose(found, evaluated(model, faces)[:count], rtol=0, atol=1e-5)
