@@ -1,4 +1,4 @@
-"""Draw what a block of the study found where its rows were run with several kinds of labels."""
+"""Draw what a block of the study found: its planned contrasts, and its rows under several kinds of labels."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
+from pipeline.comparison.findings import Contrast
+from pipeline.comparison.registry import in_points
 from pipeline.comparison.rows import ComparisonRow
 from pipeline.figures.canvas import COLOURS, LINES, MARKERS, canvas
+from pipeline.figures.study import forest
 
 Lines = Mapping[str, Mapping[str, ComparisonRow]]
 """For each model its row under each kind of labels with which it has been run."""
@@ -50,3 +53,17 @@ def over_labels(lines: Lines, labels: Sequence[str], baseline: str, path: Path) 
         for axis in (above, below):
             axis.grid(axis="y")
         figure.legend(loc="outside right upper", fontsize=9, handlelength=3)
+
+
+def planned_contrasts(families: Mapping[str, tuple[str, Sequence[Contrast]]], path: Path) -> None:
+    """Draw the difference of each planned pair with its 95 % interval: a panel for each family, in the plan's order.
+
+    families: by name the metric and the contrasts, at least one.
+    """
+    sizes = [len(contrasts) for _, contrasts in families.values()]
+    with canvas(path, 8.0, 0.26 * sum(sizes) + 1.1 * len(sizes)) as figure:
+        panels = figure.subplots(len(sizes), squeeze=False, height_ratios=[size + 1 for size in sizes])[:, 0]
+        for axis, (family, (metric, contrasts)) in zip(panels, families.items(), strict=True):
+            tests = {f"{model} \N{MINUS SIGN} {against}": row.test(metric) for model, against, row in contrasts}
+            forest(axis, tests, in_points(metric))
+            axis.set_title(f"{family}: {metric}, 95% intervals")

@@ -161,29 +161,36 @@ def model_bars(rows: Rows, path: Path) -> None:
 
 
 def difference_forest(tests: Mapping[str, PairedTest], baseline: str, path: Path) -> None:
-    """Draw accuracy minus the baseline's with its 95 % interval, in points, one line per row, best at the top.
+    """Draw accuracy minus the baseline's, one line per row, best at the top (`forest`)."""
+    ordered = dict(sorted(tests.items(), key=lambda item: -item[1].difference))
+    with canvas(path, 8.0, 0.3 * len(ordered) + 1.4) as figure:
+        axis = figure.subplots()
+        forest(axis, ordered)
+        axis.set_title(f"Accuracy on PrivateTest minus that of {baseline}, 95% intervals")
+
+
+def forest(axis: Axes, tests: Mapping[str, PairedTest], in_points: bool = True) -> None:
+    """Draw differences with their 95 % intervals, one line per test, from the top in the order given.
 
     Filled if the corrected test finds a difference. Values below the scale are written at the left edge.
     """
-    ordered = sorted(tests.items(), key=lambda item: -item[1].difference)
     # Most rows lie within a few points: one far from all others would compress them.
-    lowest = 4 * min(test.difference for _, test in ordered[: (len(ordered) + 1) // 2])
-    with canvas(path, 8.0, 0.3 * len(ordered) + 1.4) as figure:
-        axis = figure.subplots()
-        for place, (_, test) in enumerate(ordered):
-            if test.difference < min(lowest, -0.1):
-                at_the_left_edge(axis, place, f"{100 * test.difference:+.1f}")
-                continue
-            errors = [[test.difference - test.low], [test.high - test.difference]]
-            axis.errorbar(
-                100 * test.difference, place, xerr=100 * np.array(errors), fmt="o", capsize=3, color=COLOURS[0],
-                markerfacecolor=COLOURS[0] if test.verdict else "white",
-            )  # fmt: skip
-        axis.axvline(0, color="#777777", linewidth=1)
-        axis.set_yticks(range(len(ordered)), [name for name, _ in ordered])
-        axis.set(ylim=(len(ordered) - 0.5, -0.5), xlabel="points (filled: corrected p below .05)")
-        axis.set_title(f"Accuracy on PrivateTest minus that of {baseline}, 95% intervals")
-        axis.grid(axis="x")
+    lowest = 4 * sorted((test.difference for test in tests.values()), reverse=True)[(len(tests) - 1) // 2]
+    factor = 100 if in_points else 1
+    for place, test in enumerate(tests.values()):
+        if test.difference < min(lowest, -0.1):
+            at_the_left_edge(axis, place, f"{factor * test.difference:+.1f}")
+            continue
+        errors = [[test.difference - test.low], [test.high - test.difference]]
+        axis.errorbar(
+            factor * test.difference, place, xerr=factor * np.array(errors), fmt="o", capsize=3, color=COLOURS[0],
+            markerfacecolor=COLOURS[0] if test.verdict else "white",
+        )  # fmt: skip
+    axis.axvline(0, color="#777777", linewidth=1)
+    axis.set_yticks(range(len(tests)), list(tests))
+    unit = "points " if in_points else ""
+    axis.set(ylim=(len(tests) - 0.5, -0.5), xlabel=f"{unit}(filled: corrected p below .05)")
+    axis.grid(axis="x")
 
 
 def at_the_left_edge(axis: Axes, place: float, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Write the tables and the figure of one block from the runs kept in git: `fer report --block B`.
+"""Write the tables and the figures of one block from the runs kept in git: `fer report --block B`.
 
 Reads results/<data set>/<block>/ alone, of every data set that has it, and logs to MLflow as `<data set>-<block>`. The
 planned contrasts come first. Then rows are compared with the baseline of the same labels: for each kind of labels one
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline import config
 from pipeline.comparison import findings, protocols
-from pipeline.comparison.findings import Models, RowId
+from pipeline.comparison.findings import Contrast, Models, RowId
 from pipeline.comparison.paired import compare
 from pipeline.comparison.records import entries, is_network
 from pipeline.comparison.rows import ComparisonRow, write_rows
@@ -27,7 +27,7 @@ from pipeline.comparison.tables import (
     table,
 )
 from pipeline.errors import UserError
-from pipeline.figures.blocks import over_labels
+from pipeline.figures.blocks import over_labels, planned_contrasts
 from pipeline.figures.study import difference_forest
 from pipeline.files import write_text
 from pipeline.study import plan
@@ -46,7 +46,7 @@ AMBIGUITY_NOTE = (
 
 
 def report_block(name: str) -> None:
-    """Write the tables and the figure of a block. Raises UserError if no data set has runs of it."""
+    """Write the tables and the figures of a block. Raises UserError if no data set has runs of it."""
     block = plan.load().block(name)
     folders = [file.parent for file in sorted(Path("results").glob(f"*/{name}/params.yaml"))]
     if sum(report_in(folder, name, block) for folder in folders) == 0:
@@ -54,7 +54,7 @@ def report_block(name: str) -> None:
 
 
 def report_in(folder: Path, name: str, block: Block) -> bool:
-    """Write ablation.json, ablation.md and the figure of one folder, and print the second; return if it has runs."""
+    """Write ablation.json, ablation.md and the figures of one folder, and print the second; return if it has runs."""
     params = config.load(folder / "params.yaml")
     kept = kept_runs(folder / "runs", [row.name for row in block.rows])
     found = {row.name: kept[row.name] for row in block.rows if row.name in kept}
@@ -75,7 +75,8 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
         return False
     metrics = next(iter(found[rows[0].model].values())).metrics
     content, *limits = introduction(rows, metrics["dataset"], metrics["test"]["images"])
-    families = [planned(family, block, found) for family in block.contrasts]
+    planned = {name: contrasts(name, block, found) for name in block.contrasts}
+    families = [family_text(name, block, tested) for name, tested in planned.items()]
     page = [
         f"# {name}: {block.question}",
         f"{content}.",
@@ -88,6 +89,9 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
     write_rows(folder / "ablation.json", rows)
     write_text(folder / "ablation.md", "\n\n".join(page) + "\n")
     draw(rows, block, folder)
+    drawn = {name: (block.contrasts[name].metric, tested) for name, tested in planned.items() if tested}
+    if drawn:
+        planned_contrasts(drawn, folder / "contrasts.png")
     print((folder / "ablation.md").read_text(encoding="utf-8"))
     log_study(folder, found, rows, f"{folder.parent.name}-{name}")
     return True
@@ -168,13 +172,14 @@ def draw(rows: Sequence[ComparisonRow], block: Block, folder: Path) -> None:
     over_labels(lines, labels, block.baseline, folder / "accuracy_by_labels.png")
 
 
-def planned(family: str, block: Block, found: Models) -> str:
-    """Return the table of a family of planned contrasts, corrected for each other as far as they have been run."""
-    metric, pairs = block.contrasts[family].metric, block.pairs(family)
-    tested = findings.contrasts(found, [(RowId(one), RowId(other)) for one, other in pairs], [metric])
-    return "\n\n".join(
-        [
-            f"## {family}: {len(tested)} of {len(pairs)} planned contrasts in `{metric}`",
-            contrast_table(tested, {metric: metric}),
-        ]
-    )
+def contrasts(family: str, block: Block, found: Models) -> list[Contrast]:
+    """Return the planned contrasts of a family that have been run, corrected for each other."""
+    pairs = [(RowId(one), RowId(other)) for one, other in block.pairs(family)]
+    return findings.contrasts(found, pairs, [block.contrasts[family].metric])
+
+
+def family_text(family: str, block: Block, tested: Sequence[Contrast]) -> str:
+    """Return the heading and the table of a family."""
+    metric = block.contrasts[family].metric
+    heading = f"## {family}: {len(tested)} of {len(block.pairs(family))} planned contrasts in `{metric}`"
+    return f"{heading}\n\n{contrast_table(tested, {metric: metric})}"

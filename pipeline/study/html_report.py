@@ -34,6 +34,11 @@ OF_ALL = {
         "Forest plot: each row's accuracy on PrivateTest minus that of the baseline, with 95 % intervals. The table"
         " has the same numbers in its column of differences.",
     ),
+    "contrasts": (
+        "Planned contrasts",
+        "Forest plots: the difference of each planned pair, with 95 % intervals, a panel for each family. The tables of"
+        " the families have the same numbers.",
+    ),
     "validation_curves": (
         "Training curves",
         "Accuracy on PublicTest by epoch: thin lines for runs, bold ones for means.",
@@ -69,7 +74,7 @@ OF_ALL = {
     "grams": ("Cosines between the targets", "Matrices: cosine between the targets of each two classes, by model."),
 }
 """Figures of the whole comparison, in the order of the page: by file name, title and what a blind reader is told."""
-FIRST = ("differences", "accuracy_by_labels", "validation_curves")
+FIRST = ("contrasts", "differences", "accuracy_by_labels", "validation_curves")
 """Those that stand open."""
 OF_ONE = {
     "confusion_normalised": (

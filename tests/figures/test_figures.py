@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.comparison.findings import Prediction, ScoreFit
+from pipeline.comparison.findings import Contrast, Prediction, RowId, ScoreFit
 from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Difference, Interval
 from pipeline.data.fer import LABELS, FerData
@@ -85,6 +85,14 @@ OVER_LABELS = {
     "half_done": {"few100": row("half_done", 0.0)},
 }
 
+CONTRASTS = {
+    "A1": ("test.accuracy", [Contrast(RowId("words"), RowId("twin"), row("words", 0.02))]),
+    "A2": (
+        "test.severity.human.all",
+        [Contrast(RowId("words"), RowId("twin"), row("words", 0.02)), Contrast(RowId("a"), RowId("b"), row("a", 0.0))],
+    ),
+}
+
 Draw = Callable[[Path], None]
 
 DATA = FerData(IMAGES, LABEL.astype(np.uint8), np.zeros(N, np.uint8))
@@ -110,6 +118,7 @@ DRAW: dict[str, Draw] = {
     "score_fits": lambda path: study.score_fits(FITS, path),
     "grams": lambda path: study.grams({f"model {k}": correlations(COUNTS + k) for k in range(4)}, LABELS, path),
     "over_labels": lambda path: blocks.over_labels(OVER_LABELS, ["few10", "few100"], "baseline", path),
+    "planned_contrasts": lambda path: blocks.planned_contrasts(CONTRASTS, path),
     "recall_differences": lambda path: study.recall_differences(RECALLS, LABELS, path),
 }
 
