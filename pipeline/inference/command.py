@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def predict(
     recogniser = Recogniser(model, detect, threads)
     found = sources(path)
     if save:
-        refuse_used(save)
+        make_new(save)
     reports: list[Report] = [_printed(form, found, path, recogniser)]
     if save:
         reports.append(Saved(save, path))
@@ -47,10 +48,22 @@ def predict(
         print("No face was found. Is each picture a face already? Then add --no-detect.", file=sys.stderr)
 
 
-def refuse_used(folder: Path) -> None:
-    """Raise UserError unless a folder is new or empty: nothing in it may be replaced, or be read as a picture."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+def make_new(folder: Path) -> None:
+    """Make a folder that may be there if it is empty: nothing in it may be replaced, or be read as a picture.
+
+    Raises UserError if that is impossible, before any picture is read.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        used = any(folder.iterdir())
+    except FileExistsError:
+        used = True
+    except OSError as error:
+        raise UserError(f"--save: {folder} cannot be made or read ({error.strerror}): name another one.") from error
+    if used:
         raise UserError(f"--save: {folder} exists and is not an empty folder: name another one.")
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"--save: {folder} may not be written: name another one.")
 
 
 def _printed(form: str, found: list[Source], root: Path, recogniser: Recogniser) -> Report:

@@ -161,6 +161,18 @@ def test_copies_have_boxes_and_keep_the_folders(folder: Path, tmp_path: Path, ty
     assert listing(saved) == before
 
 
+@pytest.mark.parametrize("place", ["/proc/boxes", "taken/boxes", "taken", "x" * 300], ids=range(4))
+def test_a_folder_that_cannot_be_made_is_named_before_anything_is_read(
+    typed: Typed, face: Path, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    code, out, err = typed(face, "--save", tmp_path / place)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: --save: ")
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["face.png", "taken"]
+
+
 def test_a_video_has_times(tmp_path: Path, typed: Typed) -> None:
     av = pytest.importorskip("av")
     with av.open(str(tmp_path / "clip.mp4"), "w") as container:
