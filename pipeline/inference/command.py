@@ -56,12 +56,10 @@ def make_new(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         used = any(folder.iterdir())
-    except FileExistsError:
-        used = True
     except OSError as error:
         raise UserError(f"--save: {folder} cannot be made or read ({error.strerror}): name another one.") from error
     if used:
-        raise UserError(f"--save: {folder} exists and is not an empty folder: name another one.")
+        raise UserError(f"--save: {folder} is not empty: name another folder.")
     if not os.access(folder, os.W_OK):
         raise UserError(f"--save: {folder} may not be written: name another one.")
 
