@@ -172,7 +172,8 @@ def difference_forest(tests: Mapping[str, PairedTest], baseline: str, path: Path
 def forest(axis: Axes, tests: Mapping[str, PairedTest], in_points: bool = True) -> None:
     """Draw differences with their 95 % intervals, one line per test, from the top in the order given.
 
-    Filled if the corrected test finds a difference. Values below the scale are written at the left edge.
+    Filled if the corrected test finds a difference. Values below the scale are written at the left edge, and intervals
+    far longer than most leave the frame.
     """
     # Most rows lie within a few points: one far from all others would compress them.
     lowest = 4 * sorted((test.difference for test in tests.values()), reverse=True)[(len(tests) - 1) // 2]
@@ -188,6 +189,11 @@ def forest(axis: Axes, tests: Mapping[str, PairedTest], in_points: bool = True) 
         )  # fmt: skip
     axis.axvline(0, color="#777777", linewidth=1)
     axis.set_yticks(range(len(tests)), list(tests))
+    shown = [test for test in tests.values() if test.difference >= min(lowest, -0.1)]
+    usual = 4 * float(np.median([max(abs(test.low), abs(test.high)) for test in shown]))
+    widest = factor * max([usual, *(1.1 * abs(test.difference) for test in shown)])
+    left, right = axis.get_xlim()
+    axis.set_xlim(max(left, -widest), min(right, widest))
     unit = "points " if in_points else ""
     axis.set(ylim=(len(tests) - 0.5, -0.5), xlabel=f"{unit}(filled: corrected p below .05)")
     axis.grid(axis="x")
