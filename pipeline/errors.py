@@ -35,13 +35,13 @@ def about(key: str) -> Iterator[None]:
         raise UserError(f"{key}: {error}") from error
 
 
-def first_line(error: BaseException) -> str:
+def first_line(error: BaseException, longest: int = LONGEST) -> str:
     """Return the first line of another package's message: it says what happened; advice and stacks follow.
 
-    Without colours and the full stop, and cut after 200 characters. The name of the exception if it says nothing.
+    Without colours and the full stop, and cut after so many characters. The name of the exception if it says nothing.
     """
     line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return re.sub(r"\x1b\[[0-9;]*m", "", line).strip().rstrip(".")[:200]
+    return re.sub(r"\x1b\[[0-9;]*m", "", line).strip().rstrip(".")[:longest]
 
 
 def _on_one_line(message: str) -> str:

@@ -21,6 +21,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -111,16 +112,16 @@ class Entry:
         return self.path.lower().endswith(IMAGE_SUFFIXES)
 
 
-class Bundle:
+class Bundle(ABC):
     """The members of an archive or the files of a folder."""
 
     def __init__(self, name: str, budget: Budget) -> None:
         self.name, self._budget, self._looks, self._only_names = name, budget, 0, False
         self.entries: list[Entry] = []
 
+    @abstractmethod
     def open(self, entry: Entry) -> io.BufferedReader:
         """Open one file. Reading raises UserError as soon as it turns out to be damaged or too large."""
-        raise NotImplementedError
 
     def verify(self) -> None:
         """Read everything. Raises UserError if anything is damaged."""
@@ -516,7 +517,7 @@ def explained(name: str) -> Iterator[None]:
         ) from error
     except _signs_of_damage() as error:
         raise UserError(
-            f"{name} cannot be read and may be truncated or damaged ({first_line(error)}): fetch it again."
+            f"{name} cannot be read and may be truncated or damaged ({first_line(error, 200)}): fetch it again."
         ) from error
 
 

@@ -111,7 +111,7 @@ def fetch_kaggle(folder: Path, expected_sha256: str | None = None) -> Provenance
     # Its exceptions for no network, no credential or no such set have no common base class.
     except Exception as error:
         raise UserError(
-            f"Kaggle's {KAGGLE_SET} cannot be downloaded ({first_line(error)}): check the network and your Kaggle"
+            f"Kaggle's {KAGGLE_SET} cannot be downloaded ({first_line(error, 200)}): check the network and your Kaggle"
             f" credential, or {_OTHER_WAYS}."
         ) from error
     bundle = FolderBundle(downloaded, archives.Budget())

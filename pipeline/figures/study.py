@@ -176,10 +176,14 @@ def forest(axis: Axes, tests: Mapping[str, PairedTest], in_points: bool = True) 
     far longer than most leave the frame.
     """
     # Most rows lie within a few points: one far from all others would compress them.
-    lowest = 4 * sorted((test.difference for test in tests.values()), reverse=True)[(len(tests) - 1) // 2]
-    factor = 100 if in_points else 1
+    ranked = sorted((test.difference for test in tests.values()), reverse=True)
+    lowest = min(4 * ranked[(len(ranked) - 1) // 2], -0.1)
+    shown = [test for test in tests.values() if test.difference >= lowest]
+    usual = 4 * float(np.median([max(abs(test.low), abs(test.high)) for test in shown]))
+    widest = max(usual, *(1.1 * abs(test.difference) for test in shown))
+    factor, unit = (100, "points ") if in_points else (1, "")
     for place, test in enumerate(tests.values()):
-        if test.difference < min(lowest, -0.1):
+        if test.difference < lowest:
             at_the_left_edge(axis, place, f"{factor * test.difference:+.1f}")
             continue
         errors = [[test.difference - test.low], [test.high - test.difference]]
@@ -188,13 +192,9 @@ def forest(axis: Axes, tests: Mapping[str, PairedTest], in_points: bool = True) 
             markerfacecolor=COLOURS[0] if test.verdict else "white",
         )  # fmt: skip
     axis.axvline(0, color="#777777", linewidth=1)
-    axis.set_yticks(range(len(tests)), list(tests))
-    shown = [test for test in tests.values() if test.difference >= min(lowest, -0.1)]
-    usual = 4 * float(np.median([max(abs(test.low), abs(test.high)) for test in shown]))
-    widest = factor * max([usual, *(1.1 * abs(test.difference) for test in shown)])
     left, right = axis.get_xlim()
-    axis.set_xlim(max(left, -widest), min(right, widest))
-    unit = "points " if in_points else ""
+    axis.set_xlim(max(left, -factor * widest), min(right, factor * widest))
+    axis.set_yticks(range(len(tests)), list(tests))
     axis.set(ylim=(len(tests) - 0.5, -0.5), xlabel=f"{unit}(filled: corrected p below .05)")
     axis.grid(axis="x")
 

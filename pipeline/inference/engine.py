@@ -67,6 +67,6 @@ class Engine:
 def _unreadable(file: Path, error: Exception) -> UserError:
     return UserError(
         f"{file} is not a model that the stage export wrote, or ONNX Runtime is older than 1.23 "
-        f"({first_line(error)}): name a file of outputs/onnx that ends in {SUFFIX}, run `dvc repro` to write it again, "
-        "or update onnxruntime."
+        f"({first_line(error, 200)}): name a file of outputs/onnx that ends in {SUFFIX}, run `dvc repro` to write it "
+        "again, or update onnxruntime."
     )

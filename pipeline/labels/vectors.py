@@ -207,7 +207,9 @@ def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:
                 raise UserError(f"{path} does not start with '<words> <dimensions>': it is not a word2vec file.")
             count, dimensions = int(header[0]), int(header[1])
             if dimensions > _MOST_DIMENSIONS:
-                raise UserError(f"{path} says that vectors have {dimensions:,} dimensions: it is damaged.")
+                raise UserError(
+                    f"{path} says that vectors have {dimensions:,} dimensions: it is damaged, fetch it again."
+                )
             first = file.readline(_longest_line(dimensions)) if count else b""
             binary = not _is_text_row(first, dimensions)
             rest = _binary_rows if binary else _text_rows
@@ -248,7 +250,9 @@ def _binary_rows(file: BinaryIO, first: bytes, count: int, dimensions: int, path
         while (space := buffer.find(b" ", position)) < 0 or len(buffer) < space + 1 + width:
             more = file.read(1 << 20)
             if space < 0 and len(buffer) - position > _LONGEST_WORD:
-                raise UserError(f"{path}: word {number} of {count:,} does not end: the file is damaged.")
+                raise UserError(
+                    f"{path}: word {number} of {count:,} does not end: the file is damaged, fetch it again."
+                )
             if not more:
                 raise UserError(
                     f"{path} ends within word {number} of {count:,}: the file is truncated: fetch it again."

@@ -75,8 +75,8 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
         return False
     metrics = next(iter(found[rows[0].model].values())).metrics
     content, *limits = introduction(rows, metrics["dataset"], metrics["test"]["images"])
-    planned = {name: contrasts(name, block, found) for name in block.contrasts}
-    families = [family_text(name, block, tested) for name, tested in planned.items()]
+    planned = {family: contrasts(family, block, found) for family in block.contrasts}
+    families = [family_text(family, block, tested) for family, tested in planned.items()]
     page = [
         f"# {name}: {block.question}",
         f"{content}.",
@@ -89,8 +89,7 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
     write_rows(folder / "ablation.json", rows)
     write_text(folder / "ablation.md", "\n\n".join(page) + "\n")
     draw(rows, block, folder)
-    drawn = {name: (block.contrasts[name].metric, tested) for name, tested in planned.items() if tested}
-    if drawn:
+    if drawn := {family: (block.contrasts[family].metric, tested) for family, tested in planned.items() if tested}:
         planned_contrasts(drawn, folder / "contrasts.png")
     print((folder / "ablation.md").read_text(encoding="utf-8"))
     log_study(folder, found, rows, f"{folder.parent.name}-{name}")

@@ -18,6 +18,7 @@ from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Difference, Interval
 from pipeline.data.fer import LABELS, FerData
 from pipeline.figures import blocks, data, model, study
+from pipeline.figures.canvas import COLOURS
 from tests.factories import row
 
 RNG = np.random.default_rng(0)
@@ -217,6 +218,27 @@ def test_models_far_below_the_best_are_named_beside_the_scale(tmp_path: Path, mo
     drawn = [figure.axes[0].get_legend_handles_labels()[1] for figure in saved]
     assert drawn == [["baseline", "cosine"]] * 2
     assert [figure.get_supxlabel() for figure in saved] == ["off the scale: original_second (20.0%, 0.60)", ""]
+
+
+def test_what_is_far_off_does_not_set_the_scale_of_a_forest() -> None:
+    usual = {f"row {k}": PairedTest(0.001 * k, 0.001 * k - 0.01, 0.001 * k + 0.01, 0.5) for k in range(6)}
+    unsure = {"unsure": PairedTest(-0.05, -0.3, 0.2, 0.5)}
+    lost = {"lost": PairedTest(-0.5, -0.52, -0.48, 0.001, p_holm=0.01)}
+    axis = Figure().add_subplot()
+    study.forest(axis, usual | lost | unsure)
+    assert [text.get_text() for text in axis.get_yticklabels()] == [*usual, "lost", "unsure"], "in the order given"
+    left, right = axis.get_xlim()
+    assert -8 < left < -5 < 1.5 < right < 8, "points: every estimate but the lost one, not all of the long interval"
+    assert [text.get_text() for text in axis.texts] == ["\N{LEFTWARDS ARROW} -50.0"]
+    assert len(axis.containers) == 7
+
+
+def test_a_difference_is_filled_if_the_corrected_test_finds_it() -> None:
+    axis = Figure().add_subplot()
+    found, unsure = (PairedTest(0.02, 0.01, 0.03, 0.01, p_holm=p) for p in (0.04, 0.06))
+    study.forest(axis, {"found": found, "unsure": unsure})
+    points = [line for line in axis.lines if line.get_marker() == "o"]
+    assert [point.get_markerfacecolor() for point in points] == [COLOURS[0], "white"]
 
 
 def test_models_far_below_the_best_do_not_set_the_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 from pipeline import config
 from pipeline.comparison import findings
 from pipeline.comparison.findings import RowId
-from pipeline.comparison.records import RunRecord
+from pipeline.comparison.paired import compare
+from pipeline.comparison.records import RunRecord, entries
+from pipeline.comparison.rows import MetricSummary
 from pipeline.study import block_report
-from pipeline.study.block_report import contrasts, family_text, machines, missing
+from pipeline.study.block_report import contrasts, family_text, machines, missing, section
 from pipeline.study.html_report import OF_ALL
 from pipeline.study.plan import Block, Contrasts
 from tests.factories import row, study
@@ -43,6 +46,21 @@ def test_a_family_of_contrasts_is_corrected_for_itself_as_far_as_it_has_been_run
     assert f"{100 * tested[-1].row.test(metric).difference:+.2f}" in last
     assert f"{tested[-1].row.test(metric).p_holm:.3f}" in last
     assert "mixup" not in text
+
+
+def test_the_rows_of_a_block_have_every_measure_that_the_plan_promises() -> None:
+    models = study()
+    rows = compare(entries(models, "cross_entropy"), 100)
+    text = "\n\n".join(section(models, rows, "cross_entropy", "few10"))
+    tables = {part.splitlines()[0]: part for part in re.split(r"^##+ ", text, flags=re.MULTILINE)[1:]}
+    differences, recalls = (tables[name] for name in tables if name.endswith("`cross_entropy`"))
+    words = next(row for row in rows if row.model == "w2v_cosine")
+    for part, metric in ((differences, "test_clean.accuracy"), (recalls, "test.per_class.disgust.recall")):
+        (line,) = (line for line in part.splitlines() if line.startswith("| w2v_cosine |"))
+        assert f"{100 * words.test(metric).difference:+.2f} [" in line
+    assert not any(name.startswith("Ambiguous") for name in tables), "these runs have no votes"
+    voted = [replace(one, metrics={**one.metrics, "test.pairs.exact": MetricSummary(0.4)}) for one in rows]
+    assert "40.00" in "\n".join(section(models, voted, "cross_entropy", ""))
 
 
 def test_the_figure_has_a_line_for_each_model_over_the_labels_or_a_forest_without_them(
