@@ -36,8 +36,8 @@ OF_ALL = {
     ),
     "contrasts": (
         "Planned contrasts",
-        "Forest plots: the difference of each planned pair, with 95 % intervals, a panel for each family. The tables of"
-        " the families have the same numbers.",
+        "Forest plots: the difference of each planned pair, with 95 % intervals, a panel for each family. The block's"
+        " ablation.md has the same numbers.",
     ),
     "validation_curves": (
         "Training curves",
