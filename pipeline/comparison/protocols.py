@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from pipeline.comparison.findings import Models
 from pipeline.comparison.records import RunRecord, is_network
+from pipeline.comparison.statistics import Interval, interval95
 
 
 class Readings(NamedTuple):
@@ -28,13 +29,35 @@ class Readings(NamedTuple):
     best_seed: float
 
 
+class Epochs(NamedTuple):
+    """Accuracy on PublicTest over all seeds, as fractions."""
+
+    chosen: Interval
+    last: Interval
+
+
 def readings(models: Models, baseline: str) -> dict[str, Readings]:
     """Return the readings of every network but the baseline; what is no network has no epochs to choose from."""
     return {
-        model: read(runs, models[baseline])
-        for model, runs in models.items()
-        if model != baseline and all(is_network(run.metrics) and run.metrics["history"] for run in runs.values())
+        model: read(runs, models[baseline]) for model, runs in models.items() if model != baseline and has_epochs(runs)
     }
+
+
+def epochs(models: Models) -> dict[str, Epochs]:
+    """Return the accuracy of the chosen epoch and of the last one, for every network.
+
+    A network that learns wrong labels by heart loses from one to the other.
+    """
+    curves = {model: [by_epoch(run) for run in runs.values()] for model, runs in models.items() if has_epochs(runs)}
+    return {
+        model: Epochs(interval95([max(curve) for curve in of]), interval95([curve[-1] for curve in of]))
+        for model, of in curves.items()
+    }
+
+
+def has_epochs(runs: Mapping[int, RunRecord]) -> bool:
+    """Return whether all runs are networks whose curve was kept."""
+    return all(is_network(run.metrics) and run.metrics["history"] for run in runs.values())
 
 
 def read(runs: Mapping[int, RunRecord], baseline: Mapping[int, RunRecord]) -> Readings:

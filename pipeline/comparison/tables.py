@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from pipeline.comparison.costs import Cost
 from pipeline.comparison.families import QUESTIONS
 from pipeline.comparison.findings import Contrast, Judged, Prediction, ScoreFit, corrected_p, recall_tests, row_name
-from pipeline.comparison.protocols import Readings
+from pipeline.comparison.protocols import Epochs, Readings
 from pipeline.comparison.registry import AMBIGUITY, METRICS, Metric, in_points
 from pipeline.comparison.rows import MARGIN, ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Interval
@@ -226,6 +227,28 @@ def protocol_table(found: Mapping[str, Readings], rows: Sequence[ComparisonRow])
     return markdown_table(
         ["model", f"planned: {AGAINST[0]}", "mean", "one seed", "best epoch", "best seed"],
         ([model, against_baseline(tested[model])[0], *(points(value) for value in found[model])] for model in tested),
+    )
+
+
+def cost_table(found: Mapping[str, Cost]) -> str:
+    """Return a table of the operations of each training, relative to the baseline's, and of the settings added."""
+    return markdown_table(
+        ["model", "operations", "settings added"],
+        (
+            [model, "" if cost.operations is None else f"{cost.operations:.2f}", str(cost.settings)]
+            for model, cost in found.items()
+        ),
+    )
+
+
+def epoch_table(found: Mapping[str, Epochs]) -> str:
+    """Return a table of the accuracy on PublicTest after the epoch that was chosen there and after the last one."""
+    return markdown_table(
+        ["model", "chosen epoch", "last epoch", "lost"],
+        (
+            [model, deviating(chosen, 2, 100), deviating(last, 2, 100), f"{100 * (chosen.mean - last.mean):.2f}"]
+            for model, (chosen, last) in found.items()
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from pipeline.comparison import findings
+from pipeline.comparison.costs import Cost
 from pipeline.comparison.findings import Models, Prediction, ScoreFit
 from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Interval
@@ -160,13 +161,26 @@ def model_bars(rows: Rows, path: Path) -> None:
         figure.legend(loc="outside lower center", ncols=2)
 
 
-def difference_forest(tests: Mapping[str, PairedTest], baseline: str, path: Path) -> None:
-    """Draw accuracy minus the baseline's, one line per row, best at the top (`forest`)."""
+def difference_forest(
+    tests: Mapping[str, PairedTest], baseline: str, path: Path, costs: Mapping[str, Cost] | None = None
+) -> None:
+    """Draw accuracy minus the baseline's, one line per row, best at the top (`forest`), and what each costs."""
     ordered = dict(sorted(tests.items(), key=lambda item: -item[1].difference))
     with canvas(path, 8.0, 0.3 * len(ordered) + 1.4) as figure:
         axis = figure.subplots()
         forest(axis, ordered)
+        if costs:
+            right = axis.secondary_yaxis("right")
+            right.set_yticks(range(len(ordered)), [price(costs[name]) for name in ordered], fontsize=8)
+            right.tick_params(length=0)
+            figure.supxlabel("at the right: operations of the training, and settings added", fontsize=8)
         axis.set_title(f"Accuracy on PrivateTest minus that of {baseline}, 95% intervals")
+
+
+def price(cost: Cost) -> str:
+    """Format a cost: operations, relative to the baseline's, and settings."""
+    work = "no network" if cost.operations is None else f"{cost.operations:.1f} \N{MULTIPLICATION SIGN}"
+    return f"{work}, {cost.settings}"
 
 
 def forest(axis: Axes, tests: Mapping[str, PairedTest], in_points: bool = True) -> None:

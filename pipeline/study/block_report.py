@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline import config
 from pipeline.comparison import findings, protocols
+from pipeline.comparison.costs import costs
 from pipeline.comparison.findings import Contrast, Models, RowId
 from pipeline.comparison.paired import compare
 from pipeline.comparison.records import entries, is_network
@@ -19,7 +20,9 @@ from pipeline.comparison.rows import ComparisonRow, write_rows
 from pipeline.comparison.tables import (
     ambiguity_table,
     contrast_table,
+    cost_table,
     difference_table,
+    epoch_table,
     footnote,
     introduction,
     protocol_table,
@@ -42,6 +45,11 @@ AMBIGUITY_NOTE = (
     "often makes a pair with it. *AUC*: how well the second largest probability tells which images have a second "
     "reading. *Uncertainty against disagreement*: rank correlation of the model's uncertainty with the entropy of the "
     "votes."
+)
+
+COST_NOTE = (
+    "*Operations* are those of the training, relative to the baseline's; a classifier that is no network has none to "
+    "count. *Settings added* are numbers that the baseline does not have or has at 0; the learning rate is not counted."
 )
 
 
@@ -88,7 +96,7 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
     ]
     write_rows(folder / "ablation.json", rows)
     write_text(folder / "ablation.md", "\n\n".join(page) + "\n")
-    draw(rows, block, folder)
+    draw(rows, block, folder, found)
     if drawn := {family: (block.contrasts[family].metric, tested) for family, tested in planned.items() if tested}:
         planned_contrasts(drawn, folder / "contrasts.png")
     print((folder / "ablation.md").read_text(encoding="utf-8"))
@@ -109,6 +117,11 @@ def section(models: Models, rows: Sequence[ComparisonRow], baseline: str, label:
         f"### Recall of each class minus that of `{baseline}`",
         recall_table(rows, findings.classes_of(models)),
         *([f"### Ambiguous faces{of}", AMBIGUITY_NOTE, ambiguity] if ambiguity else []),
+        f"### Cost{of}",
+        COST_NOTE,
+        cost_table(costs(models, baseline)),
+        f"### Accuracy on PublicTest of the chosen and the last epoch{of}",
+        epoch_table(protocols.epochs(models)),
         f"### The usual protocol{of}",
         protocol_table(protocols.readings(models, baseline), rows),
     ]
@@ -154,14 +167,14 @@ def machines(models: Models) -> list[str]:
     ]
 
 
-def draw(rows: Sequence[ComparisonRow], block: Block, folder: Path) -> None:
-    """Draw accuracy for each kind of labels, or without several kinds the differences from the baseline."""
+def draw(rows: Sequence[ComparisonRow], block: Block, folder: Path, models: Models) -> None:
+    """Draw accuracy for each kind of labels, or without several kinds the differences from the baseline and costs."""
     by_name = {row.name: row for row in block.rows}
     own = [row for row in rows if row.family != "decoders"]
     if not block.labels:
         tested = {row.model: row.test() for row in own if row.family is not None}
         if tested:
-            difference_forest(tested, block.baseline, folder / "differences.png")
+            difference_forest(tested, block.baseline, folder / "differences.png", costs(models, block.baseline))
         return
     lines: dict[str, dict[str, ComparisonRow]] = {}
     for row in own:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.comparison.protocols import Readings, readings
+from pipeline.comparison.protocols import Readings, epochs, readings
 from pipeline.comparison.records import RunRecord
-from pipeline.comparison.tables import protocol_table
+from pipeline.comparison.tables import epoch_table, protocol_table
 from tests.factories import row, study
 
 
@@ -51,3 +51,11 @@ def test_the_table_has_the_planned_test_beside_the_readings_and_leaves_decoders_
     line = protocol_table({"words": Readings(-0.012, 0.003, 0.004, 0.005)}, rows).splitlines()[2:]
     assert len(line) == 1
     assert "-1.00 [-2.00, +0.00] | -1.20 | +0.30 | +0.40 | +0.50" in line[0]
+
+
+def test_the_last_epoch_stands_beside_the_chosen_one() -> None:
+    some = study()["cross_entropy"]
+    models = {"cross_entropy": {0: with_curve(some[0], 0.40, 0.60, 0.58), 1: with_curve(some[1], 0.50, 0.70, 0.61)}}
+    (found,) = epochs(models).values()
+    assert (found.chosen.mean, found.last.mean) == pytest.approx((0.65, 0.595))
+    assert "| cross_entropy | 65.00 ± 7.07 | 59.50 ± 2.12 | 5.50 |" in epoch_table(epochs(models))

@@ -13,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pipeline.comparison.costs import Cost
 from pipeline.comparison.findings import Contrast, Prediction, RowId, ScoreFit
 from pipeline.comparison.rows import ComparisonRow, MetricSummary, PairedTest
 from pipeline.comparison.statistics import Difference, Interval
@@ -110,6 +111,9 @@ DRAW: dict[str, Draw] = {
     "gram": lambda path: data.gram(correlations(COUNTS), LABELS, path, "Similarity of the label words"),
     "validation_curves": lambda path: study.validation_curves(CURVES, path),
     "difference_forest": lambda path: study.difference_forest(TESTS, "baseline", path),
+    "priced_forest": lambda path: study.difference_forest(
+        TESTS, "baseline", path, {name: Cost(2.0, place) for place, name in enumerate(TESTS)}
+    ),
     "model_bars": lambda path: study.model_bars(ROWS, path),
     "severity_scatter": lambda path: study.severity_scatter(ROWS | FAR, "affective", path),
     "speed_curves": lambda path: study.speed_curves({"fast": [[(40, 0.5), (90, 0.6)], [(60, 0.55)]]}, path),

@@ -76,7 +76,7 @@ def test_the_figure_has_a_line_for_each_model_over_the_labels_or_a_forest_withou
         replace(row("mixup_few10", 0.9, decoder="crm.human"), family="decoders"),
         row("cross_entropy_few100", None),
     ]  # fmt: skip
-    block_report.draw(rows, labelled, tmp_path)
+    block_report.draw(rows, labelled, tmp_path, {})
     lines, labels, baseline, path = drawn["lines"]
     assert labels == ["few10", "few100"]
     assert {model: [*found] for model, found in lines.items()} == {
@@ -87,10 +87,12 @@ def test_the_figure_has_a_line_for_each_model_over_the_labels_or_a_forest_withou
     assert path.stem in OF_ALL, "the page must know the figure"
 
     plain = [row("cross_entropy", None), replace(row("mixup", -0.01), family="controls")]
-    block_report.draw(plain, BLOCK, tmp_path)
-    tested, baseline, path = drawn["forest"]
+    models = study()
+    block_report.draw(plain, BLOCK, tmp_path, models)
+    tested, baseline, path, prices = drawn["forest"]
     assert {name: test.difference for name, test in tested.items()} == {"mixup": -0.01}
     assert (baseline, path) == ("cross_entropy", tmp_path / "differences.png")
+    assert prices.keys() == models.keys()
 
 
 def test_the_page_says_which_seeds_had_another_machine() -> None:
