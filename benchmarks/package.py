@@ -2,7 +2,8 @@
 
 `fer` cannot be installed beside this project (its facenet-pytorch asks for an older torch and numpy), so it
 answers from a Python of its own: benchmarks.fer_worker. Both sides run on the processor with the threads
-they take by themselves, and take turns; `taskset -c 0` before the command leaves them one core.
+they take by themselves, and take turns; `taskset -c 0` before the command leaves them one core. --figure draws
+accuracy on PrivateTest against the time for one face, and the front: what nothing else beats in both.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 from sklearn.metrics import accuracy_score, f1_score
 
 from benchmarks import fer_worker
@@ -28,6 +30,7 @@ from benchmarks.machine import header
 from benchmarks.timing import table
 from pipeline.data.fer import LABELS, SPLITS, USAGES, FerData
 from pipeline.errors import UserError
+from pipeline.figures.canvas import COLOURS, canvas
 from pipeline.inference.engine import Engine
 from pipeline.training.hardware import EVALUATION
 from pipeline.training.saved_model import load_trained, predict
@@ -113,8 +116,27 @@ def theirs(python: str, kind: str, images: Path) -> Iterator[Theirs]:
             yield Theirs(python, cast(IO[str], process.stdin), cast(IO[str], process.stdout), errors)
 
 
-def compare(python: str, paths: Sequence[Path], prepared: Path, rounds: int, limit: int | None) -> None:
-    """Print accuracy and macro-F1 on each split (its first `limit` images), then latency and throughput."""
+class Speed(NamedTuple):
+    """Seconds for a single image (median), and for a batch of each size (best)."""
+
+    single: float
+    batches: Mapping[int, float]
+
+
+class Point(NamedTuple):
+    """What the figure shows of a classifier: seconds for one image, and accuracy on PrivateTest as a fraction."""
+
+    seconds: float
+    accuracy: float
+
+
+def compare(
+    python: str, paths: Sequence[Path], prepared: Path, rounds: int, limit: int | None, figure: Path | None
+) -> None:
+    """Print accuracy and macro-F1 on each split (its first `limit` images), then latency and throughput.
+
+    Draws accuracy against time to `figure` if it is given.
+    """
     data = FerData.load(prepared)
     rows = [data.rows(split)[:limit] for split in SPLITS]
     chosen = np.concatenate(rows)
@@ -135,15 +157,62 @@ def compare(python: str, paths: Sequence[Path], prepared: Path, rounds: int, lim
         print(f"Beside it: {', '.join(f'{name} {number}' for name, number in versions.items())}\n")
 
         splits = np.repeat(np.arange(len(SPLITS)), [len(part) for part in rows])
+        decided = {name: np.array(one.answer(len(images), 1)[0]) for name, one in classifiers.items()}
         headings = [f"{usage}, {metric}" for usage in USAGES for metric in ("accuracy", "macro-F1")]
-        scored = [
-            [name, *scores(actual, np.array(classifier.answer(len(images), 1)[0]), splits)]
-            for name, classifier in classifiers.items()
-        ]
+        scored = [[name, *scores(actual, found, splits)] for name, found in decided.items()]
         print(table(["per cent", *headings], scored), end="\n\n")
         print(f"Latency: median of single images; throughput: best of {rounds}\n")
+        measured = speeds(classifiers, rounds)
         headings = ["on the processor", "one image, ms", *(f"images/s, {batch} at once" for batch in BATCHES)]
-        print(table(headings, speeds(classifiers, rounds)))
+        lines = [
+            [name, f"{1000 * speed.single:.2f}", *(f"{size / seconds:,.0f}" for size, seconds in speed.batches.items())]
+            for name, speed in measured.items()
+        ]
+        print(table(headings, lines))
+    if figure:
+        test = splits == SPLITS.index("test")
+        points = {
+            name: Point(measured[name].single, float(accuracy_score(actual[test], found[test])))
+            for name, found in decided.items()
+        }
+        draw(points, figure)
+        print(f"\n{figure}")
+
+
+def front(points: Mapping[str, Point]) -> list[str]:
+    """Return the names of the points that no other point beats in one thing and equals or beats in the other.
+
+    The fastest comes first.
+    """
+    return [
+        name
+        for name, (seconds, accuracy) in sorted(points.items(), key=lambda item: item[1])
+        if not any(
+            other.seconds <= seconds and other.accuracy >= accuracy and other != (seconds, accuracy)
+            for other in points.values()
+        )
+    ]
+
+
+def draw(points: Mapping[str, Point], path: Path) -> None:
+    """Draw accuracy on PrivateTest against the time for one face: filled and connected if on the front."""
+    best = front(points)
+    with canvas(path, 8.0, 4.8, "Accuracy on PrivateTest against the time for one face") as picture:
+        axis = picture.add_subplot()
+        axis.step(
+            *zip(*((1000 * points[name].seconds, points[name].accuracy) for name in best), strict=True),
+            where="post", color=COLOURS[0], linewidth=1, linestyle=":",
+        )  # fmt: skip
+        for name, (seconds, accuracy) in points.items():
+            colour = COLOURS[0] if name in best else "white"
+            axis.plot(1000 * seconds, accuracy, "o", color=COLOURS[0], markerfacecolor=colour)
+            axis.annotate(name, (1000 * seconds, accuracy), (6, 4), textcoords="offset points", fontsize=8)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
+        axis.set_xlabel("milliseconds (filled: nothing else is both faster and more accurate)")
+        axis.margins(0.12, 0.1)
+        axis.grid()
 
 
 def scores(actual: Classes, decided: Classes, splits: Classes) -> Iterator[str]:
@@ -155,8 +224,8 @@ def scores(actual: Classes, decided: Classes, splits: Classes) -> Iterator[str]:
         yield f"{100 * macro_f1:.2f}"
 
 
-def speeds(classifiers: dict[str, Classifier], rounds: int, calls: int = 50) -> Iterator[list[str]]:
-    """Return the rows of the table. In each round every classifier has its turn at every batch size."""
+def speeds(classifiers: Mapping[str, Classifier], rounds: int, calls: int = 50) -> dict[str, Speed]:
+    """Return the speed of every classifier. In each round every one has its turn at every batch size."""
     single: dict[str, list[float]] = {name: [] for name in classifiers}
     best = {name: dict.fromkeys(BATCHES, float("inf")) for name in classifiers}
     for _ in range(rounds):
@@ -164,6 +233,4 @@ def speeds(classifiers: dict[str, Classifier], rounds: int, calls: int = 50) -> 
             single[name] += classifier.answer(1, calls)[1]
             for batch in BATCHES:
                 best[name][batch] = min(best[name][batch], *classifier.answer(batch, 2)[1])
-    for name in classifiers:
-        rates = [f"{batch / best[name][batch]:,.0f}" for batch in BATCHES]
-        yield [name, f"{1000 * median(single[name]):.2f}", *rates]
+    return {name: Speed(median(single[name]), best[name]) for name in classifiers}

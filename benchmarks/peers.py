@@ -195,9 +195,12 @@ def figure(runs: Path, to: Path) -> None:
 @click.option("--data", type=click.Path(path_type=Path), default=PREPARED, help="What prepare wrote.")
 @ROUNDS
 @click.option("--limit", type=Number(), help="Images of each split, for a quick try.")
-def package(models: Sequence[Path], python: str, data: Path, rounds: int, limit: int | None) -> None:
+@click.option("--figure", type=NewFile(".png"), help="Draw accuracy against the time for one face.")
+def package(
+    models: Sequence[Path], python: str, data: Path, rounds: int, limit: int | None, figure: Path | None
+) -> None:
     """Compare the package fer with trained models."""
-    fer.compare(python, models, data, rounds, limit)
+    fer.compare(python, models, data, rounds, limit, figure)
 
 
 if __name__ == "__main__":

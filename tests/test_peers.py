@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import package
 from benchmarks.fer_worker import timed
+from benchmarks.package import Point, front
 from benchmarks.peers import Peer, crops
 from benchmarks.per_flop import PLACES
 from benchmarks.published import SYSTEMS, forward_flop, resnet18, vgg_khaireddin
@@ -79,3 +80,15 @@ def test_a_trained_and_an_exported_model_give_the_same_answers(tmp_path: Path) -
     assert decided == exported.answer(7, 1)[0]
     assert len(set(decided)) > 1
     assert (len(decided), len(seconds)) == (7, 2)
+
+
+def test_the_front_is_what_nothing_else_beats() -> None:
+    points = {
+        "slow and good": Point(4.0, 0.72),
+        "fast and fair": Point(1.0, 0.66),
+        "its twin": Point(1.0, 0.66),
+        "beaten by a faster one": Point(2.0, 0.66),
+        "beaten by a better one": Point(4.0, 0.71),
+        "between": Point(2.0, 0.70),
+    }
+    assert front(points) == ["fast and fair", "its twin", "between", "slow and good"]
