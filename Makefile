@@ -1,11 +1,11 @@
-# Two commands do everything: `make repro` and `make test`. Both set up .venv on their first run.
+# `make repro` runs the pipeline and `make test` the tests; both set up .venv on their first run. `make help` lists all.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 # Tests of team, store and cluster are skipped without these: make install EXTRAS=dev,predict,demo,team,store,cluster
 EXTRAS ?= dev,predict,demo
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-# An unpacked download is no git repository, and DVC runs in it only if it is told so.
+# An unpacked download is no git repository, and DVC runs in it only with this setting.
 ifeq ($(shell git rev-parse --git-dir 2>/dev/null || ls -d .git 2>/dev/null),)
 export DVC_GLOBAL_CONFIG_DIR := $(CURDIR)/.dvc/without_git
 endif
@@ -29,7 +29,7 @@ repro: install ## run the whole pipeline and show its table
 	dvc repro
 	@cat outputs/reports/ablation.md
 
-# --force: a training in DVC's cache may have run beside others, or on fewer threads.
+# --force: a training in DVC's cache may have run alongside others, or on fewer threads.
 SPEEDRUN = dvc exp run --temp --force -S 'grid.models=[baseline]' \
 	-S data.source=archive -S "data.path=\"$$(realpath -- "$$ARCHIVE" | sed 's/"/\\"/g')\"" -S data.expect=$(EXPECT)
 EXPECT ?= fer2013

@@ -34,6 +34,8 @@ from pipeline import cli
 from pipeline.cli import Number
 from pipeline.errors import UserError
 from pipeline.study import cluster as driver
+from pipeline.study.jobs import MeasureJob
+from pipeline.training.autotune import MachineParams
 
 NAME = "python -m benchmarks.cluster"
 LOOPBACK = "127.0.0.1"
@@ -133,9 +135,8 @@ def queue(count: int) -> None:
     """Give the cluster many jobs of no work at once."""
     with nodes(2) as simulated, tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         Path("logs").mkdir()
-        machine = {"precision": "fp32", "memory_format": "channels_last", "threads": 1, "compile": False}
-        common = {"kind": "machine", "machine": machine, "folder": str(Path(name).resolve() / "results")}
-        jobs = [common | {"name": f"job-{n}", "log": f"logs/job-{n}.log"} for n in range(count)]
+        machine, folder = MachineParams("fp32", "channels_last", 1, False), str(Path(name).resolve() / "results")
+        jobs = [MeasureJob(f"job-{n}", f"logs/job-{n}.log", folder, machine) for n in range(count)]
         head = [psutil.Process(pid) for pid in services_of(simulated.head_node)]
         before = [memory([psutil.Process()]), memory(head)]
         most = list(before)

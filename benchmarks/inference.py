@@ -82,7 +82,7 @@ def _of_openvino(file: Path, threads: int) -> Predict:
 
 
 def in_batches(predict: Predict, faces: Faces, size: int) -> npt.NDArray[np.float32]:
-    """Return probabilities [N, K], computed in batches of one size: torch.compile compiles anew for each other size."""
+    """Return probabilities [N, K], computed in batches of one size: torch.compile recompiles for each other size."""
     filled = np.resize(faces, (-(-len(faces) // size) * size, *faces.shape[1:]))  # with the first ones again
     found = [predict(filled[start : start + size]) for start in range(0, len(filled), size)]
     return np.concatenate(found)[: len(faces)]

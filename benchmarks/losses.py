@@ -7,7 +7,7 @@ turned into lists of floats and the lists into arrays again. "As published" conv
 every sample, because the README calls `.numpy().tolist()[i]` inside the loop; "converted once" does that
 before the loop, which is kinder than the README. TensorFlow's own cost per call comes on top of both and
 is not measured. The loops have no backward pass (`.numpy()` cuts the gradient), so forward is compared
-with forward; our forward and backward together is given beside it. All run on one thread, as the loops must.
+with forward; our forward and backward together is given as well. All run on one thread, as the loops must.
 """
 
 from __future__ import annotations

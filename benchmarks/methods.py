@@ -2,9 +2,9 @@
 
     python -m benchmarks.methods [--rounds 5]
 
-Every row of params.yaml that has a loss or a choice of its own beside labels takes steps in turns with the baseline, on
-as many random images as FER-2013 has, with one thread. What is done before an epoch (AutoAugment) is shared out among
-its steps. Operations are those of the network; `epoch_factor` multiplies both.
+Every row of params.yaml that has a loss or a choice of its own besides labels takes steps in turns with the baseline,
+on as many random images as FER-2013 has, with one thread. What is done before an epoch (AutoAugment) is shared out
+among its steps. Operations are those of the network; `epoch_factor` multiplies both.
 """
 
 from __future__ import annotations

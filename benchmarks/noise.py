@@ -2,9 +2,9 @@
 
     python -m benchmarks.noise [--noise 30] [--epochs 20] [--seeds 3]
 
-Reads outputs/prepared (`dvc repro prepare`), meant for drawn faces: their labels are right but for what is planted, and
-no study depends on their PrivateTest. PublicTest is corrupted alike and chooses the epoch; accuracy is that on clean
-PrivateTest. Every row has the learning rate of params.yaml.
+Reads outputs/prepared (`dvc repro prepare`), meant for drawn faces: their labels are right except for what is planted,
+and no study depends on their PrivateTest. PublicTest is corrupted alike and chooses the epoch; accuracy is that on
+clean PrivateTest. Every row has the learning rate of params.yaml.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ HUMAN = 0.65
 """What people reach on FER-2013, give or take 0.05 (Goodfellow et al. 2013)."""
 
 Place = tuple[int, int, str]
-"""Where a text stands beside its point: points to the right, points up, which end of it."""
+"""Where a text stands next to its point: points to the right, points up, which end of it."""
 
 PLACES: dict[str, Place] = {
     "VGG-19 (WuJie1010)": (0, -15, "center"),
@@ -89,7 +89,7 @@ def draw(axis: Axes, ours: Sequence[Run]) -> None:
         draw_ours(axis, [run for run in ours if run["recipe"] == recipe], colour)
     axis.margins(x=0.1)
     axis.axhline(HUMAN, color="#999999", linestyle=":", linewidth=1)
-    beside(axis, "people, 65 ± 5", axis.get_xlim()[1], HUMAN, (-2, 4, "right"), "#777777")
+    label(axis, "people, 65 ± 5", axis.get_xlim()[1], HUMAN, (-2, 4, "right"), "#777777")
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.grid(axis="y")
     axis.set_xlabel("FLOP of the whole training on FER-2013")
@@ -105,7 +105,7 @@ def draw_published(axis: Axes, system: Published, training: Training) -> None:
         markerfacecolor="white" if system.chosen_on == "PrivateTest" else COLOURS[0],
         zorder=2 if training.fewest_epochs else 3,
     )  # fmt: skip
-    beside(axis, system.name, flop[0], system.accuracy, PLACES[system.name], COLOURS[0])
+    label(axis, system.name, flop[0], system.accuracy, PLACES[system.name], COLOURS[0])
 
 
 def draw_ours(axis: Axes, runs: Sequence[Run], colour: str) -> None:
@@ -117,10 +117,10 @@ def draw_ours(axis: Axes, runs: Sequence[Run], colour: str) -> None:
         axis.plot(run["flop"], flipped, "_", color=colour, markersize=9)
     seeds = f", {len(runs)} seeds" if len(runs) > 1 else ""
     middle = fmean(run["test_accuracy"] for run in runs)
-    beside(axis, f"ours, {runs[0]['recipe']}{seeds}", runs[0]["flop"], middle, (9, -3, "left"), colour)
+    label(axis, f"ours, {runs[0]['recipe']}{seeds}", runs[0]["flop"], middle, (9, -3, "left"), colour)
 
 
-def beside(axis: Axes, text: str, x: float, y: float, place: Place, colour: str) -> None:
+def label(axis: Axes, text: str, x: float, y: float, place: Place, colour: str) -> None:
     right, up, end = place
     axis.annotate(text, (x, y), (right, up), textcoords="offset points", ha=end, color=colour)
 

@@ -1,4 +1,4 @@
-"""Measure what AutoAugment costs: each policy applied to FER-2013's number of images, beside an epoch of training.
+"""Measure what AutoAugment costs: each policy applied to FER-2013's number of images, next to an epoch of training.
 
     python -m benchmarks.policies [--rounds 10]
 

@@ -1,6 +1,6 @@
 """Describe published systems for FER-2013: what they report, how they chose it, and what their training costs.
 
-The networks are written anew from the papers and from the settings their authors publish, as
+The networks are rewritten from the papers and from the settings their authors publish, as
 far as arithmetic goes: convolutions, matrix products, and enough around them to train. They are built to be
 timed and counted, not to reach the published accuracy.
 """

@@ -5,7 +5,7 @@
 The peak is that of a large matrix product on all cores. Then, for every recipe: whole steps (augment,
 forward, loss, backward, SGD, moving average) under the settings of stages.train; each convolution of the
 network on its own; a profile of the step by kind of operator; what an epoch of FER-2013 holds beside its
-steps; and the step with one setting changed at a time. Seconds are the best of several rounds in turns, but for the
+steps; and the step with one setting changed at a time. Seconds are the best of several rounds in turns, except for the
 profile's, which are means. On a GPU steps are started one by one here, so that they have parts to be timed; training
 records and replays them there (benchmarks.replay).
 """

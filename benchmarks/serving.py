@@ -1,7 +1,7 @@
 """Measure an MLflow model server: latency and throughput with one client and with many at once.
 
 Serves a logged model with `mlflow models serve`, one worker, and sends it faces as arrays and pictures in base64, with
-and without the search for faces. The clients run beside the server on the same machine, in threads of one process.
+and without the search for faces. The clients run on the same machine as the server, in threads of one process.
 """
 
 from __future__ import annotations

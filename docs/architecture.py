@@ -1,6 +1,6 @@
 """Draw the house from its imports: `python docs/architecture.py` writes docs/architecture.png.
 
-A box is a package, or a module that is none, with its modules and lines of code. An arrow is an import; it is left out
+A box is a package, or a module that is none, with its modules. An arrow is an import; it is left out
 where other arrows lead the same way. Every arrow points down: `LAYERS` is the order from the ground up, and
 tests/test_architecture.py holds the code to it.
 """
@@ -8,12 +8,14 @@ tests/test_architecture.py holds the code to it.
 from __future__ import annotations
 
 import ast
+import json
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PICTURE = ROOT / "docs/architecture.png"
 LAYERS = (
     ("errors",),
     ("trouble",),
@@ -94,11 +96,10 @@ def texts() -> dict[str, str]:
     for layer in LAYERS:
         for name in layer:
             inside = [module for module in modules() if package_of(module) == name]
-            lines = sum(len((ROOT / module).read_text(encoding="utf-8").splitlines()) for module in inside)
             names = [] if len(inside) == 1 else textwrap.wrap(
                 " ".join(module.stem for module in inside), LETTERS // len(layer) - MARGIN
             )  # fmt: skip
-            found[name] = "\n".join([f"{name} ({lines:,} lines)", *names])
+            found[name] = "\n".join([name, *names])
     return found
 
 
@@ -114,13 +115,22 @@ def places(said: Mapping[str, str]) -> dict[str, tuple[float, float, float]]:
     return at
 
 
+def description() -> str:
+    """What the picture shows, as its file says: by this a test knows that it is of the code as it is."""
+    arrows = {name: sorted(below) for name, below in reduced(packages()).items()}
+    return json.dumps({"boxes": texts(), "arrows": arrows}, sort_keys=True)
+
+
 def main() -> None:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
     from pipeline.figures.canvas import canvas
 
     said = texts()
     at = places(said)
     top = max(y + half for _, y, half in at.values())
-    with canvas(ROOT / "docs/architecture.png", 9, LINE * (top + 1)) as figure:
+    with canvas(PICTURE, 9, LINE * (top + 1)) as figure:
         axis = figure.subplots()
         axis.set(xlim=(0, 1), ylim=(-0.5, top + 0.5))
         axis.axis("off")
@@ -132,8 +142,17 @@ def main() -> None:
         for name, (x, y, _) in at.items():
             box = {"boxstyle": "round,pad=0.4", "facecolor": "#eef4fa", "edgecolor": "#0072B2"}
             axis.annotate(said[name], (x, y), ha="center", va="center", fontsize=8, zorder=3, bbox=box)
+    about = PngInfo()
+    about.add_text("Description", description())
+    with Image.open(PICTURE) as picture:
+        picture.load()
+        picture.save(PICTURE, pnginfo=about)
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    main()
+    import click
+
+    from pipeline import cli
+
+    cli.run(click.Command("python docs/architecture.py", callback=main, help=__doc__))

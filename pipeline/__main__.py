@@ -6,8 +6,9 @@ Each command imports what it needs when it starts, so that help is instant.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -16,9 +17,10 @@ from pipeline.cli import Address, Name, Number, Readable, Seconds, Share
 from pipeline.errors import UserError
 
 CORES = os.cpu_count() or 1
+F = TypeVar("F", bound=Callable[..., Any])
 
 fer = click.Group("fer", no_args_is_help=False, epilog="Example: fer sweep --help")
-fer.help = "What there is to do around `dvc repro`: read faces, search, train, keep and report the study."
+fer.help = "Commands around `dvc repro`: read faces; search, train, keep and report the study."
 
 
 @fer.command(epilog="Example: fer predict photo.jpg --model outputs/models/baseline-0")
@@ -37,9 +39,7 @@ fer.help = "What there is to do around `dvc repro`: read faces, search, train, k
     type=click.Path(file_okay=False, path_type=Path),
     help="A new folder for copies of the pictures with boxes drawn.",
 )
-@click.option(
-    "--every", type=Seconds(0.01, 3600), default=1.0, help="Seconds between the frames that are read of a video."
-)
+@click.option("--every", type=Seconds(0.01, 3600), default=1.0, help="Seconds between the frames read from a video.")
 @click.option("--threads", type=Number(0, CORES), default=0, help="Threads of the model; 0 for one per core.")
 def predict(
     source: Path, model: Path | None, no_detect: bool, form: str | None, save: Path | None, every: float, threads: int
@@ -55,7 +55,10 @@ def predict(
     command.predict(source, model, not no_detect, form or "table", save, every, threads)
 
 
-@fer.command(epilog="Example: fer demo --model outputs/models/baseline-0 --model outputs/models/w2v_cosine-0")
+@fer.command(
+    epilog="Example: fer demo --model outputs/models/baseline-0 --model outputs/models/w2v_cosine-0",
+    short_help="Open a page to try a model, with photographs or the camera.",
+)
 @click.option(
     "--model",
     "models",
@@ -76,7 +79,11 @@ def demo(models: Sequence[Path], port: int, threads: int) -> None:
     server.serve(models, port, threads)
 
 
-BLOCK = click.option("--block", type=Name(), help="A block of study.yaml; by default the grid of params.yaml.")
+def block_option(default: str) -> Callable[[F], F]:
+    """Return the option that names a block; `default`: what the command takes without it."""
+    return click.option("--block", type=Name(), help=f"A block of study.yaml; by default {default}.")
+
+
 WORKERS = click.option(
     "--workers", type=Number(1, CORES), default=CORES, help="Processes at a time, at most one per core."
 )
@@ -90,7 +97,7 @@ GPUS = click.option(
 
 
 @fer.command(epilog="Example: fer sweep --block B --seed 0 --seed 1")
-@BLOCK
+@block_option("the grid of params.yaml")
 @WORKERS
 @CLUSTER
 @CPUS
@@ -112,22 +119,22 @@ def sweep(
 
     Does what `dvc repro` does one by one, several at a time, without DVC and MLflow, in a folder of its own,
     .study/<block>/. Each finished run is kept in results/<data set>/[<block>/]runs/. A run that is already there with
-    the same settings, data, words and decoders is not repeated, and an interrupted training goes on after its last
+    the same settings, data, words and decoders is not repeated, and an interrupted training resumes after its last
     epoch, so a study may be stopped at any time and continued. Changed code does not count: after a change of what a
     training computes, remove the runs. The log of each run is in .study/<block>/logs/. With --cluster other machines
     compute, and everything is kept here all the same (docs/cluster.md).
     """
     from pipeline.study import sweep
-    from pipeline.study.engine import Where
+    from pipeline.study.engine import Placement
 
-    sweep.sweep(block, Where(workers, cluster, cpus_per_run, gpus_per_run), models, seeds, figures)
+    sweep.sweep(block, Placement(workers, cluster, cpus_per_run, gpus_per_run), models, seeds, figures)
 
 
 @fer.command(epilog="Example: fer search --block B")
 @click.argument(
     "models", type=Name(), nargs=-1, help="Names under `models:`, or rows of the block; by default all that it needs."
 )
-@BLOCK
+@block_option("one model of each kind under `models:`")
 @WORKERS
 @CLUSTER
 @CPUS
@@ -143,19 +150,21 @@ def search(
     """
     if block:
         from pipeline.study import sweep
-        from pipeline.study.engine import Where
+        from pipeline.study.engine import Placement
 
-        sweep.search(block, Where(workers, cluster, cpus_per_run, gpus_per_run), models)
-    elif cluster:
-        raise UserError("A search on a cluster is one of a block of study.yaml: name it with `--block`.")
-    else:
-        from pipeline.study import lr_search
+        sweep.search(block, Placement(workers, cluster, cpus_per_run, gpus_per_run), models)
+        return
+    given = [name for name in ("workers", "cluster", "cpus_per_run", "gpus_per_run") if cli.is_given(name)]
+    if given:
+        option = f"--{given[0].replace('_', '-')}"
+        raise UserError(f"{option} is for a block of study.yaml, whose rows are searched at once: add --block.")
+    from pipeline.study import lr_search
 
-        lr_search.search(models)
+    lr_search.search(models)
 
 
-@fer.command(epilog="Example: fer report --html report.html")
-@BLOCK
+@fer.command(epilog="Example: fer report --html report.html", short_help="Write the tables and figures of a study.")
+@block_option("the study in results/fer2013")
 @click.option(
     "--html",
     is_flag=False,
@@ -205,7 +214,7 @@ def publish(name: str | None) -> None:
 @fer.command(epilog="Example: fer speedrun speedrun-fast")
 @click.argument("experiments", type=Name(), nargs=-1, help="Names of DVC experiments; by default the workspace.")
 def speedrun(experiments: Sequence[str]) -> None:
-    """Record when the baseline passed which accuracy.
+    """Record when the baseline first reached each accuracy.
 
     Writes results/<data set>/speedrun.json and a figure. `make speedrun` runs the experiments first.
     """

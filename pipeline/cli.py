@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 from click import Context, Parameter
+from click.core import ParameterSource
 
 from pipeline.errors import UserError
 from pipeline.trouble import in_one_sentence
@@ -152,8 +153,13 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
             raise UserError(line) from None
 
 
+def is_given(name: str) -> bool:
+    """Return whether the user has typed this option of the command that runs."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 def known(names: Sequence[str], among: Collection[str], what: str) -> None:
     """Raise UserError at the first name that is not in `among`; `what` is the kind of name."""
     for name in names:
         if name not in among:
-            raise UserError(f"There is no {what} '{name}'; there are {', '.join(among)}.")
+            raise UserError(f"Unknown {what} '{name}'. Valid: {', '.join(among)}.")

@@ -137,7 +137,7 @@ class DataParams:
             raise problem(f"{{key}} has {len(self.labels)}, but must have from 2 to {MOST} entries", "labels")
         if (same := alike(self.labels)) is not None:
             raise problem(
-                f"{{key}} has {same[0]!r} and {same[1]!r}, which are the same but for their case, or in MLflow: rename "
+                f"{{key}} has {same[0]!r} and {same[1]!r}, which differ only in case, or not at all in MLflow: rename "
                 "one",
                 "labels",
             )
@@ -188,7 +188,7 @@ class ModelParams:
     decoders: Annotated[tuple[str, ...], Filled, Distinct]
     learning_rate: Rate = 0.0
     labels: str = ""
-    """What Training is told of its images (see `labels.truth`); empty: their labels."""
+    """The labels that Training gives its images (see `labels.truth`); empty: their own."""
     mix: dict[str, Any] = field(default_factory=dict)
     consistency: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
@@ -249,7 +249,7 @@ class ModelParams:
     @model_validator(mode="before")
     @classmethod
     def _is_a_network_or_a_classifier(cls, value: Any) -> Any:
-        """Reject a missing key, and keys of a network beside a classifier."""
+        """Reject a missing key, and keys of a network given to a classifier."""
         if not isinstance(value, dict):
             return value
         if value.get("classifier", "") != "":
@@ -331,8 +331,8 @@ def _named(choice: str | dict[str, Any]) -> str:
     return choice if isinstance(choice, str) else str(choice["kind"])
 
 
-type_hints = functools.cache(typing.get_type_hints)
-"""Evaluated anew for each of sixty models, the annotations would take most of the time of reading params.yaml."""
+type_hints = functools.cache(functools.partial(typing.get_type_hints, include_extras=True))
+"""Evaluated again for each of sixty models, the annotations would take most of the time of reading params.yaml."""
 
 
 def _require_options(
@@ -403,9 +403,7 @@ class Params:
     def model(self, name: str) -> ModelParams:
         """Return the settings of one model. Raises UserError if there is none with that name."""
         if name not in self.models:
-            raise UserError(
-                f"There is no model '{name}' under `models:` in params.yaml; there are {listed(self.models)}."
-            )
+            raise UserError(f"Unknown model '{name}' under `models:` in params.yaml. Valid: {listed(self.models)}.")
         return self.models[name]
 
     def paths(self) -> dict[str, str]:
@@ -482,8 +480,8 @@ class Params:
             if (model.uses_landmarks or model.uses_neighbours) and self.landmark_source == "none":
                 what = f"landmarks, but 'landmarks.source' is {self.landmarks.source}"
                 why = ", which has none of photographs" if self.landmarks.source == "auto" else ""
-                mend = "set it to dlib or take the model out of grid.models"
-                raise problem(f"{{key}} needs {what}{why}: {mend}", "models", name)
+                remedy = "set it to dlib or take the model out of grid.models"
+                raise problem(f"{{key}} needs {what}{why}: {remedy}", "models", name)
             # Without votes such a model would fail after its training, in evaluate.
             uses_votes = {choice: spec.uses_votes for choice, spec in model.target_specs.items()}
             if model.labels:
@@ -492,8 +490,8 @@ class Params:
                 if not has_votes:
                     what = f"{choice}, which is made of FER+ votes, but "
                     what += "a folder of pictures has none" if own else "'data.votes' is empty"
-                    mend = f"{'' if own else 'set it or '}take the model out of grid.models"
-                    raise problem(f"{{key}} names {what}: {mend}", "models", name)
+                    remedy = f"{'' if own else 'set it or '}take the model out of grid.models"
+                    raise problem(f"{{key}} names {what}: {remedy}", "models", name)
             for choice, spec in model.target_specs.items():
                 if spec.is_of_fer2013 and self.data.classes and not are_fer2013s(self.data.classes):
                     what = f"{choice}, which is known for FER-2013's classes alone"
@@ -513,16 +511,16 @@ class Params:
             kind = self.models[model].mix.get("kind")
             if kind and self.recipe_of(model).self_distillation:
                 what = "mixes images, and self-distillation learns from what the network said of each image by itself"
-                mend = f"set models.{model}.self_distillation to 0.0"
-                raise problem(f"{{key}} {what}: {mend}", "models", model, "mix")
+                remedy = f"set models.{model}.self_distillation to 0.0"
+                raise problem(f"{{key}} {what}: {remedy}", "models", model, "mix")
             if self.models[model].distillation and self.recipe_of(model).self_distillation:
                 what = f"follows its teachers, and the recipe {name} the network's own earlier predictions"
-                mend = f"set models.{model}.self_distillation to 0.0"
-                raise problem(f"{{key}} {what}: {mend}", "models", model, "distillation")
+                remedy = f"set models.{model}.self_distillation to 0.0"
+                raise problem(f"{{key}} {what}: {remedy}", "models", model, "distillation")
             if kind == "cutmix" and recipe.augment.cutout:
                 what = f"pastes boxes, and the recipe {name} cuts out others, so that neither could be judged"
-                mend = f"set recipes.{name}.augment.cutout to 0.0"
-                raise problem(f"{{key}} {what}: {mend}", "models", model, "mix")
+                remedy = f"set recipes.{name}.augment.cutout to 0.0"
+                raise problem(f"{{key}} {what}: {remedy}", "models", model, "mix")
         return self
 
 

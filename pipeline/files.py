@@ -62,9 +62,9 @@ def naming(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         named = subject(error)
-        beside = path.parent / f".{path.name}."
+        sibling = path.parent / f".{path.name}."
         ours = named is None or any(
-            [named.startswith(str(beside)), Path(named) in (path, *path.parents), path in Path(named).parents]
+            [named.startswith(str(sibling)), Path(named) in (path, *path.parents), path in Path(named).parents]
         )  # what is read meanwhile may fail too
         if ours and (sentence := refused(path, error)):
             raise UserError(sentence) from error
@@ -100,7 +100,7 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DamagedError(
-            f"{path} is damaged, or no JSON ({error}): restore it, or remove it and make it anew."
+            f"{path} is damaged, or is not JSON ({error}): restore it, or remove it and create it again."
         ) from None
 
 

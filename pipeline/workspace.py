@@ -1,6 +1,6 @@
 """Define where the pipeline keeps what it writes, and protect the user's files there.
 
-Everything is in one folder, `outputs/`, where nobody keeps files of their own. DVC is told not to empty a folder of
+Everything is in one folder, `outputs/`, where nobody keeps files of their own. DVC does not empty a folder of
 outputs before its stage starts (`persist` in dvc.yaml; the other outputs are single files). Stages remove what they
 wrote themselves, by the names below, and leave everything else alone. DVC sees nothing else: `.dvcignore` admits these
 names and no others.

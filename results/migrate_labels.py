@@ -1,6 +1,6 @@
 """Bring runs that were kept before their files had labels to the form of `pipeline.comparison.records.RunRecord`.
 
-    python -m results.migrate_labels FER2013.TAR.GZ FER2013NEW.CSV FOLDER/runs...
+    python -m results.migrate_labels ARCHIVE VOTES FOLDERS...
 
 Puts the label of each image into the `.npz`, where it replaces whether each decision was right, and the distances
 behind the severities into the `.json`. Stops if the old verdicts or mean severities do not follow from the labels. All
@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import numpy as np
 import numpy.typing as npt
 from gensim.models import KeyedVectors
 
-from pipeline import config
+from pipeline import cli, config
 from pipeline.data.fer import LABELS
 from pipeline.data.votes import read_votes
 from pipeline.files import JsonDict, read_json, write_json, write_npz
@@ -30,7 +31,7 @@ Labels = npt.NDArray[np.uint8]
 Distances = dict[str, npt.NDArray[np.float64]]
 
 
-def main(archive: Path, votes: Path, folders: list[Path]) -> None:
+def main(archive: Path, votes: Path, folders: Sequence[Path]) -> None:
     labels, splits = read_labels(archive)
     distances = reference(labels, splits, votes)
     for file in (file for folder in folders for file in sorted(folder.glob("*.json"))):
@@ -91,4 +92,10 @@ def check(
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), [Path(folder) for folder in sys.argv[3:]])
+    cli.script(
+        main,
+        click.Argument(["archive"], type=cli.FILE, help="FER-2013, as fetched."),
+        click.Argument(["votes"], type=cli.FILE, help="The votes of FER+ for it."),
+        click.Argument(["folders"], type=cli.FOLDER, nargs=-1, required=True, help="Folders of run files."),
+        example="fer2013.tar.gz fer2013new.csv results/mine/runs",
+    )

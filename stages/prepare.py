@@ -38,12 +38,12 @@ def main() -> None:
             votes = read_votes(RAW / votes_file["file"], data.splits, votes_file["name"])
             check_order(votes, data.labels, data.splits, votes_file["name"])
         data = dataclasses.replace(data, votes=votes)
-    twins = duplicates.find(data.images)
+    groups = duplicates.find(data.images)
     with about(key):
-        data = splits.complete(data, twins.near, params.data.split)
-    checks = check(data, twins, None if own else params.data.expect)
+        data = splits.complete(data, groups.near, params.data.split)
+    checks = check(data, groups, None if own else params.data.expect)
     with about(key):
-        refuse_unusable(data, duplicates.near_duplicates_of_training(twins.near, data.splits))
+        refuse_unusable(data, duplicates.near_duplicates_of_training(groups.near, data.splits))
 
     name = "synthetic" if archive["source"] == "synthetic" else None if own else dataset_name(data)
     checks = {"dataset": name or f"custom-{archive['sha256'][:8]}", **checks}
@@ -55,7 +55,7 @@ def main() -> None:
             ["index", "split", "class", "file"],
             ([row, SPLITS[split], data.classes[k], file] for row, (split, k, file) in rows),
         )
-    write_csv(PREPARED / "duplicates.csv", duplicates.COLUMNS, duplicates.table(twins, data))
+    write_csv(PREPARED / "duplicates.csv", duplicates.COLUMNS, duplicates.table(groups, data))
     write_json(CHECKS, checks)  # last: it marks the folder as complete
     for warning in checks["warnings"]:
         print(f"warning: {warning}")
@@ -63,14 +63,14 @@ def main() -> None:
     log_prepare()
 
 
-def refuse_unusable(data: FerData, twins: npt.NDArray[np.bool_]) -> None:
+def refuse_unusable(data: FerData, leaked: npt.NDArray[np.bool_]) -> None:
     """Raise UserError now, not after hours of training, if a split is empty or PrivateTest is all near duplicates."""
     for split in SPLITS:
         if not len(data.rows(split)):
             raise UserError(
                 f"The split '{split}' of the data set has no images: all of {', '.join(SPLITS)} are needed."
             )
-    if twins[data.rows("test")].all():
+    if leaked[data.rows("test")].all():
         raise UserError(
             "Every test image has a near duplicate in Training, so no accuracy without leakage can be"
             " measured: use other data."

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,6 +31,11 @@ def test_every_import_points_down(house: ModuleType) -> None:
     assert set(graph) == set(height), "a package has no place in LAYERS"
     wrong = [(name, other) for name, found in graph.items() for other in found if height[other] >= height[name]]
     assert wrong == []
+
+
+def test_the_picture_is_of_the_code_as_it_is(house: ModuleType) -> None:
+    with Image.open(house.PICTURE) as picture:
+        assert picture.info["Description"] == house.description(), "run `python docs/architecture.py`"
 
 
 def test_no_circle_of_modules(house: ModuleType) -> None:

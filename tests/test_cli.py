@@ -21,11 +21,11 @@ from tests.clone import ROOT
 
 SCRIPTS = sorted(
     ".".join(file.relative_to(ROOT).with_suffix("").parts)
-    for folder in ("pipeline", "stages", "benchmarks", "resources")
+    for folder in ("pipeline", "stages", "benchmarks", "resources", "results")
     for file in (ROOT / folder).rglob("*.py")
     if file.stem != "__main__" and 'if __name__ == "__main__":' in file.read_text(encoding="utf-8")
 )
-"""Whatever can be run as `python -m MODULE`, but for `fer`, which is `python -m pipeline`."""
+"""Whatever can be run as `python -m MODULE`, except `fer`, which is `python -m pipeline`."""
 PARTS = {
     "pipeline": tuple(fer.commands),
     "benchmarks.peers": ("steps", "figure", "package"),

@@ -139,7 +139,7 @@ def test_the_grid_is_every_model_with_every_seed() -> None:
 def test_an_unknown_model_is_named_with_the_known_ones() -> None:
     with pytest.raises(UserError) as error:
         config.load(PARAMS).model("baselin")
-    assert str(error.value) == (f"There is no model 'baselin' under `models:` in params.yaml; there are {MODELS}.")
+    assert str(error.value) == (f"Unknown model 'baselin' under `models:` in params.yaml. Valid: {MODELS}.")
 
 
 @pytest.mark.parametrize("section", ["", *SECTIONS])
@@ -685,7 +685,7 @@ def test_choices_that_do_not_go_together_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "mended"),
+    ("key", "value", "remedy"),
     [
         ("recipes.fast.self_distillation", 0.8, "models.cutmix.self_distillation"),
         ("models.cutmix.self_distillation", 0.8, "models.cutmix.self_distillation"),
@@ -693,20 +693,20 @@ def test_choices_that_do_not_go_together_are_refused(
     ],
 )
 def test_cutmix_is_refused_where_another_choice_gets_in_its_way(
-    tmp_path: Path, key: str, value: float, mended: str
+    tmp_path: Path, key: str, value: float, remedy: str
 ) -> None:
     values = changed(key, value)
     refused = copy.deepcopy(values)
     refused["grid"]["models"] = ["baseline", "cutmix"]
     message = refusal(tmp_path, refused)
     assert message.startswith("params.yaml: 'models.cutmix.mix'")
-    assert f"set {mended} to 0.0" in message
+    assert f"set {remedy} to 0.0" in message
     config.parse(yaml.safe_dump(values))  # of no account to other models
-    *above, last = mended.split(".")
-    mending: Any = refused
+    *above, last = remedy.split(".")
+    corrected: Any = refused
     for name in above:
-        mending = mending[name]
-    mending[last] = 0.0
+        corrected = corrected[name]
+    corrected[last] = 0.0
     config.parse(yaml.safe_dump(refused))
 
 
@@ -752,8 +752,8 @@ def test_without_the_keys_nothing_changes(tmp_path: Path, key: str) -> None:
         (["calm", "index"], "'data.labels[1]' is 'index', but must be another name: the predictions have"),
         (["calm", True], "'data.labels[1]' is True, but must be text (in quotes, if it is a name)"),
         (["calm", 7], "'data.labels[1]' is 7, but must be text (in quotes, if it is a name)"),
-        (["calm", "Calm"], "'data.labels' has 'calm' and 'Calm', which are the same but for their case, or in MLflow"),
-        (["a+b", "a&b"], "'data.labels' has 'a+b' and 'a&b', which are the same but for their case, or in MLflow"),
+        (["calm", "Calm"], "'data.labels' has 'calm' and 'Calm', which differ only in case, or not at all in MLflow"),
+        (["a+b", "a&b"], "'data.labels' has 'a+b' and 'a&b', which differ only in case, or not at all in MLflow"),
         ("calm, cross", "'data.labels' is 'calm, cross', but must be a list"),
     ],
 )

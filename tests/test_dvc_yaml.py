@@ -11,6 +11,7 @@ import yaml
 
 from pipeline import fingerprint, workspace
 from pipeline.classical import code as classical
+from pipeline.study import block_folder
 
 ROOT = Path(__file__).parents[1]
 
@@ -102,6 +103,14 @@ def test_a_stage_depends_on_the_code_it_runs_through_and_on_no_other(dvc: dict[s
 
 def test_the_stages_are_those_of_the_test_above(dvc: dict[str, Any]) -> None:
     assert list(dvc["stages"]) == STAGES
+
+
+def test_the_data_of_a_block_are_made_again_for_changes_of_the_code_that_makes_them_for_dvc(
+    dvc: dict[str, Any],
+) -> None:
+    names = [stage.__name__.rpartition(".")[2] for stage in block_folder.DATA_STAGES]
+    deps = {dep for name in names for dep in dvc["stages"][name]["deps"] if dep.startswith("pipeline/")}
+    assert {dep for dep in deps if not any(covers(entry, Path(dep)) for entry in block_folder.CODE)} == set()
 
 
 def test_dvc_empties_no_folder_before_a_stage_starts(dvc: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ FOLDERS = ("pipeline/classical", "pipeline/landmarks")
 """The code that determines what a classifier learns, beyond that of every training (`fingerprint.CODE`).
 
 It is no dependency of the stage train in dvc.yaml, or an edit here would train all networks again. The stage targets
-writes these digests beside the choices of the runs with a classifier, and DVC repeats those alone.
+writes these digests next to the choices of the runs with a classifier, and DVC repeats those alone.
 """
 
 

@@ -1,4 +1,4 @@
-"""Resample images and seeds: the bootstrap that stands beside the study's test (`statistics.crossed_t`)."""
+"""Resample images and seeds: the bootstrap that is reported with the study's test (`statistics.crossed_t`)."""
 
 from __future__ import annotations
 

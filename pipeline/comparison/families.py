@@ -33,7 +33,7 @@ OF_THE_LOSS = ("name", "options", "targets")
 
 
 def family_of(settings: JsonDict, baseline: JsonDict, own_decoder: bool) -> Family:
-    """Return the family of a row with these settings (`settings` of a metrics file) beside a baseline with those.
+    """Return the family of a row with these settings (`settings` of a metrics file) given a baseline with those.
 
     A choice that the baseline makes too, such as fewer labels, is no difference between the two. own_decoder: whether
     the row is under its model's own decoder.

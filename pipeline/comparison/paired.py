@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.files import JsonDict, flatten
 
 BOOTSTRAPPED = "test.accuracy"
-"""The metric for which a bootstrap stands beside the test."""
+"""The metric for which a bootstrap is reported with the test."""
 
 
 @dataclass(frozen=True)

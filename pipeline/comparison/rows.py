@@ -82,21 +82,21 @@ class MetricSummary:
 
     mean: float
     std: float | None = None
-    ci95: float | None = None
+    half_width: float | None = None
     test: PairedTest | None = None
 
     def to_dict(self) -> JsonDict:
         """Return the summary as in ablation.json."""
         test = asdict(self.test) if self.test else {}
-        return {"mean": self.mean, "std": self.std, "ci95": self.ci95} | {
+        return {"mean": self.mean, "std": self.std, "half_width": self.half_width} | {
             name: value for name, value in test.items() if value is not None
         }
 
     @classmethod
     def from_dict(cls, values: JsonDict) -> MetricSummary:
         """Read what `to_dict` returned."""
-        rest = {name: value for name, value in values.items() if name not in ("mean", "std", "ci95")}
-        return cls(values["mean"], values["std"], values["ci95"], PairedTest(**rest) if rest else None)
+        rest = {name: value for name, value in values.items() if name not in ("mean", "std", "half_width")}
+        return cls(values["mean"], values["std"], values["half_width"], PairedTest(**rest) if rest else None)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def read_rows(path: Path) -> list[ComparisonRow]:
     try:
         rows = [ComparisonRow.from_dict(row) for row in read_json(path)]
     except (AttributeError, TypeError, LookupError) as error:
-        raise UserError(f"{path} is no table of a comparison ({error!r}): restore it, or make it anew.") from error
+        raise UserError(f"{path} is not a comparison table ({error!r}): restore it, or create it again.") from error
     if not rows:
-        raise UserError(f"{path} has no row: make it anew.")
+        raise UserError(f"{path} has no rows: create it again.")
     return rows

@@ -1,7 +1,7 @@
 """Compute intervals and tests for the difference between two models on the same images.
 
 Two things vary from run to run: the images that the test split happened to get, and the seed that trained the model. An
-honest interval lets both vary, so `crossed_t` is the judge of the study; `bootstrap.paired_bootstrap` stands beside it.
+honest interval lets both vary, so `crossed_t` is the judge of the study, reported with `bootstrap.paired_bootstrap`.
 All values have the units of what is compared (fractions).
 """
 

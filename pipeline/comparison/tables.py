@@ -222,7 +222,7 @@ def replication_table(pairs: Sequence[tuple[ComparisonRow, ComparisonRow]], rows
 
 
 def protocol_table(found: Mapping[str, Readings], rows: Sequence[ComparisonRow]) -> str:
-    """Return a table of what the planned test finds beside what the usual protocols would have reported."""
+    """Return a table of what the planned test finds next to what the usual protocols would have reported."""
     tested = {row.model: row.test() for row in rows if row.model in found and row.family != "decoders"}
     return markdown_table(
         ["model", f"planned: {AGAINST[0]}", "mean", "one seed", "best epoch", "best seed"],
@@ -314,7 +314,7 @@ def correlation_table(rows: Sequence[tuple[str, float, float]]) -> str:
 
 def write_csv_table(path: Path, rows: Sequence[ComparisonRow]) -> None:
     """Write one line per model and metric, for spreadsheets and plotting libraries."""
-    fields = ("mean", "std", "ci95", "difference", "low", "high", "p", "p_holm", "upper", "detectable")
+    fields = ("mean", "std", "half_width", "difference", "low", "high", "p", "p_holm", "upper", "detectable")
     write_csv(
         path,
         ["model", "decoder", "family", "seeds", "metric", *fields],
@@ -337,7 +337,7 @@ def number(metric: Metric, value: MetricSummary) -> str:
 
 def over_seeds(metric: Metric, value: MetricSummary) -> str:
     """Format mean and half the width of its 95 % interval over seeds."""
-    return number(metric, replace(value, std=value.ci95))
+    return number(metric, replace(value, std=value.half_width))
 
 
 def points(fraction: float) -> str:

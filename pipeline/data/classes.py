@@ -57,7 +57,7 @@ def rule(name: str) -> str | None:
 
 
 def alike(names: Iterable[str]) -> tuple[str, str] | None:
-    """Return the first two names that are the same in MLflow's keys, or but for their case, if there are any."""
+    """Return the first two names that are the same in MLflow's keys, or differ only in case, if there are any."""
     known: dict[str, str] = {}
     for name in names:
         key = folded(tracking_key(normal(name)))

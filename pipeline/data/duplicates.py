@@ -86,13 +86,13 @@ def summary(groups: Groups, data: FerData) -> dict[str, int]:
     """Return the counts that `checks.json` keeps for one kind of duplicate."""
     split_counts = _members(groups, data.splits, len(SPLITS))
     label_counts = _members(groups, data.labels, len(data.classes))
-    twins = near_duplicates_of_training(groups, data.splits)
+    leaked = near_duplicates_of_training(groups, data.splits)
     return {
         "distinct_images": len(groups) - int((groups >= 0).sum()) + len(split_counts),
         "groups": len(split_counts),
         "conflicting_groups": int(((label_counts > 0).sum(axis=1) > 1).sum()),
         "cross_split_groups": int(((split_counts > 0).sum(axis=1) > 1).sum()),
-        "test_with_train_twin": int(twins[data.rows("test")].sum()),
+        "test_with_train_twin": int(leaked[data.rows("test")].sum()),
     }
 
 

@@ -29,7 +29,7 @@ VOTES_OF_LABELS = (4, 5, 6, 1, 3, 2, 0)
 IMAGE_SIZE = 48
 
 CLASSES_FILE = "classes.json"
-"""The file beside the arrays that names the classes in the order of their numbers."""
+"""The file next to the arrays that names the classes in the order of their numbers."""
 
 PUBLISHED_COUNTS: dict[str, tuple[int, ...]] = {
     "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),

@@ -71,7 +71,7 @@ class _Place:
 def read(folder: Path, classes: Sequence[str] = (), note: Callable[[str], object] = lambda _: None) -> Pictures:
     """Read every picture of a folder. classes: their names in order; without, the names of the folders, sorted.
 
-    Class folders may differ from the names in case. `note` is told of files that are left out. Raises UserError for
+    Class folders may differ from the names in case. `note` is called with files that are left out. Raises UserError for
     anything that is not as the layout says, for a picture that cannot be read, and for a class that cannot be trained.
     """
     bundle = FolderBundle(folder, Budget(MAX_FILES, "is it the right folder?"), only_names=True)
@@ -153,7 +153,7 @@ def _place(entry: Entry, parts: tuple[str, ...], depth: int, name: str) -> _Plac
     split = SPLIT_NAMES.get(folded(parts[0])) if depth == 2 else None
     if depth == 2 and split is None and len(parts) > 1:
         raise UserError(
-            f"{picture} is in {shown(parts[0])!r}, beside folders for splits, but is in none of train, val and test:"
+            f"{picture} is in {shown(parts[0])!r}, next to folders for splits, but is in none of train, val and test:"
             " move it."
         )
     if len(parts) != depth + 1:

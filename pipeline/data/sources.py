@@ -124,8 +124,9 @@ def fetch_folder(
 ) -> Provenance:  # fmt: skip
     """Keep the pictures of a folder with one folder per class as `sha256-<first 16 digits>.npz`.
 
-    classes: their names in order; without, the names of the folders, sorted. `note` is told how many there are, and of
-    files that are left out. Raises UserError, with nothing left in `folder`, if the folder or a picture cannot be read.
+    classes: their names in order; without, the names of the folders, sorted. `note` is called with how many there are,
+    and with files that are left out. Raises UserError, with nothing left in `folder`, if the folder or a picture cannot
+    be read.
     """
     name = shown(path.resolve().name)
     if path.is_file():

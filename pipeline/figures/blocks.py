@@ -37,7 +37,7 @@ def over_labels(lines: Lines, labels: Sequence[str], baseline: str, path: Path) 
             at = [number + shift for number, label in enumerate(labels) if label in rows]
             accuracies = [rows[label]["test.accuracy"] for label in labels if label in rows]
             above.errorbar(
-                at, [found.mean for found in accuracies], yerr=[found.ci95 or 0.0 for found in accuracies],
+                at, [found.mean for found in accuracies], yerr=[found.half_width or 0.0 for found in accuracies],
                 label=model, **look,
             )  # fmt: skip
             tests = [found.test for found in accuracies if found.test is not None]

@@ -223,7 +223,7 @@ def at_the_left_edge(axis: Axes, place: float, text: str) -> None:
 
 def half_width(found: MetricSummary | Interval) -> float:
     """Return half the width of a 95 % interval, 0 with one seed."""
-    return (found.half_width if isinstance(found, Interval) else found.ci95) or 0.0
+    return found.half_width or 0.0
 
 
 def styles() -> Iterator[tuple[str, str]]:

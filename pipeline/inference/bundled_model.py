@@ -15,7 +15,7 @@ _ADVICE = "restore it, with git or by installing the project again, or choose an
 
 
 def bundled_model() -> Path:
-    """Return its ONNX file. Raises UserError if it is missing or is not the one whose digest is beside it."""
+    """Return its ONNX file. Raises UserError if it is missing or is not the one whose digest is stored next to it."""
     model, facts = FOLDER / MODEL, FOLDER / FACTS
     for file in (model, facts):
         if not file.is_file():

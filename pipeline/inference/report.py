@@ -76,12 +76,12 @@ class Json:
 
 def described(item: Item, faces: Sequence[Face]) -> JsonDict:
     """Return an item as the JSON line shows it."""
-    told: JsonDict = {"picture": item.name}
+    found: JsonDict = {"picture": item.name}
     if item.seconds is not None:
-        told["seconds"] = item.seconds
+        found["seconds"] = item.seconds
     if item.error is not None:
-        return told | {"error": item.error}
-    return told | {"faces": [face.to_dict() for face in faces]}
+        return found | {"error": item.error}
+    return found | {"faces": [face.to_dict() for face in faces]}
 
 
 class Csv:

@@ -83,7 +83,7 @@ def nearest(places: Floats, groups: npt.NDArray[np.integer], found: npt.NDArray[
         order = np.take_along_axis(squared, best, axis=1).argsort(axis=1, kind="stable")
         best = np.take_along_axis(best, order, axis=1)
         known = np.isfinite(np.take_along_axis(squared, best, axis=1))
-        # Measured anew: the difference of large numbers above is good for the order alone.
+        # Measured again: the difference of large numbers above is good for the order alone.
         apart = np.linalg.norm(places[rows, None] - places[candidates[best]], axis=2)
         width = best.shape[1]
         index[rows, :width] = np.where(known, candidates[best], rows[:, None])

@@ -1,4 +1,4 @@
-"""Make what a training is told of its images: their labels, and which of them have similar landmarks."""
+"""Make what a training knows of its images: their labels, and which of them have similar landmarks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Do the jobs of a sweep or a search on a Ray cluster, one task each; Ray decides where and when.
 
-Code and data are sent once per node (`bootstrap`), jobs run there as in a worker process here (`node`), and what they
+Code and data are sent once per node (`ray_task`), jobs run there as in a worker process here (`node`), and what they
 make is written here as each ends. Checkpoints come back while they run. A job whose node died is given to Ray again,
 with the last one; a job that fails is tried `ATTEMPTS` times.
 """
@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,9 +30,10 @@ from pipeline import config
 from pipeline.errors import UserError, first_line
 from pipeline.files import JsonDict, replacing, repository
 from pipeline.fingerprint import SOURCES, mlflow_key
-from pipeline.study import bootstrap, node, publish, trial
-from pipeline.study.bootstrap import Files, Keeper
+from pipeline.study import node, publish, ray_task, trial
+from pipeline.study.jobs import Job, MeasureJob, RunJob, SearchJob
 from pipeline.study.pool import Outcome
+from pipeline.study.ray_task import Files, Keeper
 from pipeline.training.autotune import MachineParams
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.teachers import teacher_digests
@@ -139,7 +140,7 @@ def require_room(nodes: Sequence[JsonDict], cpus: int, gpus: float) -> None:
 class Attempt:
     """A job that Ray has, and how often it has failed."""
 
-    job: JsonDict
+    job: Job
     failures: int = 0
 
 
@@ -157,11 +158,11 @@ class Cluster:
     excluded: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.ray.cloudpickle.register_pickle_by_value(bootstrap)
+        self.ray.cloudpickle.register_pickle_by_value(ray_task)
         self.code = self.sent(code_files())
         # Without retries by Ray, which would not count as we do. A process that had a GPU ends after its job, so that
         # nothing stays in the memory that others share.
-        self.perform = self.ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(bootstrap.perform)
+        self.perform = self.ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(ray_task.perform)
         self.keeper = self.on_this_node(Keeper)
         self.arrivals = 0
 
@@ -183,35 +184,35 @@ class Cluster:
 
     def measure(self, requested: MachineParams) -> JsonDict:
         """Measure on a node: this machine may be of another kind."""
-        job = {"kind": "machine", "name": "machine", "log": "logs/machine.log", "folder": str(repository() / "results")}
-        with contextlib.closing(self.outcomes([job | {"machine": asdict(requested)}], {})) as outcomes:
+        job = MeasureJob("machine", "logs/machine.log", str(repository() / "results"), requested)
+        with contextlib.closing(self.outcomes([job], {})) as outcomes:
             outcome = next(outcomes)
         if outcome.found is None:
             raise UserError(f"No node of the cluster can compute: {outcome.error}")
         return outcome.found
 
-    def outcomes(self, jobs: Sequence[JsonDict], data: Files | None = None) -> Generator[Outcome]:
+    def outcomes(self, jobs: Sequence[Job], data: Files | None = None) -> Generator[Outcome]:
         """Give all jobs to Ray and yield each as it ends for good; what it made is here by then.
 
         data: what the jobs read, by default that of the block in this folder. Jobs that are left when the generator
         is closed are cancelled, and their last checkpoints kept.
         """
-        ray, where = self.ray, Path.cwd().relative_to(repository()).as_posix()
+        ray, block = self.ray, Path.cwd().relative_to(repository()).as_posix()
         files = block_files() if data is None else data
         sent = {"code": self.code} | ({"data": self.sent(files)} if files else {})
         pending: dict[Any, Attempt] = {}
 
         def submit(attempt: Attempt) -> None:
-            job = relative(attempt.job) | {"where": where}
-            task = self.perform.options(name=job["name"], **self.selector)
-            pending[task.remote(job, brought(job), sent, self.keeper, self.environment)] = attempt
+            job = replace(relative(attempt.job), block_folder=block)
+            task = self.perform.options(name=job.name, **self.selector)
+            pending[task.remote(job.to_dict(), brought(job), sent, self.keeper, self.environment)] = attempt
 
         try:
             for job in jobs:
                 submit(Attempt(job))
             while pending:
                 ready, _ = ray.wait([*pending], num_returns=len(pending), timeout=TICK)
-                places = len(ready) + self.take([pending[task].job["name"] for task in ready])  # busy until now
+                places = len(ready) + self.take([pending[task].job.name for task in ready])  # busy until now
                 for task in ready:
                     outcome, attempt = self.settled(task, pending[task]), pending.pop(task)
                     if outcome is None:
@@ -246,10 +247,10 @@ class Cluster:
         try:
             answer = self.ray.get(task)
         except (exceptions.NodeDiedError, exceptions.ObjectLostError):
-            print(f"{job['name']}: its node died; it goes on from its last epoch on another", flush=True)
+            print(f"{job.name}: its node died; it resumes from its last epoch on another", flush=True)
             return None
         except exceptions.RayError as error:  # the process was killed, or has a fault of its own
-            with Path(job["log"]).open("a", encoding="utf-8") as log:
+            with Path(job.log).open("a", encoding="utf-8") as log:
                 log.write(f"{error}\n")
             answer = {"error": f"{first_line(getattr(error, 'cause', None) or error)}.", "files": {}, "seconds": 0.0}
         received(answer["files"])
@@ -261,13 +262,12 @@ class Cluster:
         if "error" in answer:
             attempt.failures += 1
             if attempt.failures < ATTEMPTS:
-                print(f"{job['name']}: failed, and is tried again: {answer['error']}", flush=True)
+                print(f"{job.name}: failed, and is tried again: {answer['error']}", flush=True)
                 return None
-        elif job["kind"] == "run":
-            run_key = RunKey(job["model"], job["seed"])
-            remove_checkpoints(run_key)
-            if not job["draws"]:  # as the node did, which has none of another training
-                publish.remove_figures(Path(job["folder"]), run_key)
+        elif isinstance(job, RunJob):
+            remove_checkpoints(job.run_key)
+            if not job.draws:  # as the node did, which has none of another training
+                publish.remove_figures(Path(job.folder), job.run_key)
         return Outcome(job, answer.get("found"), answer["seconds"], answer.get("error"))
 
     def sent(self, files: Files) -> tuple[str, list[Any]]:
@@ -312,19 +312,19 @@ def block_files() -> Files:
     return files | taught | {"params.yaml": yaml.safe_dump(settings, allow_unicode=True).encode()}
 
 
-def relative(job: JsonDict) -> JsonDict:
+def relative(job: Job) -> Job:
     """Return the job with its folder as a path in the repository, which a node has elsewhere."""
-    return job | {"folder": Path(job["folder"]).relative_to(repository()).as_posix()}
+    return replace(job, folder=Path(job.folder).relative_to(repository()).as_posix())
 
 
-def brought(job: JsonDict) -> Files:
-    """Return what a job goes on from, by paths in the repository: its checkpoints, or the trials of its search."""
+def brought(job: Job) -> Files:
+    """Return what a job resumes from, by paths in the repository: its checkpoints, or the trials of its search."""
     root = repository()
-    if job["kind"] == "run":
-        paths = [*(root / ".checkpoints").glob(f"{glob.escape(job['name'])}-*.safetensors")]
-    elif job["kind"] == "search":
-        own = RunKey(job["model"], job["seed"]).name
-        paths = [root / job["folder"] / name for name in ("learning_rates.json", f"runs/{own}.json")]
+    if isinstance(job, RunJob):
+        paths = [*(root / ".checkpoints").glob(f"{glob.escape(job.name)}-*.safetensors")]
+    elif isinstance(job, SearchJob):
+        own = RunKey(job.model, job.seed).name
+        paths = [root / job.folder / name for name in ("learning_rates.json", f"runs/{own}.json")]
     else:
         paths = []
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.exists()}

@@ -11,6 +11,7 @@ import torch
 
 from pipeline.files import JsonDict
 from pipeline.study import numerics, pool
+from pipeline.study.jobs import Job
 from pipeline.study.pool import Outcome
 from pipeline.training.autotune import MachineParams
 
@@ -29,7 +30,7 @@ class Engine(Protocol):
     def measure(self, requested: MachineParams) -> JsonDict:
         """Return how a training will be computed (`numerics.measured`)."""
 
-    def outcomes(self, jobs: Sequence[JsonDict]) -> Generator[Outcome]:
+    def outcomes(self, jobs: Sequence[Job]) -> Generator[Outcome]:
         """Do the jobs and yield each as it ends; use it with `contextlib.closing`."""
 
 
@@ -49,13 +50,13 @@ class Processes:
         """Measure before the workers make the machine busy."""
         return numerics.measured(requested, self.threads)
 
-    def outcomes(self, jobs: Sequence[JsonDict]) -> Generator[Outcome]:
+    def outcomes(self, jobs: Sequence[Job]) -> Generator[Outcome]:
         """Do the jobs in their order."""
         return pool.outcomes(jobs, self.workers, self.threads)
 
 
 @dataclass(frozen=True)
-class Where:
+class Placement:
     """Where the user wants jobs done. workers: processes here; or `cluster`, "auto" or HOST:PORT, with the cores and
     GPUs that one run takes there."""
 

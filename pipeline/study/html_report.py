@@ -73,7 +73,7 @@ OF_ALL = {
     "spread": ("Spread of the targets", "Points: accuracy against how unequal the cosines between the targets are."),
     "grams": ("Cosines between the targets", "Matrices: cosine between the targets of each two classes, by model."),
 }
-"""Figures of the whole comparison, in the order of the page: by file name, title and what a blind reader is told."""
+"""Figures of the whole comparison, in the order of the page: by file name, title and its text for screen readers."""
 FIRST = ("contrasts", "differences", "accuracy_by_labels", "validation_curves")
 """Those that stand open."""
 OF_ONE = {

@@ -66,7 +66,7 @@ def next_trial(file: Path, name: str, params: config.Params) -> tuple[float, int
 
 
 def write_table(file: Path, params: config.Params) -> str:
-    """Write the table of the trials in `file` beside it, and return it."""
+    """Write the table of the trials in `file` next to it, and return it."""
     text = table(comparable(kept(file), params))
     write_text(file.with_suffix(".md"), text)
     return text

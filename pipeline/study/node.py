@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import psutil
 
 from pipeline import config
 from pipeline.files import JsonDict
-from pipeline.study import bootstrap, numerics, worker
-from pipeline.study.bootstrap import Files
+from pipeline.study import numerics, ray_task, worker
+from pipeline.study.jobs import Job, job_of
+from pipeline.study.ray_task import Files
 
 PAUSE = 0.2
 """Seconds between two looks at what has changed."""
@@ -34,23 +36,24 @@ MADE = ("models", "metrics", "predictions", "figures")
 Stamps = dict[Path, tuple[int, int]]
 
 
-def do(job: JsonDict, files: Files, data: Path | None, parent: Path, keeper: Any) -> JsonDict:
+def do(values: JsonDict, files: Files, data: Path | None, parent: Path, keeper: Any) -> JsonDict:
     """Do a job and return its answer (`worker.answered`) with its `files`, `seconds` and `node`.
 
-    files: by their paths in the repository, what it goes on from; data: the folder of the block, as it was sent.
+    values: the job (`jobs.job_of`). files: what it resumes from, by their paths in the repository. data: the folder of
+    the block, as it was sent.
     """
     import ray
 
-    start = time.monotonic()
-    with folder_of(parent) as root, inside(root, root / job["where"], data):
-        bootstrap.write(root, files)
+    start, job = time.monotonic(), job_of(values)
+    with folder_of(parent) as root, inside(root, root / job.block_folder, data):
+        ray_task.write(root, files)
         made, sent = changed(root, results(job)), changed(root, news(job))
         made(), sent()  # what has been there is not sent back
         node = ray.get_runtime_context().get_node_id()
-        if job.get("environment") and (unlike := differing(job["environment"])):
+        if job.environment and (unlike := differing(job.environment)):
             return {"unlike": unlike, "node": node, "files": {}, "seconds": 0.0}
-        with sending(job["name"], sent, keeper), own_output():
-            answer = worker.answered(job | {"folder": str(root / job["folder"])})
+        with sending(job.name, sent, keeper), own_output():
+            answer = worker.answered(replace(job, folder=str(root / job.folder)))
         return answer | {"files": made(), "node": node, "seconds": time.monotonic() - start}
 
 
@@ -93,14 +96,14 @@ def differing(environment: JsonDict) -> str:
     )
 
 
-def results(job: JsonDict) -> tuple[str, ...]:
+def results(job: Job) -> tuple[str, ...]:
     """Return patterns of what goes back at the end."""
-    return (*(f"{job['where']}/outputs/{name}/**/*" for name in MADE), f"{job['folder']}/**/*", *news(job)[1:])
+    return (*(f"{job.block_folder}/outputs/{name}/**/*" for name in MADE), f"{job.folder}/**/*", *news(job)[1:])
 
 
-def news(job: JsonDict) -> tuple[str, ...]:
+def news(job: Job) -> tuple[str, ...]:
     """Return patterns of what goes back while the job runs: checkpoints, trials and the log."""
-    return (".checkpoints/[!.]*.safetensors", f"{job['folder']}/learning_rates.json", f"{job['where']}/{job['log']}")
+    return (".checkpoints/[!.]*.safetensors", f"{job.folder}/learning_rates.json", f"{job.block_folder}/{job.log}")
 
 
 def changed(root: Path, patterns: tuple[str, ...]) -> Callable[[], Files]:

@@ -180,7 +180,7 @@ class Plan:
     def block(self, name: str) -> Block:
         """Return a block. Raises UserError if there is none with that name."""
         if name not in self.blocks:
-            raise UserError(f"There is no block '{name}' in {PLAN}; there are {listed(self.blocks)}.")
+            raise UserError(f"Unknown block '{name}' in {PLAN}. Valid: {listed(self.blocks)}.")
         return self.blocks[name]
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from pipeline.files import JsonDict
 from pipeline.fingerprint import SOURCES
+from pipeline.study.jobs import Job
 
 COMMAND = (sys.executable, "-c", "from pipeline.study.worker import main; main()")
 PATIENCE = 60
@@ -24,7 +25,7 @@ PATIENCE = 60
 class Outcome(NamedTuple):
     """What came of a job: its answer, or the error that ended it. running: how many others run now."""
 
-    job: JsonDict
+    job: Job
     found: JsonDict | None
     seconds: float
     error: str | None
@@ -45,18 +46,19 @@ class Worker:
         assert self.process.stdin
         assert self.process.stdout
         self.jobs, self.answers = self.process.stdin, self.process.stdout
-        self.job: JsonDict = {}
+        self.job: Job | None = None
         self.since = 0.0
 
-    def start(self, job: JsonDict) -> None:
+    def start(self, job: Job) -> None:
         """Begin a job."""
         self.job, self.since = job, time.monotonic()
         with contextlib.suppress(OSError):  # it has been killed meanwhile, as its outcome will say
-            self.jobs.write(json.dumps(job) + "\n")
+            self.jobs.write(json.dumps(job.to_dict()) + "\n")
             self.jobs.flush()
 
     def outcome(self) -> Outcome:
-        """Return the outcome of the job, once there is something to read."""
+        """Return the outcome of the job that was started, once there is something to read."""
+        assert self.job
         line, seconds = self.answers.readline(), time.monotonic() - self.since
         if line:
             answer = json.loads(line)
@@ -77,7 +79,7 @@ class Worker:
         self.answers.close()
 
 
-def outcomes(jobs: Sequence[JsonDict], workers: int, threads: int) -> Generator[Outcome]:
+def outcomes(jobs: Sequence[Job], workers: int, threads: int) -> Generator[Outcome]:
     """Do the jobs in their order, several at a time, and yield each as it ends; a failed one stops no other.
 
     The workers end with this generator: use it with `contextlib.closing`.
@@ -108,7 +110,7 @@ def outcomes(jobs: Sequence[JsonDict], workers: int, threads: int) -> Generator[
         busy.close()
 
 
-def _employ(busy: selectors.BaseSelector, threads: int, job: JsonDict) -> None:
+def _employ(busy: selectors.BaseSelector, threads: int, job: Job) -> None:
     worker = Worker(threads)
     busy.register(worker.answers, selectors.EVENT_READ, worker)
     worker.start(job)

@@ -1,4 +1,4 @@
-"""Generate the sentences of the study that hold its numbers: the answer and its bound, near duplicates, full recipe.
+"""Generate the sentences of the study that hold its numbers: answer and bound, judges, near duplicates, full recipe.
 
 `fer report` inserts them into the pages. Every other paragraph is written by hand.
 """

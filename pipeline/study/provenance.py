@@ -27,7 +27,7 @@ class Origin:
     """Where a run comes from. command: what a user typed. commit: of the code, None if git cannot tell.
 
     clean: whether the tracked files were those of the commit; None if unknown. Settings, dvc.lock and results do not
-    count: the first two are kept beside the run, and the command itself writes the last.
+    count: the first two are kept with the run, and the command itself writes the last.
     """
 
     command: str

@@ -152,7 +152,7 @@ def fill(text: str, blocks: Mapping[str, str], page: Path) -> str:
     def content(match: re.Match[str]) -> str:
         name = match[1]
         if name not in blocks:
-            raise UserError(f"{page}: there is no block '{name}'; there are {', '.join(blocks)}.")
+            raise UserError(f"{page}: unknown block '{name}'. Valid: {', '.join(blocks)}.")
         return f"<!-- begin {name} -->\n{blocks[name]}\n<!-- end {name} -->"
 
     filled, count = re.subn(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", content, text, flags=re.DOTALL)

@@ -11,7 +11,7 @@ import contextlib
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline import cli
@@ -20,7 +20,8 @@ from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json, repository
 from pipeline.study import block_folder, lr_search, numerics, plan, publish
 from pipeline.study.block_folder import GRID, STUDY
-from pipeline.study.engine import Engine, Where
+from pipeline.study.engine import Engine, Placement
+from pipeline.study.jobs import Job, RunJob, SearchJob
 from pipeline.study.plan import Block
 from pipeline.study.pool import Outcome
 from pipeline.study.provenance import Origin
@@ -30,7 +31,7 @@ LOGS = Path("logs")
 
 
 def sweep(
-    block: str | None, where: Where, models: Sequence[str] = (), seeds: Sequence[int] = (), draws: bool = False
+    block: str | None, placement: Placement, models: Sequence[str] = (), seeds: Sequence[int] = (), draws: bool = False
 ) -> None:
     """Publish the missing runs of a block, or of the grid of params.yaml if `block` is None.
 
@@ -40,8 +41,8 @@ def sweep(
     settings = plan.settings(block) if block else plan.params_yaml()
     names, every = rows_named(models, planned, settings), settings["grid"]["seeds"]
     cli.known([*map(str, seeds)], [*map(str, every)], "seed of the block" if block else "entry of grid.seeds")
-    origin = Origin.here(command("sweep", block, where, models, seeds, draws))
-    with where.engine() as engine, block_folder.entered(block or GRID):
+    origin = Origin.here(command("sweep", block, placement, models, seeds, draws))
+    with placement.engine() as engine, block_folder.entered(block or GRID):
         wanted = [RunKey(model, seed) for seed in seeds or every for model in names]
         former = block_folder.former_machine()
         target, params = prepared(settings, block)
@@ -60,16 +61,21 @@ def sweep(
             publish.keep_settings(target, Path("params.yaml"))
         count = f"{len(wanted) - len(missing)} of {len(wanted)} runs"
         print(f"{count} are kept in {target.relative_to(repository())}; {engine.place}", flush=True)
-        common = {"kind": "run", "folder": str(target), "draws": draws, "origin": asdict(origin)}
-        jobs = [common | described(run_key.name, run_key) | expected(run_key, ours, params) for run_key in missing]
+        jobs = [
+            RunJob(
+                run_key.name, log_of(run_key.name), str(target), run_key.model, run_key.seed, draws, origin,
+                environment=expected(run_key.model, ours, params),
+            )
+            for run_key in missing
+        ]  # fmt: skip
         carry_out(jobs, engine, kept_run, block or GRID)
 
 
-def search(block: str, where: Where, models: Sequence[str] = ()) -> None:
+def search(block: str, placement: Placement, models: Sequence[str] = ()) -> None:
     """Search the learning rates that a block wants searched, each row's trials one after another in one process."""
     planned, settings = plan.load().block(block), plan.settings(block)
     names = rows_named(models, planned, settings)
-    with where.engine() as engine, block_folder.entered(block):
+    with placement.engine() as engine, block_folder.entered(block):
         former = block_folder.former_machine()
         target, params = prepared(settings, block)
         params = with_machine(settings, params, engine, publish.numerics_in(target) or former)
@@ -80,12 +86,13 @@ def search(block: str, where: Where, models: Sequence[str] = ()) -> None:
         finished = f"{len(wanted) - len(missing)} of {len(wanted)} searches are finished"
         print(f"{finished} in {target.relative_to(repository())}; {engine.place}", flush=True)
         ours = engine.measure(params.machine)["environment"] if missing else {}
-        runs = {name: RunKey(name, params.search.seed) for name in missing}
-        common = {"kind": "search", "folder": str(target)}
         jobs = [
-            common | described(f"search-{name}", run_key) | expected(run_key, ours, params)
-            for name, run_key in runs.items()
-        ]
+            SearchJob(
+                f"search-{model}", log_of(f"search-{model}"), str(target), model, params.search.seed,
+                environment=expected(model, ours, params),
+            )
+            for model in missing
+        ]  # fmt: skip
         try:
             carry_out(jobs, engine, found_rate, block)
         finally:
@@ -156,41 +163,41 @@ def require_same_machine(
     The report rejects both: it compares rows within a seed.
     """
     seeds = {run_key.seed for run_key in missing if not params.model(run_key.model).classifier}
-    beside = {RunKey(row, seed) for row in rows for seed in seeds} - {*missing}
-    for run_key in sorted(beside, key=lambda run_key: run_key.name):
+    kept = {RunKey(row, seed) for row in rows for seed in seeds} - {*missing}
+    for run_key in sorted(kept, key=lambda run_key: run_key.name):
         file = target / "runs" / f"{run_key.name}.json"
         if not file.exists() or publish.has_numerics(run := read_json(file), machine):
             continue
         differing = [name for name in run["machine"] | machine if run["machine"].get(name) != machine.get(name)]
         raise UserError(
             f"{run_key.name} was trained with other numerics ({', '.join(differing)}) than runs of its seed would be "
-            "now: go on with as many `--workers` on a machine of the same kind, set `machine` in params.yaml as in its "
-            f"file, leave seed {run_key.seed} out with `--seed`, or remove its runs from "
+            "now: continue with as many `--workers` on a machine of the same kind, set `machine` in params.yaml as in "
+            f"its file, leave seed {run_key.seed} out with `--seed`, or remove its runs from "
             f"{target.relative_to(repository())}."
         )
 
 
-def described(log: str, run_key: RunKey) -> JsonDict:
-    """Return what every job has: its name for the user, its model and seed, and its log."""
-    return {"name": log, "model": run_key.model, "seed": run_key.seed, "log": str(LOGS / f"{log}.log")}
+def log_of(name: str) -> str:
+    """Return the log of the job of this name, in the folder of its block."""
+    return str(LOGS / f"{name}.log")
 
 
-def expected(run_key: RunKey, environment: JsonDict, params: Params) -> JsonDict:
-    """Return the machine that a network is to be trained on; a row without a network has none."""
-    return {} if params.model(run_key.model).classifier else {"environment": environment}
+def expected(model: str, environment: JsonDict, params: Params) -> JsonDict:
+    """Return the environment that a network is to be trained in; a row without a network has none."""
+    return {} if params.model(model).classifier else environment
 
 
-def carry_out(jobs: Sequence[JsonDict], engine: Engine, described: Callable[[Outcome], str], folder: str) -> None:
+def carry_out(jobs: Sequence[Job], engine: Engine, described: Callable[[Outcome], str], folder: str) -> None:
     """Do the jobs and print a line for each as it ends. Raises UserError at the end if some have failed."""
     seconds, failed = 0.0, []
     with contextlib.closing(engine.outcomes(jobs)) as outcomes:
         for done, outcome in enumerate(outcomes, 1):
-            name, seconds = outcome.job["name"], seconds + outcome.seconds
+            name, seconds = outcome.job.name, seconds + outcome.seconds
             if outcome.error is None:
                 line = f"{name}: {described(outcome)} after {outcome.seconds / 60:.1f} minutes"
             else:
                 failed.append(name)
-                line = f"{name}: failed: {outcome.error} See {STUDY / folder / outcome.job['log']}."
+                line = f"{name}: failed: {outcome.error} See {STUDY / folder / outcome.job.log}."
             end = expected_end(seconds / done * (len(jobs) - done) / max(1, outcome.running))
             count = f"{outcome.running} running, {len(failed)} failed"
             print(f"{line}; {done} of {len(jobs)}, {count}{end}", flush=True)
@@ -219,10 +226,10 @@ def found_rate(outcome: Outcome) -> str:
 
 
 def command(
-    name: str, block: str | None, where: Where, models: Sequence[str], seeds: Sequence[int], draws: bool
+    name: str, block: str | None, placement: Placement, models: Sequence[str], seeds: Sequence[int], draws: bool
 ) -> str:
     """Return the command as a user types it."""
-    words = ["fer", name, *(["--block", block] if block else []), *where.options]
+    words = ["fer", name, *(["--block", block] if block else []), *placement.options]
     words += [word for model in models for word in ("--model", model)]
     words += [word for seed in seeds for word in ("--seed", str(seed))]
     return shlex.join([*words, *(["--figures"] if draws else [])])

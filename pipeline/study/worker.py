@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -26,10 +25,10 @@ from pipeline.files import JsonDict, read_json
 from pipeline.fingerprint import RunSettings
 from pipeline.labels.truth import read_targets
 from pipeline.study import lr_search, numerics, publish
-from pipeline.study.provenance import Origin, code_digest
+from pipeline.study.jobs import Job, MeasureJob, RunJob, SearchJob, job_of
+from pipeline.study.provenance import code_digest
 from pipeline.study.trial import kept
 from pipeline.training import autotune
-from pipeline.training.autotune import MachineParams
 from pipeline.training.hardware import numerics_key
 from pipeline.trouble import explain, in_one_sentence
 from pipeline.workspace import RunKey
@@ -40,7 +39,7 @@ def main() -> None:
     """Answer jobs until the input ends."""
     with in_one_sentence(), os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         code_digest()  # of the code that this process has imported, whatever is edited meanwhile
-        jobs: queue.SimpleQueue[JsonDict] = queue.SimpleQueue()
+        jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         threading.Thread(target=receive, args=(jobs,), daemon=True).start()
         answer: JsonDict = {}
         while "error" not in answer:
@@ -48,25 +47,25 @@ def main() -> None:
             print(json.dumps(answer), file=answers, flush=True)
 
 
-def receive(jobs: queue.SimpleQueue[JsonDict]) -> None:
+def receive(jobs: queue.SimpleQueue[Job]) -> None:
     """Queue the jobs of standard input; at its end stop the process."""
     # Without a buffer, whose lock this thread would hold when the process ends.
     with open(0, "rb", buffering=0, closefd=False) as lines:
         for line in lines:
-            jobs.put(json.loads(line))
+            jobs.put(job_of(json.loads(line)))
     main_thread = threading.main_thread().ident
     assert main_thread is not None
     signal.pthread_kill(main_thread, signal.SIGTERM)
 
 
-def answered(job: JsonDict) -> JsonDict:
+def answered(job: Job) -> JsonDict:
     """Do a job with its output in its log; return what came out, or the error in one sentence."""
     sys.stdout.flush()
-    with Path(job["log"]).open("w", encoding="utf-8") as log:
+    with Path(job.log).open("w", encoding="utf-8") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     try:
-        found = KINDS[job["kind"]](job)
+        found = done(job)
     except Exception as error:  # whatever it is: the other jobs go on
         sentence = str(error) if isinstance(error, UserError) else explain(error)
         if sentence is None:
@@ -77,9 +76,21 @@ def answered(job: JsonDict) -> JsonDict:
     return {"found": found}
 
 
-def make_run(job: JsonDict) -> JsonDict:
+def done(job: Job) -> JsonDict:
+    """Do a job of any kind and return what came out."""
+    match job:
+        case RunJob():
+            return make_run(job)
+        case SearchJob():
+            return search_rate(job)
+        case MeasureJob():
+            return numerics.measured(job.machine, torch.get_num_threads())
+    raise TypeError(f"{type(job).__name__} is no job of this process")
+
+
+def make_run(job: RunJob) -> JsonDict:
     """Train and evaluate a run as the stages do, and publish it; return its accuracy on PublicTest."""
-    params, run_key = config.load(), RunKey(job["model"], job["seed"])
+    params, run_key = config.load(), job.run_key
     threads = torch.get_num_threads()
     try:
         if not is_trained(run_key, params):
@@ -88,12 +99,12 @@ def make_run(job: JsonDict) -> JsonDict:
         # What follows, here and in the next job, finds the process as its own would be.
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
-    evaluate.evaluate(run_key, params, draws=job["draws"])
-    folder = Path(job["folder"])
-    if job["draws"]:  # first: the other files mark the run as complete
+    evaluate.evaluate(run_key, params, draws=job.draws)
+    folder = Path(job.folder)
+    if job.draws:  # first: the other files mark the run as complete
         publish.keep_figures(folder, run_key)
-    publish.keep_run(folder, run_key, Origin(**job["origin"]))
-    if not job["draws"]:
+    publish.keep_run(folder, run_key, job.origin)
+    if not job.draws:
         publish.remove_figures(folder, run_key)
     return {"val_accuracy": read_json(run_key.metrics)["val"]["accuracy"]}
 
@@ -109,20 +120,11 @@ def is_trained(run_key: RunKey, params: config.Params) -> bool:
     return bool(run_key.facts()["inputs_digest"] == fingerprint.digest(inputs))
 
 
-def search_rate(job: JsonDict) -> JsonDict:
+def search_rate(job: SearchJob) -> JsonDict:
     """Search the learning rate of one row; return it and the accuracy on PublicTest that it reached."""
-    params, file = config.load(), Path(job["folder"]) / "learning_rates.json"
-    lr_search.search_one(file, job["model"], params)
-    trials = [run for run in lr_search.comparable(kept(file), params) if run["model"] == job["model"]]
-    rate = lr_search.best(trials, job["model"])
+    params, file = config.load(), Path(job.folder) / "learning_rates.json"
+    lr_search.search_one(file, job.model, params)
+    trials = [run for run in lr_search.comparable(kept(file), params) if run["model"] == job.model]
+    rate = lr_search.best(trials, job.model)
     reached = max(lr_search.accuracy(run) for run in trials if run["learning_rate"] == rate)
     return {"rate": rate, "val_accuracy": reached, "trials": len(trials)}
-
-
-def measure(job: JsonDict) -> JsonDict:
-    """Say how this machine computes a training."""
-    return numerics.measured(MachineParams(**job["machine"]), torch.get_num_threads())
-
-
-KINDS: dict[str, Callable[[JsonDict], JsonDict]] = {"run": make_run, "search": search_rate, "machine": measure}
-"""What jobs there are."""

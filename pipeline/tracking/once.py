@@ -25,7 +25,7 @@ def create_once(find: Callable[[], Sequence[str]], create: Callable[[], str], wi
     """Return the id of the run that `find` finds, created if there was none.
 
     find: ids of the runs in question, of all processes. create: makes one and returns its id. withdraw: takes one back.
-    A process that sees another's run beside its own takes back its own. Two that see each other both do, and try again
+    A process that sees another's run next to its own takes back its own. Two that see each other both do, and try again
     after a random time; so the run that stays was there before any other process looked.
     """
     for attempt in range(ATTEMPTS):

@@ -140,7 +140,7 @@ CONSISTENCIES: dict[str, type[Consistency]] = {"flip_maps": FlipMaps, "scale_map
 class Views(nn.Module):
     """A network that is shown the views of a consistency: images [B, 1, S, S] -> [B, V * O + 1].
 
-    The outputs of the V views stand beside each other, then the penalty of each image, so that what processes exchange
+    The outputs of the V views are concatenated, followed by the penalty of each image, so that what processes exchange
     is one tensor.
     """
 

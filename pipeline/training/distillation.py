@@ -1,4 +1,4 @@
-"""Learn from trained networks beside the labels: knowledge distillation, `models.<name>.distillation`."""
+"""Learn from trained networks as well as from the labels: knowledge distillation, `models.<name>.distillation`."""
 
 from __future__ import annotations
 

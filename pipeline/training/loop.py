@@ -190,7 +190,7 @@ class Trainer:
             output = self.model(inputs) if boxes is None else self.model(inputs, boxes)
         value, scores = self.method.objective(self.loss, self.group.all_gather(output), labels)
         if soft_targets is not None:
-            value = soft_targets.beside(value, scores)
+            value = soft_targets.mix_into(value, scores)
         self.optimizer.zero_grad(set_to_none=True)
         # Each process has the gradient of its share, and what is left in all of them is the mean: too small
         # by the number of processes.

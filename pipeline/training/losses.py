@@ -47,7 +47,7 @@ class Loss(Protocol):
 
 
 class SoftLoss(Loss, Protocol):
-    """A loss that can be told more of an image than one label: every loss with a value for each image and class."""
+    """A loss that can use more of an image than one label: every loss with a value for each image and class."""
 
     def under_each(self, output: Tensor) -> Tensor:
         """The loss of each image if its label were k: [B, K]. Under labels q it is sum_k q_k of that."""
@@ -332,7 +332,7 @@ class RelativeUncertainty(LogitLoss):
         return output[:, : len(self.targets)]
 
     def uncertainty(self, output: Tensor) -> Tensor:
-        """Return u of each image, [B]: relative to the images beside it in `output`."""
+        """Return u of each image, [B]: relative to the other images in `output`."""
         variances = output[:, len(self.targets) :]
         centred = variances - variances.mean(0)
         return (centred / (centred.square().mean(0) + VARIANCE_EPSILON).sqrt()).exp().mean(1)
@@ -477,7 +477,7 @@ def takes_soft_labels(kind: type[Loss]) -> bool:
 def expected_loss(loss: SoftLoss, output: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """sum_b v_b sum_k q_bk L_bk / max(sum_b v_b, 1) with L `under_each`, q the soft `labels` [B, K], v `weights` [B].
 
-    With one-hot q and no weights it is the loss itself, but for the rounding of sums.
+    With one-hot q and no weights it is the loss itself, up to the rounding of sums.
     """
     each = (labels * loss.under_each(output)).sum(1)
     return each.mean() if weights is None else (weights * each).sum() / weights.sum().clamp(min=1)

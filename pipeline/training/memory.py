@@ -22,7 +22,7 @@ MOMENTUM = 0.5
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """Predictions for a batch [B, K], made earlier or by others, to be followed beside the labels.
+    """Predictions for a batch [B, K], made earlier or by others, to be followed as well as the labels.
 
     weight: that of following them, in the place of as much of the loss. temperature: that of the probabilities.
     """
@@ -31,7 +31,7 @@ class SoftTargets:
     weight: float
     temperature: float = 1.0
 
-    def beside(self, value: Tensor, scores: Tensor) -> Tensor:
+    def mix_into(self, value: Tensor, scores: Tensor) -> Tensor:
         """Return (1 - weight) value + weight T^2 CE(probabilities, softmax(scores / T))."""
         own = nn.functional.cross_entropy(scores / self.temperature, self.probabilities)
         return (1 - self.weight) * value + self.weight * self.temperature**2 * own
@@ -56,7 +56,7 @@ class TemporalEnsemble:
 
 
 class Memory(Protocol):
-    """The state of a training beside the network: tensors by name, which a checkpoint keeps."""
+    """The state of a training besides the network: tensors by name, which a checkpoint keeps."""
 
     @property
     def tensors(self) -> dict[str, Tensor]: ...

@@ -176,7 +176,7 @@ def many(root: Path) -> None:
             lambda root: put(root / "train/calm/p1/x.png"), "",
             "Picture train/calm/p1/x.png of own is in a folder within a class folder",
         ),
-        (lambda root: put(root / "extra/calm/x.png"), "", "is in 'extra', beside folders for splits"),
+        (lambda root: put(root / "extra/calm/x.png"), "", "is in 'extra', next to folders for splits"),
         (lambda root: (root / "train/empty").mkdir(), "", "no picture in the class folder 'empty'"),
         (lambda root: put(root / "val/rare/x.png"), "", "no picture of class 'rare' in train"),
         (lambda root: (root / "train/calm/x.heic").touch(), "", "train/calm/x.heic of own is a picture of a kind"),

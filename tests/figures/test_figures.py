@@ -44,7 +44,7 @@ def measured(name: str, accuracy: float = 0.7, severity: float = 0.3, half_width
         "test.accuracy": accuracy, "test_clean.accuracy": accuracy - 0.01, "test.balanced_accuracy": accuracy - 0.1,
         "test.severity.affective.all": severity, "test.severity.human.all": severity,
     }  # fmt: skip
-    metrics = {metric: MetricSummary(mean, ci95=half_width) for metric, mean in means.items()}
+    metrics = {metric: MetricSummary(mean, half_width=half_width) for metric, mean in means.items()}
     return ComparisonRow(name, "argmax", (0,), metrics)
 
 

@@ -44,7 +44,7 @@ def test_first_repro_writes_every_output(finished: Clone) -> None:
         assert len(list((finished.path / f"outputs/figures/{run_key}").glob("*.png"))) == PICTURES
     rows = json.loads((finished.path / "outputs/reports/ablation.json").read_text())
     assert [row["model"] for row in rows] == ["baseline", "baseline", "w2v_cosine"]
-    assert {"mean", "std", "ci95", "difference", "p", "p_holm"} <= rows[2]["test.accuracy"].keys()
+    assert {"mean", "std", "half_width", "difference", "p", "p_holm"} <= rows[2]["test.accuracy"].keys()
     assert "drawn faces" in (finished.path / "outputs/reports/ablation.md").read_text()
 
 

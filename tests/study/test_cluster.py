@@ -22,8 +22,8 @@ import yaml
 
 from pipeline import config
 from pipeline.errors import UserError
-from pipeline.study import bootstrap, node
 from pipeline.study import cluster as driver
+from pipeline.study import node, ray_task
 from pipeline.training.teachers import teacher_digests
 from pipeline.workspace import resolve
 from tests.clone import ROOT, Clone, clone_of_working_tree, started, wait
@@ -75,8 +75,8 @@ def test_another_thread_waits_for_what_a_job_needs(monkeypatch: pytest.MonkeyPat
     """Ray gives the cores of a task away while its own thread waits, and two jobs would train on one core."""
     waited = SimpleNamespace(get=lambda reference: (reference, threading.current_thread() is threading.main_thread()))
     monkeypatch.setitem(sys.modules, "ray", waited)
-    assert bootstrap.fetched("what") == ("what", False)
-    (call,) = [line for line in inspect.getsource(bootstrap).splitlines() if "ray.get" in line]
+    assert ray_task.fetched("what") == ("what", False)
+    (call,) = [line for line in inspect.getsource(ray_task).splitlines() if "ray.get" in line]
     assert "submit" in call
 
 
@@ -97,7 +97,7 @@ def test_a_student_finds_its_teachers_on_a_node(tmp_path: Path, monkeypatch: pyt
         Path("params.yaml").write_text(yaml.safe_dump(settings))
         found = driver.block_files()
         assert any(name.startswith(node.TEACHERS) for name in found) == teachers
-    bootstrap.write(sent, found)
+    ray_task.write(sent, found)
     folder = there / "block"
     with node.inside(there, folder, sent):
         place = resolve(config.load().teachers)

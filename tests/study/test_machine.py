@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.study import block_folder, publish, sweep
 from pipeline.study.engine import Processes
+from pipeline.study.jobs import Job
 from pipeline.training import autotune
 from pipeline.training.autotune import MachineParams
 from pipeline.training.hardware import Hardware
@@ -110,9 +111,9 @@ class Listening:
 
 
 @pytest.fixture
-def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     """The jobs of a sweep or a search in a repository whose seed 0 was trained in bf16 and seed 1 in fp32."""
-    found: list[dict[str, Any]] = []
+    found: list[Job] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -133,16 +134,16 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]
 
 @pytest.mark.parametrize(("seed", "precision"), [(0, "bf16"), (1, "fp32")])
 def test_a_run_that_is_out_of_date_is_made_as_the_others_of_its_seed_were(
-    seed: int, precision: str, jobs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    seed: int, precision: str, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stale = RunKey("w2v_cosine", seed)
     monkeypatch.setattr(publish, "is_kept", lambda folder, run_key, params: run_key != stale)
     sweep.sweep(None, cast(Any, Listening()))
-    assert [(job["name"], job["environment"]["precision"]) for job in jobs] == [(stale.name, precision)]
+    assert [(job.name, job.environment["precision"]) for job in jobs] == [(stale.name, precision)]
 
 
-def test_a_search_is_done_on_one_kind_of_machine_too(jobs: list[dict[str, Any]]) -> None:
+def test_a_search_is_done_on_one_kind_of_machine_too(jobs: list[Job]) -> None:
     block = {"question": "?", "recipe": "fast", "seeds": [0], "baseline": "baseline", "models": ["baseline"]}
     Path("study.yaml").write_text(yaml.safe_dump({"blocks": {"T": block | {"search": {}}}}))
     sweep.search("T", cast(Any, Listening()))
-    assert [job["environment"]["processor"] for job in jobs] == [KEPT["processor"]]
+    assert [job.environment["processor"] for job in jobs] == [KEPT["processor"]]

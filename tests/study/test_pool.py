@@ -6,11 +6,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import psutil
 import pytest
 
+from pipeline.files import JsonDict
 from pipeline.study import pool
+from pipeline.study.jobs import Job
 from pipeline.study.pool import Outcome
 
 WORKER = """
@@ -27,31 +30,45 @@ for line in sys.stdin:
 """
 
 
+@dataclass(frozen=True)
+class Order(Job):
+    """A job of the stand-in above."""
+
+    values: JsonDict = field(default_factory=dict)
+
+    def to_dict(self) -> JsonDict:
+        return self.values
+
+
+def order(**values: object) -> Order:
+    return Order("a job", "", "", values)
+
+
 @pytest.fixture(autouse=True)
 def _worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "COMMAND", (sys.executable, "-c", WORKER))
 
 
-def done(*jobs: dict[str, object], workers: int = 1) -> list[Outcome]:
+def done(*jobs: Job, workers: int = 1) -> list[Outcome]:
     with contextlib.closing(pool.outcomes(jobs, workers, threads=1)) as outcomes:
         return list(outcomes)
 
 
 def test_one_process_does_many_jobs() -> None:
-    found = done({"n": 0}, {"n": 1}, {"n": 2})
-    assert [outcome.job["n"] for outcome in found] == [0, 1, 2]
+    found = done(*(jobs := [order(n=n) for n in range(3)]))
+    assert [outcome.job for outcome in found] == jobs
     assert len({outcome.found["process"] for outcome in found if outcome.found}) == 1
 
 
 def test_jobs_run_side_by_side() -> None:
     start = time.monotonic()
-    assert len(done({"wait": 0.5}, {"wait": 0.5}, {"wait": 0.5}, workers=3)) == 3
+    assert len(done(*[order(wait=0.5)] * 3, workers=3)) == 3
     assert time.monotonic() - start < 1.4
 
 
 @pytest.mark.parametrize("bad", [{"exit": 9}, {"wrong": True}])
 def test_a_job_that_fails_stops_no_other(bad: dict[str, object]) -> None:
-    first, second, third = done({"n": 0}, bad, {"n": 2})
+    first, second, third = done(order(n=0), order(**bad), order(n=2))
     assert first.error is None
     assert third.error is None
     assert second.error
@@ -63,7 +80,7 @@ def test_no_process_is_left_if_the_user_stops() -> None:
     def children() -> list[psutil.Process]:
         return [child for child in psutil.Process().children() if WORKER in child.cmdline()]
 
-    jobs: Iterator[Outcome] = pool.outcomes([{"n": 0}, {"n": 1, "wait": 1}], 2, threads=1)
+    jobs: Iterator[Outcome] = pool.outcomes([order(n=0), order(n=1, wait=1)], 2, threads=1)
     with contextlib.closing(jobs):  # type: ignore[type-var]
         next(jobs)
         assert children()

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.files import JsonDict
 from pipeline.study import sweep
 from pipeline.study.engine import Processes
+from pipeline.study.jobs import Job, RunJob
 from pipeline.study.pool import Outcome
+from pipeline.study.provenance import Origin
 
 MINUTES = 60.0
 
@@ -23,7 +24,7 @@ class Told(Processes):
 
     outcome: Sequence[Outcome]
 
-    def outcomes(self, jobs: Sequence[JsonDict]) -> Generator[Outcome]:
+    def outcomes(self, jobs: Sequence[Job]) -> Generator[Outcome]:
         yield from self.outcome
 
 
@@ -31,8 +32,8 @@ def carry_out(*outcomes: Outcome) -> None:
     sweep.carry_out([outcome.job for outcome in outcomes], Told(2, 1, outcomes), sweep.kept_run, "T")
 
 
-def job(name: str) -> JsonDict:
-    return {"name": name, "log": f"logs/{name}.log"}
+def job(name: str) -> Job:
+    return RunJob(name, f"logs/{name}.log", "results", "a", 0, False, Origin("fer sweep", None, None))
 
 
 def test_each_run_says_what_is_done_and_when_all_will_be(

@@ -100,7 +100,7 @@ def test_blocks_are_filled_and_everything_else_stays() -> None:
 
 
 def test_a_block_that_nothing_fills_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"page.md: there is no block 'c'; there are a, b"):
+    with pytest.raises(UserError, match=r"page.md: unknown block 'c'. Valid: a, b"):
         fill("<!-- begin c --><!-- end c -->", {"a": "", "b": ""}, Path("page.md"))
 
 

@@ -177,10 +177,10 @@ def test_names_that_are_none_are_refused(
     finished: Clone, fer_in: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, what in (
-        (["--model", "w2v_abs"], "There is no entry of grid.models 'w2v_abs'"),
-        (["--block", "Z"], "There is no block 'Z'"),
-        (["--block", "B", "--model", "hog"], "There is no row of the block 'hog'"),
-        (["--block", "B", "--seed", "77"], "There is no seed of the block '77'"),
+        (["--model", "w2v_abs"], "Unknown entry of grid.models 'w2v_abs'"),
+        (["--block", "Z"], "Unknown block 'Z'"),
+        (["--block", "B", "--model", "hog"], "Unknown row of the block 'hog'"),
+        (["--block", "B", "--seed", "77"], "Unknown seed of the block '77'"),
     ):
         with pytest.raises(SystemExit):
             fer_in(finished, "sweep", *arguments)

@@ -73,7 +73,7 @@ def test_the_value_and_its_gradient_are_those_of_the_formula() -> None:
         return float((1 - weight) * value + weight * temperature**2 * entropy)
 
     scores = torch.tensor(z, requires_grad=True)
-    found = SoftTargets(torch.tensor(p), weight, temperature).beside(torch.tensor(value), scores)
+    found = SoftTargets(torch.tensor(p), weight, temperature).mix_into(torch.tensor(value), scores)
     assert float(found.detach()) == pytest.approx(plain(z))
     found.backward()
     assert scores.grad is not None

@@ -22,7 +22,7 @@ Files = dict[str, bytes]
 
 
 class Keeper:
-    """An actor beside the command: what running jobs have sent, until the command has written it.
+    """An actor next to the command: what running jobs have sent, until the command has written it.
 
     Only the newest version of a file is kept, so it holds about one checkpoint per running job.
     """
@@ -55,7 +55,7 @@ class Keeper:
 def perform(job: JsonDict, files: Files, sent: JsonDict, keeper: Any, environment: dict[str, str]) -> JsonDict:
     """Do a job with the code and the data that were sent; return its answer, with the files that it made.
 
-    files: what it goes on from; sent: digest and reference of "code" and "data"; environment: variables to set.
+    files: what it resumes from; sent: digest and reference of "code" and "data"; environment: variables to set.
     """
     os.environ |= environment  # before PyTorch, which reads it once, is imported
     fetched(keeper.started.remote(job["name"]))

@@ -1,0 +1,82 @@
+"""Describe the jobs of the study's commands, which are done on this machine or on the nodes of a Ray cluster:
+
+    sweep -> engine -> pool -> worker
+                    -> cluster -> ray_task -> node -> worker
+
+`sweep` makes jobs and reports what becomes of them, `engine` chooses who does them, and `worker` does one after another
+in a process. A job travels as a dict, as JSON to a process and pickled to a node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import ClassVar
+
+from pipeline.files import JsonDict
+from pipeline.study.provenance import Origin
+from pipeline.training.autotune import MachineParams
+from pipeline.workspace import RunKey
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all jobs have.
+
+    name: for the user. log: the file for its output, in the folder of its block. folder: where its results are kept.
+    block_folder: the folder of its block, relative to the repository, for a node. environment: how the machine has to
+    compute (`training.hardware.environment`), empty if that does not matter.
+    """
+
+    kind: ClassVar[str]
+    name: str
+    log: str
+    folder: str
+    block_folder: str = field(default="", kw_only=True)
+    environment: JsonDict = field(default_factory=dict, kw_only=True)
+
+    def to_dict(self) -> JsonDict:
+        """Return the job as it travels."""
+        return {"kind": self.kind} | asdict(self)
+
+
+@dataclass(frozen=True)
+class RunJob(Job):
+    """Train, evaluate and publish a run. draws: with its figures; origin: the command that asked for it."""
+
+    kind = "run"
+    model: str
+    seed: int
+    draws: bool
+    origin: Origin
+
+    @property
+    def run_key(self) -> RunKey:
+        """The model and the seed."""
+        return RunKey(self.model, self.seed)
+
+
+@dataclass(frozen=True)
+class SearchJob(Job):
+    """Search the learning rate of a row."""
+
+    kind = "search"
+    model: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class MeasureJob(Job):
+    """Say how a machine computes a training."""
+
+    kind = "machine"
+    machine: MachineParams
+
+
+def job_of(values: JsonDict) -> Job:
+    """Return the job that `Job.to_dict` has described."""
+    kind, given = values["kind"], {name: value for name, value in values.items() if name != "kind"}
+    if kind == RunJob.kind:
+        return RunJob(**given | {"origin": Origin(**given["origin"])})
+    if kind == SearchJob.kind:
+        return SearchJob(**given)
+    return MeasureJob(**given | {"machine": MachineParams(**given["machine"])})
