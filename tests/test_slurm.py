@@ -73,9 +73,20 @@ def test_two_tasks_of_an_array_train_a_seed_each_at_once_and_continue(finished: 
     for seed in (0, 1):
         run = json.loads((clone.path / f"results/synthetic/runs/baseline-{seed}.json").read_text())
         assert run["seed"] == seed
-    clone.commit("The runs")
     submit()
     assert runs() == first, "what is there is not trained again"
+    for file in (clone.path / "results/synthetic/runs").glob("baseline-1.*"):
+        file.unlink()
+    (clone.path / ".study/.tasks/grid-0").rename(
+        clone.path / ".study/.tasks/grid-0.unfinished"
+    )  # killed while it cloned
+    submit()
+    again = runs()
+    assert again.keys() == first.keys()
+    assert again["baseline-1.json"] != first["baseline-1.json"], "what was removed is trained again"
+    clone.commit("The runs")
+    submit()
+    assert runs() == again
 
 
 @pytest.mark.slow
@@ -88,7 +99,8 @@ def test_the_nodes_of_an_allocation_train_a_block_and_end_with_it(finished: Clon
     block = {"question": "Q", "recipe": "fast", "seeds": [0], "baseline": "baseline", "models": ["baseline"]}
     (clone.path / "study.yaml").write_text(json.dumps({"blocks": {"T": block}}))
     commands = {
-        "bin/srun": 'while [ "${1#--}" != "$1" ]; do shift; done; echo "$@" >>"$SLURM_SUBMIT_DIR/started"; exec "$@"',
+        "bin/srun": 'echo "$RAY_AUTH_MODE ${#RAY_AUTH_TOKEN} $*" >>"$SLURM_SUBMIT_DIR/given"; '
+        'while [ "${1#--}" != "$1" ]; do shift; done; echo "$@" >>"$SLURM_SUBMIT_DIR/started"; exec "$@"',
         "bin/fer": f'exec "{sys.executable}" -m pipeline "$@"',
     }
     for name, line in commands.items():
@@ -113,6 +125,8 @@ def test_the_nodes_of_an_allocation_train_a_block_and_end_with_it(finished: Clon
             "baseline-0.json", "baseline-0.npz"
         }  # fmt: skip
         assert len((clone.path / "started").read_text().splitlines()) == 2
+        given = (clone.path / "given").read_text().splitlines()
+        assert all(line.startswith("token 64 ") and "--cpus-per-task=1" in line for line in given)
         left = [
             process for process in psutil.process_iter(["cmdline"]) if short in " ".join(process.info["cmdline"] or ())
         ]

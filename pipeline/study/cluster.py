@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from importlib.util import find_spec
@@ -58,12 +58,19 @@ def connected(address: str, cpus: int, gpus: float) -> Iterator[Cluster]:
     Raises UserError if Ray is not installed or no node can run a job, and when the cluster cannot be reached.
     """
     require_installed()
-    address = os.environ.get("RAY_ADDRESS") or current() if address == "auto" else address
+    named = os.environ.get("RAY_ADDRESS", "auto") or "auto"
+    address = named if address == "auto" else address
+    address = current() if address == "auto" else address
     host = require_listener(address)
     ray = imported(on_loopback=host == "localhost" or host.startswith("127.") or host == "::1")
     before = signal.getsignal(signal.SIGTERM)
     try:
         context = ray.init(address=address, log_to_driver=False, logging_level="error")
+    except ray.exceptions.AuthenticationError as error:
+        raise UserError(
+            f"The Ray cluster at '{address}' asks for a token that this command has not, or has otherwise: set "
+            "RAY_AUTH_MODE=token, and the token as docs/cluster.md shows."
+        ) from error
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(
             f"There is no Ray cluster at '{address}' that this machine belongs to ({first_line(error)}): start one "
@@ -148,14 +155,16 @@ class Attempt:
 class Cluster:
     """A Ray cluster that this process is connected to, with the cores and GPUs that a job takes.
 
-    dashboard: its address, empty without one; excluded: nodes that compute otherwise than the runs of this sweep.
+    dashboard: its address, empty without one; excluded: nodes that compute otherwise than jobs ask for, by what these
+    ask for.
     """
 
     ray: Any
     cpus: int
     gpus: float
     dashboard: str = ""
-    excluded: set[str] = field(default_factory=set)
+    excluded: dict[str, set[str]] = field(default_factory=dict)
+    chooses_machines: bool = True
 
     def __post_init__(self) -> None:
         self.ray.cloudpickle.register_pickle_by_value(ray_task)
@@ -204,7 +213,7 @@ class Cluster:
 
         def submit(attempt: Attempt) -> None:
             job = replace(relative(attempt.job), block_folder=block)
-            task = self.perform.options(name=job.name, **self.selector)
+            task = self.perform.options(name=job.name, **self.selector(job))
             pending[task.remote(job.to_dict(), brought(job), sent, self.keeper, self.environment)] = attempt
 
         try:
@@ -219,6 +228,11 @@ class Cluster:
                         submit(attempt)
                     else:
                         yield outcome._replace(running=min(places, len(pending)))
+        except ray.exceptions.RayError as error:
+            raise UserError(
+                f"The Ray cluster does not answer any more ({first_line(error)}): start it again, and the same command "
+                "resumes from the last checkpoints."
+            ) from error
         finally:
             self.stop(pending)
 
@@ -230,44 +244,47 @@ class Cluster:
         self.arrivals = count
         return int(running)
 
-    def stop(self, tasks: Iterable[Any]) -> None:
+    def stop(self, pending: Mapping[Any, Attempt]) -> None:
         """Cancel tasks, wait for them, and keep what they have sent or made until now."""
-        left = [*tasks]
-        for task in left:
-            self.ray.cancel(task)
-        ended, _ = self.ray.wait(left, num_returns=len(left), timeout=PATIENCE) if left else ([], [])
-        self.take()
+        gone = self.ray.exceptions.RayError
+        ended: list[Any] = []
+        with contextlib.suppress(gone):  # the cluster, which the user has been told
+            for task in pending:
+                self.ray.cancel(task)
+            if pending:
+                ended, _ = self.ray.wait([*pending], num_returns=len(pending), timeout=PATIENCE)
+            self.take()
         for task in ended:
-            with contextlib.suppress(self.ray.exceptions.RayError):  # it was cancelled, as most are
-                received(self.ray.get(task)["files"])
+            with contextlib.suppress(gone):  # it was cancelled, as most are
+                keep(pending[task].job, self.ray.get(task))
 
     def settled(self, task: Any, attempt: Attempt) -> Outcome | None:
         """Return what came of a task that has ended, with its files written; None if the job is to be tried again."""
         job, exceptions = attempt.job, self.ray.exceptions
         try:
             answer = self.ray.get(task)
-        except (exceptions.NodeDiedError, exceptions.ObjectLostError):
-            print(f"{job.name}: its node died; it resumes from its last epoch on another", flush=True)
-            return None
-        except exceptions.RayError as error:  # the process was killed, or has a fault of its own
+        except exceptions.RayError as error:
+            # What a task has raised may be of the first two kinds too, but is a fault of its own.
+            lost = isinstance(error, (exceptions.NodeDiedError, exceptions.ObjectLostError))
+            if lost and not isinstance(error, exceptions.RayTaskError):
+                last = "trial" if isinstance(job, SearchJob) else "epoch"
+                print(f"{job.name}: its node died; it resumes after its last {last} on another", flush=True)
+                return None
             with Path(job.log).open("a", encoding="utf-8") as log:
                 log.write(f"{error}\n")
             answer = {"error": f"{first_line(getattr(error, 'cause', None) or error)}.", "files": {}, "seconds": 0.0}
-        received(answer["files"])
+        keep(job, answer)
         if "unlike" in answer:
-            if answer["node"] not in self.excluded:
+            left_out = self.excluded.setdefault(asked(job), set())
+            if answer["node"] not in left_out:
                 print(f"a node is left out: it computes otherwise ({answer['unlike']})", flush=True)
-            self.excluded.add(answer["node"])
+            left_out.add(answer["node"])
             return None
         if "error" in answer:
             attempt.failures += 1
             if attempt.failures < ATTEMPTS:
                 print(f"{job.name}: failed, and is tried again: {answer['error']}", flush=True)
                 return None
-        elif isinstance(job, RunJob):
-            remove_checkpoints(job.run_key)
-            if not job.draws:  # as the node did, which has none of another training
-                publish.remove_figures(Path(job.folder), job.run_key)
         return Outcome(job, answer.get("found"), answer["seconds"], answer.get("error"))
 
     def sent(self, files: Files) -> tuple[str, list[Any]]:
@@ -278,10 +295,9 @@ class Cluster:
         arrays = {name: np.frombuffer(content, np.uint8) for name, content in files.items()}
         return digest.hexdigest()[:16], [self.ray.put(arrays)]
 
-    @property
-    def selector(self) -> JsonDict:
-        """The option that keeps jobs off the excluded nodes."""
-        left_out = ", ".join(sorted(self.excluded))
+    def selector(self, job: Job) -> JsonDict:
+        """Return the option that keeps a job off the nodes that compute otherwise."""
+        left_out = ", ".join(sorted(self.excluded.get(asked(job), ())))
         return {"label_selector": {"ray.io/node-id": f"!in({left_out})"}} if left_out else {}
 
     def on_this_node(self, kind: Callable[[], Any]) -> Any:
@@ -289,6 +305,20 @@ class Cluster:
         own = self.ray.get_runtime_context().get_node_id()
         strategy = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(own, soft=False)
         return self.ray.remote(kind).options(num_cpus=0, scheduling_strategy=strategy).remote()
+
+
+def asked(job: Job) -> str:
+    """Return what a job asks of a machine as a key."""
+    return json.dumps(job.environment, sort_keys=True)
+
+
+def keep(job: Job, answer: JsonDict) -> None:
+    """Write what a job has made; when it is finished, remove what that replaces."""
+    received(answer["files"])
+    if "found" in answer and isinstance(job, RunJob):
+        remove_checkpoints(job.run_key)
+        if not job.draws:  # as the node did, which has none of another training
+            publish.remove_figures(Path(job.folder), job.run_key)
 
 
 def code_files() -> Files:

@@ -27,6 +27,10 @@ class Engine(Protocol):
     def place(self) -> str:
         """Where the jobs are done, for the user."""
 
+    @property
+    def chooses_machines(self) -> bool:
+        """Whether a job is done on a machine that computes as the job asks, and no other (`jobs.Job.environment`)."""
+
     def measure(self, requested: MachineParams) -> JsonDict:
         """Return how a training will be computed (`numerics.measured`)."""
 
@@ -40,6 +44,11 @@ class Processes:
 
     workers: int
     threads: int
+
+    @property
+    def chooses_machines(self) -> bool:
+        """All jobs are done here."""
+        return False
 
     @property
     def place(self) -> str:

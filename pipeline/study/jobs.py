@@ -24,7 +24,7 @@ class Job:
 
     name: for the user. log: the file for its output, in the folder of its block. folder: where its results are kept.
     block_folder: the folder of its block, relative to the repository, for a node. environment: how the machine has to
-    compute (`training.hardware.environment`), empty if that does not matter.
+    compute (`training.hardware.environment`, perhaps with its `instructions`), empty if that does not matter.
     """
 
     kind: ClassVar[str]

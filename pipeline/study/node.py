@@ -7,8 +7,10 @@ that it can go on elsewhere if this node dies. At the end all that the job made 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -59,11 +61,15 @@ def do(values: JsonDict, files: Files, data: Path | None, parent: Path, keeper: 
 
 @contextlib.contextmanager
 def folder_of(parent: Path) -> Iterator[Path]:
-    """Yield a new folder, removed afterwards; those of processes that were killed are removed first."""
-    for left in parent.glob("*-*"):
+    """Yield a new folder, removed afterwards; those of processes that were killed here are removed first.
+
+    Its name ends with that of this machine, as nodes may share their folder for temporary files.
+    """
+    here = socket.gethostname()
+    for left in parent.glob(f"*-*-{glob.escape(here)}"):
         if not psutil.pid_exists(int(left.name.partition("-")[0])):
             shutil.rmtree(left, ignore_errors=True)
-    root = parent / f"{os.getpid()}-{time.monotonic_ns()}"
+    root = parent / f"{os.getpid()}-{time.monotonic_ns()}-{here}"
     root.mkdir(parents=True)
     try:
         yield root
@@ -90,10 +96,9 @@ def inside(root: Path, folder: Path, data: Path | None) -> Iterator[None]:
 
 def differing(environment: JsonDict) -> str:
     """Return what is computed otherwise on this machine, empty if all is as expected."""
-    here = numerics.measured(config.load().machine, int(os.environ["OMP_NUM_THREADS"]))["environment"]
-    return ", ".join(
-        f"{name} {here.get(name)}" for name in {**environment, **here} if here.get(name) != environment.get(name)
-    )
+    measured = numerics.measured(config.load().machine, int(os.environ["OMP_NUM_THREADS"]))
+    here = measured["environment"] | {"instructions": measured["instructions"]}
+    return ", ".join(f"{name} {here.get(name)}" for name, value in environment.items() if here.get(name) != value)
 
 
 def results(job: Job) -> tuple[str, ...]:
@@ -134,7 +139,8 @@ def sending(name: str, changes: Callable[[], Files], keeper: Any) -> Iterator[No
         while True:
             last = ended.wait(PAUSE)
             if files := changes():
-                ray.get(keeper.keep.remote(name, files))
+                with contextlib.suppress(ray.exceptions.RayError):  # the job goes on, and may arrive at its end
+                    ray.get(keeper.keep.remote(name, files))
             if last:
                 return
 

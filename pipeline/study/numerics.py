@@ -7,14 +7,14 @@ import torch
 from pipeline.files import JsonDict
 from pipeline.training import autotune
 from pipeline.training.autotune import MachineParams
-from pipeline.training.hardware import environment
+from pipeline.training.hardware import environment, instructions
 
 NAMES = ("precision", "memory_format", "threads", "compile")
 """The keys of `machine` in params.yaml."""
 
 
 def measured(requested: MachineParams, threads: int) -> JsonDict:
-    """Return the settings that were `chosen` for `machine`, and the `environment` as model.json describes it.
+    """Return the settings `chosen` for `machine`, the `environment` as in model.json, and the set of `instructions`.
 
     threads: how many a training may use.
     """
@@ -23,6 +23,6 @@ def measured(requested: MachineParams, threads: int) -> JsonDict:
         torch.set_num_threads(threads)
         hardware = autotune.choose(requested)
         chosen = {name: getattr(hardware, name) for name in NAMES}
-        return {"chosen": chosen, "environment": environment(hardware, 1)}
+        return {"chosen": chosen, "environment": environment(hardware, 1), "instructions": instructions()}
     finally:
         torch.set_num_threads(before)

@@ -89,11 +89,6 @@ def numerics_in(folder: Path, seeds: Container[int] = ()) -> JsonDict:
     return dict(networks[-1]["machine"]) if networks else {}
 
 
-def has_numerics(run: JsonDict, machine: JsonDict) -> bool:
-    """Return whether a run was trained on such a machine (`hardware.environment`), if it is one of a network."""
-    return not is_network(run) or run["machine"] == machine
-
-
 def keep(folder: Path, finished: Sequence[RunKey], origin: Origin) -> None:
     """Write these runs into the folder, with their settings."""
     for run_key in finished:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline import cli
+from pipeline.comparison.records import is_network
 from pipeline.config import Params
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json, repository
@@ -54,17 +55,18 @@ def sweep(
         kept = publish.numerics_in(target, {run_key.seed for run_key in missing})
         params = with_machine(settings, params, engine, kept or former)
         ours: JsonDict = {}
+        machines: dict[int, JsonDict] = {}
         if missing:
-            ours = engine.measure(params.machine)["environment"]
+            ours = environment_of(engine, params)
             rows = rows_named((), planned, settings)  # with those that are not wanted now
-            require_same_machine(target, rows, missing, ours, params)
+            machines = machines_of_seeds(target, rows, missing, ours, params, engine)
             publish.keep_settings(target, Path("params.yaml"))
         count = f"{len(wanted) - len(missing)} of {len(wanted)} runs"
         print(f"{count} are kept in {target.relative_to(repository())}; {engine.place}", flush=True)
         jobs = [
             RunJob(
                 run_key.name, log_of(run_key.name), str(target), run_key.model, run_key.seed, draws, origin,
-                environment=expected(run_key.model, ours, params),
+                environment=expected(run_key.model, machines.get(run_key.seed, ours), params),
             )
             for run_key in missing
         ]  # fmt: skip
@@ -85,7 +87,7 @@ def search(block: str, placement: Placement, models: Sequence[str] = ()) -> None
         missing = [name for name in wanted if lr_search.next_trial(file, name, params) is not None]
         finished = f"{len(wanted) - len(missing)} of {len(wanted)} searches are finished"
         print(f"{finished} in {target.relative_to(repository())}; {engine.place}", flush=True)
-        ours = engine.measure(params.machine)["environment"] if missing else {}
+        ours = environment_of(engine, params) if missing else {}
         jobs = [
             SearchJob(
                 f"search-{model}", log_of(f"search-{model}"), str(target), model, params.search.seed,
@@ -155,26 +157,40 @@ def use_searched_rates(
         settings["models"][row]["learning_rate"] = rate
 
 
-def require_same_machine(
-    target: Path, rows: Sequence[str], missing: Sequence[RunKey], machine: JsonDict, params: Params
-) -> None:
-    """Raise UserError if a missing network would have other numerics than a kept one of its seed, whatever its row.
+def environment_of(engine: Engine, params: Params) -> JsonDict:
+    """Return how the engine computes a training now, by which it may choose machines."""
+    measured = engine.measure(params.machine)
+    return {**measured["environment"], "instructions": measured["instructions"]}
 
-    The report rejects both: it compares rows within a seed.
+
+def machines_of_seeds(
+    target: Path, rows: Sequence[str], missing: Sequence[RunKey], ours: JsonDict, params: Params, engine: Engine
+) -> dict[int, JsonDict]:
+    """Return the machine of the kept networks of each seed, where the missing ones must be trained too.
+
+    Raises UserError if the engine would train them otherwise. The report rejects both: it compares rows within a seed.
     """
+    found: dict[int, JsonDict] = {}
+    machine = {name: value for name, value in ours.items() if name != "instructions"}  # which no run keeps
     seeds = {run_key.seed for run_key in missing if not params.model(run_key.model).classifier}
     kept = {RunKey(row, seed) for row in rows for seed in seeds} - {*missing}
     for run_key in sorted(kept, key=lambda run_key: run_key.name):
         file = target / "runs" / f"{run_key.name}.json"
-        if not file.exists() or publish.has_numerics(run := read_json(file), machine):
+        if not file.exists() or not is_network(run := read_json(file)):
             continue
         differing = [name for name in run["machine"] | machine if run["machine"].get(name) != machine.get(name)]
+        if not differing:
+            continue
+        if differing == ["processor"] and engine.chooses_machines:
+            found[run_key.seed] = run["machine"]
+            continue
         raise UserError(
             f"{run_key.name} was trained with other numerics ({', '.join(differing)}) than runs of its seed would be "
-            "now: continue with as many `--workers` on a machine of the same kind, set `machine` in params.yaml as in "
-            f"its file, leave seed {run_key.seed} out with `--seed`, or remove its runs from "
+            "now: continue with as many `--workers` (or `--cpus-per-run`) on a machine of the same kind, set `machine` "
+            f"in params.yaml as in its file, leave seed {run_key.seed} out with `--seed`, or remove its runs from "
             f"{target.relative_to(repository())}."
         )
+    return found
 
 
 def log_of(name: str) -> str:

@@ -7,10 +7,13 @@ import inspect
 import json
 import shutil
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +26,8 @@ import yaml
 from pipeline import config
 from pipeline.errors import UserError
 from pipeline.study import cluster as driver
-from pipeline.study import node, ray_task
+from pipeline.study import node, numerics, ray_task
+from pipeline.study.jobs import SearchJob
 from pipeline.training.teachers import teacher_digests
 from pipeline.workspace import resolve
 from tests.clone import ROOT, Clone, clone_of_working_tree, started, wait
@@ -61,6 +65,38 @@ def test_without_ray_one_sentence_says_what_to_install(monkeypatch: pytest.Monke
 def test_an_address_where_nothing_listens_is_named() -> None:
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9"), driver.connected("127.0.0.1:9", 1, 0):
         pass
+
+
+def test_auto_in_the_variable_is_the_cluster_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    for value in ("auto", ""):
+        monkeypatch.setenv("RAY_ADDRESS", value)
+        with pytest.raises(UserError, match="belongs to no Ray cluster"), driver.connected("auto", 1, 0):
+            pass
+
+
+def test_a_node_that_computes_otherwise_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    measured = {"environment": {"processor": "this", "torch": "2"}, "instructions": "1a2b"}
+    monkeypatch.setattr(numerics, "measured", lambda machine, threads: measured)
+    assert node.differing({"processor": "this", "torch": "2", "instructions": "1a2b"}) == ""
+    assert node.differing({"processor": "this", "torch": "2"}) == "", "as a kept run says it"
+    assert node.differing({"processor": "that", "torch": "2"}) == "processor this"
+    assert node.differing({"processor": "this", "torch": "2", "instructions": "3c4d"}) == "instructions 1a2b"
+
+
+def test_a_node_removes_what_dead_processes_of_its_own_have_left(tmp_path: Path) -> None:
+    """Nodes may share their folder for temporary files, and a process is known on its own machine alone."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    here = socket.gethostname()
+    own, others = tmp_path / f"{dead.pid}-1-{here}", tmp_path / f"{dead.pid}-1-other-{here}x"
+    own.mkdir()
+    others.mkdir()
+    with node.folder_of(tmp_path) as root:
+        assert sorted(tmp_path.iterdir()) == sorted([others, root])
+    assert [*tmp_path.iterdir()] == [others]
 
 
 def test_a_run_that_fits_no_node_is_refused() -> None:
@@ -283,3 +319,73 @@ def titles(node: Any) -> set[str]:
 def processes_of(node: Any) -> list[psutil.Process]:
     """The services of a node."""
     return [psutil.Process(info.process.pid) for kind in node.all_processes.values() for info in kind]
+
+
+# The rest imports Ray without the settings of the cluster above, and so comes after it.
+
+
+@dataclass
+class Ended:
+    """A cluster whose tasks have ended as they say."""
+
+    exceptions: Any
+
+    def get(self, task: Any) -> Any:
+        if isinstance(task, Exception):
+            raise task
+        return task
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
+def test_a_cluster_that_asks_for_a_token_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def refuse(**_: object) -> None:
+        raise ray.exceptions.AuthenticationError("Authentication failed")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(driver, "require_listener", lambda address: "192.0.2.1")
+    with (
+        pytest.raises(UserError, match=r"192\.0\.2\.1:6379' asks for a token"),
+        driver.connected("192.0.2.1:6379", 1, 0),
+    ):
+        pass
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
+def test_only_a_node_that_dies_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray import exceptions
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(driver.Cluster, "__post_init__", lambda cluster: None)
+    one = driver.Cluster(Ended(exceptions), 1, 0)
+    attempt = driver.Attempt(SearchJob("search-a", "log", "results", "a", 0))
+    assert one.settled(exceptions.NodeDiedError("gone"), attempt) is None
+    assert attempt.failures == 0
+    cause = exceptions.ObjectFetchTimedOutError("1" * 56, "", "")
+    raised = exceptions.RayTaskError("perform", "trace", cause).as_instanceof_cause()
+    assert isinstance(raised, exceptions.ObjectLostError)
+    for failures in range(1, driver.ATTEMPTS):
+        assert one.settled(raised, attempt) is None
+        assert attempt.failures == failures
+    outcome = one.settled(raised, attempt)
+    assert outcome is not None
+    assert outcome.error
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
+def test_a_cluster_that_has_gone_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray import exceptions
+
+    def gone(*_: object, **__: object) -> None:
+        raise exceptions.RaySystemError("the raylet is dead")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setattr(driver.Cluster, "__post_init__", lambda cluster: None)
+    task = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: "a task"))
+    one = driver.Cluster(SimpleNamespace(exceptions=exceptions, wait=gone, cancel=gone), 1, 0)
+    one.code, one.perform, one.keeper = ("", []), task, None
+    jobs = [SearchJob("search-a", "log", str(tmp_path / "results"), "a", 0)]
+    with pytest.raises(UserError, match=r"does not answer any more.*resumes"):
+        next(one.outcomes(jobs, {}))

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,7 +16,7 @@ from pipeline import config
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.study import block_folder, publish, sweep
-from pipeline.study.engine import Processes
+from pipeline.study.engine import Engine, Processes
 from pipeline.study.jobs import Job
 from pipeline.training import autotune
 from pipeline.training.autotune import MachineParams
@@ -64,6 +65,10 @@ def test_what_params_yaml_says_is_never_replaced(asked: list[MachineParams]) -> 
     assert asked == [mine]
 
 
+HERE = Processes(1, 1)
+CLUSTER = cast(Engine, SimpleNamespace(chooses_machines=True))
+
+
 def test_networks_of_another_machine_are_refused_beside_those_of_their_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,8 +82,9 @@ def test_networks_of_another_machine_are_refused_beside_those_of_their_seed(
         run = {"seed": seed, "settings": recipe, "machine": machine}
         write_json(folder / f"runs/{name}-{seed}.json", run)
 
-    def require(model: str, *seeds: int, machine: dict[str, Any]) -> None:
-        sweep.require_same_machine(folder, rows, [RunKey(model, seed) for seed in seeds], machine, params)
+    def require(model: str, *seeds: int, machine: dict[str, Any], engine: Engine = HERE) -> dict[int, Any]:
+        missing = [RunKey(model, seed) for seed in seeds]
+        return sweep.machines_of_seeds(folder, rows, missing, machine | {"instructions": "1a2b"}, params, engine)
 
     keep("baseline", 0, KEPT, recipe={})
     keep("hog", 11, {"processor": "that"})
@@ -92,14 +98,21 @@ def test_networks_of_another_machine_are_refused_beside_those_of_their_seed(
     require("hog", 0, machine=other)  # no network
     require("baseline", 0, machine=other)  # the kept one is out of date
     for machine, seed, model in ((other, 0, "w2v_cosine"), (KEPT, 10, "w2v_cosine")):
-        with pytest.raises(UserError, match=rf"^baseline-{seed} .*\(threads\).* seed {seed} out with `--seed`"):
-            require(model, 1, seed, machine=machine)
+        for engine in (HERE, CLUSTER):
+            with pytest.raises(UserError, match=rf"^baseline-{seed} .*\(threads\).* seed {seed} out with `--seed`"):
+                require(model, 1, seed, machine=machine, engine=engine)
+
+    # On a cluster, where the first node that answers may be of another kind, each seed keeps its own.
+    measured = KEPT | {"processor": "another"}
+    with pytest.raises(UserError, match=r"\(processor\)"):
+        require("w2v_cosine", 0, machine=measured)
+    assert require("w2v_cosine", 0, 1, machine=measured, engine=CLUSTER) == {0: KEPT}
 
 
 class Listening:
     """An engine that computes as it is asked to, and does no job."""
 
-    threads, place, options = 1, "nowhere", ()
+    threads, place, options, chooses_machines = 1, "nowhere", (), False
 
     @contextlib.contextmanager
     def engine(self) -> Iterator[Listening]:
@@ -107,7 +120,7 @@ class Listening:
 
     def measure(self, requested: MachineParams) -> dict[str, Any]:
         chosen = {name: getattr(requested, name) for name in ("precision", "memory_format", "threads")}
-        return {"chosen": chosen | {"compile": False}, "environment": KEPT | chosen}
+        return {"chosen": chosen | {"compile": False}, "environment": KEPT | chosen, "instructions": "1a2b"}
 
 
 @pytest.fixture
