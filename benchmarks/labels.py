@@ -14,7 +14,7 @@ from benchmarks.timing import table
 from pipeline import cli
 from pipeline.data.fer import FerData
 from pipeline.errors import UserError
-from pipeline.labels.truth import LabelSpec, Truth
+from pipeline.labels.truth import LabelSpec, TrainingLabels
 from pipeline.workspace import PREPARED, dataset_name
 
 NAMES = (
@@ -40,7 +40,7 @@ def main() -> None:
     print(table(["labels", "left on the given label, %", "images used", "mean weight"], rows))
 
 
-def kept(truth: Truth, given: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
+def kept(truth: TrainingLabels, given: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
     """Return the mean share of an image's label that its given class has."""
     if truth.soft is not None:
         return float(truth.soft[np.arange(len(given)), given].mean())

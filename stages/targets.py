@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.decoders import DecoderSpec
 from pipeline.files import JsonDict, write_json, write_npy
 from pipeline.labels.targets import TargetSpec
-from pipeline.labels.truth import Truth
+from pipeline.labels.truth import TrainingLabels
 from pipeline.landmarks.points import Landmarks, save_none
 from pipeline.landmarks.truth import truth_of
 from pipeline.training.teachers import teacher_digests
@@ -42,7 +42,7 @@ def main() -> None:
 
 def make(
     model: config.ModelParams, run_key: RunKey, teachers: Path
-) -> tuple[npt.NDArray[np.float64], Truth, Landmarks | None, JsonDict]:
+) -> tuple[npt.NDArray[np.float64], TrainingLabels, Landmarks | None, JsonDict]:
     """Return what the four files of a run hold. Raises UserError, before anything is trained, for what cannot be."""
     vectors = TargetSpec.parse(model.targets).load(run_key.seed)
     for name in model.decoders:

@@ -23,7 +23,7 @@ from pipeline.classical.classifiers import CLASSIFIERS
 from pipeline.data.fer import LABELS
 from pipeline.evaluation.decoders import DECODERS
 from pipeline.labels.targets import SOURCES, TRANSFORMS
-from pipeline.labels.truth import TRUTHS
+from pipeline.labels.truth import LABEL_KINDS
 from pipeline.labels.vectors import embed
 from pipeline.training.losses import LOSSES
 from pipeline.training.method import CHOICES
@@ -86,7 +86,7 @@ def test_every_loss_target_and_decoder_has_a_row(name: str) -> None:
     assert re.search(rf"^\| `\.?{name}\b", (ROOT / "docs/losses.md").read_text(), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", TRUTHS)
+@pytest.mark.parametrize("name", LABEL_KINDS)
 def test_every_kind_of_labels_has_a_row(name: str) -> None:
     assert re.search(rf"\| `{re.escape(name)}(?:\d+)?` \|", (ROOT / "docs/methods.md").read_text())
 
@@ -236,7 +236,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 def test_the_page_extends_every_table() -> None:
     tables = {table for step in steps() for table, _, _ in step.entries}
-    assert tables >= {"LOSSES", "SOURCES", "DECODERS", "TRUTHS", "MIXES", "CONSISTENCIES", "MEMORIES"}
+    assert tables >= {"LOSSES", "SOURCES", "DECODERS", "LABEL_KINDS", "MIXES", "CONSISTENCIES", "MEMORIES"}
 
 
 @pytest.mark.xdist_group("extended")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.fer import FerData
-from pipeline.labels.truth import LabelSpec, Truth
+from pipeline.labels.truth import LabelSpec, TrainingLabels
 from pipeline.landmarks.neighbours import Neighbours
 from pipeline.workspace import NEIGHBOURS, PREPARED
 
@@ -17,12 +17,12 @@ PERMUTATION = 30
 """The stream of random numbers that permutes neighbours: those below 30 make labels (`labels.truth`)."""
 
 
-def truth_of(labels: str, memory: Mapping[str, Any], seed: int) -> Truth:
+def truth_of(labels: str, memory: Mapping[str, Any], seed: int) -> TrainingLabels:
     """Make the truth of a row of params.yaml, `models.<name>.labels` and `models.<name>.memory`.
 
     Reads the prepared data, and the neighbours if the memory asks for them. Raises UserError if they lack something.
     """
-    truth = LabelSpec.parse(labels).make(FerData.load(PREPARED), seed) if labels else Truth()
+    truth = LabelSpec.parse(labels).make(FerData.load(PREPARED), seed) if labels else TrainingLabels()
     if memory.get("kind") != "neighbours":
         return truth
     near = Neighbours.load(NEIGHBOURS)

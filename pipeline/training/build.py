@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.data.fer import FerData
 from pipeline.files import JsonDict
-from pipeline.labels.truth import Truth
+from pipeline.labels.truth import TrainingLabels
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.distillation import Teachers, load_teachers
 from pipeline.training.distributed import Group
@@ -24,7 +24,7 @@ from pipeline.training.method import Method
 from pipeline.training.model import FerNet, Pool
 from pipeline.training.recipe import Recipe
 
-AS_GIVEN = Truth()
+AS_GIVEN = TrainingLabels()
 """The labels as they are."""
 
 
@@ -74,7 +74,7 @@ def build_run(
     learning_rate: float,
     seed: int,
     hardware: Hardware,
-    truth: Truth = AS_GIVEN,
+    truth: TrainingLabels = AS_GIVEN,
     method: Method = PLAIN,
     pool: Pool = "max",
     teachers: Path | None = None,

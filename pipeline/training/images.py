@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.fer import FerData
-from pipeline.labels.truth import Truth
+from pipeline.labels.truth import TrainingLabels
 from pipeline.training.losses import Loss, expected_loss, soft_loss
 
 LABEL_STREAM = 1
@@ -49,7 +49,7 @@ class Images:
         rows = data.rows(split)
         return cls(torch.from_numpy(data.images[rows])[:, None], torch.from_numpy(data.labels[rows].astype(np.int64)))
 
-    def with_labels(self, truth: Truth, split: str) -> Images:
+    def with_labels(self, truth: TrainingLabels, split: str) -> Images:
         """Return the same images under other labels."""
         if split == "val":
             return self if truth.val_labels is None else replace(self, labels=_tensor(truth.val_labels).long())

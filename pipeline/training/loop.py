@@ -199,7 +199,7 @@ class Trainer:
         update_ema(self.average, self.network, decay)
         return value.detach(), scores.detach()
 
-    def taught(self, images: Tensor, teachers: Teachers) -> SoftTargets:
+    def teacher_targets(self, images: Tensor, teachers: Teachers) -> SoftTargets:
         """Return what the teachers say of the batch, of which `images` are this process's share."""
         found = teachers.of(images)
         return replace(found, probabilities=self.group.all_gather(found.probabilities))
@@ -310,7 +310,7 @@ def train_step(
         images = augmented(training, torch.cat([before, mine]), plan, method.augment(recipe))
         images = method.mix.images(images[1:], images[:-1], plan.mixture.of(mine))
         labels = mixed_labels(labels, plan.mixture.kept[places], len(trainer.loss.targets))
-    soft_targets = ensemble.of(places, plan.weight) if teachers is None else trainer.taught(images, teachers)
+    soft_targets = ensemble.of(places, plan.weight) if teachers is None else trainer.teacher_targets(images, teachers)
     value, scores = trainer.step(
         images, labels, plan.now(plan.rates), plan.now(plan.decays), soft_targets,
         None if plan.boxes is None else plan.boxes[mine],

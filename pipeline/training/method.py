@@ -47,13 +47,13 @@ class AutoAugment:
         return apply_policy(images, self.policy, generator)
 
 
-POLICIES: dict[str, type[AutoAugment]] = {"autoaugment": AutoAugment}
+POLICY_KINDS: dict[str, type[AutoAugment]] = {"autoaugment": AutoAugment}
 """The names that `models.<name>.policy.kind` in params.yaml may use."""
 CHOICES: dict[str, Mapping[str, type]] = {
     "mix": MIXES,
     "consistency": CONSISTENCIES,
     "memory": MEMORIES,
-    "policy": POLICIES,
+    "policy": POLICY_KINDS,
     "distillation": DISTILLATIONS,
 }
 """The tables of kinds, by the key in params.yaml."""

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.data.fer import LABELS, VOTE_COLUMNS, VOTES_OF_LABELS, FerData
 from pipeline.errors import UserError
-from pipeline.labels.truth import CERTAIN, TRUTHS, LabelSpec, Truth
+from pipeline.labels.truth import CERTAIN, LABEL_KINDS, LabelSpec, TrainingLabels
 
 K, N = len(LABELS), 700
 
@@ -27,7 +27,7 @@ def data(with_votes: bool = True, seed: int = 0) -> FerData:
     return FerData(np.zeros((len(labels), 48, 48), np.uint8), labels, splits, votes if with_votes else None)
 
 
-def made(name: str, seed: int = 0) -> Truth:
+def made(name: str, seed: int = 0) -> TrainingLabels:
     return LabelSpec.parse(name).make(data(), seed)
 
 
@@ -41,7 +41,7 @@ def ballots() -> np.ndarray:
     return votes[:N].astype(int)
 
 
-EVERY = [f"{name}{kind.numbers[4]}" if kind.numbers else name for name, kind in TRUTHS.items()]
+EVERY = [f"{name}{kind.numbers[4]}" if kind.numbers else name for name, kind in LABEL_KINDS.items()]
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -50,7 +50,7 @@ def test_labels_repeat_have_their_shapes_and_come_back_from_a_file(name: str, tm
     for path in (tmp_path / "a.npz", tmp_path / "b.npz"):
         made(name).save(path)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    back = Truth.load(tmp_path / "a.npz")
+    back = TrainingLabels.load(tmp_path / "a.npz")
     for field, shape in (("labels", (N,)), ("val_labels", (30,)), ("soft", (N, K)), ("weights", (N,)), ("rows", (N,))):
         array = getattr(truth, field)
         if array is None:
@@ -194,7 +194,7 @@ def test_balance_and_samples_are_those_of_four_classes() -> None:
     assert np.bincount(own[np.unique(rows)]).tolist() == [30, 30, 30, 20]
 
 
-@pytest.mark.parametrize("name", [name for name, kind in TRUTHS.items() if kind.uses_votes])
+@pytest.mark.parametrize("name", [name for name, kind in LABEL_KINDS.items() if kind.uses_votes])
 def test_labels_made_of_votes_are_refused_where_there_are_none(name: str) -> None:
     with pytest.raises(UserError, match="FER\\+ votes, which the data lack"):
         LabelSpec.parse(name).make(of_four(), 0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.fer import FerData
-from pipeline.labels.truth import LabelSpec, Truth
+from pipeline.labels.truth import LabelSpec, TrainingLabels
 from pipeline.landmarks.neighbours import Neighbours, nearest
 from pipeline.landmarks.truth import truth_of
 from pipeline.workspace import NEIGHBOURS, PREPARED
@@ -58,4 +58,4 @@ def test_labels_and_neighbours_go_together(prepared: FerData) -> None:
 def test_other_rows_need_no_neighbours(memory: dict[str, str]) -> None:
     NEIGHBOURS.unlink()
     truth = truth_of("", memory, 0)
-    assert all(getattr(truth, field.name) is None for field in fields(Truth))
+    assert all(getattr(truth, field.name) is None for field in fields(TrainingLabels))

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import config
 from pipeline.errors import UserError
-from pipeline.labels.truth import Truth
+from pipeline.labels.truth import TrainingLabels
 from pipeline.training import hardware, loop
 from pipeline.training.augment import augment, flips
 from pipeline.training.checkpoint import Checkpoint
@@ -748,7 +748,7 @@ def test_steps_are_recorded_on_a_gpu_by_a_process_of_its_own_without_compilation
     assert not records_steps(CPU, Group())
 
 
-def soft_images(truth: Truth) -> Images:
+def soft_images(truth: TrainingLabels) -> Images:
     return TRAINING.with_labels(truth, "train")
 
 
@@ -760,8 +760,8 @@ def test_one_hot_soft_labels_train_as_the_labels_do(tmp_path: Path) -> None:
     """They differ in how sums are rounded alone, and so does nothing else."""
     one_hot = torch.nn.functional.one_hot(TRAINING.labels, CLASSES).numpy().astype(np.float32)
     plain = Outcome(tmp_path / "a")
-    soft = Outcome(tmp_path / "b", images=soft_images(Truth(soft=one_hot)))
-    weighted = Outcome(tmp_path / "c", images=soft_images(Truth(weights=np.ones(len(one_hot), np.float32))))
+    soft = Outcome(tmp_path / "b", images=soft_images(TrainingLabels(soft=one_hot)))
+    weighted = Outcome(tmp_path / "c", images=soft_images(TrainingLabels(weights=np.ones(len(one_hot), np.float32))))
     for other in (soft, weighted):
         for mine, theirs in zip(plain.rows, other.rows, strict=True):
             assert mine.train_loss == pytest.approx(theirs.train_loss, rel=1e-4)
@@ -771,11 +771,11 @@ def test_one_hot_soft_labels_train_as_the_labels_do(tmp_path: Path) -> None:
 
 def test_places_that_hold_their_own_images_change_nothing(tmp_path: Path) -> None:
     rows = np.arange(len(TRAINING.labels), dtype=np.int32)
-    assert_same(Outcome(tmp_path / "a"), Outcome(tmp_path / "b", images=soft_images(Truth(rows=rows))))
+    assert_same(Outcome(tmp_path / "a"), Outcome(tmp_path / "b", images=soft_images(TrainingLabels(rows=rows))))
 
 
 def test_an_image_that_stands_in_two_places_is_moved_differently_in_each() -> None:
-    images = soft_images(Truth(rows=np.zeros(len(TRAINING.labels), np.int32)))
+    images = soft_images(TrainingLabels(rows=np.zeros(len(TRAINING.labels), np.int32)))
     plan = EpochPlan.of(RECIPE, 0, images, RATE, 0, "cpu")
     moved = augmented(images, torch.arange(2), plan, RECIPE.augment)
     assert not torch.equal(moved[0], moved[1])
@@ -784,7 +784,7 @@ def test_an_image_that_stands_in_two_places_is_moved_differently_in_each() -> No
 
 def test_a_policy_changes_an_image_anew_in_each_of_its_places() -> None:
     count = len(TRAINING.labels)
-    images = soft_images(Truth(rows=np.full(count, 3, np.int32), weights=np.arange(count, dtype=np.float32)))
+    images = soft_images(TrainingLabels(rows=np.full(count, 3, np.int32), weights=np.arange(count, dtype=np.float32)))
     seen = METHODS["autoaugment"].before_epoch(images, 0, 0)
     plan = EpochPlan.of(RECIPE, 0, seen, RATE, 0, "cpu")
     assert len({seen.pixels[seen.images_in(place)].numpy().tobytes() for place in torch.arange(count)}) > 5
@@ -796,7 +796,7 @@ def test_a_policy_changes_an_image_anew_in_each_of_its_places() -> None:
 
 def test_labels_of_an_epoch_are_drawn_from_their_shares() -> None:
     shares = numbers()
-    images = soft_images(Truth(soft=shares, drawn=np.ones(1, bool)))
+    images = soft_images(TrainingLabels(soft=shares, drawn=np.ones(1, bool)))
     drawn = torch.stack([images.labels_in(epoch, seed=3) for epoch in range(400)])
     found = torch.nn.functional.one_hot(drawn, CLASSES).double().mean(0).numpy()
     assert np.abs(found - shares).max() < 5 * 0.5 / 400**0.5
@@ -810,14 +810,14 @@ def test_labels_of_an_epoch_are_drawn_from_their_shares() -> None:
 @pytest.mark.parametrize(
     "truth",
     [
-        Truth(soft=numbers()),
-        Truth(soft=numbers(), drawn=np.ones(1, bool)),
-        Truth(weights=numbers()[:, 0], rows=np.arange(len(TRAINING.labels), dtype=np.int32)[::-1].copy()),
-        Truth(labels=np.zeros(len(TRAINING.labels), np.uint8), val_labels=np.ones(24, np.uint8)),
+        TrainingLabels(soft=numbers()),
+        TrainingLabels(soft=numbers(), drawn=np.ones(1, bool)),
+        TrainingLabels(weights=numbers()[:, 0], rows=np.arange(len(TRAINING.labels), dtype=np.int32)[::-1].copy()),
+        TrainingLabels(labels=np.zeros(len(TRAINING.labels), np.uint8), val_labels=np.ones(24, np.uint8)),
     ],
     ids=["soft", "drawn", "weights and rows", "other labels"],
 )
-def test_a_training_under_other_labels_is_resumed_exactly(tmp_path: Path, truth: Truth) -> None:
+def test_a_training_under_other_labels_is_resumed_exactly(tmp_path: Path, truth: TrainingLabels) -> None:
     images = soft_images(truth)
     first = Outcome(tmp_path / "a", images=images)
     assert [row.train_loss for row in first.rows] != [row.train_loss for row in Outcome(tmp_path / "b").rows]
@@ -832,9 +832,9 @@ def test_a_training_under_other_labels_is_resumed_exactly(tmp_path: Path, truth:
 
 
 def test_other_labels_of_public_test_choose_the_epoch_by_them() -> None:
-    truth = Truth(val_labels=np.ones(24, np.uint8))
+    truth = TrainingLabels(val_labels=np.ones(24, np.uint8))
     assert VALIDATION.with_labels(truth, "val").labels.tolist() == [1] * 24
-    assert VALIDATION.with_labels(Truth(), "val") is VALIDATION
+    assert VALIDATION.with_labels(TrainingLabels(), "val") is VALIDATION
 
 
 def of_method(folder: Path, method: Method, **changes: Any) -> Outcome:
