@@ -174,6 +174,22 @@ class Judged(NamedTuple):
     plain: PairedTest | None
 
 
+class Judge(NamedTuple):
+    """A judge of `Judged`: the heading of its column, and its part of a sentence."""
+
+    heading: str
+    phrase: str
+
+
+JUDGES = (
+    Judge("labels", "by the labels"),
+    Judge("without near duplicates", "without near duplicates"),
+    Judge("FER+ majority", "by the FER+ majority"),
+    Judge("against plain cross-entropy", "against plain cross-entropy"),
+)
+"""In the order of the fields of `Judged`."""
+
+
 def judges(rows: Sequence[ComparisonRow], models: Models) -> list[Judged]:
     """Put every row of a comparison, the baseline included, before four judges; empty without plain cross-entropy."""
     if rows[0].model == POSTERIOR or POSTERIOR not in models:

@@ -9,7 +9,16 @@ from types import MappingProxyType
 
 from pipeline.comparison.costs import Cost
 from pipeline.comparison.families import QUESTIONS
-from pipeline.comparison.findings import Contrast, Judged, Prediction, ScoreFit, corrected_p, recall_tests, row_name
+from pipeline.comparison.findings import (
+    JUDGES,
+    Contrast,
+    Judged,
+    Prediction,
+    ScoreFit,
+    corrected_p,
+    recall_tests,
+    row_name,
+)
 from pipeline.comparison.protocols import Epochs, Readings
 from pipeline.comparison.registry import AMBIGUITY, METRICS, Metric, in_points
 from pipeline.comparison.rows import MARGIN, ComparisonRow, MetricSummary, PairedTest
@@ -128,9 +137,8 @@ def judges_table(judged: Sequence[Judged], rows: Sequence[ComparisonRow]) -> str
     """Return a table of four judges side by side, each with its difference, interval and corrected p."""
     if not judged:
         return "Plain cross-entropy has not been run, or is the baseline."
-    headings = ("labels", "without near duplicates", "FER+ majority", "against plain cross-entropy")
     return markdown_table(
-        ["model", *(heading for name in headings for heading in (name, "p"))],
+        ["model", *(heading for judge in JUDGES for heading in (judge.heading, "p"))],
         ([row_name(one.row, rows), *(cell for test in one[1:] for cell in against_baseline(test))] for one in judged),
     )
 

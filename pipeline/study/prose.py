@@ -104,11 +104,10 @@ def judges(judged: Sequence[Judged]) -> str:
     words = [one for one in judged if one.row.family == WORDS and len(one.row.paired_seeds) >= ENOUGH]
     if not words:
         return ""
-    names = ("by the labels", "without near duplicates", "by the FER+ majority", "against plain cross-entropy")
     counts = []
-    for name, tests in zip(names, zip(*(one[1:] for one in words), strict=True), strict=True):
+    for judge, tests in zip(findings.JUDGES, zip(*(one[1:] for one in words), strict=True), strict=True):
         verdicts = [test.verdict for test in tests if test is not None]
-        counts.append(f"{verdicts.count(-1)} less and {verdicts.count(1)} more accurate {name}")
+        counts.append(f"{verdicts.count(-1)} less and {verdicts.count(1)} more accurate {judge.phrase}")
     return f"Of {len(words)} losses on label words, the corrected tests find {', '.join(counts)}."
 
 

@@ -1,4 +1,4 @@
-"""Assemble everything for one training in the same way for the stage, for trials and for benchmarks."""
+"""Assemble everything for one training, in the same way for the stage, for trials and for benchmarks of trainings."""
 
 from __future__ import annotations
 
