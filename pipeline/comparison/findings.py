@@ -56,6 +56,11 @@ class RowId(NamedTuple):
     def __str__(self) -> str:
         return f"{self.model} + {self.decoder}" if self.decoder else self.model
 
+    @property
+    def key(self) -> str:
+        """The row in MLflow's keys, which may hold no +."""
+        return f"{self.model}.{self.decoder}" if self.decoder else self.model
+
 
 CONTRASTS = (
     (RowId(IDEA), RowId("cross_entropy")),
@@ -136,10 +141,15 @@ def classes_of(models: Models) -> tuple[str, ...]:
     return tuple(first(next(iter(models.values())))["test"]["per_class"])
 
 
-def row_name(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
-    """Return the model's name, followed by the decoder if it is not the model's own."""
+def row_id(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> RowId:
+    """Return the model, and the decoder if it is not the model's own."""
     own = next(other.decoder for other in rows if other.model == row.model)
-    return str(RowId(row.model, "" if row.decoder == own else row.decoder))
+    return RowId(row.model, "" if row.decoder == own else row.decoder)
+
+
+def row_name(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
+    """Return the row as tables show it."""
+    return str(row_id(row, rows))
 
 
 def contrasts(

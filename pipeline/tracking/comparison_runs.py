@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import files, workspace
-from pipeline.comparison.findings import row_name
+from pipeline.comparison.findings import row_id
 from pipeline.comparison.rows import ComparisonRow, read_rows
 from pipeline.tracking import client
 from pipeline.tracking.client import Where
@@ -33,9 +33,7 @@ def log_rows(where: Where | None, rows: Sequence[ComparisonRow], stage: str, pat
     """
     with client.run_of(where, {"kind": "comparison", **client.context_tags(stage)}) as run:
         run.params({"models": ", ".join(dict.fromkeys(row.model for row in rows)), "seeds": list(rows[0].seeds)})
-        # MLflow takes no + in a key.
-        accuracy = {row_name(row, rows).replace(" + ", "."): row["test.accuracy"].mean for row in rows}
-        run.metrics({name: {"accuracy": mean} for name, mean in accuracy.items()})
+        run.metrics({row_id(row, rows).key: {"accuracy": row["test.accuracy"].mean} for row in rows})
         for path in paths:
             run.artifacts(path, "reports")
     return run.working
