@@ -7,11 +7,13 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
 import yaml
+from pydantic import Field
+from pydantic_core import PydanticCustomError
 
 from pipeline import config, schema
 from pipeline.data.fer import LABELS
@@ -849,3 +851,17 @@ def test_a_student_follows_its_teachers_or_itself_but_not_both(tmp_path: Path) -
     assert message.startswith("params.yaml: 'models.student.distillation' follows its teachers, and the recipe full")
     both["models"]["student"]["self_distillation"] = 0.0
     assert load(tmp_path, both).recipe_of("student").self_distillation == 0
+
+
+@dataclass(frozen=True)
+class Limited:
+    """A choice whose option has its limits with the field."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+def test_the_limits_of_an_option_are_those_of_its_field() -> None:
+    hint = config.type_hints(Limited)["share"]
+    schema.require(hint, 1.0, "share")
+    with pytest.raises(PydanticCustomError, match="must be"):
+        schema.require(hint, 0.0, "share")
