@@ -48,8 +48,11 @@ RANGES = {
     ("gt", "lt"): "between {gt} and {lt}",
     ("ge", "lt"): "from {ge} to below {lt}",
     ("ge", "le"): "from {ge} to {le:,}",
+    ("gt", "le"): "above {gt} and at most {le:,}",
     ("gt",): "above {gt}",
     ("ge",): "{ge} or more",
+    ("lt",): "below {lt}",
+    ("le",): "{le:,} or less",
 }
 """Both ends are named, whichever of them the value exceeds."""
 

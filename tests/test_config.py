@@ -863,5 +863,14 @@ class Limited:
 def test_the_limits_of_an_option_are_those_of_its_field() -> None:
     hint = config.type_hints(Limited)["share"]
     schema.require(hint, 1.0, "share")
-    with pytest.raises(PydanticCustomError, match="must be"):
+    with pytest.raises(PydanticCustomError, match="must be above 0 and at most 1"):
         schema.require(hint, 0.0, "share")
+
+
+def test_every_pair_of_limits_has_its_words() -> None:
+    """Or a field with limits that no other has would end in a traceback."""
+    ends = ("gt", "ge", None), ("lt", "le", None)
+    for lower, upper in ((lower, upper) for lower in ends[0] for upper in ends[1] if lower or upper):
+        limits: dict[str, Any] = {name: value for name, value in ((lower, 1), (upper, 2)) if name}
+        with pytest.raises(PydanticCustomError, match="must be"):
+            schema.require(Annotated[float, Field(**limits)], 0.0 if lower else 3.0, "share")
