@@ -9,15 +9,19 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache, partial, reduce
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import yaml
-from pydantic import TypeAdapter, ValidationError, WrapValidator
+from pydantic import Field, TypeAdapter, ValidationError, WrapValidator
 from pydantic_core import PydanticCustomError, SchemaValidator, core_schema
 
 from pipeline.errors import UserError
 
 T = TypeVar("T")
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Place = tuple[str | int, ...]
 
 STRICT = core_schema.CoreConfig(strict=True, allow_inf_nan=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -641,16 +642,23 @@ def test_labels_of_votes_need_votes(tmp_path: Path) -> None:
         ("policy", {"kind": {"autoaugment": {}}}, ".kind' is {'autoaugment': {}}, but must be one of "),
         ("mix", {"kind": "cutmix", "shar": 0.5}, ".shar' is not an option of mix cutmix, which has share, alpha."),
         ("mix", {"kind": "mixup", "alpha": "1"}, ".alpha' is '1', but must be a number"),
-        ("mix", {"kind": "mixup", "share": 1.5}, "share must be from 0 to 1, not 1.5"),
+        ("mix", {"kind": "mixup", "share": 1.5}, ".share' is 1.5, but must be from 0 to 1."),
         ("mix", "cutmix", "' is 'cutmix', but must be a mapping of keys to values."),
         ("consistency", {"kind": "flip_maps", "erase": "all"}, ".erase' is 'all', but must be"),
-        ("consistency", {"kind": "flip_maps", "weight": -1.0}, "weight must be 0 or more, not -1.0"),
-        ("memory", {"kind": "relabel", "start": 2.0}, "start must be from 0 to 1, not 2.0"),
+        ("consistency", {"kind": "flip_maps", "weight": -1.0}, ".weight' is -1.0, but must be 0 or more."),
+        ("consistency", {"kind": "scale_maps", "weight": math.nan}, ".weight' is nan, but must be"),
+        ("memory", {"kind": "relabel", "start": 2.0}, ".start' is 2.0, but must be from 0 to 1."),
+        ("memory", {"kind": "relabel", "margin": -0.1}, ".margin' is -0.1, but must be from 0 to 1."),
+        ("memory", {"kind": "small_loss", "dropped": 1.0}, ".dropped' is 1.0, but must be from 0 to below 1."),
+        ("memory", {"kind": "neighbours", "weight": 1.1}, ".weight' is 1.1, but must be from 0 to 1."),
+        ("mix", {"kind": "cutmix", "share": -0.1}, ".share' is -0.1, but must be from 0 to 1."),
+        ("distillation", {"kind": "teachers", "temperature": 0.0}, ".temperature' is 0.0, but must be above 0."),
+        ("mix", {"kind": "cutmix", "alpha": 0.0}, ".alpha' is 0.0, but must be above 0."),
         ("policy", {"kind": "autoaugment", "policy": "mnist"}, ".policy' is 'mnist', but must be"),
         ("policy", {"kind": "autoaugment", "instead": 1}, ".instead' is 1, but must be true or false."),
         ("pool", "min", "' is 'min', but must be"),
         ("distillation", {"kind": "teacher"}, ".kind' is 'teacher', but must be"),
-        ("distillation", {"kind": "teachers", "weight": 0.0}, "weight must be above 0 and at most 1, not 0.0"),
+        ("distillation", {"kind": "teachers", "weight": 0.0}, ".weight' is 0.0, but must be above 0 and at most 1."),
         ("epoch_factor", 0, "' is 0, but must be from 1 to 100."),
         ("self_distillation", 1.0, "' is 1.0, but must be from 0 to below 1."),
     ],
@@ -659,6 +667,17 @@ def test_a_choice_that_does_not_exist_is_named(tmp_path: Path, key: str, choice:
     message = refusal(tmp_path, changed(f"models.baseline.{key}", choice))
     assert message.startswith(f"params.yaml: 'models.baseline.{key}")
     assert sentence in message
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "value", "rule"),
+    [("hog", "C", 0.0, "above 0"), ("hog_boost", "stumps", 0, "1 or more"), ("geometry", "gamma", -1.0, "above 0")],
+)
+def test_impossible_options_of_a_classifier_are_refused(
+    tmp_path: Path, model: str, option: str, value: float, rule: str
+) -> None:
+    message = refusal(tmp_path, changed(f"models.{model}.options.{option}", value))
+    assert message == f"params.yaml: 'models.{model}.options.{option}' is {value}, but must be {rule}."
 
 
 @pytest.mark.parametrize(

@@ -9,20 +9,23 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from pipeline.classical.decisions import Decision, Kernel, Linear, Stumps
 from pipeline.classical.faces import Faces
 from pipeline.classical.features import Appearance, Features, FeatureSet, Geometry
 from pipeline.errors import UserError
+from pipeline.schema import Positive
 
 logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
+Rounds = Annotated[int, Field(ge=1)]
 
 LAZY = 0.02
 """The share of the features that a stump may choose from, drawn for each: lazy boosting (Escudero et al. 2000). With
@@ -98,15 +101,12 @@ class GeometrySvm:
     with variances that add up to 1 over Training, and cost `C` of the squared hinge loss, one class against the others.
     """
 
-    stumps: int = 300
-    gamma: float = 0.33
-    C: float = 9.0
+    stumps: Rounds = 300
+    gamma: Positive = 0.33
+    C: Positive = 9.0
     loss: ClassVar[str] = "squared_hinge"
     features: ClassVar[FeatureSet] = Geometry()
     decision: ClassVar[type[Decision]] = Kernel
-
-    def __post_init__(self) -> None:
-        _require_positive(stumps=self.stumps, gamma=self.gamma, C=self.C)
 
     def fit(self, faces: Faces, labels: Ints, seed: int, classes: Sequence[str]) -> Fitted:
         from sklearn.kernel_approximation import Nystroem
@@ -132,13 +132,10 @@ class HogSvm:
     Features have mean 0 over Training, and their squares add up to 1 on average.
     """
 
-    C: float = 0.1
+    C: Positive = 0.1
     loss: ClassVar[str] = "squared_hinge"
     features: ClassVar[FeatureSet] = Appearance()
     decision: ClassVar[type[Decision]] = Linear
-
-    def __post_init__(self) -> None:
-        _require_positive(C=self.C)
 
     def fit(self, faces: Faces, labels: Ints, seed: int, classes: Sequence[str]) -> Fitted:
         features = self.features(faces)
@@ -154,13 +151,10 @@ class HogSvm:
 class HogBoost:
     """AdaBoost of `stumps` decision stumps on HOG and LBP."""
 
-    stumps: int = 600
+    stumps: Rounds = 600
     loss: ClassVar[str] = "exponential"
     features: ClassVar[FeatureSet] = Appearance()
     decision: ClassVar[type[Decision]] = Stumps
-
-    def __post_init__(self) -> None:
-        _require_positive(stumps=self.stumps)
 
     def fit(self, faces: Faces, labels: Ints, seed: int, classes: Sequence[str]) -> Fitted:
         found = _boost(self.features(faces), _of_every_class(labels, classes), self.stumps, seed)
@@ -171,12 +165,6 @@ class HogBoost:
 
 CLASSIFIERS: dict[str, type[Classifier]] = {"geometry": GeometrySvm, "hog": HogSvm, "hog_boost": HogBoost}
 """The names that `models.<name>.classifier` in params.yaml may use."""
-
-
-def _require_positive(**values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be above 0, not {value!r}")
 
 
 def _of_every_class(labels: Ints, classes: Sequence[str]) -> Ints:

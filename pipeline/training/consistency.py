@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.schema import NotNegative
 from pipeline.training.augment import GREY
 from pipeline.training.boxes import erasing_boxes, inside
 from pipeline.training.model import FerNet
@@ -66,12 +67,9 @@ class FlipMaps:
     and nothing is asked of them: the control.
     """
 
-    weight: float = 5.0
+    weight: NotNegative = 5.0
     erase: Literal["none", "shared", "independent"] = "none"
     supervise: Literal["first", "all"] = "first"
-
-    def __post_init__(self) -> None:
-        _check(self.weight)
 
     @property
     def supervised(self) -> int:
@@ -104,10 +102,7 @@ class ScaleMaps:
     pixels; the three penalties add up, each as in `FlipMaps`. At 48 and 32 pixels the maps are 3 x 3 and 2 x 2: coarse.
     """
 
-    weight: float = 5.0
-
-    def __post_init__(self) -> None:
-        _check(self.weight)
+    weight: NotNegative = 5.0
 
     @property
     def supervised(self) -> int:
@@ -177,8 +172,3 @@ def _smaller(size: int) -> int:
 def _repeated(maps: Tensor, side: int) -> Tensor:
     factor = side // maps.shape[-1]
     return maps.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-
-
-def _check(weight: float) -> None:
-    if not weight >= 0:
-        raise ValueError(f"weight must be 0 or more, not {weight!r}")

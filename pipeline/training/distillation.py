@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.schema import Positive
 from pipeline.training.hardware import Hardware
 from pipeline.training.losses import Loss
 from pipeline.training.memory import SoftTargets
@@ -28,14 +31,8 @@ class Distillation:
     and mixed alike (Beyer et al., CVPR 2022), those of Training alone.
     """
 
-    weight: float = 0.9
-    temperature: float = 2.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.weight <= 1:
-            raise ValueError(f"weight must be above 0 and at most 1, not {self.weight}")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, not {self.temperature}")
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.9
+    temperature: Positive = 2.0
 
 
 DISTILLATIONS: dict[str, type[Distillation]] = {"teachers": Distillation}

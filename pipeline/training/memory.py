@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from pipeline.schema import Fraction
 from pipeline.training.images import BatchLabels, Images
 
 MOMENTUM = 0.5
@@ -94,12 +96,8 @@ class Relabel:
     margin of 1 no label changes.
     """
 
-    start: float = 0.15
-    margin: float = 0.2
-
-    def __post_init__(self) -> None:
-        _check_share("start", self.start)
-        _check_share("margin", self.margin)
+    start: Fraction = 0.15
+    margin: Fraction = 0.2
 
     @property
     def is_soft(self) -> bool:
@@ -141,13 +139,8 @@ class SmallLoss:
     selection (Han et al., NeurIPS 2018, within one network). Steps stay as many; a batch has fewer images that count.
     """
 
-    start: float = 0.3
-    dropped: float = 0.1
-
-    def __post_init__(self) -> None:
-        _check_share("start", self.start)
-        if not 0 <= self.dropped < 1:
-            raise ValueError(f"dropped must be from 0 to below 1, not {self.dropped!r}")
+    start: Fraction = 0.3
+    dropped: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
     @property
     def is_soft(self) -> bool:
@@ -196,12 +189,9 @@ class Neighbours:
     for all neighbours; remembered predictions cost nothing. An image without landmarks keeps its label.
     """
 
-    weight: float = 0.3
+    weight: Fraction = 0.3
     permuted: bool = False
     """Whether an image has the neighbours of another one: the control."""
-
-    def __post_init__(self) -> None:
-        _check_share("weight", self.weight)
 
     @property
     def is_soft(self) -> bool:
@@ -251,8 +241,3 @@ def restore(memory: Memory, saved: Mapping[str, Tensor]) -> None:
     """Put the tensors of a checkpoint in the place of those of `memory`."""
     for name, tensor in memory.tensors.items():
         tensor.copy_(saved[name])
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, not {value!r}")

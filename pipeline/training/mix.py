@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.schema import Fraction, Positive
 from pipeline.training.boxes import Boxes, Floats, centred_boxes, inside
 from pipeline.training.images import BatchLabels
 
@@ -61,11 +62,8 @@ class CutMix:
     chance `share`. The published code draws one box for a batch; here every image has its own.
     """
 
-    share: float = 0.5
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check(self.share, self.alpha)
+    share: Fraction = 0.5
+    alpha: Positive = 1.0
 
     def draw(self, count: int, size: int, random: np.random.Generator) -> Mixture:
         side = size * np.sqrt(1 - random.beta(self.alpha, self.alpha, count))
@@ -85,11 +83,8 @@ class MixUp:
     own.
     """
 
-    share: float = 0.5
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check(self.share, self.alpha)
+    share: Fraction = 0.5
+    alpha: Positive = 1.0
 
     def draw(self, count: int, size: int, random: np.random.Generator) -> Mixture:
         mixed = random.random(count) < self.share
@@ -121,10 +116,3 @@ def mixed_labels(labels: BatchLabels, kept: Tensor, classes: int) -> BatchLabels
 
 def _mixture(kept: Floats, boxes: Boxes) -> Mixture:
     return Mixture(torch.from_numpy(kept.astype(np.float32)), torch.from_numpy(boxes))
-
-
-def _check(share: float, alpha: float) -> None:
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must be from 0 to 1, not {share!r}")
-    if not alpha > 0:
-        raise ValueError(f"alpha must be above 0, not {alpha!r}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -194,13 +192,6 @@ def test_sizes_of_the_views_are_what_a_step_pays_for() -> None:
     assert FlipMaps().sizes(48) == [48, 48]
     assert ScaleMaps().sizes(48) == [48, 48, 32, 32]
     assert Method().view_sizes(48) == [48]
-
-
-@pytest.mark.parametrize("kind", [FlipMaps, ScaleMaps])
-@pytest.mark.parametrize("value", [-1.0, math.nan])
-def test_a_weight_that_makes_no_sense_is_refused(kind: Callable[..., Consistency], value: float) -> None:
-    with pytest.raises(ValueError, match=r"^weight must be 0 or more"):
-        kind(weight=value)
 
 
 @pytest.mark.parametrize("consistency", [FlipMaps(), ScaleMaps()])

@@ -170,9 +170,3 @@ def test_teachers_have_the_classes_of_the_data_and_all_of_their_files(folder: Pa
     (folder / "two-0/model.safetensors").unlink()
     with pytest.raises(UserError, match=r"two-0 has no model.safetensors"):
         load_teachers(folder, CLASSES, spec, CPU)
-
-
-@pytest.mark.parametrize("wrong", [{"weight": 0.0}, {"weight": 1.1}, {"temperature": 0.0}, {"weight": float("nan")}])
-def test_weight_and_temperature_have_limits(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        Distillation(**wrong)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -161,18 +160,3 @@ def test_what_a_memory_holds_is_restored(name: str) -> None:
     assert torch.equal(wanted.hard, found.hard)
     for one, other in ((wanted.soft, found.soft), (wanted.weights, found.weights)):
         assert (one is None and other is None) or torch.equal(one, other)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("name", "option"), [("relabel", "start"), ("relabel", "margin"), ("small_loss", "start"), ("neighbours", "weight")]
-)
-@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
-def test_options_that_make_no_sense_are_refused(name: str, option: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"^{option} must be from 0 to 1"):
-        MEMORIES[name](**{option: value})
-
-
-@pytest.mark.parametrize("dropped", [-0.1, 1.0, math.nan])
-def test_some_images_stay(dropped: float) -> None:
-    with pytest.raises(ValueError, match=f"^dropped must be from 0 to below 1, not {dropped}$"):
-        SmallLoss(dropped=dropped)
