@@ -29,13 +29,13 @@ from pipeline.files import read_text
 from pipeline.labels import targets as label_targets
 from pipeline.labels.targets import TargetSpec
 from pipeline.labels.truth import LabelSpec
-from pipeline.schema import listed, must_be, problem, quoted, require_one_of, wrong
+from pipeline.schema import BelowOne, Positive, listed, must_be, problem, quoted, require_one_of, wrong
 from pipeline.training.autotune import MachineParams
 from pipeline.training.losses import LOSSES, EmbeddingLoss, LogitLoss, takes_soft_labels
 from pipeline.training.memory import Relabel, SmallLoss
 from pipeline.training.method import CHOICES, Method
 from pipeline.training.model import Pool
-from pipeline.training.recipe import Recipe, Share
+from pipeline.training.recipe import Recipe
 from pipeline.workspace import resolve
 
 
@@ -78,7 +78,6 @@ Name = Annotated[str, Field(pattern="^_*[A-Za-z0-9][A-Za-z0-9_]*$"), must_be("na
 Word = Annotated[str, Field(pattern=r"\S")]
 ClassName = Annotated[str, AfterValidator(_class_name)]
 Words = Annotated[Word | Annotated[list[Word], Field(min_length=1)], must_be("a word, a phrase or a list of them")]
-Rate = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Faces = Annotated[int, Field(ge=8), must_be("a whole number from 8: a mean of few faces shows a person")]
 Filled = Field(min_length=1)
@@ -186,7 +185,7 @@ class ModelParams:
     options: dict[str, Any]
     targets: str = "one_hot"
     decoders: Annotated[tuple[str, ...], Filled, Distinct]
-    learning_rate: Rate = 0.0
+    learning_rate: Positive = 0.0
     labels: str = ""
     """The labels that Training gives its images (see `labels.truth`); empty: their own."""
     mix: dict[str, Any] = field(default_factory=dict)
@@ -198,7 +197,7 @@ class ModelParams:
     pool: Pool = "max"
     epoch_factor: Annotated[int, Field(ge=1, le=100)] = 1
     """How many times as many epochs as the recipe has: for controls of equal cost."""
-    self_distillation: Share | None = None
+    self_distillation: BelowOne | None = None
     """In the place of the recipe's; None: as there."""
     classifier: Annotated[str, AfterValidator(_classifier)] = ""
     """One of `CLASSIFIERS`; empty: a network."""
@@ -357,7 +356,7 @@ def _require_options(
 class SearchParams:
     """The budget of the learning-rate search, the same for every model."""
 
-    start: Rate
+    start: Positive
     factor: Annotated[float, Field(ge=1.5)]
     trials: Annotated[int, Field(ge=1, le=20)]
     epochs: Annotated[int, Field(ge=1)]

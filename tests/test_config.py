@@ -471,14 +471,17 @@ def test_an_option_that_the_loss_lacks_is_named(tmp_path: Path, model: str, opti
         ("w2v_cosine_ce", "weight", 0, "above 0"),
         ("w2v_hinge", "margin", -0.1, "above 0"),
         ("w2v_soft_labels", "sharpness", 0, "above 0"),
+        ("w2v_softmax", "scale", math.nan, "a finite number"),
+        ("rul", "dimensions", 0, "from 1 to 1,024"),
+        ("scn", "margin", 1.0, "from 0 to below 1"),
+        ("scn", "share", 0.0, "between 0 and 1"),
     ],
 )
 def test_an_option_that_the_loss_refuses_is_named(
     tmp_path: Path, model: str, option: str, value: float, rule: str
 ) -> None:
     message = refusal(tmp_path, changed(f"models.{model}.options", {option: value}))
-    reason = f"{option} must be {rule}, not {value}"
-    assert message == f"params.yaml: 'models.{model}.options' do not fit the loss: {reason}."
+    assert message == f"params.yaml: 'models.{model}.options.{option}' is {value}, but must be {rule}."
 
 
 def test_targets_that_a_loss_would_ignore_are_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 Shapes: `output` float [B, O], the network's output, f in the formulas, with O as the loss's `output_dim` says; `labels`
 y, int64 [B], class indices; `targets` float [K, D], one unit vector per class, W in the formulas, with rows w_k. All
 losses return a scalar. `scores` returns [B, K], higher for more likely classes; where `probabilistic`, their softmax is
-the posterior that the loss trains. A loss rejects an invalid option with a ValueError.
+the posterior that the loss trains. The limits of an option stand with its field, and params.yaml is checked by them.
 
 `under_each` is the loss of each image under each label, for labels that are more than one class; the two losses of
 the original README have none, as theirs are no losses of single images.
@@ -15,13 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
+
+from pipeline.schema import BelowOne, Positive
 
 EPSILON = 1e-6
 """Smallest length that a vector is divided by: a zero output gets cosine 0 and a bounded gradient."""
@@ -111,13 +114,9 @@ class CrossEntropy(LogitLoss):
     """
 
     targets: Tensor
-    label_smoothing: float = 0.0
+    label_smoothing: BelowOne = 0.0
     probabilistic: ClassVar[bool] = True
     uses_targets: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be from 0 to below 1, not {self.label_smoothing!r}")
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(output, labels, label_smoothing=self.label_smoothing)
@@ -178,12 +177,8 @@ class ScaledCosine(EmbeddingLoss):
     """
 
     targets: Tensor
-    scale: float = 10.0
+    scale: Positive = 10.0
     probabilistic: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ValueError(f"scale must be above 0, not {self.scale!r}")
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(self.scores(output), labels)
@@ -205,12 +200,8 @@ class CosineAndCrossEntropy(EmbeddingLoss):
     """
 
     targets: Tensor
-    weight: float = 0.1
+    weight: Positive = 0.1
     probabilistic: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if not self.weight > 0:
-            raise ValueError(f"weight must be above 0, not {self.weight!r}")
 
     @property
     def output_dim(self) -> int:
@@ -242,12 +233,8 @@ class HingeRank(EmbeddingLoss):
     """
 
     targets: Tensor
-    margin: float = 0.1
+    margin: Positive = 0.1
     probabilistic: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if not self.margin > 0:
-            raise ValueError(f"margin must be above 0, not {self.margin!r}")
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         scores = self.scores(output)
@@ -275,12 +262,8 @@ class SoftLabels(LogitLoss):
     """
 
     targets: Tensor
-    sharpness: float = 5.0
+    sharpness: Positive = 5.0
     probabilistic: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if not self.sharpness > 0:
-            raise ValueError(f"sharpness must be above 0, not {self.sharpness!r}")
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         similarity = self.targets @ self.targets.T
@@ -307,14 +290,10 @@ class RelativeUncertainty(LogitLoss):
     """
 
     targets: Tensor
-    dimensions: int = 64
+    dimensions: Annotated[int, Field(ge=1, le=1024)] = 64
     weighted: bool = True
     probabilistic: ClassVar[bool] = False
     uses_targets: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.dimensions <= 1024:
-            raise ValueError(f"dimensions must be from 1 to 1024, not {self.dimensions!r}")
 
     @property
     def output_dim(self) -> int:
@@ -358,16 +337,10 @@ class SelfCure(LogitLoss):
     """
 
     targets: Tensor
-    margin: float = 0.07
-    share: float = 0.7
+    margin: BelowOne = 0.07
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.7
     probabilistic: ClassVar[bool] = True
     uses_targets: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.margin < 1:
-            raise ValueError(f"margin must be from 0 to below 1, not {self.margin!r}")
-        if not 0 < self.share < 1:
-            raise ValueError(f"share must be between 0 and 1, not {self.share!r}")
 
     @property
     def output_dim(self) -> int:

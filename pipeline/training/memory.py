@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Protocol
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline.schema import Fraction
+from pipeline.schema import BelowOne, Fraction
 from pipeline.training.images import BatchLabels, Images
 
 MOMENTUM = 0.5
@@ -140,7 +139,7 @@ class SmallLoss:
     """
 
     start: Fraction = 0.3
-    dropped: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropped: BelowOne = 0.1
 
     @property
     def is_soft(self) -> bool:

@@ -8,10 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.schema import must_be
+from pipeline.schema import BelowOne, NotNegative, must_be
 
-Share = Annotated[float, Field(ge=0, lt=1)]
-Range = Annotated[float, Field(ge=0)]
 Channels = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=8, multiple_of=2)]
 Batch = Annotated[int, Field(ge=2), must_be("a whole number from 2: batch normalisation needs it")]
@@ -26,12 +24,12 @@ class Augment:
     none). Flips are not drawn here: see `augment.flips`.
     """
 
-    rotation: Range
-    zoom: Range
-    shift: Range
-    brightness: Range
-    contrast: Range
-    cutout: Share
+    rotation: NotNegative
+    zoom: NotNegative
+    shift: NotNegative
+    brightness: NotNegative
+    contrast: NotNegative
+    cutout: BelowOne
 
     @classmethod
     def none(cls) -> Augment:
@@ -53,9 +51,9 @@ class Recipe:
     sizes: Annotated[tuple[Side, ...], Field(min_length=1)]
     momentum: Annotated[float, Field(gt=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
-    warmup: Share
-    ema_decay: Share
-    self_distillation: Share
+    warmup: BelowOne
+    ema_decay: BelowOne
+    self_distillation: BelowOne
     augment: Augment
 
     def size_in(self, epoch: int) -> int:
