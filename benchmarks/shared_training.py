@@ -67,8 +67,8 @@ def prepare(folder: Path) -> None:
     """Make what a training reads."""
     command(folder, "git", "clone", "--quiet", str(ROOT), ".")
     configure(folder, RECIPES[0], 1)
-    for stage in (("fetch",), ("prepare",), ("embed",), ("targets", MODEL, "0"), ("targets", MODEL, "1")):
-        command(folder, sys.executable, "-m", f"stages.{stage[0]}", *stage[1:], FER_TRACKING="off")
+    for stage in ("fetch", "prepare", "landmarks", "embed", "targets"):
+        command(folder, sys.executable, "-m", f"stages.{stage}", FER_TRACKING="off")
 
 
 def configure(folder: Path, recipe: str, threads: int) -> None:
