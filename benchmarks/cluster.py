@@ -68,14 +68,17 @@ def overhead(runs: int, epochs: int) -> None:
 @EPOCHS
 @click.option("--nodes", "counts", type=Number(), multiple=True, default=(1, 2, 4), help="Nodes; repeatable.")
 def scaling(runs: int, epochs: int, counts: Sequence[int]) -> None:
-    """Make one grid on several numbers of nodes, and by as many processes without Ray.
+    """Make one grid on several numbers of nodes, and by as many processes without Ray, up to the cores that there are.
 
     Counted from the first finished run to the last, so that the start of Ray's processes is left out.
     """
     rates = dict[str, dict[int, float]](processes={}, nodes={})
     for count in counts:
         with nodes(count), workspace(runs, epochs) as folder:
-            for name, options in {"processes": ("--workers", str(count)), "nodes": ("--cluster", "auto")}.items():
+            ways = {"nodes": ("--cluster", "auto")}
+            if count <= (os.cpu_count() or 1):
+                ways["processes"] = ("--workers", str(count))
+            for name, options in ways.items():
                 found = finished(folder, *options)
                 rates[name][count] = (len(found) - count) / (found[-1] - found[count - 1])
     heading(f"{runs} trainings of {epochs} epochs")
