@@ -187,7 +187,7 @@ class ModelParams:
     decoders: Annotated[tuple[str, ...], Filled, Distinct]
     learning_rate: Positive = 0.0
     labels: str = ""
-    """The labels that Training gives its images (see `labels.truth`); empty: their own."""
+    """The labels that the model is trained on (`labels.truth`); empty: those of the data."""
     mix: dict[str, Any] = field(default_factory=dict)
     consistency: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)

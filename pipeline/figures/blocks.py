@@ -13,7 +13,7 @@ from pipeline.comparison.findings import Contrast
 from pipeline.comparison.registry import in_points
 from pipeline.comparison.rows import ComparisonRow
 from pipeline.figures.canvas import COLOURS, LINES, MARKERS, canvas
-from pipeline.figures.study import forest
+from pipeline.figures.study import forest, half_width
 
 Lines = Mapping[str, Mapping[str, ComparisonRow]]
 """For each model its row under each kind of labels with which it has been run."""
@@ -37,7 +37,7 @@ def over_labels(lines: Lines, labels: Sequence[str], baseline: str, path: Path) 
             at = [number + shift for number, label in enumerate(labels) if label in rows]
             accuracies = [rows[label]["test.accuracy"] for label in labels if label in rows]
             above.errorbar(
-                at, [found.mean for found in accuracies], yerr=[found.half_width or 0.0 for found in accuracies],
+                at, [found.mean for found in accuracies], yerr=[half_width(found) for found in accuracies],
                 label=model, **look,
             )  # fmt: skip
             tests = [found.test for found in accuracies if found.test is not None]

@@ -58,9 +58,10 @@ def connected(address: str, cpus: int, gpus: float) -> Iterator[Cluster]:
     Raises UserError if Ray is not installed or no node can run a job, and when the cluster cannot be reached.
     """
     require_installed()
-    named = os.environ.get("RAY_ADDRESS", "auto") or "auto"
-    address = named if address == "auto" else address
-    address = current() if address == "auto" else address
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or "auto"
+    if address == "auto":
+        address = current()
     host = require_listener(address)
     ray = imported(on_loopback=host == "localhost" or host.startswith("127.") or host == "::1")
     before = signal.getsignal(signal.SIGTERM)
@@ -164,7 +165,6 @@ class Cluster:
     gpus: float
     dashboard: str = ""
     excluded: dict[str, set[str]] = field(default_factory=dict)
-    chooses_machines: bool = True
 
     def __post_init__(self) -> None:
         self.ray.cloudpickle.register_pickle_by_value(ray_task)
@@ -179,6 +179,11 @@ class Cluster:
     def threads(self) -> int:
         """The threads of one training."""
         return self.cpus
+
+    @property
+    def chooses_machines(self) -> bool:
+        """Nodes that compute otherwise than a job asks for are left out."""
+        return True
 
     @property
     def environment(self) -> dict[str, str]:
@@ -353,8 +358,7 @@ def brought(job: Job) -> Files:
     if isinstance(job, RunJob):
         paths = [*(root / ".checkpoints").glob(f"{glob.escape(job.name)}-*.safetensors")]
     elif isinstance(job, SearchJob):
-        own = RunKey(job.model, job.seed).name
-        paths = [root / job.folder / name for name in ("learning_rates.json", f"runs/{own}.json")]
+        paths = [root / job.folder / name for name in ("learning_rates.json", f"runs/{job.run_key.name}.json")]
     else:
         paths = []
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.exists()}

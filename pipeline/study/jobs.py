@@ -40,14 +40,11 @@ class Job:
 
 
 @dataclass(frozen=True)
-class RunJob(Job):
-    """Train, evaluate and publish a run. draws: with its figures; origin: the command that asked for it."""
+class ModelJob(Job):
+    """A job about one model and seed."""
 
-    kind = "run"
     model: str
     seed: int
-    draws: bool
-    origin: Origin
 
     @property
     def run_key(self) -> RunKey:
@@ -56,12 +53,19 @@ class RunJob(Job):
 
 
 @dataclass(frozen=True)
-class SearchJob(Job):
+class RunJob(ModelJob):
+    """Train, evaluate and publish a run. draws: with its figures; origin: the command that asked for it."""
+
+    kind = "run"
+    draws: bool
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class SearchJob(ModelJob):
     """Search the learning rate of a row."""
 
     kind = "search"
-    model: str
-    seed: int
 
 
 @dataclass(frozen=True)
