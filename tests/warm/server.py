@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
@@ -11,8 +12,11 @@ import select
 import signal
 import socket
 import sys
+import threading
 import types
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 SLOW = (
@@ -20,6 +24,9 @@ SLOW = (
     "mlflow", "mlflow.onnx", "mlflow.store.tracking.sqlalchemy_store", "alembic.command", "sqlalchemy.orm",
     "gensim.models.keyedvectors", "pandas", "scipy.optimize", "scipy.stats", "sklearn.metrics", "matplotlib.figure",
     "matplotlib.backends.backend_agg", "PIL.Image", "click", "pydantic", "tqdm", "yaml",
+    "onnxscript.function_libs.torch_lib.ops", "dvc.cli.parser", "dvc.config_schema", "dvc.data_cloud", "dvc.dependency",
+    "dvc.fs.dvc", "dvc.fs.git", "dvc.parsing", "dvc.repo", "dvc.repo.experiments.queue.celery", "dvc.repo.metrics.show",
+    "dvc.repo.params.diff", "dvc.repo.plots", "dvc.repo.reproduce", "dvc.stage.run", "dvc_data.index", "scmrepo.git",
 )  # fmt: skip
 """Not onnxruntime: it starts threads, which a fork would lack and wait for."""
 READ_AT_START = ("CUDA_", "LANG", "LC_", "LD_", "MALLOC", "MKL_", "MPL", "OMP_", "PYTHON", "PYTORCH", "TORCH", "TZ")
@@ -67,7 +74,8 @@ def answer(connection: socket.socket, started_with: dict[str, str]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if (child := os.fork()) == 0:
         connection.close()
-        become(job, files)
+        with ends_at_once():
+            become(job, files)
         return
     for file in files:
         os.close(file)
@@ -79,6 +87,24 @@ def answer(connection: socket.socket, started_with: dict[str, str]) -> None:
     if done:
         connection.sendall(status.to_bytes(4, "little", signed=True))
     os._exit(0)
+
+
+@contextmanager
+def ends_at_once() -> Iterator[None]:
+    """End this process after the block as Python does, but without taking every module apart, which takes longer than
+    many a job. What Python would say of an error is left to it."""
+    try:
+        yield
+        status = 0
+    except SystemExit as error:
+        if not isinstance(error.code, int | None):
+            raise
+        status = error.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status & 0xFF)
 
 
 def read_at_start(environment: dict[str, str]) -> dict[str, str]:

@@ -5,8 +5,8 @@ import sys
 
 
 def ours(line: list[str]) -> bool:
-    """Whether a command line runs this project's code: -m stages.train baseline 0, -c "from pipeline ..."."""
-    begins = {"-m": ("pipeline", "stages."), "-c": ("from pipeline",)}
+    """Whether a command line runs this project's code or DVC: -m stages.train baseline 0, -c "from pipeline ..."."""
+    begins = {"-m": ("pipeline", "stages.", "dvc"), "-c": ("from pipeline",)}
     return len(line) > 2 and line[2].startswith(begins.get(line[1], ()))
 
 
