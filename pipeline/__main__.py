@@ -67,7 +67,7 @@ def predict(
     help="The folder of a trained and exported model, or an ONNX file; repeat it to compare several. By default the"
     " bundled model, trained on FER-2013.",
 )
-@click.option("--port", type=Number(0, 65535), default=8000, help="Where it listens; 0 for any that is free.")
+@click.option("--port", type=Number(0, 65535), default=8000, help="The port to listen on; 0 for any free one.")
 @click.option("--threads", type=Number(0, CORES), default=0, help="Threads of a model; 0 for one per core.")
 def demo(models: Sequence[Path], port: int, threads: int) -> None:
     """Open a page to try a model: photographs or the camera, probabilities, and where the network looks.
@@ -120,9 +120,9 @@ def sweep(
     Does what `dvc repro` does one by one, several at a time, without DVC and MLflow, in a folder of its own,
     .study/<block>/. Each finished run is kept in results/<data set>/[<block>/]runs/. A run that is already there with
     the same settings, data, words and decoders is not repeated, and an interrupted training resumes after its last
-    epoch, so a study may be stopped at any time and continued. Changed code does not count: after a change of what a
+    epoch, so a study may be stopped at any time and continued. Changed code is not noticed: after a change to what a
     training computes, remove the runs. The log of each run is in .study/<block>/logs/. With --cluster other machines
-    compute, and everything is kept here all the same (docs/cluster.md).
+    do the work, and everything is still kept here (docs/cluster.md).
     """
     from pipeline.study import sweep
     from pipeline.study.engine import Placement
@@ -178,8 +178,8 @@ def report(block: str | None, html: Path | None, text: bool, of: Path | None) ->
     """Write the study from the runs in results/fer2013, the table of a block from its runs, or one HTML page.
 
     Needs neither the data nor a training. Logs the runs and the comparison of the study to MLflow as `fer2013-study`.
-    With --html or --text it does that alone. The page has the answer, the table and the figures, complete in one file,
-    and nobody's face.
+    With --html or --text it only writes the page or prints the plot. The page is self-contained: the answer, the table
+    and the figures, without any face.
     """
     if html or text:
         from pipeline.study import html_report

@@ -309,19 +309,19 @@ class ModelParams:
         }
         for key in (key for key, needed in soft.items() if needed):
             if not takes_soft_labels(LOSSES[self.loss]):
-                what = f"{{key}} is {_named(getattr(self, key))}, but {loss} knows one label of an image and no weight"
+                what = f"{{key}} is {_named(getattr(self, key))}, but {loss} takes one label per image and no weights"
                 raise problem(f"{what}: choose another loss", key)
         if method.consistency and not issubclass(LOSSES[self.loss], LogitLoss):
-            what = f"{{key}} compares class maps, but with {loss} the network answers with a vector"
+            what = f"{{key}} compares class maps, but with {loss} the network outputs a vector"
             raise problem(f"{what}: choose another loss", "consistency")
         if method.memory and method.mix:
-            what = "{key} remembers what the network says of an image, but mix shows it no image by itself"
+            what = "{key} uses the network's prediction for each image, but mix shows it mixed images"
             raise problem(f"{what}: remove one of the two", "memory")
         if method.memory and labels and labels.selects:
             what = f"{{key}} needs every image in each epoch, but the labels {self.labels} leave some out"
             raise problem(f"{what}: remove one of the two", "memory")
         if isinstance(method.memory, Relabel | SmallLoss) and labels and labels.is_distribution:
-            what = f"{{key}} judges the label of an image, but the labels {self.labels} are more than one"
+            what = f"{{key}} judges the one label of an image, but the labels {self.labels} are distributions"
             raise problem(f"{what}: remove one of the two", "memory")
         return self
 
@@ -513,7 +513,7 @@ class Params:
                 remedy = f"set models.{model}.self_distillation to 0.0"
                 raise problem(f"{{key}} {what}: {remedy}", "models", model, "mix")
             if self.models[model].distillation and self.recipe_of(model).self_distillation:
-                what = f"follows its teachers, and the recipe {name} the network's own earlier predictions"
+                what = f"learns from teachers, but the recipe {name} has self-distillation"
                 remedy = f"set models.{model}.self_distillation to 0.0"
                 raise problem(f"{{key}} {what}: {remedy}", "models", model, "distillation")
             if kind == "cutmix" and recipe.augment.cutout:
@@ -544,7 +544,7 @@ def _require_decoder(decoder: str, loss: str, targets: Sequence[str], *at: str |
         what = f"needs probabilities, but the loss {loss} trains none: choose another decoder or another loss"
         raise problem(f"{{key}} is {decoder}, which {what}", *at)
     if kind.needs_vectors and not issubclass(LOSSES[loss], EmbeddingLoss):
-        why = f"but with the loss {loss} the network answers with one number per class: choose another decoder"
+        why = f"but with the loss {loss} the network outputs one number per class: choose another decoder"
         raise problem(f"{{key}} is {decoder}, which compares the output with label vectors, {why}", *at)
 
 

@@ -395,7 +395,7 @@ def test_vectors_are_compared_for_losses_whose_network_answers_with_one(tmp_path
         else:
             assert refusal(tmp_path, raw) == (
                 f"params.yaml: 'models.baseline.decoders[1]' is {decoder}, which compares the output with label "
-                f"vectors, but with the loss {loss} the network answers with one number per class: "
+                f"vectors, but with the loss {loss} the network outputs one number per class: "
                 "choose another decoder."
             )
             refused.append(loss)
@@ -623,7 +623,7 @@ def test_labels_that_do_not_exist_are_refused(tmp_path: Path, labels: str) -> No
 @pytest.mark.parametrize("labels", ["votes", "given.weighted", "given.balanced"])
 def test_soft_labels_and_weights_need_a_loss_that_takes_them(tmp_path: Path, labels: str) -> None:
     message = refusal(tmp_path, changed("models.original_first.labels", labels))
-    assert f"'models.original_first.labels' is {labels}, but the loss original_first knows one label" in message
+    assert f"'models.original_first.labels' is {labels}, but the loss original_first takes one label" in message
 
 
 def test_labels_of_votes_need_votes(tmp_path: Path) -> None:
@@ -686,15 +686,15 @@ def test_impossible_options_of_a_classifier_are_refused(
 @pytest.mark.parametrize(
     ("model", "changes", "named", "sentence"),
     [
-        ("w2v_cosine", {"consistency": {"kind": "flip_maps"}}, "consistency", "the network answers with a vector"),
-        ("original_first", {"mix": {"kind": "cutmix"}}, "mix", "knows one label of an image"),
-        ("original_first", {"memory": {"kind": "small_loss"}}, "memory", "knows one label of an image"),
-        ("baseline", {"mix": {"kind": "mixup"}, "memory": {"kind": "relabel"}}, "memory", "mix shows it no image"),
+        ("w2v_cosine", {"consistency": {"kind": "flip_maps"}}, "consistency", "the network outputs a vector"),
+        ("original_first", {"mix": {"kind": "cutmix"}}, "mix", "takes one label per image"),
+        ("original_first", {"memory": {"kind": "small_loss"}}, "memory", "takes one label per image"),
+        ("baseline", {"mix": {"kind": "mixup"}, "memory": {"kind": "relabel"}}, "memory", "mix shows it mixed images"),
         ("few100", {"memory": {"kind": "relabel"}}, "memory", "the labels given.few100 leave some out"),
         ("drop_votes", {"memory": {"kind": "small_loss"}}, "memory", "the labels given.certain leave some out"),
-        ("ldl_votes", {"memory": {"kind": "relabel"}}, "memory", "the labels votes are more than one"),
-        ("ldl_drawn", {"memory": {"kind": "relabel"}}, "memory", "the labels votes.drawn are more than one"),
-        ("ldl_votes", {"memory": {"kind": "small_loss"}}, "memory", "the labels votes are more than one"),
+        ("ldl_votes", {"memory": {"kind": "relabel"}}, "memory", "the labels votes are distributions"),
+        ("ldl_drawn", {"memory": {"kind": "relabel"}}, "memory", "the labels votes.drawn are distributions"),
+        ("ldl_votes", {"memory": {"kind": "small_loss"}}, "memory", "the labels votes are distributions"),
         ("rul", {"decoders": ["crm.word2vec"]}, "decoders[0]", "needs probabilities"),
     ],
 )
@@ -870,7 +870,7 @@ def test_a_student_follows_its_teachers_or_itself_but_not_both(tmp_path: Path) -
     both = changed("recipe", "full")
     both["grid"]["models"] = ["baseline", "student"]
     message = refusal(tmp_path, both)
-    assert message.startswith("params.yaml: 'models.student.distillation' follows its teachers, and the recipe full")
+    assert message.startswith("params.yaml: 'models.student.distillation' learns from teachers, but the recipe full")
     both["models"]["student"]["self_distillation"] = 0.0
     assert load(tmp_path, both).recipe_of("student").self_distillation == 0
 

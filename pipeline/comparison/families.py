@@ -16,11 +16,11 @@ Family = Literal["words", "controls", "decoders", "systems"]
 WORDS: Family = "words"
 
 QUESTIONS: dict[Family, str] = {
-    "words": "losses on the similarities of label words",
-    "controls": "losses without them: on labels alone, on vectors that are not similar, or similar as feelings, votes "
-    "or other words are",
-    "decoders": "another decision from the probabilities of a row",
-    "systems": "any other change of the training: of its labels, batches, network or steps, with the controls of these",
+    "words": "losses that use the similarities of the label words",
+    "controls": "losses that do not use the similarities of the label words: they use the labels alone, vectors "
+    "without similarities, or the similarities of feelings, votes or permuted words",
+    "decoders": "another decoder for the output of a row",
+    "systems": "any other change to training (labels, batches, network or steps), and its controls",
 }
 """Every family and what is in it."""
 

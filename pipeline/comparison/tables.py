@@ -53,8 +53,9 @@ def introduction(rows: Sequence[ComparisonRow], dataset: str, images: int) -> li
     """Return the title of a comparison, then its units and its limits, a paragraph each."""
     fewest, *_, most = sorted(len(row.seeds) for row in rows) * 2
     seeds = f"{most} seed{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} seeds"
+    models = len({row.model for row in rows})
     parts = [
-        f"{dataset}: {len({row.model for row in rows})} models, {seeds}",
+        f"{dataset}: {models} model{'s' * (models > 1)}, {seeds}",
         f"Measured on the {images:,} images of PrivateTest; PublicTest alone chose the epoch. "
         "Accuracies and F1 are in per cent; severity is the mean distance from label to decision over all images "
         "(0: all correct, 1: all as wrong as possible).",
@@ -196,7 +197,11 @@ def contrast_table(
     """Return a table of pairs of models and their difference in each metric (its name: its heading)."""
     if not contrasts:
         return "Too little has been run yet."
-    headings = (cell for heading in metrics.values() for cell in (f"{heading}: {AGAINST[0]}", AGAINST[1], *BOUNDS))
+    headings = (
+        cell
+        for metric, heading in metrics.items()
+        for cell in (f"{heading}: difference{', points' * in_points(metric)} [95 %]", AGAINST[1], *BOUNDS)
+    )
     return markdown_table(
         ["model", "against", "seeds", *headings],
         (

@@ -38,19 +38,18 @@ from pipeline.study.plan import Block, short_name
 from pipeline.study.report import comparable, kept_runs, require_one_machine, require_one_study
 from pipeline.tracking.study import log_study
 
-AMBIGUITY_NOTE = (
-    "Mean and half the width of the 95 % interval over seeds. *FER+ by its own protocol*: eight classes, the majority "
-    "of the votes, unclear images removed. *Second reading*: the two most probable classes are the two that annotators "
-    "name, for the images that have a second; *its usual partner*: the most probable class with the one that most "
-    "often makes a pair with it. *AUC*: how well the second largest probability tells which images have a second "
-    "reading. *Uncertainty against disagreement*: rank correlation of the model's uncertainty with the entropy of the "
-    "votes."
-)
-
-COST_NOTE = (
-    "*Operations* are those of the training, relative to the baseline's; a classifier that is no network has none to "
-    "count. *Settings added* are numbers that the baseline does not have or has at 0; the learning rate is not counted."
-)
+NOTES = """\
+- *Ambiguous faces*: mean and half the width of the 95 % interval over seeds. *FER+ by its own protocol*: eight classes,
+  the majority of the votes, unclear images removed. *Second reading*: the two most probable classes are the two that
+  annotators name, for the images that have a second; *its usual partner*: the most probable class with the one that
+  most often makes a pair with it. *AUC*: how well the second largest probability tells which images have a second
+  reading. *Uncertainty against disagreement*: rank correlation of the model's uncertainty with the entropy of the
+  votes.
+- *Cost*: *operations* are those of the training, relative to the baseline's; a classifier that is no network has none
+  to count. *Settings added* are numbers that the baseline does not have or has at 0; the learning rate is not counted.
+- *The usual protocol*: points above the baseline. *Planned*: by the planned test, on PrivateTest. The others are on
+  PublicTest, which takes the place of the test split: the *mean* of all seeds at the last epoch; *one seed*; the same
+  seed at its *best epoch*; the row's *best seed* at its best epoch, against one seed of the baseline."""
 
 
 def report_block(name: str) -> None:
@@ -92,6 +91,8 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
         *missing(block, found),
         *machines(found),
         *families,
+        "## How to read the tables below",
+        NOTES,
         *sections,
     ]
     write_rows(folder / "ablation.json", rows)
@@ -114,13 +115,12 @@ def section(models: Models, rows: Sequence[ComparisonRow], baseline: str, label:
         footnote(baseline),
         f"### Differences from `{baseline}`",
         difference_table(rows),
-        f"### Recall of each class minus that of `{baseline}`",
+        f"### Recall of each class, in points, minus that of `{baseline}`",
         recall_table(rows, findings.classes_of(models)),
-        *([f"### Ambiguous faces{of}", AMBIGUITY_NOTE, ambiguity] if ambiguity else []),
+        *([f"### Ambiguous faces{of}", ambiguity] if ambiguity else []),
         f"### Cost{of}",
-        COST_NOTE,
         cost_table(costs(models, baseline)),
-        f"### Accuracy on PublicTest of the chosen and the last epoch{of}",
+        f"### Accuracy on PublicTest, in per cent: chosen epoch and last epoch{of}",
         epoch_table(protocols.epochs(models)),
         f"### The usual protocol{of}",
         protocol_table(protocols.readings(models, baseline), rows),
@@ -160,7 +160,7 @@ def machines(models: Models) -> list[str]:
     for seed, machine in sorted(by_seed.items()):
         facts = ", ".join(f"{name} {machine.get(name, 'unknown')}" for name in differing)
         seeds.setdefault(facts, []).append(str(seed))
-    kinds = "; ".join(f"seeds {', '.join(of)}: {facts}" for facts, of in seeds.items())
+    kinds = "; ".join(f"seed{'s' * (len(of) > 1)} {', '.join(of)}: {facts}" for facts, of in seeds.items())
     return [
         f"Seeds were trained with different numerics ({kinds}). Tests compare rows within a seed, where all are alike; "
         "the spread over seeds, and the best seed of the usual protocol, contain the difference."

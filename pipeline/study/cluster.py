@@ -69,8 +69,8 @@ def connected(address: str, cpus: int, gpus: float) -> Iterator[Cluster]:
         context = ray.init(address=address, log_to_driver=False, logging_level="error")
     except ray.exceptions.AuthenticationError as error:
         raise UserError(
-            f"The Ray cluster at '{address}' asks for a token that this command has not, or has otherwise: set "
-            "RAY_AUTH_MODE=token, and the token as docs/cluster.md shows."
+            f"The Ray cluster at '{address}' asks for a token, and this command has none or another one: set "
+            "RAY_AUTH_MODE=token and the token, as docs/cluster.md shows."
         ) from error
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(
@@ -235,7 +235,7 @@ class Cluster:
                         yield outcome._replace(running=min(places, len(pending)))
         except ray.exceptions.RayError as error:
             raise UserError(
-                f"The Ray cluster does not answer any more ({first_line(error)}): start it again, and the same command "
+                f"The Ray cluster no longer answers ({first_line(error)}): start it again, and the same command "
                 "resumes from the last checkpoints."
             ) from error
         finally:
@@ -282,13 +282,13 @@ class Cluster:
         if "unlike" in answer:
             left_out = self.excluded.setdefault(asked(job), set())
             if answer["node"] not in left_out:
-                print(f"a node is left out: it computes otherwise ({answer['unlike']})", flush=True)
+                print(f"a node is left out because it computes differently ({answer['unlike']})", flush=True)
             left_out.add(answer["node"])
             return None
         if "error" in answer:
             attempt.failures += 1
             if attempt.failures < ATTEMPTS:
-                print(f"{job.name}: failed, and is tried again: {answer['error']}", flush=True)
+                print(f"{job.name}: failed; trying again: {answer['error']}", flush=True)
                 return None
         return Outcome(job, answer.get("found"), answer["seconds"], answer.get("error"))
 

@@ -165,7 +165,7 @@ def report_finished(html: Path | None, text: bool, folder: Path | None) -> None:
     found = Finished.published(folder) if folder else Finished.of_workspace()
     if html:
         write_text(html, page(found))
-        print(f"{html}: {html.stat().st_size / 1e6:.1f} MB, complete in itself")
+        print(f"{html}: {html.stat().st_size / 1e6:.1f} MB, self-contained")
     if text:
         print(forest(found.rows), end="")
 

@@ -47,10 +47,6 @@ def found(rows: Sequence[ComparisonRow]) -> Answer | None:
     return Answer(findings.best_of(words), len(words), better, worse, bounded)
 
 
-def _are(count: int) -> str:
-    return f"{count or 'none'} {'are' if count > 1 else 'is'}"
-
-
 def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
     """Return the study's answer in two sentences: the best loss on label words, and bounds for it and for all."""
     result = found(rows)
@@ -68,11 +64,11 @@ def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
     high = result.best.test().high
     limit = f"a gain of more than {100 * high:.2f} points" if high > 0 else "a gain"
     if result.total > 1:
-        which = f"the best of {result.total}{judged_only} on PublicTest, `{name}`,"
+        which = f"the best of the {result.total}{judged_only} on PublicTest, `{name}`,"
         bound = (
-            f"That rules out {limit} for it, and for {result.bounded or 'none'} of the {result.total} one of more than "
-            f"{100 * MARGIN:g} point (bounds that hold for all at once); by the same corrected test "
-            f"{_are(result.worse)} less accurate than the baseline and {_are(result.better)} more accurate."
+            f"Its own interval rules out {limit}; bounds that hold for all {result.total} at once rule out a gain of "
+            f"more than {100 * MARGIN:g} point for {result.bounded or 'none'} of them, and the corrected test finds "
+            f"{result.worse or 'none'} less accurate than the baseline and {result.better or 'none'} more accurate."
         )
     else:
         which = f"the only one{judged_only}, `{name}`,"
@@ -133,7 +129,7 @@ def full(timed: Sequence[JsonDict]) -> str:
     clean = best.get("test_accuracy_clean")  # older records have none
     without = f" ({100 * clean:.1f} % without near duplicates)" if clean is not None else ""
     return (
-        f"With {times:.0f} times the compute ({best['training_seconds'] / 60:.0f} minutes on "
-        f"{machine['processor']}{threads}), the baseline reaches "
+        f"The recipe `full`, with {times:.0f} times the compute of `fast` ({best['training_seconds'] / 60:.0f} minutes "
+        f"on {machine['processor']}{threads}), brings the baseline to "
         f"**{100 * best['test_accuracy']:.1f} %{without}, {100 * best['test_accuracy_flip']:.1f} % with flip**."
     )

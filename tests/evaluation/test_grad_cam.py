@@ -53,7 +53,7 @@ def plain_grad_cam(made: FerNet, loss: Loss, image: Tensor, label: int) -> Tenso
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if not name.startswith("original")])
 def test_maps_are_grad_cam(name: str) -> None:
-    """Of the scores, whatever the network answers with: logits, a vector, or both."""
+    """Of the scores, whatever the network outputs: logits, a vector, or both."""
     images, labels, loss = faces(7), torch.arange(7), make(name)
     found = heat_maps(network(loss.output_dim), loss, images, labels)
     assert found.shape == (7, 48, 48)

@@ -387,5 +387,5 @@ def test_a_cluster_that_has_gone_is_said_in_a_sentence(tmp_path: Path, monkeypat
     one = driver.Cluster(SimpleNamespace(exceptions=exceptions, wait=gone, cancel=gone), 1, 0)
     one.code, one.perform, one.keeper = ("", []), task, None
     jobs = [SearchJob("search-a", "log", str(tmp_path / "results"), "a", 0)]
-    with pytest.raises(UserError, match=r"does not answer any more.*resumes"):
+    with pytest.raises(UserError, match=r"no longer answers.*resumes"):
         next(one.outcomes(jobs, {}))
