@@ -39,8 +39,8 @@ KIND = ("mlflow.experimentKind", "custom_model_development")
 """The tag of an experiment of trained models. MLflow up to 3.18 stores it and shows it nowhere; the note below is
 what leads a reader from the page that opens first to the runs."""
 
-VIEW = "fer"
-"""The shared view of an experiment, which `viewStateShareKey` names in an address."""
+VIEW, MEANS_VIEW = "fer", "fer-means"
+"""The shared views of an experiment, runs and means over seeds; `viewStateShareKey` names one in an address."""
 
 COLUMNS = [
     *(f"metrics.`{name}`" for name in ("test.accuracy", "test_clean.accuracy", "test.macro_f1")),
@@ -342,13 +342,18 @@ def _present(experiment: Experiment) -> None:
         "orderByAsc": False,
         "selectedColumns": COLUMNS,
     }
+    by_model = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "model"}]}
     number, tags = experiment.experiment_id, experiment.tags
     link = _address(number)
-    models = f"[Models by accuracy]({link}&viewStateShareKey={VIEW}), " if experiment.name != DATA else ""
+    links = f"[all runs]({link})"
+    if experiment.name != DATA:
+        of_models = f"[Models by accuracy]({link}&viewStateShareKey={VIEW})"
+        links = f"{of_models}, [means over seeds]({link}&viewStateShareKey={MEANS_VIEW}), {links}"
     wanted = {
         KIND[0]: tags.get(*KIND),
         f"mlflow.sharedViewState.{VIEW}": json.dumps(view),
-        "mlflow.note.content": tags.get("mlflow.note.content", f"{models}[all runs]({link}), under *Model training*"),
+        f"mlflow.sharedViewState.{MEANS_VIEW}": json.dumps(view | {"groupBy": by_model}),
+        "mlflow.note.content": tags.get("mlflow.note.content", f"{links}, under *Model training*"),
     }
     from mlflow.exceptions import MlflowException
 

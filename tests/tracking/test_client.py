@@ -156,6 +156,10 @@ def test_the_page_that_opens_without_it_links_to_the_runs(study: str, tmp_path: 
             browser.click(text)
         browser.attach("viewStateShareKey")
         browser.wait("w2v_cosine-0", "test.accuracy")
+        browser.click("means over seeds")
+        accuracies = [read_json(STUDY / f"runs/w2v_cosine-{seed}.json")["test"]["accuracy"] for seed in (0, 1)]
+        browser.attach("fer-means")
+        browser.wait("Group: w2v_cosine", f"{sum(accuracies) / 2:.6f}"[:6])
 
 
 @pytest.mark.slow

@@ -526,6 +526,7 @@ def test_the_experiment_shows_its_runs(repository: Path) -> None:
         f"#/experiments/{other.experiment_id}/runs?workflowType=machine_learning" in other.tags["mlflow.note.content"]
     )
     assert "tags.kind" in other.tags[f"mlflow.sharedViewState.{store.VIEW}"]
+    assert "groupByKeys" in other.tags[f"mlflow.sharedViewState.{store.MEANS_VIEW}"]
     log(experiment=DATA_EXPERIMENT)
     assert "Models" not in experiment(repository, DATA_EXPERIMENT).tags["mlflow.note.content"]
 
