@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from pipeline.files import read_json
 from pipeline.tracking import study
 from tests.mlflow_store import enter, forget
 
-STUDY = Path(__file__).parents[2] / "results/fer2013"
+ROOT = Path(__file__).parents[2]
+STUDY, DASHBOARD = ROOT / "results/fer2013", ROOT / "docs/dashboard.md"
 MODELS = {"w2v_cosine": {seed: RunRecord.kept(STUDY / "runs", f"w2v_cosine-{seed}") for seed in (0, 1)}}
 
 
@@ -55,6 +57,11 @@ def test_every_kept_run_is_in_mlflow_once_with_all_that_a_training_would_log(sto
     assert "figures/confusion.png" in first
     reports = {item.path for item in client.list_artifacts(runs["study"].info.run_id, "reports")}
     assert {"reports/ablation.md", "reports/accuracy.png"} <= reports
+
+    filters = re.findall(r"``(.+?)``|`(tags\..+?)`", DASHBOARD.read_text(encoding="utf-8"))
+    assert len(filters) >= 9
+    for either in filters:
+        client.search_runs([experiment.experiment_id], "".join(either))  # MLflow understands it
 
 
 @pytest.mark.medium
