@@ -32,8 +32,8 @@ fer.help = "Commands around `dvc repro`: read faces; search, train, keep and rep
     " model, trained on FER-2013.",
 )
 @click.option("--no-detect", is_flag=True, help="Each picture is a face already: search for none.")
-@click.option("--json", "form", flag_value="json", help="Print a JSON object per picture, one a line.")
-@click.option("--csv", "form", flag_value="csv", help="Print a CSV table with a row per face.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per picture, one a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a CSV table with a row per face.")
 @click.option(
     "--save",
     type=click.Path(file_okay=False, path_type=Path),
@@ -42,7 +42,14 @@ fer.help = "Commands around `dvc repro`: read faces; search, train, keep and rep
 @click.option("--every", type=Seconds(0.01, 3600), default=1.0, help="Seconds between the frames read from a video.")
 @click.option("--threads", type=Number(0, CORES), default=0, help="Threads of the model; 0 for one per core.")
 def predict(
-    source: Path, model: Path | None, no_detect: bool, form: str | None, save: Path | None, every: float, threads: int
+    source: Path,
+    model: Path | None,
+    no_detect: bool,
+    as_json: bool,
+    as_csv: bool,
+    save: Path | None,
+    every: float,
+    threads: int,
 ) -> None:
     """Read the expression of every face in pictures.
 
@@ -52,7 +59,10 @@ def predict(
     """
     from pipeline.inference import command
 
-    command.predict(source, model, not no_detect, form or "table", save, every, threads)
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv are two forms of the output: choose one.")
+    form = "json" if as_json else "csv" if as_csv else "table"
+    command.predict(source, model, not no_detect, form, save, every, threads)
 
 
 @fer.command(

@@ -110,8 +110,9 @@ class Browser:
         return str(self.evaluate("document.body ? document.body.innerText : ''"))
 
     def wait(self, *words: str) -> str:
-        """What the page shows, once that has all of these words in it."""
-        self.until(lambda: all(word in self.text() for word in words), f"{words}")
+        """What the page shows, once that has all of these words in it and its scripts have run."""
+        loaded = 'document.readyState === "complete"'
+        self.until(lambda: self.evaluate(loaded) and all(word in self.text() for word in words), f"{words}")
         return self.text()
 
     def click(self, text: str) -> None:

@@ -29,8 +29,8 @@ from pipeline.data.fer import IMAGE_SIZE
 from pipeline.errors import UserError
 
 FORMATS = {
-    "PNG": (".png",),
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "BMP": (".bmp",),
     "WEBP": (".webp",),
     "GIF": (".gif",),
@@ -39,7 +39,10 @@ FORMATS = {
 }
 """Pillow's names of the formats that are read, with their suffixes. The content decides, not the suffix."""
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".svg", ".ico")
+NOT_READ = (
+    ".heic", ".heif", ".hif", ".avif", ".jxl", ".jxr", ".jp2", ".j2k", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".rw2",
+    ".orf", ".raf", ".pef", ".srw", ".psd", ".xcf", ".tga", ".exr", ".svg", ".ico",
+)  # fmt: skip
 """Suffixes of pictures that are not read: to leave them out in silence would lose data."""
 
 MAX_BYTES = 64 << 20
@@ -47,7 +50,6 @@ MAX_BYTES = 64 << 20
 
 _SIGNS_OF_DAMAGE = (
     OSError, EOFError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, struct.error, zlib.error,
-    Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
 """What Pillow's readers raise for a bad file: PNG's a SyntaxError, for one."""
 
@@ -60,18 +62,29 @@ def opened(data: bytes, where: str, formats: Sequence[str], remedy: str) -> Iter
 
     where: the beginning of the error; remedy: its end.
     """
+    *others, last = formats
+    with _damage_told(where, remedy):
+        try:
+            image = Image.open(io.BytesIO(data), formats=tuple(formats))
+        except UnidentifiedImageError as error:  # whose message has the address of an object in it
+            raise ValueError(f"it is not a {', '.join(others)} or {last} file") from error
+        with image:
+            yield image
+
+
+@contextmanager
+def _damage_told(where: str, remedy: str) -> Iterator[None]:
+    """Turn what Pillow raises in the block into UserError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what is odd and harmless, such as incomplete EXIF data
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=tuple(formats)) as image:
-                yield image
+            yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        most = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise UserError(f"{where} has more than {most:.0f} million pixels: make it smaller.") from error
     except _SIGNS_OF_DAMAGE as error:
-        # Pillow's message contains the address of the object that it reads from.
-        foreign = isinstance(error, UnidentifiedImageError)
-        *others, last = formats
-        reason = f"it is not a {', '.join(others)} or {last} file" if foreign else error
-        raise UserError(f"{where} cannot be read ({reason}): {remedy}.") from error
+        raise UserError(f"{where} cannot be read ({error}): {remedy}.") from error
 
 
 Square = tuple[int, int, int]
@@ -89,13 +102,23 @@ def read_picture(data: bytes, where: str) -> Image.Image:
     if len(data) > MAX_BYTES:
         raise UserError(f"{where} has more than {MAX_BYTES >> 20} MiB: make it smaller.")
     with opened(data, where, tuple(FORMATS), "replace or remove it") as image:
-        return plain(ImageOps.exif_transpose(image))
+        return _plain(ImageOps.exif_transpose(image))
 
 
-def plain(image: Image.Image) -> Image.Image:
+def read_image(image: Image.Image, where: str) -> Image.Image:
+    """Return an image of Pillow's as `read_picture` does a file. Raises UserError, which begins with `where`."""
+    with _damage_told(where, "replace or convert it"):
+        if not all(image.size):
+            raise ValueError("it has no pixels")
+        return _plain(ImageOps.exif_transpose(image))
+
+
+def _plain(image: Image.Image) -> Image.Image:
     """Return a picture of any mode opaque and in 8 bits, grey (L) or RGB."""
     if image.mode[0] in "IF":
-        return Image.fromarray(_eight_bits(np.asarray(image)))
+        levels = np.asarray(image)
+        grey, hole = _eight_bits(levels), image.info.get("transparency")
+        return Image.fromarray(np.where(levels == hole, np.uint8(255), grey) if isinstance(hole, int) else grey)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pipeline.demo.reading import reading
 from pipeline.errors import UserError
 from pipeline.files import JsonDict
+from pipeline.inference.bundled_model import bundled_model
 from pipeline.inference.engine import BATCH
 from pipeline.inference.recogniser import Crop, Recogniser, opened
 
@@ -23,7 +24,7 @@ class Demo:
 
     def __init__(self, models: Sequence[Path], threads: int = 0) -> None:
         """Load the models. Raises UserError if one of them or a package is missing."""
-        self.names = [model.stem if model.suffix == ".onnx" else model.resolve().name for model in models]
+        self.names = _names(models)
         first, *others = models
         self.finder = Recogniser(first, threads=threads)
         self.whole = Recogniser(first, detect=False, threads=threads)
@@ -58,6 +59,13 @@ class Demo:
                 "square": list(crop.square),
                 "answers": [_answer(classes, p[row], maps[row]) for classes, p, maps in found],
             }
+
+
+def _names(models: Sequence[Path]) -> list[str]:
+    """Return what the page calls the models: their names, or their paths where two have the same name."""
+    names = [model.stem if model.suffix == ".onnx" else model.resolve().name for model in models]
+    names = ["bundled" if model == bundled_model() else name for model, name in zip(models, names, strict=True)]
+    return [str(model) if names.count(name) > 1 else name for model, name in zip(models, names, strict=True)]
 
 
 def _answer(classes: Sequence[str], probabilities: npt.NDArray[np.float32], maps: npt.NDArray[np.float32]) -> JsonDict:

@@ -67,7 +67,7 @@ def serve(models: Sequence[Path], port: int, threads: int) -> None:
 def application(demo: Demo) -> Starlette:
     """Return the page, and what it asks: POST /read with a picture as body, `?face` if it is one face."""
     page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    alone = asyncio.Lock()  # one picture at a time: the detector uses all cores, and memory is bounded
+    alone = asyncio.Lock()  # one picture at a time: memory is bounded
 
     async def show(request: Request) -> Response:
         return HTMLResponse(page)

@@ -42,6 +42,7 @@ def quantise(file: Path, faces: npt.NDArray[np.uint8], target: Path) -> None:
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch}
 
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # that the quantisation could be prepared
     try:
         with replacing(target) as temporary:
@@ -57,4 +58,4 @@ def quantise(file: Path, faces: npt.NDArray[np.uint8], target: Path) -> None:
                 weight_type=QuantType.QInt8,
             )
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(disabled)

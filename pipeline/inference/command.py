@@ -11,7 +11,7 @@ from tqdm import tqdm
 from pipeline.errors import UserError
 from pipeline.inference.recogniser import Recogniser
 from pipeline.inference.report import Csv, Json, Report, Saved, Table
-from pipeline.inference.sources import Source, sources
+from pipeline.inference.sources import Item, Source, sources
 
 
 def predict(
@@ -20,8 +20,7 @@ def predict(
     """Print the expressions of all faces. Raises UserError at the end if something could not be read."""
     recogniser = Recogniser(model, detect, threads)
     found = sources(path)
-    if save:
-        make_new(save)
+    made = save is not None and make_new(save)
     reports: list[Report] = [_printed(form, found, path, recogniser)]
     if save:
         reports.append(Saved(save, path))
@@ -30,7 +29,10 @@ def predict(
     total = sum(source.length(every) for source in found) if shown else 0
     with tqdm(total=total, unit="picture", disable=not shown, leave=False) as bar:
         items = ((item, item.image) for source in found for item in source.items(every))
-        for item, faces in recogniser.predict_each(items):
+        for item, read in recogniser.predict_each(items):
+            faces = read or []
+            if read is None:
+                item = Item(item.name, error=f"{item.name} needs more memory than there is: make it smaller.")
             with tqdm.external_write_mode(file=sys.stderr):  # beside the bar
                 if item.error is not None:
                     unread.append(item.error)
@@ -40,6 +42,8 @@ def predict(
                     report.add(item, faces)
             faceless = faceless and not faces
             bar.update()
+    if made and save and not any(save.iterdir()):
+        save.rmdir()
     if unread and len(found) == 1:
         raise UserError(unread[0])
     if unread:
@@ -48,12 +52,15 @@ def predict(
         print("No face was found. Is each picture a face already? Then add --no-detect.", file=sys.stderr)
 
 
-def make_new(folder: Path) -> None:
+def make_new(folder: Path) -> bool:
     """Make a folder that may be there if it is empty: nothing in it may be replaced, or be read as a picture.
+
+    Returns whether it was made.
 
     Raises UserError if that is impossible, before any picture is read.
     """
     try:
+        made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         used = any(folder.iterdir())
     except OSError as error:
@@ -62,6 +69,7 @@ def make_new(folder: Path) -> None:
         raise UserError(f"--save: {folder} is not empty: name another folder.")
     if not os.access(folder, os.W_OK):
         raise UserError(f"--save: {folder} may not be written: name another one.")
+    return made
 
 
 def _printed(form: str, found: list[Source], root: Path, recogniser: Recogniser) -> Report:

@@ -46,7 +46,7 @@ class DlibDetector:
             import dlib
         except ImportError:
             raise UserError(
-                "Faces are found by dlib, which is not installed: run `python -m pip install -e '.[predict]'`, or add"
+                "Faces are found by dlib, which is not installed: run `python -m pip install dlib-bin`, or add"
                 " --no-detect if each picture is a face already."
             ) from None
         self._find = dlib.get_frontal_face_detector()

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pipeline.data.fer import IMAGE_SIZE
 from pipeline.errors import UserError, first_line
-from pipeline.inference.model_file import INPUT, MAPS, OUTPUT, SUFFIX, Facts, find
+from pipeline.inference.model_file import INPUT, MAPS, OUTPUT, SUFFIX, Facts, find, require_export_of
 
 Faces = npt.NDArray[np.uint8]
 BATCH = 256
@@ -43,12 +43,16 @@ class Engine:
             for found in (self.probabilities(faces), self.class_maps(faces)[..., 0, 0]):
                 if found.shape != (2, len(self.facts.classes)):
                     raise ValueError(f"an output has the shape {found.shape}")
+                if not np.isfinite(found).all():
+                    raise ValueError("its weights are not finite numbers")
         except (LookupError, ValueError, TypeError, RuntimeError) as error:
             raise _unreadable(file, error) from error
         except Exception as error:  # ONNX Runtime's own have no common base
             if not type(error).__module__.startswith("onnxruntime"):
                 raise
             raise _unreadable(file, error) from error
+        if model.is_dir():
+            require_export_of(model, file, self.facts)
 
     def probabilities(self, faces: Faces) -> npt.NDArray[np.float32]:
         """Return the probabilities [N, K] of faces, uint8 [N, 48, 48]."""

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import JsonDict
+from pipeline.files import JsonDict, sha256
 from pipeline.workspace import exported
 
 INPUT = "images"
@@ -67,7 +67,17 @@ def find(model: Path) -> Path:
         )
     if not file.stat().st_size:
         raise UserError(
-            f"{file} is empty because {file.stem} is a classifier without a network, and those are not exported:"
-            " choose a model with a network."
+            f"{file} is empty: either {file.stem} is a classifier without a network, which is not exported, or a copy"
+            " broke off. Choose a model with a network, or run `dvc repro` to write the file again."
         )
     return file
+
+
+def require_export_of(model: Path, file: Path, facts: Facts) -> None:
+    """Raise UserError unless an exported file has the weights of the model in that folder."""
+    weights = model / "model.safetensors"
+    if not weights.is_file() or sha256(weights) != facts.weights:
+        raise UserError(
+            f"{file} is the export of another training than the one in {model}: run `dvc repro` to export that, or"
+            " name the file itself with --model."
+        )

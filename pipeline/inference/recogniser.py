@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.data.pictures import MAX_BYTES, Square, cut, middle, plain, read_picture
+from pipeline.data.pictures import MAX_BYTES, Square, cut, middle, read_image, read_picture
 from pipeline.errors import UserError
 from pipeline.files import JsonDict
 from pipeline.inference.bundled_model import bundled_model
@@ -85,19 +85,25 @@ class Recogniser:
         Raises UserError if the picture cannot be read.
         """
         ((_, faces),) = self.predict_each([(None, opened(picture))])
+        if faces is None:
+            raise UserError("The picture needs more memory than there is: make it smaller.")
         return faces
 
-    def predict_each(self, pictures: Iterable[tuple[T, Image.Image | None]]) -> Iterator[tuple[T, list[Face]]]:
+    def predict_each(self, pictures: Iterable[tuple[T, Image.Image | None]]) -> Iterator[tuple[T, list[Face] | None]]:
         """Yield each key with the faces of its picture, in order; without a picture there are none.
 
-        Faces of several pictures are classified together.
+        None instead of faces: there was too little memory to search that picture. Faces of several pictures are
+        classified together.
         """
-        waiting: list[tuple[T, list[Crop]]] = []
+        waiting: list[tuple[T, list[Crop] | None]] = []
         pixels = 0
         for key, picture in pictures:
-            waiting.append((key, self.crops(picture) if picture else []))
+            try:
+                waiting.append((key, self.crops(picture) if picture else []))
+            except MemoryError:
+                waiting.append((key, None))
             pixels += picture.width * picture.height if picture else 0
-            if pixels >= PIXELS or sum(len(found) for _, found in waiting) >= FACES:
+            if pixels >= PIXELS or sum(len(found or []) for _, found in waiting) >= FACES:
                 yield from self._classified(waiting)
                 waiting, pixels = [], 0
         yield from self._classified(waiting)
@@ -111,12 +117,15 @@ class Recogniser:
         squares = [(box, frame(box, picture.size)) for box in self.detector(picture)]
         return [Crop(box, square, cut(picture, square)) for box, square in squares]
 
-    def _classified(self, waiting: list[tuple[T, list[Crop]]]) -> Iterator[tuple[T, list[Face]]]:
-        crops = [crop.pixels for _, found in waiting for crop in found]
+    def _classified(self, waiting: list[tuple[T, list[Crop] | None]]) -> Iterator[tuple[T, list[Face] | None]]:
+        crops = [crop.pixels for _, found in waiting for crop in found or []]
         probabilities = iter(self.engine.probabilities(np.stack(crops)).tolist() if crops else [])
         classes = self.engine.facts.classes
         for key, found in waiting:
-            yield (key, [Face(crop.box, dict(zip(classes, next(probabilities), strict=True))) for crop in found])
+            if found is None:
+                yield key, None
+            else:
+                yield key, [Face(crop.box, dict(zip(classes, next(probabilities), strict=True))) for crop in found]
 
 
 def opened(picture: Picture, where: str = "") -> Image.Image:
@@ -125,12 +134,9 @@ def opened(picture: Picture, where: str = "") -> Image.Image:
     Raises UserError, which begins with `where`, by default the name of the file, if it cannot be read.
     """
     if isinstance(picture, np.ndarray):
-        picture = _of_array(picture)
+        picture = _of_array(picture, where)
     if isinstance(picture, Image.Image):
-        try:
-            return plain(picture)
-        except ValueError as error:
-            raise UserError(f"The picture cannot be read ({error}): convert it first.") from error
+        return read_image(picture, where or "The picture")
     if isinstance(picture, bytes):
         return read_picture(picture, where or "The picture")
     return read_picture(read_file(Path(picture), where or str(picture)), where or str(picture))
@@ -146,12 +152,14 @@ def read_file(path: Path, where: str) -> bytes:
         raise UserError(f"{where} cannot be read ({reason}): check its name and its permissions.") from error
 
 
-def _of_array(values: npt.NDArray[Any]) -> Image.Image:
+def _of_array(values: npt.NDArray[Any], where: str) -> Image.Image:
+    what = f"{where}: the array" if where else "The array"
     if values.dtype != np.uint8 or values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)):
         raise UserError(
-            f"An array of {values.dtype} {list(values.shape)} is not a picture: give uint8 [H, W], grey, or"
-            " [H, W, 3], RGB."
+            f"{what}, {values.dtype} {list(values.shape)}, is not a picture: give uint8, [H, W] or [H, W, 3]."
         )
     if not values.size:
-        raise UserError("The array has no pixels: give a picture.")
+        raise UserError(f"{what} has no pixels: give a picture.")
+    if values.shape[0] * values.shape[1] > (most := Image.MAX_IMAGE_PIXELS or 0):
+        raise UserError(f"{what} has more than {most / 1e6:.0f} million pixels: make it smaller.")
     return Image.fromarray(np.ascontiguousarray(values))

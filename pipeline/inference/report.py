@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -115,8 +116,10 @@ class Saved:
             return
         large = max(item.image.size) > LARGEST_JPEG
         path = self.path(item)
+        content = io.BytesIO()  # Pillow writes a JPEG without looking whether the disk takes it
+        drawn(item.image, faces).save(content, "PNG" if large else "JPEG", quality=90)
         with replacing(self.free(path.with_suffix(".png") if large else path)) as temporary:
-            drawn(item.image, faces).save(temporary, "PNG" if large else "JPEG", quality=90)
+            temporary.write_bytes(content.getvalue())
 
     def free(self, path: Path) -> Path:
         """Return the path, with a number if a copy is there: `scan.png.2.jpg` where `scan.png` has `scan.png.jpg`."""

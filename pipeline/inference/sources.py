@@ -78,7 +78,7 @@ def sources(path: Path) -> list[Source]:
     Hidden files and links to folders are left out; a folder that cannot be read is among them, with its error. Raises
     UserError if a folder has no picture and no video.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return [Source(path, str(path))]
     found: list[Source] = []
 
@@ -86,13 +86,19 @@ def sources(path: Path) -> list[Source]:
         name = str(error.filename)
         found.append(Source(Path(name), name, f"{name} cannot be read ({error.strerror}): check its permissions."))
 
+    def is_file(file: Path) -> bool:  # or a link to nothing, which is named
+        try:
+            return file.is_file() or (file.is_symlink() and not file.exists())
+        except OSError as error:  # of a folder that may be listed but not entered
+            closed(error)
+            return False
+
     for folder, folders, names in os.walk(path, onerror=closed):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(folder, name)
             known = file.suffix.lower() in {*SUFFIXES, *NOT_READ, *video.SUFFIXES}
-            leads_nowhere = file.is_symlink() and not file.exists()
-            if known and not name.startswith(".") and (file.is_file() or leads_nowhere):
+            if known and not name.startswith(".") and is_file(file):
                 found.append(Source(file, str(file)))
     if not found:
         raise UserError(f"{path} has no pictures and no videos: name another folder.")

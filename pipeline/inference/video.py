@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,13 @@ from pipeline.errors import UserError
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mts")
+SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".wmv", ".asf", ".flv", ".f4v", ".3gp",
+    ".3g2", ".ogv", ".mts", ".m2ts", ".vob", ".mxf",
+)  # fmt: skip
+"""Not .ts, which is TypeScript's too."""
+WIDEST_PIXEL = 4
+"""Of a pixel, width to height or height to width; more is damage."""
 MAX_PIXELS = 1 << 26
 """Of a frame: 8K has half of them."""
 
@@ -26,7 +33,7 @@ def frames(path: Path, where: str, every: float) -> Iterator[tuple[float, Image.
     Raises UserError, which begins with `where`, if the video cannot be read, or no further.
     """
     with _opened(path, where) as container:
-        if not container.streams.video:
+        if not container.streams.video or container.format.name == "concat":  # a list of other files
             raise UserError(f"{where} has no pictures: name a video.")
         stream = container.streams.video[0]
         stream.thread_count = 1  # with several, FFmpeg's report of damage and Python's lock wait for each other
@@ -40,7 +47,8 @@ def frames(path: Path, where: str, every: float) -> Iterator[tuple[float, Image.
             if time - start + 1e-6 < due:
                 continue
             due = (math.floor((time - start) / every + 1e-6) + 1) * every
-            yield round(time - start, 3), _upright(frame.to_image(), int(frame.rotation))
+            image = _with_square_pixels(frame.to_image(), stream.sample_aspect_ratio)
+            yield round(time - start, 3), _upright(image, int(frame.rotation))
         if start is None:
             raise UserError(f"{where} has no frame that can be read: replace or remove it.")
 
@@ -53,6 +61,14 @@ def length(path: Path, every: float) -> int:
     except UserError:
         return 1
     return max(1, math.ceil(seconds / every))
+
+
+def _with_square_pixels(image: Image.Image, ratio: Fraction | None) -> Image.Image:
+    """Stretch a frame whose pixels are wider or higher than they are long: ratio is width to height, as on DVDs."""
+    if ratio is None or ratio == 1 or not WIDEST_PIXEL**-1 <= ratio <= WIDEST_PIXEL:
+        return image
+    width, height = (image.width * ratio, image.height) if ratio > 1 else (image.width, image.height / ratio)
+    return image.resize((round(width), round(height)), Image.Resampling.BICUBIC)
 
 
 def _upright(image: Image.Image, degrees: int) -> Image.Image:
@@ -68,9 +84,7 @@ def _opened(path: Path, where: str) -> Iterator[InputContainer]:
     try:
         import av
     except ImportError:
-        raise UserError(
-            f"{where} is a video, and PyAV is not installed: run `python -m pip install -e '.[predict]'`."
-        ) from None
+        raise UserError(f"{where} is a video, and PyAV is not installed: run `python -m pip install av`.") from None
     try:
         with av.open(str(path.absolute())) as container:  # or what is before a colon would be a protocol
             yield container

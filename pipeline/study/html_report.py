@@ -28,6 +28,8 @@ from pipeline.study.plan import BLOCK_NAME
 from pipeline.study.text_forest import forest
 from pipeline.workspace import OUTPUTS, REPORTS, TABLE, RunKey
 
+GENERATOR = b'<meta name="generator" content="fer report --html">'
+"""What tells such a page from a file of the user's own."""
 OF_ALL = {
     "differences": (
         "Differences from the baseline",
@@ -164,10 +166,20 @@ def report_finished(html: Path | None, text: bool, folder: Path | None) -> None:
     """Write the page, print the plot of characters, or both. folder: of published runs; by default the outputs here."""
     found = Finished.published(folder) if folder else Finished.of_workspace()
     if html:
-        write_text(html, page(found))
+        write_page(html, page(found))
         print(f"{html}: {html.stat().st_size / 1e6:.1f} MB, self-contained")
     if text:
         print(forest(found.rows), end="")
+
+
+def write_page(file: Path, content: str) -> None:
+    """Write the page where no file is or another such page. Raises UserError if that is impossible."""
+    try:
+        if file.exists() and GENERATOR not in file.read_bytes()[:1000]:
+            raise UserError(f"--html: {file} is there and no page of this command: name another file.")
+        write_text(file, content)
+    except OSError as error:
+        raise UserError(f"--html: {file} cannot be written ({error.strerror}): name another file.") from error
 
 
 def page(found: Finished) -> str:

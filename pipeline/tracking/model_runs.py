@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-
 from pipeline import files, workspace
+from pipeline.data.synthetic.dataset import Synthetic, draw
 from pipeline.export.onnx_file import export, is_exported
 from pipeline.files import JsonDict
 from pipeline.fingerprint import mlflow_key
@@ -21,6 +20,9 @@ from pipeline.tracking.client import MlflowRun, Where
 from pipeline.tracking.model_format import MODEL_FORMAT
 from pipeline.training.saved_model import classes_of
 from pipeline.workspace import LABELS_FOLDER, PREPARED, RunKey, checks, dataset_name
+
+EXAMPLE = Synthetic(seed=0, train=2, val=0, test=0, ambiguity=0)
+"""The input example of a model: drawn faces, as a registry shows it to everyone."""
 
 
 def tags(run_key: RunKey, stage: str) -> dict[str, str]:
@@ -76,7 +78,7 @@ def log_training(run: MlflowRun, run_key: RunKey) -> None:
 
 
 def log_evaluation(run: MlflowRun, run_key: RunKey) -> None:
-    """Log the outputs of an evaluation, and a network itself with an input example of two images."""
+    """Log the outputs of an evaluation, and a network itself with an input example."""
     metrics = files.read_json(run_key.metrics)
     run.metrics({split: metrics[split] for split in ("val", "test", "test_clean")})
     run.artifacts(run_key.metrics, "evaluation")
@@ -85,9 +87,8 @@ def log_evaluation(run: MlflowRun, run_key: RunKey) -> None:
         run.artifacts(figure, "figures")
     if "classifier" in run_key.facts()["loss"] or not run.needs_model():
         return
-    images = np.load(PREPARED / "images.npy", mmap_mode="r", allow_pickle=False)
     with _exported(run_key) as file:
-        run.model(file, np.array(images[:2]), classes_of(run_key.models))
+        run.model(file, draw(EXAMPLE).images, classes_of(run_key.models))
 
 
 @contextmanager

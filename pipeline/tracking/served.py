@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 IMAGE, PIXELS, DETECT = "image", "pixels", "detect"
 """The columns of a request and its parameter."""
+TOO_LITTLE_MEMORY = "The pictures need more memory than there is: send fewer or smaller ones."
 MOST = 256
 """Rows of a request: limits memory and time."""
 
@@ -70,14 +71,17 @@ class Served:
         sought = [number for number, row in enumerate(rows) if detect and not _is_given(row, PIXELS)]
         whole = [number for number in range(len(rows)) if number not in sought]
         try:
-            found: dict[int, list[Face]] = {}
+            found: dict[int, list[Face] | None] = {}
             for recogniser, numbers in ((self.finder if sought else self.cropped, sought), (self.cropped, whole)):
                 found |= dict(recogniser.predict_each(_pictures(rows, numbers)))
         except UserError as error:
             raise Refused(str(error)) from error
         except MemoryError as error:
-            raise Refused("The pictures need more memory than there is: send fewer or smaller ones.") from error
-        return [{"faces": [face.to_dict() for face in found[number]]} for number in range(len(rows))]
+            raise Refused(TOO_LITTLE_MEMORY) from error
+        answers = [found[number] for number in range(len(rows))]
+        if any(faces is None for faces in answers):
+            raise Refused(TOO_LITTLE_MEMORY)
+        return [{"faces": [face.to_dict() for face in faces or []]} for faces in answers]
 
 
 def _load_pyfunc(path: str) -> Served:
@@ -93,7 +97,7 @@ def _pictures(rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Iterato
 
 def _picture(row: dict[str, Any], where: str) -> Image.Image:
     if _is_given(row, PIXELS):
-        return opened(_array(row[PIXELS], where))
+        return opened(_array(row[PIXELS], where), where)
     if not isinstance(row.get(IMAGE), str):
         raise UserError(f"{where} has neither {IMAGE!r}, a picture's file in base64, nor {PIXELS!r}: send one.")
     text: str = row[IMAGE]

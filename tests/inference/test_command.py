@@ -232,6 +232,65 @@ def test_what_cannot_be_read_in_a_folder_is_named(folder: Path, typed: Typed, mo
     assert "4 of 6" in err
 
 
+def test_a_file_that_may_not_be_looked_at_is_named_and_the_others_follow(
+    folder: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder that may be listed but not entered."""
+    is_file = Path.is_file
+
+    def closed(path: Path) -> bool:
+        if path.name == "nobody.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    code, out, err = typed(folder)
+    assert code == 1
+    assert {line.split()[0] for line in out.splitlines()} == {"two.jpg"}
+    assert "b/nobody.png cannot be read (Permission denied)" in err
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("name", ["face.png", "wide.png"])
+def test_a_full_disk_leaves_no_part_of_a_copy(name: str, model: Path, tmp_path: Path) -> None:
+    """Pillow's JPEG encoder does not say that a disk took a part only."""
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300)).astype(np.uint8))
+    (picture if name == "face.png" else picture.resize((66_000, 2))).save(tmp_path / name)
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        " resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); from pipeline.__main__ import main; main()"
+    )
+    words = ["predict", tmp_path / name, "--no-detect", "--model", model, "--save", tmp_path / "new"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert not [*(tmp_path / "new").iterdir()]
+
+
+def test_a_picture_that_cannot_be_read_leaves_no_folder_for_copies(tmp_path: Path, typed: Typed) -> None:
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    (tmp_path / "mine").mkdir()
+    for name in ("new", "mine"):
+        assert typed(tmp_path / "broken.png", "--no-detect", "--save", tmp_path / name)[0] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.png", "mine"]
+
+
+def test_one_form_of_output_at_a_time(face: Path, typed: Typed) -> None:
+    code, out, err = typed(face, "--json", "--csv")
+    assert (code, out) == (1, "")
+    assert "--csv" in err
+
+
+@pytest.mark.parametrize("name", ["a.apng", "a.mpo", "a.hif", "a.RW2", "a.m2ts", "a.vob"])
+def test_no_kind_of_picture_or_video_is_left_out_in_silence(name: str, tmp_path: Path, typed: Typed) -> None:
+    (tmp_path / name).write_bytes(b"whatever")
+    code, _, err = typed(tmp_path, "--no-detect")
+    assert code == 1
+    assert name in err
+
+
 def test_a_file_may_be_called_like_standard_input(face: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     face.rename(face.parent / "-")
     monkeypatch.chdir(face.parent)

@@ -72,7 +72,7 @@ def test_the_frame_lies_within_the_picture(box: tuple[int, int, int, int]) -> No
 
 def test_without_dlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dlib", None)
-    with pytest.raises(UserError, match=r"pip install -e '\.\[predict\]'.*--no-detect"):
+    with pytest.raises(UserError, match=r"pip install dlib-bin.*--no-detect"):
         DlibDetector()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def test_a_classifier_without_a_network_is_refused(tmp_path: Path) -> None:
         Engine(tmp_path / "hog-0.onnx")
 
 
+@pytest.mark.parametrize("weights", [b"of the next training", None])
+def test_a_folder_whose_export_is_of_another_training_is_refused(
+    model: Path, tmp_path: Path, weights: bytes | None
+) -> None:
+    shutil.copytree(model.parents[1], tmp_path / "outputs")
+    model = tmp_path / "outputs/models/baseline-0"
+    (model / "model.safetensors").unlink()
+    if weights:
+        (model / "model.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match=r"another training than the one in .*dvc repro"):
+        Engine(model)
+    Engine(tmp_path / "outputs/onnx/baseline-0.onnx")
+
+
 @pytest.mark.parametrize("share", [0.001, 0.5, 0.99])
 def test_a_file_cut_short_is_refused(file: Path, share: float) -> None:
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size) + 1])
@@ -73,7 +88,12 @@ def other_input(model: onnx.ModelProto) -> None:
         node.input[:] = ["pixels" if name == "images" else name for name in node.input]
 
 
-@pytest.mark.parametrize("change", [other_classes, no_facts, other_input])
+def no_numbers(model: onnx.ModelProto) -> None:
+    bias = next(value for value in model.graph.initializer if value.name.endswith("head.bias"))
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(tuple(bias.dims), np.nan, np.float32), bias.name))
+
+
+@pytest.mark.parametrize("change", [other_classes, no_facts, other_input, no_numbers])
 def test_another_onnx_model_is_refused(file: Path, change: object) -> None:
     model = onnx.load(file)
     assert callable(change)

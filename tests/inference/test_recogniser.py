@@ -101,6 +101,44 @@ def test_a_turned_photograph_has_the_same_faces(model: Path) -> None:
     assert reader.predict(turned) == reader.predict(upright)
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
+def test_an_image_of_pillows_is_read_as_its_file_is(form: str, cropped: Recogniser, tmp_path: Path) -> None:
+    """Upright too: Pillow opens a photograph as the camera was held."""
+    file = tmp_path / "photo"
+    file.write_bytes(saved(COLOUR, form, exif=exif(6)))
+    with Image.open(file) as image:
+        assert cropped.predict(image) == cropped.predict(file) != cropped.predict(COLOUR)
+
+
+def test_grey_levels_of_16_bits_may_have_a_hole(cropped: Recogniser) -> None:
+    levels = FACES[0].astype(np.uint16) * 200
+    levels[:24] = 7
+    filled = FACES[0].copy() * np.uint8(0) + ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    filled[:24] = 255
+    image = Image.fromarray(levels)
+    image.info["transparency"] = 7
+    assert cropped.predict(image) == cropped.predict(filled)
+
+
+def test_a_search_that_needs_too_much_memory_ends_no_other(
+    cropped: Recogniser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = [*map(Image.fromarray, drawn_faces(3))]
+    find = cropped.crops
+
+    def crops(picture: Image.Image) -> list[recogniser.Crop]:
+        if picture is pictures[1]:
+            raise MemoryError
+        return find(picture)
+
+    expected = [cropped.predict(pictures[0]), None, cropped.predict(pictures[2])]
+    monkeypatch.setattr(cropped, "crops", crops)
+    assert [faces for _, faces in cropped.predict_each(enumerate(pictures))] == expected
+    monkeypatch.setattr(cropped, "crops", lambda picture: crops(pictures[1]))
+    with pytest.raises(UserError, match="more memory than there is"):
+        cropped.predict(pictures[0])
+
+
 def test_no_face_is_an_answer(model: Path) -> None:
     pytest.importorskip("dlib")
     assert Recogniser(model, threads=1).predict(Image.new("RGB", (300, 200), "grey")) == []
@@ -131,7 +169,8 @@ def test_pictures_are_classified_together_and_stay_in_order(
 @pytest.mark.parametrize(
     "picture",
     [b"", b"nothing", Path("no such file.png"), ".", "a\0b.png", np.zeros((3, 3, 4), np.uint8), np.zeros((2, 2)),
-     np.zeros((0, 5), np.uint8), Image.fromarray(np.ones((2, 2), np.float32))],
+     np.zeros((0, 5), np.uint8), Image.fromarray(np.ones((2, 2), np.float32)), Image.new("L", (0, 0)),
+     Image.open(io.BytesIO(saved(COLOUR, "JPEG")[:900])), np.broadcast_to(np.uint8(0), (9_500, 9_500))],
 )  # fmt: skip
 def test_what_is_no_picture_is_refused_in_a_sentence(picture: recogniser.Picture, cropped: Recogniser) -> None:
     with pytest.raises(UserError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,12 @@ TURNED = bytes.fromhex("00000000 00010000 00000000 ffff0000 00000000 00000000 00
 UPRIGHT = bytes.fromhex("00010000 00000000 00000000 00000000 00010000 00000000 00000000 00000000 40000000")
 
 
-def write_video(path: Path, pictures: list[Image.Image], rate: int = 5) -> Path:
+def write_video(path: Path, pictures: list[Image.Image], rate: int = 5, pixel: Fraction = Fraction(1)) -> Path:
+    """pixel: the width of a pixel to its height."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=rate)
         stream.width, stream.height = pictures[0].size
+        stream.codec_context.sample_aspect_ratio = pixel
         stream.pix_fmt = "yuv420p"
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_image(picture)))
@@ -71,6 +74,22 @@ def test_a_turned_video_is_shown_upright(clip: Path) -> None:
     assert image.size == (64, 96)
     grey = np.asarray(image.convert("L"))
     assert grey[60:, 10:50].min() > 30 > grey[:36, 10:50].max()  # what was right is below
+
+
+@pytest.mark.parametrize(
+    ("pixel", "size"), [(Fraction(2), (192, 64)), (Fraction(1, 2), (96, 128)), (Fraction(100), (96, 64))]
+)
+def test_pixels_that_are_not_square_are_stretched(tmp_path: Path, pixel: Fraction, size: tuple[int, int]) -> None:
+    """As on DVDs and old cameras; what cannot be is left alone."""
+    clip = write_video(tmp_path / "clip.mkv", [Image.new("RGB", (96, 64), "grey")] * 3, pixel=pixel)
+    (_, image), *_ = video.frames(clip, "It", 1)
+    assert image.size == size
+
+
+def test_a_list_of_other_files_is_no_video(clip: Path) -> None:
+    (clip.parent / "list.mp4").write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
+    with pytest.raises(UserError, match=r"^It has no pictures"):
+        list(video.frames(clip.parent / "list.mp4", "It", 1))
 
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:

@@ -142,6 +142,20 @@ def test_what_cannot_be_shown_is_said_and_nothing_written(
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
+def test_a_page_replaces_no_file_but_another_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        cli.run(fer, ["report", "--html", "study.html", "--of", str(STUDY)])
+    (tmp_path / "mine.html").write_text("mine")
+    for name in ("mine.html", "/proc/x.html"):
+        with pytest.raises(SystemExit):
+            cli.run(fer, ["report", "--html", name, "--of", str(STUDY)])
+        assert capsys.readouterr().err.startswith("error: --html: ")
+    assert (tmp_path / "mine.html").read_text() == "mine"
+
+
 @pytest.mark.parametrize("content", ["", "[]", '["a"]', '{"a": 1}', '[{"model": "a"}]', '[{"model": "a", "x": {}}'])
 def test_a_table_that_is_none_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "ablation.json").write_text(content)
