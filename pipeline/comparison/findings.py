@@ -10,21 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.comparison import theory
 from pipeline.comparison.paired import Entry, compare
 from pipeline.comparison.records import RunRecord, entries, entry
 from pipeline.comparison.registry import FRACTIONS, recall
 from pipeline.comparison.rows import ComparisonRow, PairedTest, corrected
 from pipeline.comparison.statistics import Difference, Interval, crossed_t, holm, interval95
-from pipeline.comparison.theory import (
-    agreement,
-    confusion_correlation,
-    relabelled_fits,
-    relabelling_p,
-    scaled_score_fit,
-    score_fit,
-    shares,
-    spread,
-)
 from pipeline.evaluation.decoders import CostSensitive, ModelOutput
 from pipeline.evaluation.metrics import apply_temperature
 from pipeline.files import JsonDict
@@ -250,16 +241,16 @@ def predictions(models: Models, posterior: str) -> list[Prediction]:
             Prediction(
                 model=model,
                 seeds=len(shared),
-                as_posterior=interval95([agreement(a, b) for a, b in zip(mine, theirs, strict=True)]),
-                as_costs=interval95([agreement(a, b) for a, b in zip(mine, by_costs, strict=True)]),
+                as_posterior=interval95([theory.agreement(a, b) for a, b in zip(mine, theirs, strict=True)]),
+                as_costs=interval95([theory.agreement(a, b) for a, b in zip(mine, by_costs, strict=True)]),
                 difference=crossed_t(like_costs, like_posterior),
                 differing=int(np.not_equal(by_costs, theirs).sum()),
                 with_costs=int((like_costs & ~like_posterior).sum()),
                 with_posterior=int((like_posterior & ~like_costs).sum()),
-                found=np.mean([shares(decided, len(grams[0])) for decided in mine], axis=0),
-                predicted=np.mean([shares(decided, len(grams[0])) for decided in by_costs], axis=0),
-                plain=np.mean([shares(decided, len(grams[0])) for decided in theirs], axis=0),
-                spread=float(np.mean([spread(gram) for gram in grams])),
+                found=np.mean([theory.shares(decided, len(grams[0])) for decided in mine], axis=0),
+                predicted=np.mean([theory.shares(decided, len(grams[0])) for decided in by_costs], axis=0),
+                plain=np.mean([theory.shares(decided, len(grams[0])) for decided in theirs], axis=0),
+                spread=float(np.mean([theory.spread(gram) for gram in grams])),
                 accuracy=interval95([run.metrics["test"]["accuracy"] for run, _ in pairs]),
             )
         )
@@ -277,16 +268,16 @@ def score_fits(models: Models, posterior: str) -> list[ScoreFit]:
         if first(runs)["loss"] != "cosine" or not shared:
             continue
         sides = [_scores_posterior_gram(runs[seed], models[posterior][seed]) for seed in shared]
-        tested = all(spread(gram) > UNEQUAL for _, _, gram in sides)
-        fits = [relabelled_fits(*side) for side in sides] if tested else []
+        tested = all(theory.spread(gram) > UNEQUAL for _, _, gram in sides)
+        fits = [theory.relabelled_fits(*side) for side in sides] if tested else []
         found.append(
             ScoreFit(
                 model=model,
                 seeds=len(shared),
-                similarities=interval95([score_fit(*side) for side in sides]),
-                alone=interval95([score_fit(c, p, np.eye(len(gram))) for c, p, gram in sides]),
-                scaled=interval95([scaled_score_fit(c, p, np.eye(len(gram))) for c, p, gram in sides]),
-                p=relabelling_p(np.mean(fits, axis=0)) if tested else None,
+                similarities=interval95([theory.score_fit(*side) for side in sides]),
+                alone=interval95([theory.score_fit(c, p, np.eye(len(gram))) for c, p, gram in sides]),
+                scaled=interval95([theory.scaled_score_fit(c, p, np.eye(len(gram))) for c, p, gram in sides]),
+                p=theory.relabelling_p(np.mean(fits, axis=0)) if tested else None,
             )
         )
     p_values = iter(holm([row.p for row in found if row.p is not None]))
@@ -313,7 +304,7 @@ def corrected_p(rows: Sequence[Prediction]) -> dict[str, float]:
 def between_seeds(models: Models, model: str) -> Interval | None:
     """Return how often two trainings of one model decide alike, over all pairs of seeds; None with a single seed."""
     decisions = [run.predicted[run.decoders[0]][run.test] for run in models[model].values()]
-    pairs = [agreement(a, b) for a, b in combinations(decisions, 2)]
+    pairs = [theory.agreement(a, b) for a, b in combinations(decisions, 2)]
     return interval95(pairs) if pairs else None
 
 
@@ -326,11 +317,13 @@ def correlations(models: Models, baseline: str) -> list[tuple[str, float, float]
     confusion = np.sum([run.metrics["confusion"] for run in models[baseline].values()], axis=0)
     grams = {first(runs)["targets"]: np.array(first(runs)["gram"]) for runs in models.values()}
     grams = {
-        name: gram for name, gram in grams.items() if spread(gram) > UNEQUAL and not TargetSpec.parse(name).uses_seed
+        name: gram
+        for name, gram in grams.items()
+        if theory.spread(gram) > UNEQUAL and not TargetSpec.parse(name).uses_seed
     }
     if not grams or not confusion.sum(axis=1).all():
         return []
-    found = {name: confusion_correlation(gram, confusion) for name, gram in grams.items()}
+    found = {name: theory.confusion_correlation(gram, confusion) for name, gram in grams.items()}
     p_values = holm([p for _, p in found.values()])
     return [(name, rho, float(p)) for (name, (rho, _)), p in zip(found.items(), p_values, strict=True)]
 

@@ -7,18 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from pipeline.comparison import findings
 from pipeline.comparison.costs import Cost
 from pipeline.comparison.families import QUESTIONS
-from pipeline.comparison.findings import (
-    JUDGES,
-    Contrast,
-    Judged,
-    Prediction,
-    ScoreFit,
-    corrected_p,
-    recall_tests,
-    row_name,
-)
+from pipeline.comparison.findings import Contrast, Judged, Prediction, ScoreFit
 from pipeline.comparison.protocols import Epochs, Readings
 from pipeline.comparison.registry import AMBIGUITY, METRICS, Metric, in_points
 from pipeline.comparison.rows import MARGIN, ComparisonRow, MetricSummary, PairedTest
@@ -86,7 +78,7 @@ def table(rows: Sequence[ComparisonRow]) -> str:
         ["model", *seeds, *(metric.heading for metric in shown), *AGAINST],
         (
             [
-                row_name(row, rows),
+                findings.row_name(row, rows),
                 *([str(len(row.seeds))] if several else []),
                 *(number(metric, row[metric.name]) for metric in shown),
                 *against_baseline(row["test.accuracy"].test),
@@ -118,7 +110,7 @@ def bounds_table(rows: Sequence[ComparisonRow]) -> str:
         ["model", "family", *AGAINST, *BOUNDS, limit, "bootstrap [95 %]", "p"],
         (
             [
-                row_name(row, rows),
+                findings.row_name(row, rows),
                 str(row.family),
                 *against_baseline(test),
                 *bounds(test),
@@ -139,20 +131,23 @@ def judges_table(judged: Sequence[Judged], rows: Sequence[ComparisonRow]) -> str
     if not judged:
         return "Plain cross-entropy has not been run, or is the baseline."
     return markdown_table(
-        ["model", *(heading for judge in JUDGES for heading in (judge.heading, "p"))],
-        ([row_name(one.row, rows), *(cell for test in one[1:] for cell in against_baseline(test))] for one in judged),
+        ["model", *(heading for judge in findings.JUDGES for heading in (judge.heading, "p"))],
+        (
+            [findings.row_name(one.row, rows), *(cell for test in one[1:] for cell in against_baseline(test))]
+            for one in judged
+        ),
     )
 
 
 def recall_table(rows: Sequence[ComparisonRow], classes: Sequence[str]) -> str:
     """Return a table of each class's recall minus the baseline's, with its interval and corrected p."""
-    tested = recall_tests(rows, classes)
+    tested = findings.recall_tests(rows, classes)
     if not tested:
         return "Nothing has been compared yet."
     return markdown_table(
         ["model", *(heading for label in classes for heading in (label, "p"))],
         (
-            [row_name(row, rows), *(cell for label in classes for cell in against_baseline(tests.get(label)))]
+            [findings.row_name(row, rows), *(cell for label in classes for cell in against_baseline(tests.get(label)))]
             for row, tests in tested
         ),
     )
@@ -170,7 +165,7 @@ def ambiguity_table(rows: Sequence[ComparisonRow]) -> str:
         return ""
     return markdown_table(
         ["model", *(metric.heading for metric in shown)],
-        ([row_name(row, rows), *(over_seeds(metric, row[metric.name]) for metric in shown)] for row in own),
+        ([findings.row_name(row, rows), *(over_seeds(metric, row[metric.name]) for metric in shown)] for row in own),
     )
 
 
@@ -183,7 +178,7 @@ def difference_table(rows: Sequence[ComparisonRow]) -> str:
         ["model", *(heading for metric in shown for heading in (metric.heading, "p"))],
         (
             [
-                row_name(row, rows),
+                findings.row_name(row, rows),
                 *(cell for metric in shown for cell in against_baseline(row[metric.name].test, metric.percent)),
             ]
             for row in rows[1:]
@@ -230,7 +225,10 @@ def replication_table(pairs: Sequence[tuple[ComparisonRow, ComparisonRow]], rows
         return "Nothing has been repeated on other hardware yet."
     return markdown_table(
         ["model", "seeds", *AGAINST, "seeds, repeated", "difference, repeated [95 %]", "p (Holm)"],
-        ([row_name(row, rows), *seeds_and_difference(row), *seeds_and_difference(again)] for row, again in pairs),
+        (
+            [findings.row_name(row, rows), *seeds_and_difference(row), *seeds_and_difference(again)]
+            for row, again in pairs
+        ),
     )
 
 
@@ -274,7 +272,7 @@ def prediction_table(rows: Sequence[Prediction], posterior: str, between_seeds: 
         "with S p", "with p", "spread of cosines", "accuracy",
         *(f"{label}: observed, by S p, by p" for label in SHARES),
     )  # fmt: skip
-    p_values = corrected_p(rows)
+    p_values = findings.corrected_p(rows)
     lines = []
     for row in rows:
         difference = against_baseline(PairedTest(*row.difference))[0]

@@ -11,24 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import config
-from pipeline.comparison import findings, protocols
+from pipeline.comparison import findings, protocols, tables
 from pipeline.comparison.costs import costs
 from pipeline.comparison.findings import Contrast, Models, RowId
 from pipeline.comparison.paired import compare
 from pipeline.comparison.records import entries, is_network
 from pipeline.comparison.rows import ComparisonRow, write_rows
-from pipeline.comparison.tables import (
-    ambiguity_table,
-    contrast_table,
-    cost_table,
-    difference_table,
-    epoch_table,
-    footnote,
-    introduction,
-    protocol_table,
-    recall_table,
-    table,
-)
 from pipeline.errors import UserError
 from pipeline.figures.blocks import over_labels, planned_contrasts
 from pipeline.figures.study import difference_forest
@@ -81,7 +69,7 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
     if not rows:
         return False
     metrics = next(iter(found[rows[0].model].values())).metrics
-    content, *limits = introduction(rows, metrics["dataset"], metrics["test"]["images"])
+    content, *limits = tables.introduction(rows, metrics["dataset"], metrics["test"]["images"])
     planned = {family: contrasts(family, block, found) for family in block.contrasts}
     families = [family_text(family, block, tested) for family, tested in planned.items()]
     page = [
@@ -108,22 +96,22 @@ def report_in(folder: Path, name: str, block: Block) -> bool:
 def section(models: Models, rows: Sequence[ComparisonRow], baseline: str, label: str) -> list[str]:
     """Return the paragraphs on the rows that share a kind of labels, "" if the block has one kind only."""
     of = f", {label}" if label else ""
-    ambiguity = ambiguity_table(rows)
+    ambiguity = tables.ambiguity_table(rows)
     return [
         f"## {label or 'All rows'}",
-        table(rows),
-        footnote(baseline),
+        tables.table(rows),
+        tables.footnote(baseline),
         f"### Differences from `{baseline}`",
-        difference_table(rows),
+        tables.difference_table(rows),
         f"### Recall of each class, in points, minus that of `{baseline}`",
-        recall_table(rows, findings.classes_of(models)),
+        tables.recall_table(rows, findings.classes_of(models)),
         *([f"### Ambiguous faces{of}", ambiguity] if ambiguity else []),
         f"### Cost{of}",
-        cost_table(costs(models, baseline)),
+        tables.cost_table(costs(models, baseline)),
         f"### Accuracy on PublicTest, in per cent: chosen epoch and last epoch{of}",
-        epoch_table(protocols.epochs(models)),
+        tables.epoch_table(protocols.epochs(models)),
         f"### The usual protocol{of}",
-        protocol_table(protocols.readings(models, baseline), rows),
+        tables.protocol_table(protocols.readings(models, baseline), rows),
     ]
 
 
@@ -194,4 +182,4 @@ def family_text(family: str, block: Block, tested: Sequence[Contrast]) -> str:
     """Return the heading and the table of a family."""
     metric = block.contrasts[family].metric
     heading = f"## {family}: {len(tested)} of {len(block.pairs(family))} planned contrasts in `{metric}`"
-    return f"{heading}\n\n{contrast_table(tested, {metric: metric})}"
+    return f"{heading}\n\n{tables.contrast_table(tested, {metric: metric})}"

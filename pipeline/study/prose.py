@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pipeline.comparison import findings
 from pipeline.comparison.families import WORDS
-from pipeline.comparison.findings import ENOUGH, Judged, Models, row_name
+from pipeline.comparison.findings import ENOUGH, Judged, Models
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import MARGIN, ComparisonRow
 from pipeline.comparison.tables import p_value, points
@@ -60,7 +60,7 @@ def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
     }[result.best.test().verdict]  # fmt: skip
     all_words = sum(row.family == WORDS for row in rows)
     judged_only = f" with {ENOUGH} seeds or more" if all_words > result.total else ""
-    name = row_name(result.best, rows)
+    name = findings.row_name(result.best, rows)
     high = result.best.test().high
     limit = f"a gain of more than {100 * high:.2f} points" if high > 0 else "a gain"
     if result.total > 1:

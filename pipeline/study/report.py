@@ -12,27 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline import config
-from pipeline.comparison import findings, protocols
+from pipeline.comparison import findings, protocols, tables
 from pipeline.comparison.findings import Models, Prediction, ScoreFit
 from pipeline.comparison.paired import compare
 from pipeline.comparison.records import RunRecord, entries, is_network
 from pipeline.comparison.registry import recall
 from pipeline.comparison.rows import ComparisonRow, write_rows
-from pipeline.comparison.tables import (
-    bounds_table,
-    contrast_table,
-    correlation_table,
-    difference_table,
-    footnote,
-    judges_table,
-    markdown,
-    prediction_table,
-    protocol_table,
-    recall_table,
-    replication_table,
-    score_table,
-    table,
-)
 from pipeline.data.fer import LABELS
 from pipeline.errors import UserError
 from pipeline.figures import study as figures
@@ -67,7 +52,7 @@ def report() -> None:
 
     write_rows(STUDY / "ablation.json", rows)
     images = findings.first(models[baseline])["test"]["images"]
-    write_text(STUDY / "ablation.md", markdown(rows, "fer2013", images, baseline))
+    write_text(STUDY / "ablation.md", tables.markdown(rows, "fer2013", images, baseline))
     write_predictions(STUDY / "prediction.csv", predictions, fits)
     figures.draw(models, rows, baseline, STUDY)
     if fits:
@@ -78,17 +63,17 @@ def report() -> None:
         "answer": prose.answer(rows, models),
         "near_duplicates": prose.near_duplicates(models[baseline]),
         "full": prose.full(timed),
-        "table": f"{table(rows)}\n\n{footnote(baseline)}",
-        "bounds": bounds_table(rows),
-        "judges": f"{prose.judges(judged)}\n\n{judges_table(judged, rows)}".strip(),
-        "differences": difference_table(rows),
-        "recalls": recall_table(rows, findings.classes_of(models)),
-        "contrasts": contrast_table(contrasts, CONTRASTED),
-        "protocols": protocol_table(protocols.readings(models, baseline), rows),
-        "replication": replication_table(pairs, rows),
-        "prediction": prediction_table(predictions, posterior, alike),
-        "scores": score_table(fits),
-        "correlation": correlation_table(findings.correlations(models, baseline)),
+        "table": f"{tables.table(rows)}\n\n{tables.footnote(baseline)}",
+        "bounds": tables.bounds_table(rows),
+        "judges": f"{prose.judges(judged)}\n\n{tables.judges_table(judged, rows)}".strip(),
+        "differences": tables.difference_table(rows),
+        "recalls": tables.recall_table(rows, findings.classes_of(models)),
+        "contrasts": tables.contrast_table(contrasts, CONTRASTED),
+        "protocols": tables.protocol_table(protocols.readings(models, baseline), rows),
+        "replication": tables.replication_table(pairs, rows),
+        "prediction": tables.prediction_table(predictions, posterior, alike),
+        "scores": tables.score_table(fits),
+        "correlation": tables.correlation_table(findings.correlations(models, baseline)),
         "rates": lr_search.table(trials).strip(),
         "speedrun": speedrun.table(timed),
     }
