@@ -161,34 +161,24 @@ def contrasts(
     return found
 
 
-class Judged(NamedTuple):
-    """A row before four judges, each a test against a baseline; None where there is none.
+JUDGES = {
+    "labels": "by the labels",
+    "without near duplicates": "without near duplicates",
+    "FER+ majority": "by the FER+ majority",
+    "against plain cross-entropy": "against plain cross-entropy",
+}
+"""What a row is judged by: the heading of its column and its part of a sentence.
 
-    labels, clean, votes: accuracy by the labels, by the labels of images without a near duplicate in Training, and by
-    the FER+ majority, against the study's baseline; plain: by the labels, against plain cross-entropy.
-    """
+Accuracy by the labels, by the labels of images without a near duplicate in Training, and by the FER+ majority, against
+the study's baseline; then by the labels against plain cross-entropy.
+"""
+
+
+class Judged(NamedTuple):
+    """A row before `JUDGES`, with the test of each, in their order; None where there is none."""
 
     row: ComparisonRow
-    labels: PairedTest | None
-    clean: PairedTest | None
-    votes: PairedTest | None
-    plain: PairedTest | None
-
-
-class Judge(NamedTuple):
-    """A judge of `Judged`: the heading of its column, and its part of a sentence."""
-
-    heading: str
-    phrase: str
-
-
-JUDGES = (
-    Judge("labels", "by the labels"),
-    Judge("without near duplicates", "without near duplicates"),
-    Judge("FER+ majority", "by the FER+ majority"),
-    Judge("against plain cross-entropy", "against plain cross-entropy"),
-)
-"""In the order of the fields of `Judged`."""
+    tests: tuple[PairedTest | None, ...]
 
 
 def judges(rows: Sequence[ComparisonRow], models: Models) -> list[Judged]:
@@ -200,11 +190,11 @@ def judges(rows: Sequence[ComparisonRow], models: Models) -> list[Judged]:
     found = []
     for row in rows:
         again = plain.get((row.model, row.decoder))
-        by_labels, clean, votes = (
+        by_baseline = [
             row[name].test if name in row else None
             for name in ("test.accuracy", "test_clean.accuracy", "test.votes.accuracy")
-        )
-        found.append(Judged(row, by_labels, clean, votes, again["test.accuracy"].test if again else None))
+        ]
+        found.append(Judged(row, (*by_baseline, again["test.accuracy"].test if again else None)))
     return found
 
 

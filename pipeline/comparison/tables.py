@@ -131,9 +131,9 @@ def judges_table(judged: Sequence[Judged], rows: Sequence[ComparisonRow]) -> str
     if not judged:
         return "Plain cross-entropy has not been run, or is the baseline."
     return markdown_table(
-        ["model", *(heading for judge in findings.JUDGES for heading in (judge.heading, "p"))],
+        ["model", *(heading for judge in findings.JUDGES for heading in (judge, "p"))],
         (
-            [findings.row_name(one.row, rows), *(cell for test in one[1:] for cell in against_baseline(test))]
+            [findings.row_name(one.row, rows), *(cell for test in one.tests for cell in against_baseline(test))]
             for one in judged
         ),
     )

@@ -101,9 +101,9 @@ def judges(judged: Sequence[Judged]) -> str:
     if not words:
         return ""
     counts = []
-    for judge, tests in zip(findings.JUDGES, zip(*(one[1:] for one in words), strict=True), strict=True):
-        verdicts = [test.verdict for test in tests if test is not None]
-        counts.append(f"{verdicts.count(-1)} less and {verdicts.count(1)} more accurate {judge.phrase}")
+    for place, phrase in enumerate(findings.JUDGES.values()):
+        verdicts = [test.verdict for one in words if (test := one.tests[place]) is not None]
+        counts.append(f"{verdicts.count(-1)} less and {verdicts.count(1)} more accurate {phrase}")
     return f"Of {len(words)} losses on label words, the corrected tests find {', '.join(counts)}."
 
 

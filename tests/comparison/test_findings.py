@@ -155,13 +155,14 @@ def test_four_judges_stand_side_by_side() -> None:
     rows = compare(entries(models, "baseline"))
     judged = {one.row.model: one for one in findings.judges(rows, models)}
     assert list(judged) == list(models)
-    assert judged["baseline"][1:4] == (None, None, None)
-    assert judged["cross_entropy"].plain is None
+    assert judged["baseline"].tests[:3] == (None, None, None)
+    assert judged["cross_entropy"].tests[3] is None
     one = judged["w2v_cosine"]
-    assert (one.labels, one.clean) == (one.row["test.accuracy"].test, one.row["test_clean.accuracy"].test)
-    assert one.votes is None  # nobody voted
+    by_labels, clean, votes, plain = one.tests
+    assert (by_labels, clean) == (one.row["test.accuracy"].test, one.row["test_clean.accuracy"].test)
+    assert votes is None  # nobody voted
     again = compare(entries(models, "cross_entropy"))
-    assert one.plain == next(row for row in again if row.model == "w2v_cosine").test()
+    assert plain == next(row for row in again if row.model == "w2v_cosine").test()
     assert findings.judges(again, models) == []
 
 

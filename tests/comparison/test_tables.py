@@ -90,7 +90,7 @@ def test_bounds_are_what_is_ruled_out_and_what_would_have_been_found() -> None:
 def test_each_judge_has_its_difference_and_p() -> None:
     rows = [row("baseline", 0.66, 0.01), row("w2v", 0.64, 0.01)]
     test = PairedTest(-0.02, -0.03, -0.01, 0.01, p_holm=0.02)
-    judged = [Judged(rows[0], None, None, None, test), Judged(rows[1], test, None, test, None)]
+    judged = [Judged(rows[0], (None, None, None, test)), Judged(rows[1], (test, None, test, None))]
     assert judges_table(judged, rows).splitlines()[2:] == [
         "| baseline |  |  |  |  |  |  | -2.00 [-3.00, -1.00] | 0.020 |",
         "| w2v | -2.00 [-3.00, -1.00] | 0.020 |  |  | -2.00 [-3.00, -1.00] | 0.020 |  |  |",

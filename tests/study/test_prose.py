@@ -105,11 +105,11 @@ def test_each_judge_counts_the_losses_on_words_that_it_finds_worse_and_better() 
     words = [row("w2v_cosine", 0.0) for _ in range(3)]
     worse, better, none = test(-0.1, 0.01), test(0.1, 0.01), test(-0.1, 0.2)
     judged = [
-        Judged(BASELINE, None, None, None, worse),
-        Judged(row("cosine_one_hot", 0.0), worse, worse, worse, worse),
-        Judged(words[0], worse, worse, none, better),
-        Judged(words[1], worse, none, none, better),
-        Judged(words[2], none, none, None, worse),
+        Judged(BASELINE, (None, None, None, worse)),
+        Judged(row("cosine_one_hot", 0.0), (worse, worse, worse, worse)),
+        Judged(words[0], (worse, worse, none, better)),
+        Judged(words[1], (worse, none, none, better)),
+        Judged(words[2], (none, none, None, worse)),
     ]
     text = judges(judged)
     assert [int(number) for number in re.findall(r"\d+", text)] == [3, 2, 0, 1, 0, 0, 0, 1, 2]
