@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import yaml
@@ -154,14 +154,15 @@ class Attempt:
 
 @dataclass
 class Cluster:
-    """A Ray cluster that this process is connected to, with the cores and GPUs that a job takes.
+    """A Ray cluster that this process is connected to.
 
-    dashboard: its address, empty without one; excluded: nodes that compute otherwise than jobs ask for, by what these
-    ask for.
+    threads: of one training, with a core for each; gpus: that one job takes. dashboard: its address, empty without one;
+    excluded: nodes that compute otherwise than jobs ask for, by what these ask for.
     """
 
+    chooses_machines: ClassVar[bool] = True  # nodes that compute otherwise than a job asks for are left out
     ray: Any
-    cpus: int
+    threads: int
     gpus: float
     dashboard: str = ""
     excluded: dict[str, set[str]] = field(default_factory=dict)
@@ -171,24 +172,14 @@ class Cluster:
         self.code = self.sent(code_files())
         # Without retries by Ray, which would not count as we do. A process that had a GPU ends after its job, so that
         # nothing stays in the memory that others share.
-        self.perform = self.ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(ray_task.perform)
+        self.perform = self.ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_retries=0)(ray_task.perform)
         self.keeper = self.on_this_node(Keeper)
         self.arrivals = 0
 
     @property
-    def threads(self) -> int:
-        """The threads of one training."""
-        return self.cpus
-
-    @property
-    def chooses_machines(self) -> bool:
-        """Nodes that compute otherwise than a job asks for are left out."""
-        return True
-
-    @property
     def environment(self) -> dict[str, str]:
         """The variables that a job needs before PyTorch is imported."""
-        return {"OMP_NUM_THREADS": str(self.cpus)} | ({} if self.gpus else {"CUDA_VISIBLE_DEVICES": ""})
+        return {"OMP_NUM_THREADS": str(self.threads)} | ({} if self.gpus else {"CUDA_VISIBLE_DEVICES": ""})
 
     @property
     def place(self) -> str:

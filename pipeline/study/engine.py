@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 
@@ -17,7 +17,9 @@ from pipeline.training.autotune import MachineParams
 
 
 class Engine(Protocol):
-    """What does jobs."""
+    """What does jobs. chooses_machines: each on a machine that computes as it asks, no other (`Job.environment`)."""
+
+    chooses_machines: ClassVar[bool]
 
     @property
     def threads(self) -> int:
@@ -26,10 +28,6 @@ class Engine(Protocol):
     @property
     def place(self) -> str:
         """Where the jobs are done, for the user."""
-
-    @property
-    def chooses_machines(self) -> bool:
-        """Whether a job is done on a machine that computes as the job asks, and no other (`jobs.Job.environment`)."""
 
     def measure(self, requested: MachineParams) -> JsonDict:
         """Return how a training will be computed (`numerics.measured`)."""
@@ -42,13 +40,9 @@ class Engine(Protocol):
 class Processes:
     """Worker processes on this machine, so many at a time."""
 
+    chooses_machines: ClassVar[bool] = False  # all jobs are done here
     workers: int
     threads: int
-
-    @property
-    def chooses_machines(self) -> bool:
-        """All jobs are done here."""
-        return False
 
     @property
     def place(self) -> str:
