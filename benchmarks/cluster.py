@@ -34,7 +34,7 @@ from pipeline import cli
 from pipeline.cli import Number
 from pipeline.errors import UserError
 from pipeline.study import cluster as driver
-from pipeline.study.jobs import MeasureJob
+from pipeline.study.jobs import LOGS, MeasureJob
 from pipeline.training.autotune import MachineParams
 
 NAME = "python -m benchmarks.cluster"
@@ -137,9 +137,9 @@ def kills(runs: int, epochs: int, minutes: int, every: int, images: int) -> None
 def queue(count: int) -> None:
     """Give the cluster many jobs of no work at once."""
     with nodes(2) as simulated, tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
-        Path("logs").mkdir()
+        LOGS.mkdir()
         machine, folder = MachineParams("fp32", "channels_last", 1, False), str(Path(name).resolve() / "results")
-        jobs = [MeasureJob(f"job-{n}", f"logs/job-{n}.log", folder, machine) for n in range(count)]
+        jobs = [MeasureJob(f"job-{n}", folder, machine) for n in range(count)]
         head = [psutil.Process(pid) for pid in services_of(simulated.head_node)]
         before = [memory([psutil.Process()]), memory(head)]
         most = list(before)

@@ -18,6 +18,7 @@ from pipeline import config, fingerprint
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, digests, read_json, repository, write_json, write_text
 from pipeline.fingerprint import SOURCES
+from pipeline.study.jobs import LOGS
 from pipeline.workspace import resolve
 from stages import embed, fetch, landmarks, prepare, targets
 
@@ -40,7 +41,7 @@ def entered(name: str) -> Iterator[Path]:
     """
     root = repository()
     folder = root / STUDY / name
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    (folder / LOGS).mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock", timeout=0)
     try:
         lock.acquire()

@@ -189,7 +189,7 @@ class Cluster:
 
     def measure(self, requested: MachineParams) -> JsonDict:
         """Measure on a node: this machine may be of another kind."""
-        job = MeasureJob("machine", "logs/machine.log", str(repository() / "results"), requested)
+        job = MeasureJob("machine", str(repository() / "results"), requested)
         with contextlib.closing(self.outcomes([job], {})) as outcomes:
             outcome = next(outcomes)
         if outcome.found is None:
@@ -266,7 +266,7 @@ class Cluster:
                 last = "trial" if isinstance(job, SearchJob) else "epoch"
                 print(f"{job.name}: its node died; it resumes after its last {last} on another", flush=True)
                 return None
-            with Path(job.log).open("a", encoding="utf-8") as log:
+            with job.log.open("a", encoding="utf-8") as log:
                 log.write(f"{error}\n")
             answer = {"error": f"{first_line(getattr(error, 'cause', None) or error)}.", "files": {}, "seconds": 0.0}
         keep(job, answer)

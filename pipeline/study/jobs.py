@@ -10,6 +10,7 @@ in a process. A job travels as a dict, as JSON to a process and pickled to a nod
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 from pipeline.files import JsonDict
@@ -17,22 +18,29 @@ from pipeline.study.provenance import Origin
 from pipeline.training.autotune import MachineParams
 from pipeline.workspace import RunKey
 
+LOGS = Path("logs")
+"""In the folder of a block."""
+
 
 @dataclass(frozen=True)
 class Job:
     """What all jobs have.
 
-    name: for the user. log: the file for its output, in the folder of its block. folder: where its results are kept.
-    block_folder: the folder of its block, relative to the repository, for a node. environment: how the machine has to
-    compute (`training.hardware.environment`, perhaps with its `instructions`), empty if that does not matter.
+    name: for the user and for its log. folder: where its results are kept. block_folder: the folder of its block,
+    relative to the repository, for a node. environment: how the machine has to compute
+    (`training.hardware.environment`, perhaps with its `instructions`), empty if that does not matter.
     """
 
     kind: ClassVar[str]
     name: str
-    log: str
     folder: str
     block_folder: str = field(default="", kw_only=True)
     environment: JsonDict = field(default_factory=dict, kw_only=True)
+
+    @property
+    def log(self) -> Path:
+        """The file for its output, in the folder of its block."""
+        return LOGS / f"{self.name}.log"
 
     def to_dict(self) -> JsonDict:
         """Return the job as it travels."""

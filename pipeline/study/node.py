@@ -24,7 +24,7 @@ import psutil
 from pipeline import config
 from pipeline.files import JsonDict
 from pipeline.study import numerics, ray_task, worker
-from pipeline.study.jobs import Job, job_of
+from pipeline.study.jobs import LOGS, Job, job_of
 from pipeline.study.ray_task import Files
 
 PAUSE = 0.2
@@ -80,7 +80,7 @@ def folder_of(parent: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def inside(root: Path, folder: Path, data: Path | None) -> Iterator[None]:
     """Work in the folder of a block below `root`, which is the repository, on the data that were sent."""
-    (folder / "logs").mkdir(parents=True)
+    (folder / LOGS).mkdir(parents=True)
     (folder / "outputs").mkdir()
     if data:
         shutil.copyfile(data / "params.yaml", folder / "params.yaml")

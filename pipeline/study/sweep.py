@@ -22,13 +22,11 @@ from pipeline.files import JsonDict, read_json, repository
 from pipeline.study import block_folder, lr_search, numerics, plan, publish
 from pipeline.study.block_folder import GRID, STUDY
 from pipeline.study.engine import Engine, Placement
-from pipeline.study.jobs import Job, RunJob, SearchJob
+from pipeline.study.jobs import LOGS, Job, RunJob, SearchJob
 from pipeline.study.plan import Block
 from pipeline.study.pool import Outcome
 from pipeline.study.provenance import Origin
 from pipeline.workspace import RunKey, dataset_name
-
-LOGS = Path("logs")
 
 
 def sweep(
@@ -65,7 +63,7 @@ def sweep(
         print(f"{count} are kept in {target.relative_to(repository())}; {engine.place}", flush=True)
         jobs = [
             RunJob(
-                run_key.name, log_of(run_key.name), str(target), run_key.model, run_key.seed, draws, origin,
+                run_key.name, str(target), run_key.model, run_key.seed, draws, origin,
                 environment=expected(run_key.model, machines.get(run_key.seed, ours), params),
             )
             for run_key in missing
@@ -90,7 +88,7 @@ def search(block: str, placement: Placement, models: Sequence[str] = ()) -> None
         ours = environment_of(engine, params) if missing else {}
         jobs = [
             SearchJob(
-                f"search-{model}", log_of(f"search-{model}"), str(target), model, params.search.seed,
+                f"search-{model}", str(target), model, params.search.seed,
                 environment=expected(model, ours, params),
             )
             for model in missing
@@ -191,11 +189,6 @@ def machines_of_seeds(
             f"{target.relative_to(repository())}."
         )
     return found
-
-
-def log_of(name: str) -> str:
-    """Return the log of the job of this name, in the folder of its block."""
-    return str(LOGS / f"{name}.log")
 
 
 def expected(model: str, environment: JsonDict, params: Params) -> JsonDict:

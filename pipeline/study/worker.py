@@ -61,7 +61,7 @@ def receive(jobs: queue.SimpleQueue[Job]) -> None:
 def answered(job: Job) -> JsonDict:
     """Do a job with its output in its log; return what came out, or the error in one sentence."""
     sys.stdout.flush()
-    with Path(job.log).open("w", encoding="utf-8") as log:
+    with job.log.open("w", encoding="utf-8") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     try:

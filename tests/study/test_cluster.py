@@ -27,7 +27,7 @@ from pipeline import config
 from pipeline.errors import UserError
 from pipeline.study import cluster as driver
 from pipeline.study import node, numerics, ray_task
-from pipeline.study.jobs import SearchJob
+from pipeline.study.jobs import LOGS, SearchJob
 from pipeline.training.teachers import teacher_digests
 from pipeline.workspace import resolve
 from tests.clone import ROOT, Clone, clone_of_working_tree, started, wait
@@ -358,8 +358,9 @@ def test_only_a_node_that_dies_is_no_failure(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(driver.Cluster, "__post_init__", lambda cluster: None)
+    LOGS.mkdir()
     one = driver.Cluster(Ended(exceptions), 1, 0)
-    attempt = driver.Attempt(SearchJob("search-a", "log", "results", "a", 0))
+    attempt = driver.Attempt(SearchJob("search-a", "results", "a", 0))
     assert one.settled(exceptions.NodeDiedError("gone"), attempt) is None
     assert attempt.failures == 0
     cause = exceptions.ObjectFetchTimedOutError("1" * 56, "", "")
@@ -386,6 +387,6 @@ def test_a_cluster_that_has_gone_is_said_in_a_sentence(tmp_path: Path, monkeypat
     task = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: "a task"))
     one = driver.Cluster(SimpleNamespace(exceptions=exceptions, wait=gone, cancel=gone), 1, 0)
     one.code, one.perform, one.keeper = ("", []), task, None
-    jobs = [SearchJob("search-a", "log", str(tmp_path / "results"), "a", 0)]
+    jobs = [SearchJob("search-a", str(tmp_path / "results"), "a", 0)]
     with pytest.raises(UserError, match=r"no longer answers.*resumes"):
         next(one.outcomes(jobs, {}))

@@ -12,11 +12,11 @@ from pipeline.training.autotune import MachineParams
 
 JOBS = (
     RunJob(
-        "words-3", "logs/words-3.log", "results/a", "words", 3, True, Origin("fer sweep", "1a2b", None),
+        "words-3", "results/a", "words", 3, True, Origin("fer sweep", "1a2b", None),
         block_folder=".study/B", environment={"precision": "fp32", "threads": 1},
     ),
-    SearchJob("search-words", "logs/search-words.log", "results/a", "words", 0),
-    MeasureJob("machine", "logs/machine.log", "results", MachineParams("auto", "contiguous", 2, False)),
+    SearchJob("search-words", "results/a", "words", 0),
+    MeasureJob("machine", "results", MachineParams("auto", "contiguous", 2, False)),
 )  # fmt: skip
 
 

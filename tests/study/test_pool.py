@@ -41,7 +41,7 @@ class Order(Job):
 
 
 def order(**values: object) -> Order:
-    return Order("a job", "", "", values)
+    return Order("a job", "", values)
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ def carry_out(*outcomes: Outcome) -> None:
 
 
 def job(name: str) -> Job:
-    return RunJob(name, f"logs/{name}.log", "results", "a", 0, False, Origin("fer sweep", None, None))
+    return RunJob(name, "results", "a", 0, False, Origin("fer sweep", None, None))
 
 
 def test_each_run_says_what_is_done_and_when_all_will_be(
