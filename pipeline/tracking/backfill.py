@@ -12,7 +12,7 @@ from functools import partial
 from pipeline import config
 from pipeline.errors import UserError
 from pipeline.tracking import champion, client, comparison_runs, data_runs, model_runs
-from pipeline.tracking.data_runs import DATA_EXPERIMENT
+from pipeline.tracking.store import DATA_EXPERIMENT
 from pipeline.workspace import RunKey
 
 

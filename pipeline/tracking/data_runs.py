@@ -15,10 +15,8 @@ from pipeline.data.fer import FerData
 from pipeline.labels.vectors import LabelVectors
 from pipeline.tracking import client
 from pipeline.tracking.client import Where
+from pipeline.tracking.store import DATA_EXPERIMENT
 from pipeline.workspace import CHECKS, LABELS_FOLDER, PREPARED, SOURCE
-
-DATA_EXPERIMENT = "data"
-"""The MLflow experiment of fetch, prepare and embed; models are in one named after their data set."""
 
 
 def fetch_run() -> Where | None:

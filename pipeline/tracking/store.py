@@ -32,8 +32,8 @@ if TYPE_CHECKING:  # MLflow takes seconds to import
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 
-DATA = "data"
-"""The experiment without models: runs of fetch, prepare and embed."""
+DATA_EXPERIMENT = "data"
+"""The experiment of fetch, prepare and embed; models are in one named after their data set."""
 
 KIND = ("mlflow.experimentKind", "custom_model_development")
 """The tag of an experiment of trained models. MLflow up to 3.18 stores it and shows it nowhere; the note below is
@@ -346,7 +346,7 @@ def _present(experiment: Experiment) -> None:
     number, tags = experiment.experiment_id, experiment.tags
     link = _address(number)
     links = f"[all runs]({link})"
-    if experiment.name != DATA:
+    if experiment.name != DATA_EXPERIMENT:
         of_models = f"[Models by accuracy]({link}&viewStateShareKey={VIEW})"
         links = f"{of_models}, [means over seeds]({link}&viewStateShareKey={MEANS_VIEW}), {links}"
     wanted = {

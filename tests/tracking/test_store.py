@@ -18,7 +18,6 @@ from click.testing import CliRunner
 
 from pipeline.errors import UserError
 from pipeline.tracking import client, store
-from pipeline.tracking.data_runs import DATA_EXPERIMENT
 from tests.clone import ROOT
 from tests.mlflow_store import enter, forget, log, make_repository
 
@@ -527,8 +526,8 @@ def test_the_experiment_shows_its_runs(repository: Path) -> None:
     )
     assert "tags.kind" in other.tags[f"mlflow.sharedViewState.{store.VIEW}"]
     assert "groupByKeys" in other.tags[f"mlflow.sharedViewState.{store.MEANS_VIEW}"]
-    log(experiment=DATA_EXPERIMENT)
-    assert "Models" not in experiment(repository, DATA_EXPERIMENT).tags["mlflow.note.content"]
+    log(experiment=store.DATA_EXPERIMENT)
+    assert "Models" not in experiment(repository, store.DATA_EXPERIMENT).tags["mlflow.note.content"]
 
 
 def test_a_race_for_a_new_experiment_is_won_by_one(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
