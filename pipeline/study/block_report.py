@@ -24,7 +24,7 @@ from pipeline.files import write_text
 from pipeline.study import plan
 from pipeline.study.plan import Block, short_name
 from pipeline.study.report import comparable, kept_runs, require_one_machine, require_one_study
-from pipeline.tracking.study import log_study
+from pipeline.tracking.comparison_runs import log_study
 
 NOTES = """\
 - *Ambiguous faces*: mean and half the width of the 95 % interval over seeds. *FER+ by its own protocol*: eight classes,

@@ -25,7 +25,7 @@ from pipeline.files import JsonDict, write_csv, write_text
 from pipeline.fingerprint import RunSettings
 from pipeline.study import lr_search, prose, speedrun
 from pipeline.study.trial import kept
-from pipeline.tracking.study import log_study
+from pipeline.tracking.comparison_runs import log_study
 from pipeline.workspace import RunKey
 
 STUDY = Path("results/fer2013")

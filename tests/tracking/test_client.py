@@ -18,7 +18,7 @@ from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import read_rows
 from pipeline.files import flatten, read_json
 from pipeline.tracking import client, store
-from pipeline.tracking.study import log_study
+from pipeline.tracking.comparison_runs import log_study
 from tests.browser import CHROMIUM, Browser
 from tests.clone import ROOT, Clone
 from tests.mlflow_store import enter, forget, log, make_repository

@@ -12,7 +12,7 @@ import pytest
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import read_rows
 from pipeline.files import read_json
-from pipeline.tracking import study
+from pipeline.tracking.comparison_runs import log_study
 from tests.mlflow_store import enter, forget
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def log() -> None:
-    study.log_study(STUDY, MODELS, read_rows(STUDY / "ablation.json"), "fer2013-study")
+    log_study(STUDY, MODELS, read_rows(STUDY / "ablation.json"), "fer2013-study")
 
 
 @pytest.mark.medium
