@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from pipeline.data.classes import tracking_key
 from pipeline.errors import UserError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # MLflow takes seconds to import
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 KEY = "fer.key"
 """The tag that identifies a run: model, seed and a digest of everything that training read."""
@@ -59,17 +60,18 @@ class Where(NamedTuple):
     command: str = BACKFILL
 
 
-def _safe(method: Callable[Concatenate[MlflowRun, P], None]) -> Callable[Concatenate[MlflowRun, P], None]:
-    """Call a method while MLflow works; on its first failure, warn once and stop logging."""
+def _safe(method: Callable[Concatenate[MlflowRun, P], T]) -> Callable[Concatenate[MlflowRun, P], T | None]:
+    """Call a method while MLflow works; on its first failure, warn once and stop logging. Without it, return None."""
 
     @functools.wraps(method)
-    def call(self: MlflowRun, /, *args: P.args, **kwargs: P.kwargs) -> None:
+    def call(self: MlflowRun, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
         if self.run_id is None or not self.working:
-            return
+            return None
         try:
-            method(self, *args, **kwargs)
+            return method(self, *args, **kwargs)
         except Exception as error:  # whatever MLflow raises: the stage's outputs come first
             self.fail(error)
+            return None
 
     return call
 
@@ -141,15 +143,10 @@ class MlflowRun:
         )
         store.client().log_inputs(self.id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
+    @_safe
     def needs_model(self) -> bool:
-        """Return whether MLflow works and the run lacks its model: to export one takes seconds."""
-        if not self.working:
-            return False
-        try:
-            return not _has_model(self.id)
-        except Exception as error:  # as in `_safe`
-            self.fail(error)
-            return False
+        """Return whether the run lacks its model, which takes seconds to export; None if MLflow does not work."""
+        return not _has_model(self.id)
 
     @_safe
     def model(self, onnx_file: Path, faces: npt.NDArray[np.uint8], classes: Sequence[str]) -> None:
