@@ -59,9 +59,11 @@ def next_trial(file: Path, name: str, params: config.Params) -> tuple[float, int
     found = accuracies(file, name, short, params)
     if (rate := following(found, params.search)) is not None:
         return rate, short
+    if params.search.finalists == 1:  # the short trainings decide
+        return None
     whole = accuracies(file, name, full, params)
     lacking = [rate for rate in finalists(found, params.search) if rate not in whole]
-    rate = lacking[0] if lacking else following_whole(whole, params.search)
+    rate = lacking[0] if lacking else following(whole, params.search)
     return None if rate is None else (rate, full)
 
 
@@ -187,14 +189,8 @@ def following(found: Mapping[float, float], search: config.SearchParams) -> floa
 
 
 def finalists(found: Mapping[float, float], search: config.SearchParams) -> list[float]:
-    """Return the best rates of the short trainings, best first; none if `search.finalists` is 1."""
-    ranked = sorted(found, key=lambda rate: (-found[rate], rate))
-    return ranked[: search.finalists] if search.finalists > 1 else []
-
-
-def following_whole(found: Mapping[float, float], search: config.SearchParams) -> float | None:
-    """Return the next rate to train at full length after the finalists, like `following`; None without finalists."""
-    return following(found, search) if found and search.finalists > 1 else None
+    """Return the best rates of the short trainings, best first."""
+    return sorted(found, key=lambda rate: (-found[rate], rate))[: search.finalists]
 
 
 def rate_at(step: int, search: config.SearchParams) -> float:

@@ -64,17 +64,24 @@ def test_a_training_that_diverged_is_worse_than_any() -> None:
 
 def test_the_two_best_rates_are_finalists() -> None:
     assert finalists({0.1: 0.6, 0.033: 0.7, 0.3: 0.6, 0.9: lr_search.WORST}, FIVE) == [0.033, 0.1]
-    assert finalists({0.1: 0.6, 0.033: 0.7}, replace(FIVE, finalists=1)) == []
 
 
 def test_whole_trainings_go_on_until_the_best_of_them_is_bracketed() -> None:
-    """The budget is that of the short trainings; where one finalist is asked for there are none."""
-    assert lr_search.following_whole({0.15: 0.6, 0.05: 0.61}, FIVE) == 0.017
-    assert lr_search.following_whole({0.15: 0.62, 0.05: 0.61}, FIVE) == 0.45
-    assert lr_search.following_whole({0.15: 0.6, 0.05: 0.61, 0.017: 0.6}, FIVE) is None
-    assert lr_search.following_whole({rate_at(n, FIVE): n for n in range(5)}, FIVE) is None
-    assert lr_search.following_whole({}, FIVE) is None
-    assert lr_search.following_whole({0.15: 0.6}, replace(FIVE, finalists=1)) is None
+    """The budget is that of the short trainings."""
+    assert following({0.15: 0.6, 0.05: 0.61}, FIVE) == 0.017
+    assert following({0.15: 0.62, 0.05: 0.61}, FIVE) == 0.45
+    assert following({0.15: 0.6, 0.05: 0.61, 0.017: 0.6}, FIVE) is None
+    assert following({rate_at(n, FIVE): n for n in range(5)}, FIVE) is None
+
+
+def test_with_one_finalist_the_short_trainings_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = config.load(Path(__file__).parents[2] / "params.yaml")
+    params = replace(params, search=replace(params.search, finalists=1))
+    monkeypatch.setattr(lr_search, "trial", lambda model, *_: {"val_accuracy": 0.5 - abs(model.learning_rate - 0.1)})
+    file = tmp_path / "learning_rates.json"
+    lr_search.search_one(file, "baseline", params)
+    assert {one["recipe"]["epochs"] for one in kept(file)} == {params.search.epochs}
+    assert best(kept(file), "baseline") == 0.1
 
 
 def run(loss: str, rate: float, accuracy: float | None, epochs: int = 3) -> dict[str, Any]:
@@ -217,7 +224,7 @@ def test_the_committed_search_has_whole_trainings_on_both_sides_of_every_winner(
     for name in lr_search.representatives(params):
         whole = lr_search.accuracies(file, name, full, params)
         assert whole, name
-        assert lr_search.following_whole(whole, params.search) is None, name
+        assert following(whole, params.search) is None, name
         winner = max(whole, key=lambda rate: (whole[rate], -rate))
         assert min(whole) < winner < max(whole), name
 
