@@ -33,6 +33,7 @@ from benchmarks.timing import table
 from pipeline import cli
 from pipeline.cli import Number
 from pipeline.errors import UserError
+from pipeline.files import set_environment
 from pipeline.study import cluster as driver
 from pipeline.study.jobs import LOGS, MeasureJob
 from pipeline.training.autotune import MachineParams
@@ -165,22 +166,19 @@ def nodes(count: int) -> Iterator[Any]:
     driver.require_installed()
     folder = tempfile.mkdtemp(prefix="r")  # short, as the paths of Ray's sockets have to be
     changed = {"RAY_TMPDIR": folder, "TMPDIR": folder, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
-    before = {name: os.environ.get(name) for name in changed}
-    os.environ |= changed
-    driver.imported(on_loopback=True)
-    from ray.cluster_utils import Cluster
+    with set_environment(changed):
+        driver.imported(on_loopback=True)
+        from ray.cluster_utils import Cluster
 
-    simulated = Cluster()
-    try:
-        simulated.add_node(num_cpus=0, node_ip_address=LOOPBACK)
-        for _ in range(count):
-            simulated.add_node(num_cpus=1, node_ip_address=LOOPBACK)
-        yield simulated
-    finally:
-        simulated.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        simulated = Cluster()
+        try:
+            simulated.add_node(num_cpus=0, node_ip_address=LOOPBACK)
+            for _ in range(count):
+                simulated.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+            yield simulated
+        finally:
+            simulated.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -155,6 +155,21 @@ def repository() -> Path:
     return Path(os.environ.get("DVC_ROOT") or ".").resolve()
 
 
+@contextmanager
+def set_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables during the block; afterwards they are as they were."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def flatten(values: Mapping[str, object], prefix: str = "") -> JsonDict:
     """Flatten nested keys into dotted names: {"a": {"b": 1}} -> {"a.b": 1}."""
     flat: JsonDict = {}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.files import read_json, replacing, sha256, write_csv, write_json, write_npz, write_text
+from pipeline.files import read_json, replacing, set_environment, sha256, write_csv, write_json, write_npz, write_text
 
 
 def test_replacing_puts_the_new_file_in_place_only_at_the_end(tmp_path: Path) -> None:
@@ -125,3 +125,18 @@ def test_arrays_of_objects_are_refused_and_leave_no_file(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="allow_pickle"):
         write_npz(tmp_path / "a.npz", {"a": np.array([{}])})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_variables_are_as_they_were_even_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FER_OLD", "old")
+    monkeypatch.delenv("FER_NEW", raising=False)
+    before = dict(os.environ)
+
+    def interrupted() -> None:
+        with set_environment({"FER_OLD": "1", "FER_NEW": "2"}):
+            assert (os.environ["FER_OLD"], os.environ["FER_NEW"]) == ("1", "2")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert dict(os.environ) == before

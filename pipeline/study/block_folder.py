@@ -7,7 +7,6 @@ alone. Fetch, prepare, landmarks and embed run again only if their settings, the
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from pipeline import config, fingerprint
 from pipeline.errors import UserError
-from pipeline.files import JsonDict, digests, read_json, repository, write_json, write_text
+from pipeline.files import JsonDict, digests, read_json, repository, set_environment, write_json, write_text
 from pipeline.fingerprint import SOURCES
 from pipeline.study.jobs import LOGS
 from pipeline.workspace import resolve
@@ -47,15 +46,10 @@ def entered(name: str) -> Iterator[Path]:
         lock.acquire()
     except Timeout:
         raise UserError(f"{STUDY / name} is in use by another `fer sweep` or `fer search`: wait for it.") from None
-    changed = {"DVC_ROOT": str(root), "FER_TRACKING": "off"}
-    before = {key: os.environ.get(key) for key in changed}
     try:
-        os.environ |= changed
-        with contextlib.chdir(folder):
+        with set_environment({"DVC_ROOT": str(root), "FER_TRACKING": "off"}), contextlib.chdir(folder):
             yield root
     finally:
-        for key, value in before.items():
-            os.environ.pop(key) if value is None else os.environ.update({key: value})
         lock.release()
 
 

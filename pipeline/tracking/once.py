@@ -6,11 +6,11 @@ was lost, which creates a second run if the first request had arrived.
 
 from __future__ import annotations
 
-import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+
+from pipeline.files import set_environment
 
 ATTEMPTS = 6
 """Times that a run is created before its error counts; each waits up to twice as long as the one before."""
@@ -18,7 +18,8 @@ ATTEMPTS = 6
 WAIT = 0.2
 """Seconds that a second attempt waits at most."""
 
-RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+"""What lets MLflow send each request once."""
 
 
 def create_once(find: Callable[[], Sequence[str]], create: Callable[[], str], withdraw: Callable[[str], None]) -> str:
@@ -32,7 +33,7 @@ def create_once(find: Callable[[], Sequence[str]], create: Callable[[], str], wi
         if found := find():
             return found[0]
         try:
-            with _unrepeated():
+            with set_environment(ONCE):
                 mine = create()
         except Exception as error:
             if attempt + 1 == ATTEMPTS or _is_refusal(error):
@@ -43,20 +44,6 @@ def create_once(find: Callable[[], Sequence[str]], create: Callable[[], str], wi
             withdraw(mine)
         time.sleep(random.uniform(0, WAIT * 2**attempt))
     raise TimeoutError("other processes create the same run at the same time")
-
-
-@contextmanager
-def _unrepeated() -> Iterator[None]:
-    """Let MLflow send each request once."""
-    before = os.environ.get(RETRIES)
-    os.environ[RETRIES] = "0"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[RETRIES]
-        else:
-            os.environ[RETRIES] = before
 
 
 def _is_refusal(error: Exception) -> bool:

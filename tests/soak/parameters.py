@@ -23,7 +23,7 @@ import yaml
 from pipeline import cli, config
 from pipeline.data.fer import CLASSES_FILE, LABELS
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.files import set_environment, write_json
 from pipeline.workspace import PREPARED
 from stages import embed, fetch
 from tests.clone import ROOT
@@ -379,19 +379,13 @@ def furnish(folder: Path) -> None:
 @contextlib.contextmanager
 def inside(folder: Path) -> Any:
     """Stages run in the folder, without MLflow."""
-    before, switch = Path.cwd(), os.environ.get("FER_TRACKING")
-    os.chdir(folder)
-    os.environ["FER_TRACKING"] = "off"
-    try:
-        # They draw figures, even for no one.
-        with mock.patch.object(fetch, "log_fetch"), mock.patch.object(embed, "log_embed"):
-            yield
-    finally:
-        os.chdir(before)
-        if switch is None:
-            del os.environ["FER_TRACKING"]
-        else:
-            os.environ["FER_TRACKING"] = switch
+    with (
+        contextlib.chdir(folder),
+        set_environment({"FER_TRACKING": "off"}),
+        mock.patch.object(fetch, "log_fetch"),  # they draw figures, even for no one
+        mock.patch.object(embed, "log_embed"),
+    ):
+        yield
 
 
 if __name__ == "__main__":
