@@ -1,14 +1,13 @@
-"""Say everything that the page shows of a picture: faces, and for each what every model makes of it."""
+"""Say everything that the page shows of a picture: faces, and for each what every model makes of it, in words too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.demo.reading import reading
 from pipeline.errors import UserError
 from pipeline.files import JsonDict
 from pipeline.inference.bundled_model import bundled_model
@@ -17,6 +16,16 @@ from pipeline.inference.recogniser import Crop, Recogniser, opened
 
 DIGITS = 3
 """Of the values of a map."""
+WORDS = {
+    "angry": ("angry", "anger"), "disgust": ("disgusted", "disgust"), "fear": ("afraid", "fear"),
+    "happy": ("happy", "happiness"), "sad": ("sad", "sadness"), "surprise": ("surprised", "surprise"),
+    "neutral": ("neutral", "a neutral face"),
+}  # fmt: skip
+"""FER-2013's classes as adjective and noun; other classes are called by their names."""
+SECOND = 0.1
+"""Smallest probability of a second reading that is worth a word: one of FER+'s ten votes."""
+HALF = 0.5
+"""Below it the first reading is not the reading of most."""
 
 
 class Demo:
@@ -78,3 +87,14 @@ def _answer(classes: Sequence[str], probabilities: npt.NDArray[np.float32], maps
         "probabilities": by_class,
         "maps": dict(zip(classes, scaled.tolist(), strict=True)),
     }
+
+
+def reading(probabilities: Mapping[str, float]) -> str:
+    """Return the reading of a face: "surprised", "mostly surprised, some also see fear", "surprise or fear"."""
+    first, second = sorted(probabilities, key=lambda name: -probabilities[name])[:2]
+    (adjective, noun), (_, other) = (WORDS.get(name, (name, name)) for name in (first, second))
+    if probabilities[second] < SECOND:
+        return adjective
+    if probabilities[first] < HALF:
+        return f"{noun} or {other}"
+    return f"mostly {adjective}, some also see {other}"

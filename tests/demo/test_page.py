@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.data.fer import LABELS
-from pipeline.demo.reading import reading
+from pipeline.demo.answer import reading
 from pipeline.inference import Recogniser
 from tests.browser import CHROMIUM, Browser
 from tests.demo_server import demo

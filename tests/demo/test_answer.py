@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.data.fer import LABELS
-from pipeline.demo.reading import WORDS, reading
+from pipeline.demo.answer import WORDS, reading
 
 
 @pytest.mark.parametrize(
