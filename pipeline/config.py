@@ -52,6 +52,14 @@ def _user_path(path: str) -> str:
     return path
 
 
+def label_spec(text: str, *at: str | int) -> LabelSpec:
+    """Return what a name of labels stands for; reject any other in a validator, `at` being its place below that."""
+    try:
+        return LabelSpec.parse(text)
+    except ValueError as error:
+        raise wrong(str(error).removeprefix("must be "), *at) from None
+
+
 def _without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise wrong("a list without repeats")
@@ -295,12 +303,7 @@ class ModelParams:
     def _choices_fit_together(self) -> ModelParams:
         if self.classifier:
             return self
-        if self.labels:
-            try:
-                LabelSpec.parse(self.labels)
-            except ValueError as error:
-                raise wrong(str(error).removeprefix("must be "), "labels") from None
-        labels = LabelSpec.parse(self.labels).kind if self.labels else None
+        labels = label_spec(self.labels, "labels").kind if self.labels else None
         method, loss = self.method, f"the loss {self.loss}"
         soft = {
             "labels": bool(labels and labels.is_soft),

@@ -20,17 +20,13 @@ from pipeline.comparison.registry import METRICS, is_recall, recall
 from pipeline.config import Distinct, Filled, ModelParams, Params, Seed
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_text
-from pipeline.labels.truth import LabelSpec
 from pipeline.schema import listed, must_be, problem, require_one_of, wrong
 
 PLAN = Path("study.yaml")
 
 
 def _label(text: str) -> str:
-    try:
-        LabelSpec.parse(text)
-    except ValueError as error:
-        raise wrong(str(error).removeprefix("must be ")) from None
+    config.label_spec(text)
     return text
 
 
