@@ -313,7 +313,7 @@ def keep(job: Job, answer: JsonDict) -> None:
     received(answer["files"])
     if "found" in answer and isinstance(job, RunJob):
         remove_checkpoints(job.run_key)
-        if not job.draws:  # as the node did, which has none of another training
+        if not job.figures:  # as the node did, which has none of another training
             publish.remove_figures(Path(job.folder), job.run_key)
 
 

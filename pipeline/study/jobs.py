@@ -62,10 +62,10 @@ class ModelJob(Job):
 
 @dataclass(frozen=True)
 class RunJob(ModelJob):
-    """Train, evaluate and publish a run. draws: with its figures; origin: the command that asked for it."""
+    """Train, evaluate and publish a run. figures: whether to draw them; origin: the command that asked for it."""
 
     kind = "run"
-    draws: bool
+    figures: bool
     origin: Origin
 
 

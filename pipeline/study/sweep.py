@@ -30,7 +30,11 @@ from pipeline.workspace import RunKey, dataset_name
 
 
 def sweep(
-    block: str | None, placement: Placement, models: Sequence[str] = (), seeds: Sequence[int] = (), draws: bool = False
+    block: str | None,
+    placement: Placement,
+    models: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    figures: bool = False,
 ) -> None:
     """Publish the missing runs of a block, or of the grid of params.yaml if `block` is None.
 
@@ -40,7 +44,7 @@ def sweep(
     settings = plan.settings(block) if block else plan.params_yaml()
     names, every = rows_named(models, planned, settings), settings["grid"]["seeds"]
     cli.known([*map(str, seeds)], [*map(str, every)], "seed of the block" if block else "entry of grid.seeds")
-    origin = Origin.here(command("sweep", block, placement, models, seeds, draws))
+    origin = Origin.here(command("sweep", block, placement, models, seeds, figures))
     with placement.engine() as engine, block_folder.entered(block or GRID):
         wanted = [RunKey(model, seed) for seed in seeds or every for model in names]
         former = block_folder.former_machine()
@@ -49,7 +53,7 @@ def sweep(
             use_searched_rates(settings, block, planned, names, target, params)
             params = block_folder.write_settings(settings)
         block_folder.write_targets()
-        missing = [run_key for run_key in wanted if not is_done(target, run_key, params, draws)]
+        missing = [run_key for run_key in wanted if not is_done(target, run_key, params, figures)]
         kept = publish.numerics_in(target, {run_key.seed for run_key in missing})
         params = with_machine(settings, params, engine, kept or former)
         ours: JsonDict = {}
@@ -63,7 +67,7 @@ def sweep(
         print(f"{count} are kept in {target.relative_to(repository())}; {engine.place}", flush=True)
         jobs = [
             RunJob(
-                run_key.name, str(target), run_key.model, run_key.seed, draws, origin,
+                run_key.name, str(target), run_key.model, run_key.seed, figures, origin,
                 environment=expected(run_key.model, machines.get(run_key.seed, ours), params),
             )
             for run_key in missing
@@ -108,9 +112,9 @@ def rows_named(models: Sequence[str], block: Block | None, settings: JsonDict) -
     return [row.name for row in block.rows if not models or row.model in models or row.name in models]
 
 
-def is_done(target: Path, run_key: RunKey, params: Params, draws: bool) -> bool:
+def is_done(target: Path, run_key: RunKey, params: Params, figures: bool) -> bool:
     """Return whether a run is kept as it is wanted, with its figures if it is to have some."""
-    return publish.is_kept(target, run_key, params) and (not draws or publish.has_figures(target, run_key))
+    return publish.is_kept(target, run_key, params) and (not figures or publish.has_figures(target, run_key))
 
 
 def prepared(settings: JsonDict, block: str | None) -> tuple[Path, Params]:
@@ -235,10 +239,10 @@ def found_rate(outcome: Outcome) -> str:
 
 
 def command(
-    name: str, block: str | None, placement: Placement, models: Sequence[str], seeds: Sequence[int], draws: bool
+    name: str, block: str | None, placement: Placement, models: Sequence[str], seeds: Sequence[int], figures: bool
 ) -> str:
     """Return the command as a user types it."""
     words = ["fer", name, *(["--block", block] if block else []), *placement.options]
     words += [word for model in models for word in ("--model", model)]
     words += [word for seed in seeds for word in ("--seed", str(seed))]
-    return shlex.join([*words, *(["--figures"] if draws else [])])
+    return shlex.join([*words, *(["--figures"] if figures else [])])

@@ -99,12 +99,12 @@ def make_run(job: RunJob) -> JsonDict:
         # What follows, here and in the next job, finds the process as its own would be.
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
-    evaluate.evaluate(run_key, params, draws=job.draws)
+    evaluate.evaluate(run_key, params, draws=job.figures)
     folder = Path(job.folder)
-    if job.draws:  # first: the other files mark the run as complete
+    if job.figures:  # first: the other files mark the run as complete
         publish.keep_figures(folder, run_key)
     publish.keep_run(folder, run_key, job.origin)
-    if not job.draws:
+    if not job.figures:
         publish.remove_figures(folder, run_key)
     return {"val_accuracy": read_json(run_key.metrics)["val"]["accuracy"]}
 
