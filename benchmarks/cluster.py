@@ -61,7 +61,7 @@ def overhead(runs: int, epochs: int) -> None:
         [name, f"{found[0]:.2f}", f"{(found[-1] - found[0]) / max(1, len(found) - 1):.2f}"]
         for name, found in times.items()
     ]
-    print(table(["engine", "until the first, s", "each further one, s"], rows))
+    print(table(["executor", "until the first, s", "each further one, s"], rows))
 
 
 @cluster.command(epilog=f"Example: {NAME} scaling --nodes 1 --nodes 2")
@@ -145,7 +145,7 @@ def queue(count: int) -> None:
         before = [memory([psutil.Process()]), memory(head)]
         most = list(before)
         start = time.monotonic()
-        with driver.connected("auto", 1, 0) as engine, contextlib.closing(engine.outcomes(jobs, {})) as outcomes:
+        with driver.connected("auto", 1, 0) as executor, contextlib.closing(executor.outcomes(jobs, {})) as outcomes:
             for number, _ in enumerate(outcomes):
                 if number % 100 == 0:
                     most = [max(pair) for pair in zip(most, [memory([psutil.Process()]), memory(head)], strict=True)]

@@ -135,7 +135,7 @@ def sweep(
     do the work, and everything is still kept here (docs/cluster.md).
     """
     from pipeline.study import sweep
-    from pipeline.study.engine import Placement
+    from pipeline.study.executor import Placement
 
     sweep.sweep(block, Placement(workers, cluster, cpus_per_run, gpus_per_run), models, seeds, figures)
 
@@ -160,7 +160,7 @@ def search(
     """
     if block:
         from pipeline.study import sweep
-        from pipeline.study.engine import Placement
+        from pipeline.study.executor import Placement
 
         sweep.search(block, Placement(workers, cluster, cpus_per_run, gpus_per_run), models)
         return

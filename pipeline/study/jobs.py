@@ -1,10 +1,10 @@
 """Describe the jobs of the study's commands, which are done on this machine or on the nodes of a Ray cluster:
 
-    sweep -> engine -> pool -> worker
-                    -> cluster -> ray_task -> node -> worker
+    sweep -> executor -> pool -> worker
+                      -> cluster -> ray_task -> node -> worker
 
-`sweep` makes jobs and reports what becomes of them, `engine` chooses who does them, and `worker` does one after another
-in a process. A job travels as a dict, as JSON to a process and pickled to a node.
+`sweep` makes jobs and reports what becomes of them, `executor` chooses who does them, and `worker` does one after
+another in a process. A job travels as a dict, as JSON to a process and pickled to a node.
 """
 
 from __future__ import annotations

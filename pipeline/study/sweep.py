@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json, repository
 from pipeline.study import block_folder, lr_search, numerics, plan, publish
 from pipeline.study.block_folder import GRID, STUDY
-from pipeline.study.engine import Engine, Placement
+from pipeline.study.executor import Executor, Placement
 from pipeline.study.jobs import LOGS, Job, RunJob, SearchJob
 from pipeline.study.plan import Block
 from pipeline.study.pool import Outcome
@@ -45,7 +45,7 @@ def sweep(
     names, every = rows_named(models, planned, settings), settings["grid"]["seeds"]
     cli.known([*map(str, seeds)], [*map(str, every)], "seed of the block" if block else "entry of grid.seeds")
     origin = Origin.here(command("sweep", block, placement, models, seeds, figures))
-    with placement.engine() as engine, block_folder.entered(block or GRID):
+    with placement.executor() as executor, block_folder.entered(block or GRID):
         wanted = [RunKey(model, seed) for seed in seeds or every for model in names]
         former = block_folder.former_machine()
         target, params = prepared(settings, block)
@@ -55,16 +55,16 @@ def sweep(
         block_folder.write_targets()
         missing = [run_key for run_key in wanted if not is_done(target, run_key, params, figures)]
         kept = publish.numerics_in(target, {run_key.seed for run_key in missing})
-        params = with_machine(settings, params, engine, kept or former)
+        params = with_machine(settings, params, executor, kept or former)
         ours: JsonDict = {}
         machines: dict[int, JsonDict] = {}
         if missing:
-            ours = environment_of(engine, params)
+            ours = environment_of(executor, params)
             rows = rows_named((), planned, settings)  # with those that are not wanted now
-            machines = machines_of_seeds(target, rows, missing, ours, params, engine)
+            machines = machines_of_seeds(target, rows, missing, ours, params, executor)
             publish.keep_settings(target, Path("params.yaml"))
         count = f"{len(wanted) - len(missing)} of {len(wanted)} runs"
-        print(f"{count} are kept in {target.relative_to(repository())}; {engine.place}", flush=True)
+        print(f"{count} are kept in {target.relative_to(repository())}; {executor.place}", flush=True)
         jobs = [
             RunJob(
                 run_key.name, str(target), run_key.model, run_key.seed, figures, origin,
@@ -72,24 +72,24 @@ def sweep(
             )
             for run_key in missing
         ]  # fmt: skip
-        carry_out(jobs, engine, kept_run, block or GRID)
+        carry_out(jobs, executor, kept_run, block or GRID)
 
 
 def search(block: str, placement: Placement, models: Sequence[str] = ()) -> None:
     """Search the learning rates that a block wants searched, each row's trials one after another in one process."""
     planned, settings = plan.load().block(block), plan.settings(block)
     names = rows_named(models, planned, settings)
-    with placement.engine() as engine, block_folder.entered(block):
+    with placement.executor() as executor, block_folder.entered(block):
         former = block_folder.former_machine()
         target, params = prepared(settings, block)
-        params = with_machine(settings, params, engine, publish.numerics_in(target) or former)
+        params = with_machine(settings, params, executor, publish.numerics_in(target) or former)
         file = target / "learning_rates.json"
         sources = lr_search.sources(planned, params)
         wanted = list(dict.fromkeys(sources[name] for name in names if name in sources))
         missing = [name for name in wanted if lr_search.next_trial(file, name, params) is not None]
         finished = f"{len(wanted) - len(missing)} of {len(wanted)} searches are finished"
-        print(f"{finished} in {target.relative_to(repository())}; {engine.place}", flush=True)
-        ours = environment_of(engine, params) if missing else {}
+        print(f"{finished} in {target.relative_to(repository())}; {executor.place}", flush=True)
+        ours = environment_of(executor, params) if missing else {}
         jobs = [
             SearchJob(
                 f"search-{model}", str(target), model, params.search.seed,
@@ -98,7 +98,7 @@ def search(block: str, placement: Placement, models: Sequence[str] = ()) -> None
             for model in missing
         ]  # fmt: skip
         try:
-            carry_out(jobs, engine, found_rate, block)
+            carry_out(jobs, executor, found_rate, block)
         finally:
             print(lr_search.write_table(file, params))
 
@@ -124,16 +124,16 @@ def prepared(settings: JsonDict, block: str | None) -> tuple[Path, Params]:
     return repository() / "results" / dataset_name() / (block or ""), params
 
 
-def with_machine(settings: JsonDict, params: Params, engine: Engine, former: JsonDict) -> Params:
+def with_machine(settings: JsonDict, params: Params, executor: Executor, former: JsonDict) -> Params:
     """Write `settings` with the choice how to compute: all runs then round alike, however busy the machine gets.
 
     former: that of kept runs, of the seeds that lack some of those wanted if there are any.
     """
-    settings["machine"] = machine(params, engine, former)
+    settings["machine"] = machine(params, executor, former)
     return block_folder.write_settings(settings)
 
 
-def machine(params: Params, engine: Engine, former: JsonDict) -> JsonDict:
+def machine(params: Params, executor: Executor, former: JsonDict) -> JsonDict:
     """Return the section `machine` of params.yaml with a choice in the place of `auto`: the former one, or measured.
 
     former: how kept runs were computed, or the folder's runs are to be; empty at first. A machine that is busy now
@@ -142,9 +142,9 @@ def machine(params: Params, engine: Engine, former: JsonDict) -> JsonDict:
     known = {
         name: former[name] for name in numerics.NAMES if name in former and getattr(params.machine, name) == "auto"
     }
-    if known.get("threads", 0) > engine.threads:
+    if known.get("threads", 0) > executor.threads:
         del known["threads"]  # which the comparison with kept runs will report
-    return dict(engine.measure(replace(params.machine, **known))["chosen"])
+    return dict(executor.measure(replace(params.machine, **known))["chosen"])
 
 
 def use_searched_rates(
@@ -159,18 +159,19 @@ def use_searched_rates(
         settings["models"][row]["learning_rate"] = rate
 
 
-def environment_of(engine: Engine, params: Params) -> JsonDict:
-    """Return how the engine computes a training now, by which it may choose machines."""
-    measured = engine.measure(params.machine)
+def environment_of(executor: Executor, params: Params) -> JsonDict:
+    """Return how the executor computes a training now, by which it may choose machines."""
+    measured = executor.measure(params.machine)
     return {**measured["environment"], "instructions": measured["instructions"]}
 
 
 def machines_of_seeds(
-    target: Path, rows: Sequence[str], missing: Sequence[RunKey], ours: JsonDict, params: Params, engine: Engine
+    target: Path, rows: Sequence[str], missing: Sequence[RunKey], ours: JsonDict, params: Params, executor: Executor
 ) -> dict[int, JsonDict]:
     """Return the machine of the kept networks of each seed, where the missing ones must be trained too.
 
-    Raises UserError if the engine would train them otherwise. The report rejects both: it compares rows within a seed.
+    Raises UserError if the executor would train them otherwise: the report, which compares rows within a seed, rejects
+    both.
     """
     found: dict[int, JsonDict] = {}
     machine = {name: value for name, value in ours.items() if name != "instructions"}  # which no run keeps
@@ -183,7 +184,7 @@ def machines_of_seeds(
         differing = [name for name in run["machine"] | machine if run["machine"].get(name) != machine.get(name)]
         if not differing:
             continue
-        if differing == ["processor"] and engine.chooses_machines:
+        if differing == ["processor"] and executor.chooses_machines:
             found[run_key.seed] = run["machine"]
             continue
         raise UserError(
@@ -200,10 +201,10 @@ def expected(model: str, environment: JsonDict, params: Params) -> JsonDict:
     return {} if params.model(model).classifier else environment
 
 
-def carry_out(jobs: Sequence[Job], engine: Engine, described: Callable[[Outcome], str], folder: str) -> None:
+def carry_out(jobs: Sequence[Job], executor: Executor, described: Callable[[Outcome], str], folder: str) -> None:
     """Do the jobs and print a line for each as it ends. Raises UserError at the end if some have failed."""
     seconds, failed = 0.0, []
-    with contextlib.closing(engine.outcomes(jobs)) as outcomes:
+    with contextlib.closing(executor.outcomes(jobs)) as outcomes:
         for done, outcome in enumerate(outcomes, 1):
             name, seconds = outcome.job.name, seconds + outcome.seconds
             if outcome.error is None:

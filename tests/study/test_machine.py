@@ -16,7 +16,7 @@ from pipeline import config
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.study import block_folder, publish, sweep
-from pipeline.study.engine import Engine, Processes
+from pipeline.study.executor import Executor, Processes
 from pipeline.study.jobs import Job
 from pipeline.training import autotune
 from pipeline.training.autotune import MachineParams
@@ -66,7 +66,7 @@ def test_what_params_yaml_says_is_never_replaced(asked: list[MachineParams]) -> 
 
 
 HERE = Processes(1, 1)
-CLUSTER = cast(Engine, SimpleNamespace(chooses_machines=True))
+CLUSTER = cast(Executor, SimpleNamespace(chooses_machines=True))
 
 
 def test_networks_of_another_machine_are_refused_beside_those_of_their_seed(
@@ -82,9 +82,9 @@ def test_networks_of_another_machine_are_refused_beside_those_of_their_seed(
         run = {"seed": seed, "settings": recipe, "machine": machine}
         write_json(folder / f"runs/{name}-{seed}.json", run)
 
-    def require(model: str, *seeds: int, machine: dict[str, Any], engine: Engine = HERE) -> dict[int, Any]:
+    def require(model: str, *seeds: int, machine: dict[str, Any], executor: Executor = HERE) -> dict[int, Any]:
         missing = [RunKey(model, seed) for seed in seeds]
-        return sweep.machines_of_seeds(folder, rows, missing, machine | {"instructions": "1a2b"}, params, engine)
+        return sweep.machines_of_seeds(folder, rows, missing, machine | {"instructions": "1a2b"}, params, executor)
 
     keep("baseline", 0, KEPT, recipe={})
     keep("hog", 11, {"processor": "that"})
@@ -98,24 +98,24 @@ def test_networks_of_another_machine_are_refused_beside_those_of_their_seed(
     require("hog", 0, machine=other)  # no network
     require("baseline", 0, machine=other)  # the kept one is out of date
     for machine, seed, model in ((other, 0, "w2v_cosine"), (KEPT, 10, "w2v_cosine")):
-        for engine in (HERE, CLUSTER):
+        for executor in (HERE, CLUSTER):
             with pytest.raises(UserError, match=rf"^baseline-{seed} .*\(threads\).* seed {seed} out with `--seed`"):
-                require(model, 1, seed, machine=machine, engine=engine)
+                require(model, 1, seed, machine=machine, executor=executor)
 
     # On a cluster, where the first node that answers may be of another kind, each seed keeps its own.
     measured = KEPT | {"processor": "another"}
     with pytest.raises(UserError, match=r"\(processor\)"):
         require("w2v_cosine", 0, machine=measured)
-    assert require("w2v_cosine", 0, 1, machine=measured, engine=CLUSTER) == {0: KEPT}
+    assert require("w2v_cosine", 0, 1, machine=measured, executor=CLUSTER) == {0: KEPT}
 
 
 class Listening:
-    """An engine that computes as it is asked to, and does no job."""
+    """An executor that computes as it is asked to, and does no job."""
 
     threads, place, options, chooses_machines = 1, "nowhere", (), False
 
     @contextlib.contextmanager
-    def engine(self) -> Iterator[Listening]:
+    def executor(self) -> Iterator[Listening]:
         yield self
 
     def measure(self, requested: MachineParams) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.study import sweep
-from pipeline.study.engine import Processes
+from pipeline.study.executor import Processes
 from pipeline.study.jobs import Job, RunJob
 from pipeline.study.pool import Outcome
 from pipeline.study.provenance import Origin
@@ -20,7 +20,7 @@ MINUTES = 60.0
 
 @dataclass(frozen=True)
 class Told(Processes):
-    """An engine that does nothing: what comes of the jobs is told in advance."""
+    """An executor that does nothing: what comes of the jobs is told in advance."""
 
     outcome: Sequence[Outcome]
 

@@ -16,7 +16,7 @@ from pipeline.study.pool import Outcome
 from pipeline.training.autotune import MachineParams
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """What does jobs. chooses_machines: each on a machine that computes as it asks, no other (`Job.environment`)."""
 
     chooses_machines: ClassVar[bool]
@@ -78,12 +78,12 @@ class Placement:
         return ["--cluster", address, "--cpus-per-run", str(self.cpus), *gpus]
 
     @contextlib.contextmanager
-    def engine(self) -> Iterator[Engine]:
+    def executor(self) -> Iterator[Executor]:
         """Yield what does the jobs there. Raises UserError if there is no such cluster."""
         if self.cluster is None:
             yield Processes(self.workers, max(1, torch.get_num_threads() // self.workers))
         else:
             from pipeline.study import cluster  # which imports more than processes here need
 
-            with cluster.connected(self.cluster, self.cpus, self.gpus) as engine:
-                yield engine
+            with cluster.connected(self.cluster, self.cpus, self.gpus) as executor:
+                yield executor
