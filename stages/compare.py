@@ -9,7 +9,7 @@ from pipeline.comparison.rows import write_rows
 from pipeline.comparison.tables import markdown, write_csv_table
 from pipeline.figures import study as figures
 from pipeline.files import write_text
-from pipeline.tracking.champion import crown_after_compare
+from pipeline.tracking.champion import promote_after_compare
 from pipeline.tracking.comparison_runs import log_compare
 from pipeline.workspace import REPORTS, TABLE, RunKey
 
@@ -27,7 +27,7 @@ def main() -> None:
     figures.draw(found, rows, baseline, REPORTS)
     print((REPORTS / "ablation.md").read_text(encoding="utf-8"))
     if log_compare():
-        crown_after_compare()
+        promote_after_compare()
 
 
 if __name__ == "__main__":

@@ -257,7 +257,7 @@ def epoch_table(found: Mapping[str, Epochs]) -> str:
     return markdown_table(
         ["model", "chosen epoch", "last epoch", "lost"],
         (
-            [model, deviating(chosen, 2, 100), deviating(last, 2, 100), f"{100 * (chosen.mean - last.mean):.2f}"]
+            [model, mean_std(chosen, 2, 100), mean_std(last, 2, 100), f"{100 * (chosen.mean - last.mean):.2f}"]
             for model, (chosen, last) in found.items()
         ),
     )
@@ -306,7 +306,7 @@ def score_table(rows: Sequence[ScoreFit]) -> str:
             [
                 row.model,
                 str(row.seeds),
-                *(deviating(value, 3) for value in (row.similarities, row.alone, row.scaled)),
+                *(mean_std(value, 3) for value in (row.similarities, row.alone, row.scaled)),
                 "" if row.p_holm is None else p_value(row.p_holm),
             ]
             for row in rows
@@ -343,7 +343,7 @@ def write_csv_table(path: Path, rows: Sequence[ComparisonRow]) -> None:
 
 def number(metric: Metric, value: MetricSummary) -> str:
     """Format mean and standard deviation: fractions in per cent, other values unchanged."""
-    return deviating(value, 2, 100) if metric.percent else deviating(value, 3)
+    return mean_std(value, 2, 100) if metric.percent else mean_std(value, 3)
 
 
 def over_seeds(metric: Metric, value: MetricSummary) -> str:
@@ -395,10 +395,10 @@ def p_value(p: float) -> str:
 
 def per_cent(value: Interval) -> str:
     """Format mean and standard deviation in per cent."""
-    return deviating(value, 1, 100)
+    return mean_std(value, 1, 100)
 
 
-def deviating(value: Interval | MetricSummary, digits: int, factor: float = 1) -> str:
+def mean_std(value: Interval | MetricSummary, digits: int, factor: float = 1) -> str:
     """Format mean and standard deviation, the latter if there is one, times a factor."""
     text = f"{factor * value.mean:.{digits}f}"
     return text if value.std is None else f"{text} ± {factor * value.std:.{digits}f}"

@@ -43,7 +43,7 @@ ATTEMPTS = 3
 """How often a job may fail; a node that dies does not count."""
 TICK = 0.3
 """Seconds between two looks at what has come."""
-PATIENCE = 20
+STOP_TIMEOUT = 20
 """Seconds that jobs have to stop: to end a batch and to send the last checkpoint."""
 LOOPBACK_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """What makes Ray stay on the loopback where the address of a node is 127.0.0.1, whatever the system."""
@@ -248,7 +248,7 @@ class Cluster:
             for task in pending:
                 self.ray.cancel(task)
             if pending:
-                ended, _ = self.ray.wait([*pending], num_returns=len(pending), timeout=PATIENCE)
+                ended, _ = self.ray.wait([*pending], num_returns=len(pending), timeout=STOP_TIMEOUT)
             self.take()
         for task in ended:
             with contextlib.suppress(gone):  # it was cancelled, as most are

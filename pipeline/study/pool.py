@@ -18,7 +18,7 @@ from pipeline.fingerprint import SOURCES
 from pipeline.study.jobs import Job
 
 COMMAND = (sys.executable, "-c", "from pipeline.study.worker import main; main()")
-PATIENCE = 60
+STOP_TIMEOUT = 60
 """Seconds that a worker has to stop: to end a batch and to remove temporary files."""
 
 
@@ -72,7 +72,7 @@ class Worker:
         with contextlib.suppress(OSError):  # it has ended
             self.jobs.close()
         try:
-            self.process.wait(PATIENCE)
+            self.process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

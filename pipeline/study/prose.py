@@ -37,7 +37,7 @@ class Answer(NamedTuple):
     bounded: int
 
 
-def found(rows: Sequence[ComparisonRow]) -> Answer | None:
+def conclusion(rows: Sequence[ComparisonRow]) -> Answer | None:
     """Return the answer of the study in numbers; None if no loss on label words has enough seeds."""
     words = judged(rows)
     if not words:
@@ -49,7 +49,7 @@ def found(rows: Sequence[ComparisonRow]) -> Answer | None:
 
 def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
     """Return the study's answer in two sentences: the best loss on label words, and bounds for it and for all."""
-    result = found(rows)
+    result = conclusion(rows)
     if result is None:
         return f"**No loss on label words has been run with {ENOUGH} seeds yet: there is no answer.**"
     outcome = {

@@ -37,7 +37,7 @@ def backfill() -> None:
     print(f"{restored} runs restored, {complete} were complete, {without} have no outputs yet")
     for experiment in dict.fromkeys(where.experiment for where, _ in ready if where.experiment != DATA_EXPERIMENT):
         print(f"in MLflow: {client.page(experiment)}")
-    if comparison_runs.compare_run() is not None and (said := champion.crown()):
+    if comparison_runs.compare_run() is not None and (said := champion.promote()):
         print(said)
 
 

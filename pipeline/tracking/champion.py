@@ -43,7 +43,7 @@ def champion(rows: Sequence[ComparisonRow]) -> Champion | None:
     return Champion(runs_of[accuracies.index(accuracy)], accuracy)
 
 
-def crown() -> str:
+def promote() -> str:
     """Let the alias name the champion of the workspace's comparison; return what it names now, "" if nothing new.
 
     A second call changes nothing. Raises UserError if MLflow refuses, or does not have the champion's run yet.
@@ -70,10 +70,10 @@ def crown() -> str:
     return f"models:/{NAME}@{ALIAS} is version {number}: {best.run_key.name}, {best.accuracy:.2%} on PublicTest"
 
 
-def crown_after_compare() -> None:
+def promote_after_compare() -> None:
     """Do the same at the end of the comparison, which a refusal must not stop."""
     try:
-        if said := crown():
+        if said := promote():
             print(said)
     except UserError as error:
         print(f"warning: {error}", file=sys.stderr)

@@ -29,7 +29,7 @@ from tests.demo_server import demo
 pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.xdist_group("served")]
 
 
-class Crowned(NamedTuple):
+class Promoted(NamedTuple):
     """A clone whose champion is registered and served, and the run that it is of."""
 
     clone: Clone
@@ -38,7 +38,7 @@ class Crowned(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def crowned(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowned]:
+def promoted(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Promoted]:
     clone = finished.copy(tmp_path_factory.mktemp("served") / "fer")
     assert f"models:/{NAME}@{ALIAS} is version 1: " in clone.fer("backfill").stdout
     assert ALIAS not in clone.fer("backfill").stdout, "a second call changes nothing"
@@ -47,7 +47,7 @@ def crowned(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     command = ("models", "serve", "--model-uri", f"models:/{NAME}@{ALIAS}", "--env-manager", "local")
     log = clone.path.parent / "log"
     with serving(*command, cwd=clone.path.parent, log=log, MLFLOW_TRACKING_URI=uri) as address:
-        yield Crowned(clone, address, version.tags["model"])
+        yield Promoted(clone, address, version.tags["model"])
 
 
 def post(address: str, body: bytes, kind: str = "application/json") -> tuple[int, Any]:
@@ -65,14 +65,14 @@ def png(face: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
     return content.getvalue()
 
 
-def test_the_champion_is_what_public_test_prefers(crowned: Crowned) -> None:
-    outputs = crowned.clone.path / "outputs"
+def test_the_champion_is_what_public_test_prefers(promoted: Promoted) -> None:
+    outputs = promoted.clone.path / "outputs"
     accuracy = {file.stem: json.loads(file.read_text())["val"]["accuracy"] for file in outputs.glob("metrics/*.json")}
-    assert accuracy[crowned.run] == max(accuracy.values())
+    assert accuracy[promoted.run] == max(accuracy.values())
 
 
-def test_one_face_has_the_same_probabilities_by_all_five_ways(crowned: Crowned) -> None:
-    clone, address, name = crowned
+def test_one_face_has_the_same_probabilities_by_all_five_ways(promoted: Promoted) -> None:
+    clone, address, name = promoted
     onnx_file = clone.path / "outputs/onnx" / f"{name}.onnx"
     with (clone.path / f"outputs/predictions/{name}.csv").open() as file:
         row = next(csv.DictReader(file))  # what stages.evaluate wrote
@@ -122,15 +122,15 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_request_is_400_with_a_sentence(name: str, crowned: Crowned) -> None:
-    status, answer = post(f"{crowned.address}/invocations", MALFORMED[name])
+def test_a_malformed_request_is_400_with_a_sentence(name: str, promoted: Promoted) -> None:
+    status, answer = post(f"{promoted.address}/invocations", MALFORMED[name])
     assert status == 400
     assert len(answer["message"].split()) > 3
     assert "Traceback" not in answer["message"]
 
 
-def test_the_benchmark_measures_a_server(crowned: Crowned) -> None:
-    lines = list(benchmark.lines_of(crowned.address, 0.5))
+def test_the_benchmark_measures_a_server(promoted: Promoted) -> None:
+    lines = list(benchmark.lines_of(promoted.address, 0.5))
     assert len(lines) == len(benchmark.requests()) * len(benchmark.CLIENTS)
     assert all(float(line[2]) <= float(line[3]) <= float(line[4]) for line in lines)
 

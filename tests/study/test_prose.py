@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.comparison.findings import Judged
 from pipeline.comparison.rows import ComparisonRow, PairedTest
-from pipeline.study.prose import answer, found, full, judges, near_duplicates
+from pipeline.study.prose import answer, conclusion, full, judges, near_duplicates
 from tests.factories import row, study
 
 BASELINE = row("cross_entropy", None)
@@ -53,22 +53,22 @@ def test_a_claim_is_as_strong_as_its_test() -> None:
 
 
 def test_the_numbers_are_those_of_the_losses_on_words_alone() -> None:
-    result = found(rows(0.012, 0.04))
+    result = conclusion(rows(0.012, 0.04))
     assert result is not None
     assert (result.best.test().difference, result.total, result.better, result.worse) == (0.012, 2, 1, 0)
     assert result.bounded == 0
-    result = found(rows(-0.012, 0.0004))
+    result = conclusion(rows(-0.012, 0.0004))
     assert result is not None
     assert (result.better, result.worse) == (0, 1)
     assert result.bounded == 1  # the other row's bound is two points
-    assert found([BASELINE, *rows(0.0, 1.0)[1:2], row("w2v_permuted", 0.05, 0.001)]) is None
+    assert conclusion([BASELINE, *rows(0.0, 1.0)[1:2], row("w2v_permuted", 0.05, 0.001)]) is None
 
 
 def test_a_loss_that_helps_but_is_not_preferred_is_not_passed_over() -> None:
     other = row("w2v_cosine", 0.05, 0.001, val=0.6)
     text = answer([BASELINE, row("w2v_cosine", 0.01), other], study())
     assert claim(text) != claim(answer(rows(0.01, 0.5), study()))
-    result = found([BASELINE, row("w2v_cosine", 0.01), other])
+    result = conclusion([BASELINE, row("w2v_cosine", 0.01), other])
     assert result is not None
     assert (result.best.test().difference, result.better) == (0.01, 1)
 
@@ -91,9 +91,9 @@ def test_the_baseline_is_named_with_its_options() -> None:
 def test_fewer_than_three_seeds_are_no_answer_and_do_not_count() -> None:
     few = row("w2v_cosine", 0.3, 0.001, seeds=[0, 1])
     enough = row("w2v_cosine", -0.03, 0.001)
-    assert found([BASELINE, few]) is None
+    assert conclusion([BASELINE, few]) is None
     assert not re.search(r"0\.3|30\.", answer([BASELINE, few], study()))
-    assert found([BASELINE, enough, few]) == found([BASELINE, enough])
+    assert conclusion([BASELINE, enough, few]) == conclusion([BASELINE, enough])
     # That others were left out is said.
     assert answer([BASELINE, enough, few], study()) != answer([BASELINE, enough], study())
 
