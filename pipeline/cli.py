@@ -21,9 +21,9 @@ from click.core import ParameterSource
 from pipeline.errors import UserError
 from pipeline.trouble import in_one_sentence
 
-MOST = 2**31 - 1
+MAX_NUMBER = 2**31 - 1
 """The largest whole number: the largest seed that params.yaml accepts."""
-LONGEST = 200
+MAX_NAME_BYTES = 200
 """Maximum bytes of a name in UTF-8: file systems accept 255, and file names add a suffix to the name."""
 
 
@@ -34,8 +34,10 @@ class Name(click.ParamType[str, str]):
 
     def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
         wrong = not value.strip() or not value.isprintable() or value[0] in "-." or bool(set(value) & set("/\\"))
-        if wrong or len(value.encode()) > LONGEST:
-            rule = f"must be a name of at most {LONGEST} bytes, without / or \\, that begins with neither - nor ."
+        if wrong or len(value.encode()) > MAX_NAME_BYTES:
+            rule = (
+                f"must be a name of at most {MAX_NAME_BYTES} bytes, without / or \\, that begins with neither - nor ."
+            )
             self.fail(f"{rule}, not {value!r}", param, ctx)
         return value
 
@@ -45,7 +47,7 @@ class Number(click.ParamType[int, str | int]):
 
     name = "n"
 
-    def __init__(self, least: int = 1, most: int = MOST) -> None:
+    def __init__(self, least: int = 1, most: int = MAX_NUMBER) -> None:
         self.least, self.most = least, most
 
     def convert(self, value: str | int, param: Parameter | None, ctx: Context | None) -> int:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LONGEST = 1500
+MAX_MESSAGE = 1500
 """Maximum characters of a message. The user's names and values may have any length; a sentence may not."""
 
 
@@ -35,7 +35,7 @@ def about(key: str) -> Iterator[None]:
         raise UserError(f"{key}: {error}") from error
 
 
-def first_line(error: BaseException, longest: int = LONGEST) -> str:
+def first_line(error: BaseException, longest: int = MAX_MESSAGE) -> str:
     """Return the first line of another package's message: it says what happened; advice and stacks follow.
 
     Without colours and the full stop, and cut after so many characters. The name of the exception if it says nothing.
@@ -48,5 +48,5 @@ def _on_one_line(message: str) -> str:
     shown = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in message
     )
-    head, tail = LONGEST * 2 // 3, LONGEST // 4
-    return shown if len(shown) <= LONGEST else f"{shown[:head]} [...] {shown[-tail:]}"
+    head, tail = MAX_MESSAGE * 2 // 3, MAX_MESSAGE // 4
+    return shown if len(shown) <= MAX_MESSAGE else f"{shown[:head]} [...] {shown[-tail:]}"

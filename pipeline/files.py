@@ -22,7 +22,7 @@ from pipeline.trouble import refused, subject
 
 JsonDict = dict[str, Any]
 """A JSON object, as it is read and written."""
-LONGEST_NAME = 200
+MAX_NAME_BYTES = 200
 """Bytes of a file's name that its temporary one has too: file systems accept 255."""
 
 
@@ -38,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            shown = path.name if len(path.name.encode(errors="surrogateescape")) < LONGEST_NAME else "long"
+            shown = path.name if len(path.name.encode(errors="surrogateescape")) < MAX_NAME_BYTES else "long"
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{shown}.", suffix=path.suffix)
             temporary = Path(name)
             os.close(handle)

@@ -27,11 +27,11 @@ Place = tuple[str | int, ...]
 
 STRICT = core_schema.CoreConfig(strict=True, allow_inf_nan=False)
 """Reject "1" for 1, and infinity."""
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 """Maximum number of values with all aliases expanded; the file in the repository has some hundreds."""
-MOST_DIGITS = 300
+MAX_DIGITS = 300
 """Maximum digits of a number: nearly as many as the largest float has, and few enough to be shown."""
-LONGEST = 200
+MAX_SHOWN = 200
 """Maximum characters of a key or a value in a message; a list of names may have three times as many."""
 TOO_DEEP = " is nested too deeply: write it as in the repository."
 
@@ -131,12 +131,12 @@ def must_be(rule: str) -> WrapValidator:
 
 def listed(names: Iterable[str]) -> str:
     """Join names with commas, shortened if there are many."""
-    return _shortened(", ".join(names), 3 * LONGEST)
+    return _shortened(", ".join(names), 3 * MAX_SHOWN)
 
 
 def quoted(value: Any) -> str:
     """Return the repr of a value, shortened if it is long."""
-    return _shortened(repr(value), LONGEST)
+    return _shortened(repr(value), MAX_SHOWN)
 
 
 def _shortened(text: str, most: int) -> str:
@@ -146,7 +146,7 @@ def _shortened(text: str, most: int) -> str:
 def _key(place: Place) -> str:
     """Format a place as a key: `'a.b[0]'` for ("a", "b", 0)."""
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return f"'{_shortened(key.removeprefix('.'), LONGEST)}'" if place else "the whole file"
+    return f"'{_shortened(key.removeprefix('.'), MAX_SHOWN)}'" if place else "the whole file"
 
 
 def _explained(error: ValidationError) -> tuple[Place, str]:
@@ -230,8 +230,8 @@ class _Strict(yaml.SafeLoader):
             if isinstance(node, yaml.CollectionNode):
                 for part in node.value:
                     waiting += part if isinstance(part, tuple) else (part,)
-            if count + len(waiting) > MOST_VALUES:
-                raise _refused(f"aliases that stand for more than {MOST_VALUES:,} values", node)
+            if count + len(waiting) > MAX_VALUES:
+                raise _refused(f"aliases that stand for more than {MAX_VALUES:,} values", node)
         return root
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -247,7 +247,7 @@ class _Strict(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         kind = node.tag.rpartition(":")[2]
-        if isinstance(node, yaml.ScalarNode) and kind in ("int", "float") and len(node.value) > MOST_DIGITS:
+        if isinstance(node, yaml.ScalarNode) and kind in ("int", "float") and len(node.value) > MAX_DIGITS:
             raise _refused("a number with too many digits", node)
         try:
             return super().construct_object(node, deep)

@@ -33,7 +33,7 @@ from pipeline.study.provenance import Origin, provenance
 from pipeline.study.report import fill
 from pipeline.workspace import PREPARED
 
-MOST_LOST = 0.003
+MAX_LOST = 0.003
 """Accuracy on PublicTest that int8 may cost."""
 OF_TRAINING = ("model", "seed", "settings_digest", "inputs_digest", "training", "machine")
 KEPT = ("images", "accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "per_class")
@@ -53,7 +53,7 @@ def measure(engine: Engine, data: FerData, rows: Ints) -> tuple[JsonDict, Ints]:
 
 
 def make(
-    model: Path, data: FerData, near_duplicate: npt.NDArray[np.bool_], folder: Path, most_lost: float = MOST_LOST
+    model: Path, data: FerData, near_duplicate: npt.NDArray[np.bool_], folder: Path, max_lost: float = MAX_LOST
 ) -> JsonDict:
     """Write the int8 model and its facts into an empty folder; return the facts.
 
@@ -72,10 +72,10 @@ def make(
             results[form][split], decided[form] = measure(engine, data, rows)
         changed[split] = int((decided["fp32"] != decided["int8"]).sum())
         lost = results["fp32"][split]["accuracy"] - results["int8"][split]["accuracy"]
-        if split == "val" and lost > most_lost:
+        if split == "val" and lost > max_lost:
             raise UserError(
                 f"Quantised to int8, {model} loses {100 * lost:.2f} points on PublicTest, more than"
-                f" {100 * most_lost:.1f}: the bundled model stays as it is."
+                f" {100 * max_lost:.1f}: the bundled model stays as it is."
             )
     trained = read_json(model / "model.json")
     facts: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.errors import LONGEST, UserError
+from pipeline.errors import MAX_MESSAGE, UserError
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,6 @@ def test_what_cannot_be_shown_is_escaped(quoted: str, shown: str) -> None:
 
 def test_a_long_name_does_not_hide_what_is_wrong_and_what_to_do() -> None:
     message = str(UserError(f"fer.zip holds the member {'x' * 100_000}, which is not safe: pack it again."))
-    assert len(message) <= LONGEST
+    assert len(message) <= MAX_MESSAGE
     assert message.startswith("fer.zip holds the member xxx")
     assert message.endswith("xxx, which is not safe: pack it again.")

@@ -28,7 +28,7 @@ POSTERIOR = "cross_entropy"
 """The model whose probabilities stand for the posterior p: without label smoothing, which would distort them."""
 
 
-ENOUGH = 3
+MIN_SEEDS = 3
 """Minimum seeds to judge a row: with fewer the test is about networks, not recipes (docs/benchmarks.md)."""
 IDEA = "w2v_cosine"
 """The idea as it was meant, without a second term: the cosine loss towards the words' vectors."""
@@ -286,7 +286,7 @@ def _scores_posterior_gram(
 
 def corrected_p(rows: Sequence[Prediction]) -> dict[str, float]:
     """Return the Holm-corrected p of each model's difference, where the rules differ and there are enough seeds."""
-    tested = [row for row in rows if row.differing and row.seeds >= ENOUGH]
+    tested = [row for row in rows if row.differing and row.seeds >= MIN_SEEDS]
     p_values = holm([row.difference.p for row in tested])
     return {row.model: float(p) for row, p in zip(tested, p_values, strict=True)}
 

@@ -155,14 +155,14 @@ def is_network(metrics: JsonDict) -> bool:
 REWEIGHTED = "test_clean.reweighted_accuracy"
 """Accuracy without near duplicates if the classes were as frequent as on all of PrivateTest, which matters: more than
 half of disgust has a near duplicate."""
-FEWEST = 2
+MIN_IMAGES = 2
 """Images, for a mean of recalls those of each class, below which nothing is said about others and nothing is tested."""
 
 
 def values_by_image(run: RunRecord, decoder: str) -> dict[str, Scores]:
     """Return, for each metric that is tested, a value for each image it is about, [N], whose mean is the metric.
 
-    Metrics that fewer than `FEWEST` images are about, as without votes, are left out.
+    Metrics that fewer than `MIN_IMAGES` images are about, as without votes, are left out.
     """
     test, clean = run.test, run.test & run.clean
     right, labels, predicted = run.right(decoder), run.actual[run.test], run.predicted[decoder][run.test]
@@ -176,12 +176,12 @@ def values_by_image(run: RunRecord, decoder: str) -> dict[str, Scores]:
         **{recall(label): right[test][labels == k] for k, label in enumerate(run.classes)},
     }
     images, clean_images = per_image.counts(labels), per_image.counts(run.actual[clean])
-    if min(images.values()) >= FEWEST:
+    if min(images.values()) >= MIN_IMAGES:
         found["test.balanced_accuracy"] = per_image.balanced_accuracy(labels, predicted)
-    if all(clean_images.get(k, 0) >= FEWEST for k in images):
+    if all(clean_images.get(k, 0) >= MIN_IMAGES for k in images):
         shares = {k: count / len(labels) for k, count in images.items()}
         found[REWEIGHTED] = per_image.weighted_recalls(run.actual[clean], run.predicted[decoder][clean], shares)
-    return {name: values for name, values in found.items() if len(values) >= FEWEST}
+    return {name: values for name, values in found.items() if len(values) >= MIN_IMAGES}
 
 
 def _severities(run: RunRecord, labels: per_image.Classes, predicted: per_image.Classes) -> dict[str, Scores]:

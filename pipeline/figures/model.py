@@ -53,8 +53,8 @@ def draw(
 
     sample = np.concatenate([np.flatnonzero(actual == k)[: settings.class_mean_faces] for k in range(len(classes))])
     maps = model.heat_maps(rows[sample], actual[sample])
-    mean_faces = class_means(images[sample], actual[sample], len(classes), views.FEWEST)
-    mean_maps = class_means(maps, actual[sample], len(classes), views.FEWEST)
+    mean_faces = class_means(images[sample], actual[sample], len(classes), views.MIN_FACES)
+    mean_maps = class_means(maps, actual[sample], len(classes), views.MIN_FACES)
     class_mean_heat_maps(mean_faces, mean_maps, classes, folder / "class_heat_maps.png")
 
     views.class_maps(mean_faces, model.class_maps(np.nan_to_num(mean_faces)), classes, folder / "class_maps.png", title)

@@ -16,9 +16,9 @@ from pipeline.figures.canvas import COLOURS, canvas, face
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.integer]
 
-FEWEST = 8
+MIN_FACES = 8
 """Faces behind a mean face: a mean of fewer shows a person."""
-TOO_FEW = f"No class has {FEWEST} faces or more, of which a mean could be shown."
+TOO_FEW = f"No class has {MIN_FACES} faces or more, of which a mean could be shown."
 GROUPS = 10
 """Groups of equal size by uncertainty."""
 
@@ -81,7 +81,7 @@ def uncertainty(
                 (axes[1, k], ranked[len(ranked) - count :], ""),
             ):
                 axis.set_axis_off()
-                if count >= FEWEST:
+                if count >= MIN_FACES:
                     face(axis, _stretched(images[chosen].mean(axis=0)), name)
                 else:
                     axis.set_box_aspect(1)

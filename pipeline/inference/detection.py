@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline.data.pictures import Square
 from pipeline.errors import UserError
 
-LONGEST = 1280
+MAX_SIDE = 1280
 """Pixels of the longer side of the picture that is searched: larger pictures are searched in a smaller copy."""
 ENLARGED = 1
 """How often the searched picture is doubled: dlib's window is 80 pixels wide, so 40 of the searched picture suffice."""
@@ -52,7 +52,7 @@ class DlibDetector:
         self._find = dlib.get_frontal_face_detector()
 
     def __call__(self, picture: Image.Image) -> list[Box]:
-        scale = max(1.0, max(picture.size) / LONGEST)
+        scale = max(1.0, max(picture.size) / MAX_SIDE)
         small = picture.convert("L")
         if scale > 1:
             size = [max(1, round(length / scale)) for length in picture.size]

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.files import LONGEST_NAME, JsonDict, replacing
+from pipeline.files import MAX_NAME_BYTES, JsonDict, replacing
 from pipeline.inference.recogniser import DIGITS, Face
 from pipeline.inference.sources import STANDARD_INPUT, Item
 
@@ -135,7 +135,7 @@ class Saved:
         name = "picture" if path == STANDARD_INPUT else path.name
         if item.seconds is not None:
             name += f".{item.seconds:09.3f}"
-        while len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
+        while len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
             name = name[1:]
         return self.folder / path.parent / (name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.jpg")
 

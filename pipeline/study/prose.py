@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pipeline.comparison import findings
 from pipeline.comparison.families import WORDS
-from pipeline.comparison.findings import ENOUGH, Judged, Models
+from pipeline.comparison.findings import MIN_SEEDS, Judged, Models
 from pipeline.comparison.records import RunRecord
 from pipeline.comparison.rows import MARGIN, ComparisonRow
 from pipeline.comparison.tables import p_value, points
@@ -19,8 +19,8 @@ from pipeline.files import JsonDict
 
 
 def judged(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    """Return the losses on label words that have at least `ENOUGH` seeds."""
-    return [row for row in rows if row.family == WORDS and len(row.paired_seeds) >= ENOUGH]
+    """Return the losses on label words that have at least `MIN_SEEDS` seeds."""
+    return [row for row in rows if row.family == WORDS and len(row.paired_seeds) >= MIN_SEEDS]
 
 
 class Answer(NamedTuple):
@@ -51,7 +51,7 @@ def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
     """Return the study's answer in two sentences: the best loss on label words, and bounds for it and for all."""
     result = conclusion(rows)
     if result is None:
-        return f"**No loss on label words has been run with {ENOUGH} seeds yet: there is no answer.**"
+        return f"**No loss on label words has been run with {MIN_SEEDS} seeds yet: there is no answer.**"
     outcome = {
         1: "A loss on label words helps",
         0: "The preferred loss on label words is not shown to help" if result.better
@@ -59,7 +59,7 @@ def answer(rows: Sequence[ComparisonRow], models: Models) -> str:
         -1: "Losses on label words do harm",
     }[result.best.test().verdict]  # fmt: skip
     all_words = sum(row.family == WORDS for row in rows)
-    judged_only = f" with {ENOUGH} seeds or more" if all_words > result.total else ""
+    judged_only = f" with {MIN_SEEDS} seeds or more" if all_words > result.total else ""
     name = findings.row_name(result.best, rows)
     high = result.best.test().high
     limit = f"a gain of more than {100 * high:.2f} points" if high > 0 else "a gain"
@@ -97,7 +97,7 @@ def difference_in_words(row: ComparisonRow) -> str:
 
 def judges(judged: Sequence[Judged]) -> str:
     """Return how many losses on label words each of the four judges finds less and more accurate; "" without any."""
-    words = [one for one in judged if one.row.family == WORDS and len(one.row.paired_seeds) >= ENOUGH]
+    words = [one for one in judged if one.row.family == WORDS and len(one.row.paired_seeds) >= MIN_SEEDS]
     if not words:
         return ""
     counts = []

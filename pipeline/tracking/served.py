@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 IMAGE, PIXELS, DETECT = "image", "pixels", "detect"
 """The columns of a request and its parameter."""
 TOO_LITTLE_MEMORY = "The pictures need more memory than there is: send fewer or smaller ones."
-MOST = 256
+MAX_ROWS = 256
 """Rows of a request: limits memory and time."""
 
 
@@ -65,8 +65,8 @@ class Served:
         rows: list[dict[str, Any]] = model_input.to_dict("records")
         if not rows:
             raise Refused(f"There is no row with {IMAGE!r} or {PIXELS!r}: send at least one.")
-        if len(rows) > MOST:
-            raise Refused(f"There are {len(rows)} rows: send at most {MOST} at a time.")
+        if len(rows) > MAX_ROWS:
+            raise Refused(f"There are {len(rows)} rows: send at most {MAX_ROWS} at a time.")
         detect = bool((params or {}).get(DETECT, True))
         sought = [number for number, row in enumerate(rows) if detect and not _is_given(row, PIXELS)]
         whole = [number for number in range(len(rows)) if number not in sought]

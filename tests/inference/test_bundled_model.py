@@ -101,7 +101,7 @@ def test_it_is_measured_as_scikit_learn_does(trained: Path, tmp_path: Path, data
     near[test[::3]] = True
     made, plain = tmp_path / "made", tmp_path / "plain.onnx"
     made.mkdir()
-    facts = make(trained, data, near, made, most_lost=1.0)
+    facts = make(trained, data, near, made, max_lost=1.0)
     assert facts == read_json(made / FACTS)
     assert facts["sha256"] == sha256(made / MODEL)
     export(trained, plain)
@@ -125,7 +125,7 @@ def test_it_is_measured_as_scikit_learn_does(trained: Path, tmp_path: Path, data
 @pytest.mark.usefixtures("one_thread")
 def test_quantisation_that_costs_too_much_is_refused(trained: Path, tmp_path: Path, data: FerData) -> None:
     with pytest.raises(UserError, match="int8"):
-        make(trained, data, np.zeros(len(data.labels), bool), tmp_path, most_lost=-1.0)
+        make(trained, data, np.zeros(len(data.labels), bool), tmp_path, max_lost=-1.0)
     assert not (tmp_path / FACTS).exists()
 
 

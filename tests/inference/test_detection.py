@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import UserError
-from pipeline.inference.detection import LONGEST, SIDE, UP, Box, DlibDetector, frame
+from pipeline.inference.detection import MAX_SIDE, SIDE, UP, Box, DlibDetector, frame
 from tests.models import drawn_faces, photograph
 
 FACES = drawn_faces(24)[17:19]
@@ -43,7 +43,7 @@ def test_faces_are_found_from_left_to_right_and_framed_as_they_were(detector: Dl
 def test_a_large_photograph_is_searched_in_a_smaller_copy(detector: DlibDetector) -> None:
     factor = 5
     large = PHOTOGRAPH.resize((640 * factor, 400 * factor))
-    assert large.width > 2 * LONGEST
+    assert large.width > 2 * MAX_SIDE
     check(squares(detector, large), [(factor * x, factor * y, factor * side) for x, y, side in PLACES])
 
 

@@ -30,7 +30,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "png": {}, "jpg": {"quality": 80}, "gif": {}, "tif": {"compression": "tiff_lzw"}, "bmp": {}, "webp": {}, "ppm": {},
 }  # fmt: skip
 VIDEO = "avi"
-MOST = 3
+MAX_MUTATIONS = 3
 """Mutations of one file."""
 
 
@@ -71,7 +71,7 @@ def run(seed: int, case: int, folder: Path) -> str:
     rng = random.Random(f"pictures {seed} {case}")
     form = rng.choice([*FORMS, VIDEO])
     data, done = whole(form), []
-    for _ in range(rng.randint(1, MOST)):
+    for _ in range(rng.randint(1, MAX_MUTATIONS)):
         mutation = rng.choice(MUTATIONS)
         data = mutation(rng, data)
         done.append(mutation.__name__)

@@ -95,7 +95,7 @@ def test_what_is_wrong_is_a_sentence_that_names_the_row(row: dict[str, Any], mod
 
 
 def test_too_much_or_nothing_is_refused(model: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served, "MOST", 3)
+    monkeypatch.setattr(served, "MAX_ROWS", 3)
     monkeypatch.setattr(served, "MAX_BYTES", 1000)
     large = text(Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50)).astype(np.uint8)))
     for rows in ([GOOD] * 4, [], [{"image": large}]):
