@@ -25,8 +25,8 @@ def main(model: str, seed: int) -> None:
     evaluate(RunKey(model, seed), config.load())
 
 
-def evaluate(run_key: RunKey, params: config.Params, *, draws: bool = True) -> None:
-    """Measure the model; without `draws` no picture of it is made, which takes longer than the rest."""
+def evaluate(run_key: RunKey, params: config.Params, *, figures: bool = True) -> None:
+    """Measure the model. figures: whether to draw them, which takes longer than the rest."""
     model = run_key.model
     wanted = params.model(model).decoders
     data = FerData.load(PREPARED)
@@ -54,7 +54,7 @@ def evaluate(run_key: RunKey, params: config.Params, *, draws: bool = True) -> N
             for row in measure_pairs(found, data)
         ),
     )
-    if draws:
+    if figures:
         draw(
             run_key.figures, f"{model}, seed {run_key.seed}, PrivateTest", trained, data.images[found.index[test]],
             found.index[test], actual, predicted, found.probabilities[test], found.uncertainty[test],

@@ -99,7 +99,7 @@ def make_run(job: RunJob) -> JsonDict:
         # What follows, here and in the next job, finds the process as its own would be.
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
-    evaluate.evaluate(run_key, params, draws=job.figures)
+    evaluate.evaluate(run_key, params, figures=job.figures)
     folder = Path(job.folder)
     if job.figures:  # first: the other files mark the run as complete
         publish.keep_figures(folder, run_key)
