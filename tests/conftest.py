@@ -18,7 +18,9 @@ from pipeline.__main__ import fer
 from tests import warm
 from tests.clone import ROOT, SMALL, Clone, clone_of_working_tree
 
-MEMORY, IN_MEMORY = Path("/dev/shm"), "fer-tests-"
+MEMORY = Path("/dev/shm")
+OURS = pytest.StashKey[str]()
+"""The folder that these tests have made there; other processes of theirs, and tests within tests, use it too."""
 ROOM = 8 * 1024**3
 """Bytes that must be free there: some times what the tests write."""
 
@@ -30,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     after each file, which takes a quarter of the time of their tests.
     """
     if "TMPDIR" not in os.environ and has_room(MEMORY):
-        os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix=IN_MEMORY, dir=MEMORY)
+        os.environ["TMPDIR"] = tempfile.tempdir = config.stash[OURS] = tempfile.mkdtemp(prefix="fer-tests-", dir=MEMORY)
     if config.getoption("numprocesses", None):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         config.option.loadscopereorder = False  # which would put the groups with the most tests first
@@ -39,9 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Free that memory, unless someone may want to see what a test that failed has written."""
-    folder = Path(tempfile.gettempdir())
-    if exitstatus == 0 and not hasattr(session.config, "workerinput") and folder.name.startswith(IN_MEMORY):
-        shutil.rmtree(folder, ignore_errors=True)
+    if exitstatus == 0 and OURS in session.config.stash:
+        shutil.rmtree(session.config.stash[OURS], ignore_errors=True)
 
 
 def has_room(folder: Path) -> bool:
