@@ -7,7 +7,6 @@ The cases below run twice, in this process as a group of one and in two processe
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -32,13 +31,13 @@ from pipeline.training.losses import LOSSES, CrossEntropy, LogitLoss, Loss
 from pipeline.training.method import Method
 from pipeline.training.model import FerNet
 from pipeline.training.recipe import Augment, Recipe
+from tests.clone import ROOT, Clone
 from tests.factories import METHODS, loss_of, with_neighbours
 from tests.servers import free_port
 
 # The cases are computed once, for all of them.
 pytestmark = [pytest.mark.medium, pytest.mark.xdist_group("distributed")]
 
-ROOT = Path(__file__).parents[2]
 PROCESSES = 2
 TIMEOUT = 900
 """Seconds for the two processes: many times what they take, so that only a hang fails."""
@@ -274,20 +273,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def said(folder: Path) -> str:
+def said(folder: Path, warm_python: dict[str, str]) -> str:
     """What two processes, which compute all cases, have to say apart from their results."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={PROCESSES}"]
-    result = subprocess.run(
-        [*torchrun, "-m", "tests.training.test_distributed", str(folder)],
-        cwd=ROOT,
-        # Processors, wherever this runs: one GPU would not do for two.
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    result = Clone(ROOT, warm=warm_python).run(*torchrun, "-m", "tests.training.test_distributed", str(folder))
     return result.stdout + result.stderr
 
 
@@ -306,17 +295,18 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Result]:
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
+def nodes(tmp_path_factory: pytest.TempPathFactory, warm_python: dict[str, str]) -> list[Result]:
     """What each of two nodes computed: two agents, each at an address of its own, with a process each."""
     folder = tmp_path_factory.mktemp("nodes")
     # macOS has one address on its loopback.
     addresses = ("127.0.0.1", "127.0.0.2" if sys.platform == "linux" else "127.0.0.1")
     meeting = [f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-backend=c10d", "--rdzv-id=test"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *meeting]
+    here = Clone(ROOT, warm=warm_python)
     agents = [
         subprocess.Popen(
             [*torchrun, f"--local-addr={address}", "-m", "tests.training.test_distributed", str(folder), "one"],
-            cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            cwd=ROOT, env=here.warmed(here.env()),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for address in addresses

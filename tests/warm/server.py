@@ -31,6 +31,8 @@ SLOW = (
 """Not onnxruntime: it starts threads, which a fork would lack and wait for."""
 READ_AT_START = ("CUDA_", "LANG", "LC_", "LD_", "MALLOC", "MKL_", "MPL", "OMP_", "PYTHON", "PYTORCH", "TORCH", "TZ")
 """Beginnings of variables that Python and these libraries read when they start."""
+READ_LATER = ("PYTHONPATH", "TORCHELASTIC_", "TORCH_NCCL_")
+"""But not these: the path is sent as it is, and torchrun sets the others for each process."""
 
 
 def main() -> None:
@@ -108,9 +110,9 @@ def ends_at_once() -> Iterator[None]:
 
 
 def read_at_start(environment: dict[str, str]) -> dict[str, str]:
-    """What a library has read from the environment for good; the path is sent as it is."""
+    """What a library has read from the environment for good."""
     found = {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
-    return {name: value for name, value in found.items() if name != "PYTHONPATH"}
+    return {name: value for name, value in found.items() if not name.startswith(READ_LATER)}
 
 
 def become(job: dict[str, Any], files: list[int]) -> None:
@@ -120,7 +122,8 @@ def become(job: dict[str, Any], files: list[int]) -> None:
         os.close(file)
         former = getattr(sys, name)  # which knows whether that file can be seeked
         stream = os.fdopen(number, former.mode, encoding=former.encoding, errors=former.errors, closefd=False)
-        stream.reconfigure(line_buffering=former.line_buffering, write_through=former.write_through)
+        through = former.write_through or job["unbuffered"]
+        stream.reconfigure(line_buffering=former.line_buffering, write_through=through)
         setattr(sys, name, stream)
     os.environ.clear()
     os.environ.update(job["environment"])

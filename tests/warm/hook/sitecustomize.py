@@ -5,9 +5,17 @@ import sys
 
 
 def ours(line: list[str]) -> bool:
-    """Whether a command line runs this project's code or DVC: -m stages.train baseline 0, -c "from pipeline ..."."""
-    begins = {"-m": ("pipeline", "stages.", "dvc"), "-c": ("from pipeline",)}
-    return len(line) > 2 and line[2].startswith(begins.get(line[1], ()))
+    """Whether a command line runs this project's code, DVC or torchrun: stages.train baseline 0, pipeline sweep."""
+    begins = {
+        "-m": ("pipeline", "stages.", "tests.training.", "dvc", "torch.distributed.run"),
+        "-c": ("from pipeline",),
+    }
+    return len(line) > 1 and line[1].startswith(begins.get(line[0], ()))
+
+
+def words() -> list[str]:
+    """Return the command line without the Python, and without the -u that torchrun writes."""
+    return sys.orig_argv[2 if sys.orig_argv[1:2] == ["-u"] else 1 :]
 
 
 def handed_over(address: str) -> None:
@@ -19,7 +27,8 @@ def handed_over(address: str) -> None:
     job = {
         "python": sys.executable,
         "path": sys.path,
-        "line": sys.orig_argv[1:],
+        "line": words(),
+        "unbuffered": sys.orig_argv[1:2] == ["-u"],
         "folder": os.getcwd(),
         "environment": dict(os.environ),
     }
@@ -38,5 +47,5 @@ def handed_over(address: str) -> None:
     os._exit(status)
 
 
-if "FER_TEST_SOCKET" in os.environ and ours(sys.orig_argv):
+if "FER_TEST_SOCKET" in os.environ and ours(words()):
     handed_over(os.environ["FER_TEST_SOCKET"])
