@@ -29,6 +29,7 @@ def serving(*command: str, cwd: Path, log: Path, **environment: str) -> Iterator
     address = f"http://127.0.0.1:{port}"
     where = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    kept["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # processes for language models, which compete with ours
     # `mlflow models serve` starts its server by name.
     paths = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
     with log.open("wb") as file:

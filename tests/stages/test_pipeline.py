@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from itertools import product
@@ -182,9 +183,18 @@ def test_backfill_restores_a_lost_database_once(original: Clone, tmp_path: Path)
     assert {e: len(runs) for e, runs in clone.runs().items()} == {e: len(runs) for e, runs in before.items()}
 
 
-def test_queued_experiments_in_parallel_log_into_the_parent(make_clone: Callable[..., Clone]) -> None:
+def test_queued_experiments_in_parallel_log_into_the_parent(
+    make_clone: Callable[..., Clone], warm_python: dict[str, str], tmp_path: Path
+) -> None:
     """Two at once, on a fresh checkout where neither DVC's cache nor MLflow's database exists."""
     clone = make_clone({"grid.models": ["baseline"], "compare.baseline": "baseline"})
+    if warm_python:  # DVC's queue sets a path of modules of its own, so that the stages' Python has to find ours
+        python = tmp_path / "python"
+        python.write_text(
+            f'#!/bin/sh\nPYTHONPATH="{warm_python["PYTHONPATH"]}:$PYTHONPATH" exec {sys.executable} "$@"\n'
+        )
+        python.chmod(0o755)
+        clone.environment["PATH"] = f"{tmp_path}:{clone.env()['PATH']}"
     # The comparison logs as the evaluation does.
     rates = ("-S", "models.baseline.learning_rate=0.01,0.02")
     clone.dvc("exp", "run", "--queue", *rates, "evaluate@baseline-0")
