@@ -78,6 +78,10 @@ def test_a_photograph_is_read(way: str, folder: Path, address: str, expected: li
         green = "[...pen.getImageData(0, 0, 640, 480).data]"
         count = f"{green}.filter((v, n, all) => n % 4 == 0 && v < 40 && all[n + 1] > 180 && all[n + 2] < 40).length"
         assert browser.evaluate(count) > 400, "boxes"
+        browser.click("The picture is one face")  # read again, as one
+        browser.wait("1 face:")
+        browser.click("The picture is one face")
+        browser.wait("2 faces")
         browser.choose("#file", folder / "broken.png")
         browser.wait("cannot be read")
         assert browser.evaluate("document.querySelector('[role=alert]').textContent.endsWith('.')")
@@ -133,6 +137,17 @@ def test_a_face_before_the_camera_is_read_until_it_stops(
         assert browser.evaluate("document.querySelector('#camera').ariaPressed") == "true"
         browser.click("Camera")
         browser.until(lambda: browser.evaluate("video.srcObject === null"), "end of the film")
+        # Clicked twice before the camera answers: it is not left running.
+        browser.evaluate(
+            "window.opened = []; const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);"
+            "navigator.mediaDevices.getUserMedia = async wish => { const found = await ask(wish); opened.push(found);"
+            " return found; }; byId('camera').click(); byId('camera').click(); null"
+        )
+        browser.until(lambda: browser.evaluate("opened.length") == 2, "two cameras")
+        browser.until(lambda: browser.evaluate("opened.filter(one => one.active).length") == 1, "one camera")
+        browser.wait("2 faces")
+        browser.click("Camera")
+        browser.until(lambda: browser.evaluate("opened.filter(one => one.active).length") == 0, "no camera")
 
 
 def test_nothing_is_asked_of_anybody_else(folder: Path, address: str, tmp_path: Path) -> None:
