@@ -1,9 +1,10 @@
 """Processes that need not import PyTorch, MLflow and DVC again: forked from one that has.
 
 To import them takes longer than what a stage does with forty faces, and these tests start hundreds of stages. In the
-environment of `started`, a Python that is to run this project's code, DVC or torchrun hands its arguments, environment, folder and open
-files to `server`, which forks, and ends as the fork ends: hook/sitecustomize.py. All code of this project is imported
-by the fork itself, from its own folder. Not for what is to be killed, as the fork is another process.
+environment of `started`, a Python that is to run this project's code, DVC or torchrun hands its arguments, environment,
+folder and open files to `server`, which forks, and ends as the fork ends: hook/sitecustomize.py. All code of this
+project is imported by the fork itself, from its own folder. Not for what is to be killed, as the fork is another
+process.
 """
 
 from __future__ import annotations
