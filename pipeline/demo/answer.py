@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.files import JsonDict
 from pipeline.inference.bundled_model import bundled_model
 from pipeline.inference.engine import BATCH
-from pipeline.inference.recogniser import Crop, Recogniser, opened
+from pipeline.inference.recogniser import Crop, Recogniser, opened, too_large
 
 DIGITS = 3
 """Of the values of a map."""
@@ -33,7 +33,7 @@ class Demo:
 
     def __init__(self, models: Sequence[Path], threads: int = 0) -> None:
         """Load the models. Raises UserError if one of them or a package is missing."""
-        self.names = _names(models)
+        self.names = model_names(models)
         first, *others = models
         self.finder = Recogniser(first, threads=threads)
         self.whole = Recogniser(first, detect=False, threads=threads)
@@ -49,7 +49,7 @@ class Demo:
             picture = opened(content)
             crops = (self.whole if is_face else self.finder).crops(picture)[:BATCH]
         except MemoryError as error:
-            raise UserError("The picture needs more memory than there is: make it smaller.") from error
+            raise UserError(too_large("The picture")) from error
         return {
             "width": picture.width,
             "height": picture.height,
@@ -70,7 +70,7 @@ class Demo:
             }
 
 
-def _names(models: Sequence[Path]) -> list[str]:
+def model_names(models: Sequence[Path]) -> list[str]:
     """Return what the page calls the models: their names, or their paths where two have the same name."""
     names = [model.stem if model.suffix == ".onnx" else model.resolve().name for model in models]
     names = ["bundled" if model == bundled_model() else name for model, name in zip(models, names, strict=True)]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from pipeline.errors import UserError
-from pipeline.inference.recogniser import Recogniser
+from pipeline.inference.recogniser import Recogniser, too_large
 from pipeline.inference.report import Csv, Json, Report, Saved, Table
-from pipeline.inference.sources import Item, Source, sources
+from pipeline.inference.sources import Source, sources
 
 
 def predict(
@@ -32,7 +33,7 @@ def predict(
         for item, read in recogniser.predict_each(items):
             faces = read or []
             if read is None:
-                item = Item(item.name, error=f"{item.name} needs more memory than there is: make it smaller.")
+                item = replace(item, image=None, error=too_large(item.name))
             with tqdm.external_write_mode(file=sys.stderr):  # beside the bar
                 if item.error is not None:
                     unread.append(item.error)
@@ -55,9 +56,7 @@ def predict(
 def make_new(folder: Path) -> bool:
     """Make a folder that may be there if it is empty: nothing in it may be replaced, or be read as a picture.
 
-    Returns whether it was made.
-
-    Raises UserError if that is impossible, before any picture is read.
+    Returns whether it was made. Raises UserError if that is impossible, before any picture is read.
     """
     try:
         made = not folder.exists()

@@ -86,7 +86,7 @@ class Recogniser:
         """
         ((_, faces),) = self.predict_each([(None, opened(picture))])
         if faces is None:
-            raise UserError("The picture needs more memory than there is: make it smaller.")
+            raise UserError(too_large("The picture"))
         return faces
 
     def predict_each(self, pictures: Iterable[tuple[T, Image.Image | None]]) -> Iterator[tuple[T, list[Face] | None]]:
@@ -140,6 +140,11 @@ def opened(picture: Picture, where: str = "") -> Image.Image:
     if isinstance(picture, bytes):
         return read_picture(picture, where or "The picture")
     return read_picture(read_file(Path(picture), where or str(picture)), where or str(picture))
+
+
+def too_large(what: str) -> str:
+    """Return the sentence on a picture for which a MemoryError was raised."""
+    return f"{what} needs more memory than there is: make it smaller."
 
 
 def read_file(path: Path, where: str) -> bytes:

@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline.data.pictures import MAX_BYTES, NOT_READ, SUFFIXES
 from pipeline.errors import UserError
 from pipeline.inference import video
-from pipeline.inference.recogniser import opened
+from pipeline.inference.recogniser import opened, too_large
 
 STANDARD_INPUT = Path("-")
 
@@ -61,7 +61,7 @@ class Source:
         except UserError as error:
             yield Item(self.name, error=str(error))
         except MemoryError:
-            yield Item(self.name, error=f"{self.name} needs more memory than there is: make it smaller.")
+            yield Item(self.name, error=too_large(self.name))
 
     def _picture(self) -> Image.Image:
         suffix = self.path.suffix.lower()

@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_made_is_named_before_anything_is_read(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["face.png", "taken"]
 
 
-def test_a_video_has_times(tmp_path: Path, typed: Typed) -> None:
+def test_a_video_has_times(tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     av = pytest.importorskip("av")
     with av.open(str(tmp_path / "clip.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=4)
@@ -187,6 +187,12 @@ def test_a_video_has_times(tmp_path: Path, typed: Typed) -> None:
     assert code == 0
     assert [json.loads(line)["seconds"] for line in out.splitlines()] == [0, 1, 2]
     assert sorted(path.name for path in saved.iterdir()) == [f"clip.mp4.{seconds:09.3f}.jpg" for seconds in (0, 1, 2)]
+    monkeypatch.setattr(Recogniser, "crops", lambda self, picture: (_ for _ in ()).throw(MemoryError))
+    code, out, err = typed(tmp_path / "clip.mp4", "--no-detect", "--json")
+    told = [json.loads(line) for line in out.splitlines()]
+    assert (code, [entry["seconds"] for entry in told]) == (1, [0, 1, 2])
+    assert all("more memory" in entry["error"] for entry in told)
+    monkeypatch.undo()
     code, _, err = typed(tmp_path / "clip.mp4", "--no-detect", "--every", "nan")
     assert code == 1
     assert "--every" in err
