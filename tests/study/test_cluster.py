@@ -52,6 +52,7 @@ SETTINGS: dict[str, Any] = {
 RUNS = ("baseline-0", "w2v_cosine-0")
 
 pytestmark = [pytest.mark.xdist_group("cluster")]
+NO_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
 slow = pytest.mark.slow
 
 
@@ -61,12 +62,13 @@ def test_without_ray_one_sentence_says_what_to_install(monkeypatch: pytest.Monke
         pass
 
 
-@pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
+@NO_RAY
 def test_an_address_where_nothing_listens_is_named() -> None:
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9"), driver.connected("127.0.0.1:9", 1, 0):
         pass
 
 
+@NO_RAY
 def test_auto_in_the_variable_is_the_cluster_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     for value in ("auto", ""):
@@ -336,7 +338,7 @@ class Ended:
         return task
 
 
-@pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
+@NO_RAY
 def test_a_cluster_that_asks_for_a_token_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
@@ -352,7 +354,7 @@ def test_a_cluster_that_asks_for_a_token_is_not_taken_for_none(monkeypatch: pyte
         pass
 
 
-@pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
+@NO_RAY
 def test_only_a_node_that_dies_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ray import exceptions
 
@@ -374,7 +376,7 @@ def test_only_a_node_that_dies_is_no_failure(tmp_path: Path, monkeypatch: pytest
     assert outcome.error
 
 
-@pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
+@NO_RAY
 def test_a_cluster_that_has_gone_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ray import exceptions
 
