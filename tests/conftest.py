@@ -119,7 +119,7 @@ def original(tmp_path_factory: pytest.TempPathFactory, warm_python: dict[str, st
     with FileLock(base / "original.lock"):
         if not complete.exists():
             clone = clone_of_working_tree(path, SMALL, warm_python)
-            clone.dvc("repro")
+            clone.dvc("repro", FER_TEST_PICTURES="drawn")
             clone.commit("The first run")
             complete.touch()
     return Clone(path, warm=warm_python)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from pipeline import config
 from pipeline.comparison.records import RunRecord
@@ -129,6 +130,7 @@ def test_the_committed_pages_are_what_the_committed_runs_give(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     logged: list[tuple[Any, ...]] = []
     monkeypatch.setattr(report, "log_study", lambda *arguments: logged.append(arguments))
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
     report.report()
     ((folder, models, rows, _),) = logged  # for MLflow
     assert folder == report.STUDY

@@ -5,6 +5,9 @@ environment of `started`, a Python that is to run this project's code, DVC or to
 folder and open files to `server`, which forks, and ends as the fork ends: hook/sitecustomize.py. All code of this
 project is imported by the fork itself, from its own folder. Not for what is to be killed, as the fork is another
 process.
+
+Figures are saved as pictures of one dot, as to draw them takes a third of an evaluation and they have tests of their
+own, unless FER_TEST_PICTURES is "drawn".
 """
 
 from __future__ import annotations
