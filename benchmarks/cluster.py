@@ -73,6 +73,8 @@ def scaling(runs: int, epochs: int, counts: Sequence[int]) -> None:
 
     Counted from the first finished run to the last, so that the start of Ray's processes is left out.
     """
+    if runs <= max(counts):
+        raise UserError(f"--runs {runs} are too few for {max(counts)} nodes: the first run of each is not timed.")
     rates = dict[str, dict[int, float]](processes={}, nodes={})
     for count in counts:
         with nodes(count), workspace(runs, epochs) as folder:
@@ -113,7 +115,7 @@ def kills(runs: int, epochs: int, minutes: int, every: int, images: int) -> None
                 before = logged(killed)
                 simulated.remove_node(victim, allow_graceful=False)
                 # What it wrote last, unless the other node has cleaned up already.
-                lost |= {run: epochs[-1] for run, epochs in (before | logged(killed)).items()}
+                lost |= {run: seen[-1] for run, seen in (before | logged(killed)).items()}
                 simulated.add_node(num_cpus=1, node_ip_address=LOOPBACK)
                 count += 1
             alive = [pid for node in simulated.worker_nodes for pid in processes_of(node)]
@@ -141,14 +143,16 @@ def queue(count: int) -> None:
         LOGS.mkdir()
         machine, folder = MachineParams("fp32", "channels_last", 1, False), str(Path(name).resolve() / "results")
         jobs = [MeasureJob(f"job-{n}", folder, machine) for n in range(count)]
-        head = [psutil.Process(pid) for pid in services_of(simulated.head_node)]
-        before = [memory([psutil.Process()]), memory(head)]
-        most = list(before)
+
+        def used() -> list[float]:
+            return [memory([os.getpid()]), memory(processes_of(simulated.head_node))]
+
+        before = most = used()
         start = time.monotonic()
         with driver.connected("auto", 1, 0) as executor, contextlib.closing(executor.outcomes(jobs, {})) as outcomes:
             for number, _ in enumerate(outcomes):
                 if number % 100 == 0:
-                    most = [max(pair) for pair in zip(most, [memory([psutil.Process()]), memory(head)], strict=True)]
+                    most = [max(pair) for pair in zip(most, used(), strict=True)]
         seconds = time.monotonic() - start
     heading(f"{count} jobs of no work on two nodes")
     rows = [
@@ -249,9 +253,13 @@ def processes_of(node: Any) -> list[int]:
     return found
 
 
-def memory(processes: Sequence[psutil.Process]) -> float:
+def memory(processes: Sequence[int]) -> float:
     """Their resident memory in MB."""
-    return sum(float(process.memory_info().rss) for process in processes) / 1e6
+    total = 0
+    for pid in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            total += psutil.Process(pid).memory_info().rss
+    return total / 1e6
 
 
 def heading(what: str) -> None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from pipeline import cli
 from pipeline.cli import Address, Name, Number, Readable, Seconds, Share
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.study.executor import Placement
 
 CORES = os.cpu_count() or 1
 F = TypeVar("F", bound=Callable[..., Any])
@@ -104,6 +107,24 @@ CPUS = click.option("--cpus-per-run", type=Number(1), default=1, help="With --cl
 GPUS = click.option(
     "--gpus-per-run", type=Share(), default=0.0, help="With --cluster: GPUs of a run; several share one below 1."
 )
+OF_RUNS = ("cpus_per_run", "gpus_per_run")
+
+
+def placement(workers: int, cluster: str | None, cpus: int, gpus: float) -> Placement:
+    """Return where the user wants jobs done. Raises UserError for an option that is for another place."""
+    from pipeline.study.executor import Placement
+
+    if cluster is None:
+        refuse("is for the nodes of a cluster: add --cluster, or use --workers.", *OF_RUNS)
+    else:
+        refuse("is for processes on this machine: leave it or --cluster out.", "workers")
+    return Placement(workers, cluster, cpus, gpus)
+
+
+def refuse(why: str, *names: str) -> None:
+    """Raise UserError if the user has typed one of these options of the command that runs."""
+    for name in filter(cli.is_given, names):
+        raise UserError(f"--{name.replace('_', '-')} {why}")
 
 
 @fer.command(epilog="Example: fer sweep --block B --seed 0 --seed 1")
@@ -135,9 +156,8 @@ def sweep(
     do the work, and everything is still kept here (docs/cluster.md).
     """
     from pipeline.study import sweep
-    from pipeline.study.executor import Placement
 
-    sweep.sweep(block, Placement(workers, cluster, cpus_per_run, gpus_per_run), models, seeds, figures)
+    sweep.sweep(block, placement(workers, cluster, cpus_per_run, gpus_per_run), models, seeds, figures)
 
 
 @fer.command(epilog="Example: fer search --block B")
@@ -160,14 +180,12 @@ def search(
     """
     if block:
         from pipeline.study import sweep
-        from pipeline.study.executor import Placement
 
-        sweep.search(block, Placement(workers, cluster, cpus_per_run, gpus_per_run), models)
+        sweep.search(block, placement(workers, cluster, cpus_per_run, gpus_per_run), models)
         return
-    given = [name for name in ("workers", "cluster", "cpus_per_run", "gpus_per_run") if cli.is_given(name)]
-    if given:
-        option = f"--{given[0].replace('_', '-')}"
-        raise UserError(f"{option} is for a block of study.yaml, whose rows are searched at once: add --block.")
+    refuse(
+        "is for a block of study.yaml, whose rows are searched at once: add --block.", "workers", "cluster", *OF_RUNS
+    )
     from pipeline.study import lr_search
 
     lr_search.search(models)

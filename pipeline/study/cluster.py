@@ -199,18 +199,19 @@ class Cluster:
     def outcomes(self, jobs: Sequence[Job], data: Files | None = None) -> Generator[Outcome]:
         """Give all jobs to Ray and yield each as it ends for good; what it made is here by then.
 
-        data: what the jobs read, by default that of the block in this folder. Jobs that are left when the generator
-        is closed are cancelled, and their last checkpoints kept.
+        data: what the jobs read, by default the data and settings of the block in this folder. Jobs that are left when
+        the generator is closed are cancelled, and their last checkpoints kept.
         """
         ray, block = self.ray, Path.cwd().relative_to(repository()).as_posix()
-        files = block_files() if data is None else data
+        settings: Files = {} if data is not None else {f"{block}/params.yaml": block_settings()}
+        files = block_data() if data is None else data
         sent = {"code": self.code} | ({"data": self.sent(files)} if files else {})
         pending: dict[Any, Attempt] = {}
 
         def submit(attempt: Attempt) -> None:
             job = replace(relative(attempt.job), block_folder=block)
             task = self.perform.options(name=job.name, **self.selector(job))
-            pending[task.remote(job.to_dict(), brought(job), sent, self.keeper, self.environment)] = attempt
+            pending[task.remote(job.to_dict(), settings | brought(job), sent, self.keeper, self.environment)] = attempt
 
         try:
             for job in jobs:
@@ -325,17 +326,21 @@ def code_files() -> Files:
     return files | {f"{PROJECT.replace('-', '_')}.dist-info/METADATA": about.encode()}
 
 
-def block_files() -> Files:
-    """Return the settings and the data of the block in this folder, by their paths in it, and its teachers."""
+def block_settings() -> bytes:
+    """Return params.yaml of the block in this folder, with the teachers where a node has them."""
+    settings = yaml.safe_load(Path("params.yaml").read_bytes()) | {"teachers": node.TEACHERS}
+    return yaml.safe_dump(settings, allow_unicode=True).encode()
+
+
+def block_data() -> Files:
+    """Return the data of the block in this folder, by their paths in it, and its teachers if it has students."""
     paths = [path for name in node.INPUTS for path in Path("outputs", name).rglob("*") if path.is_file()]
-    files = {path.as_posix(): path.read_bytes() for path in [Path("params.yaml"), *paths]}
+    files = {path.as_posix(): path.read_bytes() for path in paths}
     params = config.load()
     if not any(params.models[name].distillation for name in params.grid.models):
         return files
-    settings = yaml.safe_load(files["params.yaml"]) | {"teachers": node.TEACHERS}
     folder = resolve(params.teachers)
-    taught = {f"{node.TEACHERS}/{name}": (folder / name).read_bytes() for name in teacher_digests(folder)}
-    return files | taught | {"params.yaml": yaml.safe_dump(settings, allow_unicode=True).encode()}
+    return files | {f"{node.TEACHERS}/{name}": (folder / name).read_bytes() for name in teacher_digests(folder)}
 
 
 def relative(job: Job) -> Job:
@@ -344,15 +349,16 @@ def relative(job: Job) -> Job:
 
 
 def brought(job: Job) -> Files:
-    """Return what a job resumes from, by paths in the repository: its checkpoints, or the trials of its search."""
+    """Return what a job resumes from, by paths in the repository: checkpoints and trained network, or trials."""
     root = repository()
     if isinstance(job, RunJob):
-        paths = [*(root / ".checkpoints").glob(f"{glob.escape(job.name)}-*.safetensors")]
+        trained = Path.cwd() / job.run_key.models
+        paths = [*(root / ".checkpoints").glob(f"{glob.escape(job.name)}-*.safetensors"), *trained.glob("*")]
     elif isinstance(job, SearchJob):
         paths = [root / job.folder / name for name in ("learning_rates.json", f"runs/{job.run_key.name}.json")]
     else:
         paths = []
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.exists()}
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.is_file()}
 
 
 def received(files: Files) -> None:

@@ -41,14 +41,13 @@ Stamps = dict[Path, tuple[int, int]]
 def do(values: JsonDict, files: Files, data: Path | None, parent: Path, keeper: Any) -> JsonDict:
     """Do a job and return its answer (`worker.answered`) with its `files`, `seconds` and `node`.
 
-    values: the job (`jobs.job_of`). files: what it resumes from, by their paths in the repository. data: the folder of
-    the block, as it was sent.
+    values: the job (`jobs.job_of`). files: its settings and what it resumes from, by their paths in the repository.
+    data: the folder with the data of its block, as they were sent, if it needs any.
     """
     import ray
 
     start, job = time.monotonic(), job_of(values)
-    with folder_of(parent) as root, inside(root, root / job.block_folder, data):
-        ray_task.write(root, files)
+    with folder_of(parent) as root, inside(root, root / job.block_folder, data, files):
         made, sent = changed(root, results(job)), changed(root, news(job))
         made(), sent()  # what has been there is not sent back
         node = ray.get_runtime_context().get_node_id()
@@ -78,17 +77,15 @@ def folder_of(parent: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def inside(root: Path, folder: Path, data: Path | None) -> Iterator[None]:
-    """Work in the folder of a block below `root`, which is the repository, on the data that were sent."""
+def inside(root: Path, folder: Path, data: Path | None, files: Files) -> Iterator[None]:
+    """Work in the folder of a block below `root`, which is the repository, on the data and files that were sent."""
     (folder / LOGS).mkdir(parents=True)
     (folder / "outputs").mkdir()
-    if data:
-        shutil.copyfile(data / "params.yaml", folder / "params.yaml")
-        if (data / TEACHERS).exists():
-            (root / TEACHERS).symlink_to(data / TEACHERS)
-        for name in INPUTS:
-            if (data / "outputs" / name).exists():
-                (folder / "outputs" / name).symlink_to(data / "outputs" / name)
+    places = {TEACHERS: root} | {f"outputs/{name}": folder for name in INPUTS}
+    for name, place in places.items():
+        if data and (data / name).exists():
+            (place / name).symlink_to(data / name)
+    ray_task.write(root, files)
     os.environ |= {"DVC_ROOT": str(root), "FER_TRACKING": "off"}
     with contextlib.chdir(folder):
         yield
@@ -103,7 +100,8 @@ def differing(environment: JsonDict) -> str:
 
 def results(job: Job) -> tuple[str, ...]:
     """Return patterns of what goes back at the end."""
-    return (*(f"{job.block_folder}/outputs/{name}/**/*" for name in MADE), f"{job.folder}/**/*", *news(job)[1:])
+    made = [f"{job.block_folder}/outputs/{name}/**/*" for name in MADE]
+    return (*made, f"{job.folder}/**/*", f"{job.block_folder}/{job.log}")
 
 
 def news(job: Job) -> tuple[str, ...]:

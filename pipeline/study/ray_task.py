@@ -55,7 +55,8 @@ class Keeper:
 def perform(job: JsonDict, files: Files, sent: JsonDict, keeper: Any, environment: dict[str, str]) -> JsonDict:
     """Do a job with the code and the data that were sent; return its answer, with the files that it made.
 
-    files: what it resumes from; sent: digest and reference of "code" and "data"; environment: variables to set.
+    files: its settings and what it resumes from; sent: digest and reference of "code" and "data"; environment:
+    variables to set.
     """
     os.environ |= environment  # before PyTorch, which reads it once, is imported
     fetched(keeper.started.remote(job["name"]))
@@ -91,12 +92,11 @@ def unpacked(parent: Path, digest: str, reference: list[Any]) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     with FileLock(parent / f"{digest}.lock"):
         if not folder.exists():
-            temporary = Path(tempfile.mkdtemp(dir=parent, prefix="."))
-            try:
-                write(temporary, fetched(reference[0]))
-                temporary.rename(folder)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+            temporary = parent / f".{digest}"
+            shutil.rmtree(temporary, ignore_errors=True)  # of a job that was killed here
+            temporary.mkdir()
+            write(temporary, fetched(reference[0]))
+            temporary.rename(folder)
     return folder
 
 

@@ -55,11 +55,9 @@ def sweep(
         block_folder.write_targets()
         missing = [run_key for run_key in wanted if not is_done(target, run_key, params, figures)]
         kept = publish.numerics_in(target, {run_key.seed for run_key in missing})
-        params = with_machine(settings, params, executor, kept or former)
-        ours: JsonDict = {}
+        params, ours = with_machine(settings, params, executor, kept or former)
         machines: dict[int, JsonDict] = {}
         if missing:
-            ours = environment_of(executor, params)
             rows = rows_named((), planned, settings)  # with those that are not wanted now
             machines = machines_of_seeds(target, rows, missing, ours, params, executor)
             publish.keep_settings(target, Path("params.yaml"))
@@ -82,14 +80,13 @@ def search(block: str, placement: Placement, models: Sequence[str] = ()) -> None
     with placement.executor() as executor, block_folder.entered(block):
         former = block_folder.former_machine()
         target, params = prepared(settings, block)
-        params = with_machine(settings, params, executor, publish.numerics_in(target) or former)
+        params, ours = with_machine(settings, params, executor, publish.numerics_in(target) or former)
         file = target / "learning_rates.json"
         sources = lr_search.sources(planned, params)
         wanted = list(dict.fromkeys(sources[name] for name in names if name in sources))
         missing = [name for name in wanted if lr_search.next_trial(file, name, params) is not None]
         finished = f"{len(wanted) - len(missing)} of {len(wanted)} searches are finished"
         print(f"{finished} in {target.relative_to(repository())}; {executor.place}", flush=True)
-        ours = environment_of(executor, params) if missing else {}
         jobs = [
             SearchJob(
                 f"search-{model}", str(target), model, params.search.seed,
@@ -124,27 +121,31 @@ def prepared(settings: JsonDict, block: str | None) -> tuple[Path, Params]:
     return repository() / "results" / dataset_name() / (block or ""), params
 
 
-def with_machine(settings: JsonDict, params: Params, executor: Executor, former: JsonDict) -> Params:
+def with_machine(settings: JsonDict, params: Params, executor: Executor, former: JsonDict) -> tuple[Params, JsonDict]:
     """Write `settings` with the choice how to compute: all runs then round alike, however busy the machine gets.
 
-    former: that of kept runs, of the seeds that lack some of those wanted if there are any.
+    Return them with how the machine that was measured computes, by which the executor may choose others. former: that
+    of kept runs, of the seeds that lack some of those wanted if there are any.
     """
-    settings["machine"] = machine(params, executor, former)
-    return block_folder.write_settings(settings)
+    settings["machine"], environment = machine(params, executor, former)
+    return block_folder.write_settings(settings), environment
 
 
-def machine(params: Params, executor: Executor, former: JsonDict) -> JsonDict:
-    """Return the section `machine` of params.yaml with a choice in the place of `auto`: the former one, or measured.
+def machine(params: Params, executor: Executor, former: JsonDict) -> tuple[JsonDict, JsonDict]:
+    """Return the section `machine` of params.yaml with a choice in the place of `auto`: the former one, or measured;
+    and the environment of a training on the machine that was measured.
 
     former: how kept runs were computed, or the folder's runs are to be; empty at first. A machine that is busy now
-    might be measured otherwise.
+    might be measured otherwise, and on a cluster the one that answers may not be able to compute as others do.
     """
     known = {
         name: former[name] for name in numerics.NAMES if name in former and getattr(params.machine, name) == "auto"
     }
     if known.get("threads", 0) > executor.threads:
         del known["threads"]  # which the comparison with kept runs will report
-    return dict(executor.measure(replace(params.machine, **known))["chosen"])
+    measured = executor.measure(replace(params.machine, **known))
+    chosen = measured["chosen"] | (known if executor.chooses_machines else {})
+    return chosen, {**measured["environment"], "instructions": measured["instructions"]}
 
 
 def use_searched_rates(
@@ -157,12 +158,6 @@ def use_searched_rates(
             raise UserError(f"The learning rate of {row} is not searched yet: run `fer search --block {name}` first.")
     for row, rate in found.items():
         settings["models"][row]["learning_rate"] = rate
-
-
-def environment_of(executor: Executor, params: Params) -> JsonDict:
-    """Return how the executor computes a training now, by which it may choose machines."""
-    measured = executor.measure(params.machine)
-    return {**measured["environment"], "instructions": measured["instructions"]}
 
 
 def machines_of_seeds(
@@ -184,7 +179,10 @@ def machines_of_seeds(
         differing = [name for name in run["machine"] | machine if run["machine"].get(name) != machine.get(name)]
         if not differing:
             continue
-        if differing == ["processor"] and executor.chooses_machines:
+        # The node that was measured may be of another kind; others may compute as the settings say and the run was.
+        stated = [name for name in numerics.NAMES if name in run["machine"]]
+        as_set = all(run["machine"][name] == getattr(params.machine, name) for name in stated)
+        if executor.chooses_machines and as_set and {*differing} <= {"processor", "precision", "compile"}:
             found[run_key.seed] = run["machine"]
             continue
         raise UserError(

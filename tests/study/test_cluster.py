@@ -27,7 +27,9 @@ from pipeline import config
 from pipeline.errors import UserError
 from pipeline.study import cluster as driver
 from pipeline.study import node, numerics, ray_task
-from pipeline.study.jobs import LOGS, SearchJob
+from pipeline.study.jobs import LOGS, MeasureJob, RunJob, SearchJob
+from pipeline.study.provenance import Origin
+from pipeline.training.autotune import MachineParams
 from pipeline.training.teachers import teacher_digests
 from pipeline.workspace import resolve
 from tests.clone import ROOT, Clone, clone_of_working_tree, started, wait
@@ -118,6 +120,31 @@ def test_another_thread_waits_for_what_a_job_needs(monkeypatch: pytest.MonkeyPat
     assert "submit" in call
 
 
+def test_what_is_trained_is_sent_and_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    own = tmp_path / ".study/B/outputs/models/a-1/model.safetensors"
+    for file in (own, own.with_name("model.json"), own.parents[1] / "a-10/model.json"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(file.name)
+    (tmp_path / ".checkpoints").mkdir()
+    (tmp_path / ".checkpoints/a-1-0123.safetensors").write_text("a checkpoint")
+    monkeypatch.chdir(tmp_path / ".study/B")
+    found = driver.brought(RunJob("a-1", str(tmp_path / "results"), "a", 1, True, Origin("fer sweep", None, None)))
+    models = {f".study/B/outputs/models/a-1/{name}" for name in ("model.json", "model.safetensors")}
+    assert found.keys() == {".checkpoints/a-1-0123.safetensors", *models}
+
+
+def test_what_a_killed_job_has_unpacked_is_no_code_and_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".1a2b").mkdir()
+    (tmp_path / ".1a2b/half.py").write_text("of a job that was killed")
+    monkeypatch.setattr(ray_task, "fetched", lambda content: content)
+    folder = ray_task.unpacked(tmp_path, "1a2b", [{"a/b.py": b"whole"}])
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.py")] == ["1a2b/a/b.py"]
+    assert (folder / "a/b.py").read_bytes() == b"whole"
+
+
 def test_a_student_finds_its_teachers_on_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, sent, there = tmp_path / "here", tmp_path / "sent", tmp_path / "there"
     for name in ("model.json", "model.safetensors"):
@@ -133,11 +160,11 @@ def test_a_student_finds_its_teachers_on_a_node(tmp_path: Path, monkeypatch: pyt
     for models, teachers in (["baseline"], False), (["baseline", "student"], True):
         settings["grid"]["models"] = models
         Path("params.yaml").write_text(yaml.safe_dump(settings))
-        found = driver.block_files()
+        found = driver.block_data()
         assert any(name.startswith(node.TEACHERS) for name in found) == teachers
     ray_task.write(sent, found)
     folder = there / "block"
-    with node.inside(there, folder, sent):
+    with node.inside(there, folder, sent, {"block/params.yaml": driver.block_settings()}):
         place = resolve(config.load().teachers)
         assert place.is_relative_to(there)
         assert sorted(teacher_digests(place)) == ["first/model.json", "first/model.safetensors"]
@@ -281,6 +308,43 @@ def test_a_search_brings_its_trials_back(ray_cluster: SimpleNamespace, swept: Si
 
 @slow
 @pytest.mark.servers
+def test_a_node_of_another_kind_is_left_out(
+    ray_cluster: SimpleNamespace,
+    swept: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Asked first, it says how it differs, and another node does the job. It is this machine: it only says so."""
+    import ray
+
+    code = driver.code_files()
+    code["pipeline/study/numerics.py"] += b"\nimport os\ninstructions = lambda: os.environ.get('FER_KIND', 'ours')\n"
+    monkeypatch.setattr(driver, "code_files", lambda: code)
+    monkeypatch.setenv("FER_KIND", "theirs")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    theirs = ray_cluster.nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+    monkeypatch.setenv("DVC_ROOT", str(swept.clone.path))
+    monkeypatch.chdir(swept.clone.path / ".study/grid")
+    machine = MachineParams("fp32", "channels_last", 1, False)
+    job = MeasureJob("machine", str(swept.clone.path / "results"), machine, environment={"instructions": "ours"})
+    try:
+        with driver.connected("auto", 1, 0) as one:
+            alike = [described["NodeID"] for described in ray.nodes() if described["NodeID"] != theirs.node_id]
+            selector = one.selector
+            first = iter([{"label_selector": {"ray.io/node-id": f"!in({', '.join(alike)})"}}])
+            monkeypatch.setattr(one, "selector", lambda job: next(first, None) or selector(job))
+            (outcome,) = one.outcomes([job])
+            assert one.excluded == {driver.asked(job): {theirs.node_id}}
+    finally:
+        ray_cluster.nodes.remove_node(theirs)
+    assert outcome.found
+    assert outcome.found["instructions"] == "ours"
+    assert "left out" in capsys.readouterr().out
+
+
+@slow
+@pytest.mark.servers
 def test_a_run_goes_on_after_its_node_or_its_command_has_died(
     ray_cluster: SimpleNamespace, plain: Clone, tmp_path: Path
 ) -> None:
@@ -374,6 +438,25 @@ def test_only_a_node_that_dies_is_no_failure(tmp_path: Path, monkeypatch: pytest
     outcome = one.settled(raised, attempt)
     assert outcome is not None
     assert outcome.error
+
+
+@NO_RAY
+def test_what_says_that_it_computes_otherwise_is_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ray import exceptions
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(driver.Cluster, "__post_init__", lambda cluster: None)
+    one = driver.Cluster(Ended(exceptions), 1, 0)
+    job, other = (SearchJob("search-a", "results", "a", 0, environment={"torch": version}) for version in ("2", "3"))
+    assert one.selector(job) == {}
+    for node_id in ("b1", "a1", "b1"):
+        answer: dict[str, Any] = {"unlike": "torch 3", "node": node_id, "files": {}, "seconds": 0.0}
+        assert one.settled(answer, driver.Attempt(job)) is None
+    assert one.selector(job) == {"label_selector": {"ray.io/node-id": "!in(a1, b1)"}}
+    assert one.selector(other) == {}
+    assert capsys.readouterr().out.count("torch 3") == 2
 
 
 @NO_RAY

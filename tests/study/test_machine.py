@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -53,7 +53,7 @@ def test_what_was_chosen_is_not_measured_again(
     former: dict[str, Any], threads: int, known: dict[str, Any], asked: list[MachineParams]
 ) -> None:
     params = config.load(ROOT / "params.yaml")
-    found = sweep.machine(params, Processes(1, threads), former)
+    found, _ = sweep.machine(params, Processes(1, threads), former)
     assert asked == [replace(params.machine, **known)]
     assert found == {"precision": "bf16", "memory_format": "channels_last", "threads": 2, "compile": False}
 
@@ -103,10 +103,33 @@ def test_networks_of_another_machine_are_refused_beside_those_of_their_seed(
                 require(model, 1, seed, machine=machine, executor=executor)
 
     # On a cluster, where the first node that answers may be of another kind, each seed keeps its own.
+    params = replace(params, machine=MachineParams("fp32", "contiguous", 1, False))
     measured = KEPT | {"processor": "another"}
     with pytest.raises(UserError, match=r"\(processor\)"):
         require("w2v_cosine", 0, machine=measured)
     assert require("w2v_cosine", 0, 1, machine=measured, executor=CLUSTER) == {0: KEPT}
+
+    # Also where that node cannot compute as the settings say, but only runs that were computed as they say.
+    without_bf16 = measured | {"precision": "fp32"}
+    keep("baseline", 12, KEPT | {"precision": "bf16"}, recipe={})
+    params = replace(params, machine=MachineParams("bf16", "contiguous", 1, False))
+    assert require("w2v_cosine", 12, machine=without_bf16, executor=CLUSTER) == {12: KEPT | {"precision": "bf16"}}
+    with pytest.raises(UserError, match=r"\(processor\)"):
+        require("w2v_cosine", 0, machine=without_bf16, executor=CLUSTER)
+
+
+def test_a_node_that_cannot_compute_so_changes_nothing_for_the_others(asked: list[MachineParams]) -> None:
+    """It falls back to fp32, also where runs are kept in bf16."""
+    params = config.load(ROOT / "params.yaml")
+    measured = Hardware("cpu", "fp32", "contiguous", 1)
+    chosen = {"precision": "fp32", "memory_format": "contiguous", "threads": 1, "compile": False}
+    answer = {"chosen": chosen, "environment": asdict(measured), "instructions": "1a2b"}
+    former = KEPT | {"precision": "bf16"}
+    for chooses, expected in ((True, "bf16"), (False, "fp32")):
+        one = SimpleNamespace(threads=1, chooses_machines=chooses, measure=lambda requested: answer)
+        found, environment = sweep.machine(params, cast(Executor, one), former)
+        assert found == chosen | {"precision": expected}
+        assert (environment["precision"], environment["instructions"]) == ("fp32", "1a2b")
 
 
 class Listening:
