@@ -11,7 +11,7 @@ export DVC_GLOBAL_CONFIG_DIR := $(CURDIR)/.dvc/without_git
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro speedrun speedrun-fast speedrun-full study check coverage test test-servers soak lint wheel ui demo report backfill lock clean
+.PHONY: help install repro speedrun speedrun-fast speedrun-full study check coverage test all-tests test-servers soak lint wheel ui demo report backfill lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -57,7 +57,10 @@ check: install lint ## lint, types and the fast tests: before every commit
 coverage: install ## which lines of pipeline and stages the tests run, without those that run whole pipelines
 	pytest -n 2 --dist loadgroup -m 'not slow' -q --cov
 
-test: install lint ## lint, types and every test but those of a group's servers
+test: install ## lint, types and every test but those of a group's servers
+	@$(MAKE) --no-print-directory -j 2 lint all-tests # types are checked on one core
+
+all-tests: install
 	pytest -n 2 --dist loadgroup -m 'not servers'
 
 test-servers: install ## the tests of PostgreSQL, S3, SSH, Slurm's jobs and served models
