@@ -73,10 +73,10 @@ class Share(click.ParamType[float, str | float]):
     name = "x"
 
     def convert(self, value: str | float, param: Parameter | None, ctx: Context | None) -> float:
-        found = float(value) if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4})?", str(value)) else -1.0
-        if found < 0 or (found > 1 and found != int(found)):
-            self.fail(f"must be from 0 to 1 or a whole number, not '{value}'", param, ctx)
-        return found
+        found = float(value) if re.fullmatch(r"[0-9]*\.?[0-9]+", str(value)) else -1.0
+        if found < 0 or (found > 1 and found != int(found)) or found >= 10_000:
+            self.fail(f"must be from 0 to 1 or a whole number below 10000, not '{value}'", param, ctx)
+        return round(found, 4)  # as Ray counts
 
 
 class Readable(click.Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from tests.clone import ROOT, Clone
 SCRIPTS = sorted((ROOT / "examples/slurm").glob("*.sbatch"))
 SHELL = [*SCRIPTS, *(ROOT / "examples/team").glob("*.sh"), ROOT / ".ci/run"]
 PROGRAMS = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Slurm and its nodes' GNU tools run on Linux")
 EACH = pytest.mark.parametrize("script", SHELL, ids=lambda script: script.name)
 
 
@@ -43,9 +45,127 @@ def test_slurm_would_take_it(script: Path) -> None:
     assert answer.returncode == 0, answer.stderr
 
 
+SWEEP = """#!/bin/sh
+mkdir -p results/drawn/runs
+for run in a-0 b-0 a-1; do
+  file=results/drawn/runs/$run.json
+  if [ ! -e $file ] && [ "$run" != "$FAILS" ]; then echo "by the task" >$file; fi
+done
+cp params.yaml results/drawn/params.yaml
+[ -z "$KILLED" ] || kill -KILL $PPID
+[ -z "$FAILS" ]
+"""
+"""What stands for `fer sweep` of seed 0. It makes what is missing, and a run of another seed, another task's."""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with a job script, a file of parameters and one published run."""
+    folder = tmp_path / "my 'project'"
+    (folder / "results/drawn/runs").mkdir(parents=True)
+    (folder / "results/drawn/runs/a-0.json").write_text("committed")
+    (folder / "params.yaml").write_text("of the commit")
+    (folder / ".gitignore").write_text(".study\nsweep\n")
+    (folder / "sweep").write_text(SWEEP)
+    (folder / "sweep").chmod(0o755)
+    name = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    for command in (["init", "-q"], ["add", "-A"], [*name, "commit", "-qm", "A run"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+def task(project: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Task 0 of an array."""
+    own = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_SUBMIT_DIR": str(project), "PYTHON": str(project / "sweep")}
+    return subprocess.run(
+        ["bash", str(ROOT / "examples/slurm/array.sbatch")],
+        cwd=project, env=os.environ | {"FAILS": "", "KILLED": ""} | own | environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def runs_of(project: Path) -> dict[str, str]:
+    return {path.name: path.read_text().strip() for path in (project / "results/drawn/runs").iterdir()}
+
+
+BY_TASK = "by the task"
+
+
+@LINUX
+def test_a_task_publishes_what_it_has_made_also_if_one_run_fails(project: Path) -> None:
+    assert task(project, FAILS="b-0").returncode == 1
+    assert runs_of(project) == {"a-0.json": "committed"}
+    (project / "results/drawn/runs/a-0.json").unlink()
+    (project / "params.yaml").write_text("mine")
+    assert task(project, FAILS="b-0").returncode == 1
+    assert runs_of(project) == {"a-0.json": BY_TASK}, "what was removed is made again, though it is in git"
+    assert (project / "results/drawn/params.yaml").read_text() == "mine"
+    assert task(project).returncode == 0
+    assert runs_of(project) == {"a-0.json": BY_TASK, "b-0.json": BY_TASK}, "a-1 is another task's"
+    assert [path.name for path in (project / "results").rglob(".*")] == []
+
+
+@LINUX
+def test_a_task_takes_the_runs_of_the_repository_as_they_are(project: Path) -> None:
+    assert task(project).returncode == 0
+    mine = {"a-0.json": "mine", "b-0.json": "mine too"}
+    for name, content in mine.items():
+        (project / "results/drawn/runs" / name).write_text(content)
+    assert task(project).returncode == 0
+    assert runs_of(project) == mine
+    (project / "results/drawn/runs/b-0.json").unlink()
+    assert task(project).returncode == 0
+    assert runs_of(project) == mine | {"b-0.json": BY_TASK}
+
+
+@LINUX
+def test_what_a_killed_task_had_made_is_published_by_the_next(project: Path) -> None:
+    assert task(project, KILLED="yes").returncode == -signal.SIGKILL
+    assert runs_of(project) == {"a-0.json": "committed"}
+    (project / ".study/.tasks/grid-0/.git/index.lock").touch()
+    (project / "sweep").write_text("#!/bin/sh\nexit 3\n")
+    assert task(project).returncode == 3
+    assert runs_of(project) == {"a-0.json": "committed", "b-0.json": BY_TASK}
+
+
+@LINUX
+@pytest.mark.parametrize(("environment", "said"), [
+    ({"BLOCK": "../x"}, "BLOCK=../x is no block"), ({"SLURM_ARRAY_TASK_ID": ""}, "sbatch --array"),
+])  # fmt: skip
+def test_a_task_says_what_it_lacks_before_it_does_anything(
+    project: Path, environment: dict[str, str], said: str
+) -> None:
+    done = task(project, **environment)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not (project / ".study").exists()
+
+
+@LINUX
+def test_a_head_that_does_not_start_ends_the_job(tmp_path: Path) -> None:
+    """At once: an allocation would wait for it, at someone's cost."""
+    for program in ("srun", "ray", "fer"):
+        (tmp_path / program).write_text(f'#!/bin/sh\necho {program} >>"{tmp_path}/called"\nexit 1\n')
+        (tmp_path / program).chmod(0o755)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/activate").touch()
+    done = subprocess.run(
+        ["bash", str(ROOT / "examples/slurm/ray.sbatch")],
+        env=os.environ | {
+            "PATH": f"{tmp_path}:{PROGRAMS}", "BLOCK": "T", "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_ID": "1",
+            "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "1", "SLURMD_NODENAME": "first",
+            "RAY_HEAD_ADDRESS": "127.0.0.1",
+        },
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "error: Ray did not start on first" in done.stderr
+    assert "fer" not in (tmp_path / "called").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.servers
-@pytest.mark.skipif(sys.platform != "linux", reason="Slurm and its nodes' GNU tools run on Linux")
+@LINUX
 def test_two_tasks_of_an_array_train_a_seed_each_at_once_and_continue(finished: Clone, tmp_path: Path) -> None:
     clone = finished.copy(tmp_path / "fer", FER_TRACKING="off")
     clone.set({"grid.models": ["baseline"], "grid.seeds": [0, 1]})
@@ -91,7 +211,7 @@ def test_two_tasks_of_an_array_train_a_seed_each_at_once_and_continue(finished: 
 
 @pytest.mark.slow
 @pytest.mark.servers
-@pytest.mark.skipif(sys.platform != "linux", reason="Slurm and its nodes' GNU tools run on Linux")
+@LINUX
 @pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
 def test_the_nodes_of_an_allocation_train_a_block_and_end_with_it(finished: Clone, tmp_path: Path) -> None:
     """Both nodes are this machine: `srun` starts here what it is given, and Ray stays on the loopback."""

@@ -9,7 +9,7 @@
 set -eu
 
 : "${MLFLOW_FLASK_SERVER_SECRET_KEY:?is not set: choose a long random text}"
-MLFLOW_AUTH_CONFIG_PATH="${MLFLOW_AUTH_CONFIG_PATH:-$(cd "$(dirname "$0")" && pwd)/basic_auth.ini}"
+MLFLOW_AUTH_CONFIG_PATH="${MLFLOW_AUTH_CONFIG_PATH:-$(dirname "$(realpath "$0")")/basic_auth.ini}"
 # What the server would do for language models, in processes of its own.
 MLFLOW_SERVER_ENABLE_JOB_EXECUTION="${MLFLOW_SERVER_ENABLE_JOB_EXECUTION:-false}"
 export MLFLOW_AUTH_CONFIG_PATH MLFLOW_SERVER_ENABLE_JOB_EXECUTION

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -15,9 +16,19 @@ from filelock import FileLock, Timeout
 
 from pipeline import config, fingerprint
 from pipeline.errors import UserError
-from pipeline.files import JsonDict, digests, read_json, repository, set_environment, write_json, write_text
+from pipeline.files import (
+    DamagedError,
+    JsonDict,
+    digests,
+    read_json,
+    repository,
+    set_environment,
+    write_json,
+    write_text,
+)
 from pipeline.fingerprint import SOURCES
 from pipeline.study.jobs import LOGS
+from pipeline.training.autotune import MachineParams
 from pipeline.workspace import resolve
 from stages import embed, fetch, landmarks, prepare, targets
 
@@ -25,7 +36,9 @@ STUDY = Path(".study")
 GRID = "grid"
 """The folder of the grid of params.yaml, which is no block."""
 PREPARED_WITH = Path("prepared.json")
-"""In the folder of a block: the digest of what its data were made of."""
+"""In the folder of a block: digests of what its data were made of, and of the files that were made."""
+MADE = ("prepared", "landmarks", "labels")
+"""Where these are in outputs/."""
 DATA_STAGES = (fetch, prepare, landmarks, embed)
 READ = ("data", "landmarks", "labels")
 """The sections of params.yaml that these stages read."""
@@ -55,9 +68,11 @@ def entered(name: str) -> Iterator[Path]:
 
 def former_machine() -> JsonDict:
     """Return how the folder computes by its params.yaml, as far as that has been chosen; empty at first."""
-    file = Path("params.yaml")
-    found = yaml.safe_load(file.read_text(encoding="utf-8"))["machine"] if file.exists() else {}
-    return {name: value for name, value in found.items() if value != "auto"}
+    try:
+        machine = MachineParams(**yaml.safe_load(Path("params.yaml").read_bytes())["machine"])
+    except (FileNotFoundError, yaml.YAMLError, LookupError, TypeError):  # it is written again in any case
+        return {}
+    return {name: value for name, value in asdict(machine).items() if value != "auto"}
 
 
 def write_settings(settings: JsonDict) -> config.Params:
@@ -69,12 +84,20 @@ def write_settings(settings: JsonDict) -> config.Params:
 def bring_data(settings: JsonDict) -> None:
     """Run fetch, prepare, landmarks and embed in this folder unless that would change nothing."""
     wanted = made_of(settings)
-    if PREPARED_WITH.exists() and read_json(PREPARED_WITH) == wanted:
-        return
+    with contextlib.suppress(FileNotFoundError, DamagedError):
+        if read_json(PREPARED_WITH) == wanted | {"made": made()}:
+            return
     PREPARED_WITH.unlink(missing_ok=True)
     for stage in DATA_STAGES:
         stage.main()
-    write_json(PREPARED_WITH, wanted)
+    write_json(PREPARED_WITH, wanted | {"made": made()})
+
+
+def made() -> str:
+    """Return a digest of the names, sizes and times of what the data stages have written here."""
+    files = (path for name in MADE for path in Path("outputs", name).rglob("*") if path.is_file())
+    facts = {path.as_posix(): path.stat() for path in files}
+    return fingerprint.digest({path: [stat.st_size, stat.st_mtime_ns] for path, stat in facts.items()})
 
 
 def write_targets() -> None:

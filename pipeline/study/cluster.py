@@ -47,6 +47,10 @@ STOP_TIMEOUT = 20
 """Seconds that jobs have to stop: to end a batch and to send the last checkpoint."""
 LOOPBACK_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """What makes Ray stay on the loopback where the address of a node is 127.0.0.1, whatever the system."""
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+"""What a client sends first by RFC 9113: a preface and an empty frame of settings."""
+HTTP2_SETTINGS = b"\4"
+"""The kind of the frame that a server, as Ray's head is one, sends first."""
 SHIPPED = ("pipeline", "stages")
 PROJECT = "fer-word-loss"
 
@@ -116,19 +120,23 @@ def current() -> str:
             "This machine belongs to no Ray cluster: start one with `ray start` as docs/cluster.md shows, or name the "
             "address of another in `--cluster`."
         )
-    return file.read_text(encoding="utf-8").strip()
+    return file.read_text(encoding="utf-8", errors="replace").strip()
 
 
 def require_listener(address: str) -> str:
-    """Return the host of HOST:PORT. Raises UserError if nothing listens there: Ray would try for minutes."""
+    """Return the host of HOST:PORT. Raises UserError if nothing like Ray listens there: it would try for minutes."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     try:
-        socket.create_connection((host, int(port)), 5).close()
-    except (OSError, ValueError) as error:
+        with socket.create_connection((host, int(port)), 5) as connection:
+            if "RAY_USE_TLS" not in os.environ:
+                connection.sendall(HTTP2_GREETING)
+                if connection.recv(4)[3:] != HTTP2_SETTINGS:
+                    raise ConnectionError("what listens there is not Ray")
+    except (OSError, ValueError, OverflowError) as error:
         raise UserError(
-            f"Nothing answers at '{address}' ({error}): name the address that `ray start --head` printed, or `auto` on "
-            "a machine of the cluster."
+            f"No Ray cluster answers at '{address}' ({error}): name the address that `ray start --head` printed, or "
+            "`auto` on a machine of the cluster without RAY_ADDRESS in the environment."
         ) from error
     return host
 

@@ -78,12 +78,20 @@ def as_configured(metrics: JsonDict, run_key: RunKey, params: config.Params) -> 
 def is_kept(folder: Path, run_key: RunKey, params: config.Params) -> bool:
     """Return whether the folder has this run with the requested settings."""
     file = folder / "runs" / f"{run_key.name}.json"
-    return file.exists() and as_configured(read_json(file), run_key, params)
+    return file.exists() and as_configured(read_run(file), run_key, params)
+
+
+def read_run(file: Path) -> JsonDict:
+    """Read the measurements of a kept run. Raises UserError if the file has others or none."""
+    run = read_json(file)
+    if not isinstance(run, dict) or not {"seed", "settings", "machine"} <= run.keys():
+        raise UserError(f"{file} is not what a run was kept as: restore it, or remove it and make the run again.")
+    return run
 
 
 def numerics_in(folder: Path, seeds: Container[int] = ()) -> JsonDict:
     """Return `machine` of a network that the folder has, of one of these seeds if it can be; empty without one."""
-    runs = [read_json(file) for file in sorted((folder / "runs").glob("*.json"))]
+    runs = [read_run(file) for file in sorted((folder / "runs").glob("*.json"))]
     networks = [run for run in runs if is_network(run)]
     networks.sort(key=lambda run: run["seed"] in seeds)
     return dict(networks[-1]["machine"]) if networks else {}

@@ -18,7 +18,7 @@ from pipeline import cli
 from pipeline.comparison.records import is_network
 from pipeline.config import Params
 from pipeline.errors import UserError
-from pipeline.files import JsonDict, read_json, repository
+from pipeline.files import JsonDict, repository
 from pipeline.study import block_folder, lr_search, numerics, plan, publish
 from pipeline.study.block_folder import GRID, STUDY
 from pipeline.study.executor import Executor, Placement
@@ -46,7 +46,7 @@ def sweep(
     cli.known([*map(str, seeds)], [*map(str, every)], "seed of the block" if block else "entry of grid.seeds")
     origin = Origin.here(command("sweep", block, placement, models, seeds, figures))
     with placement.executor() as executor, block_folder.entered(block or GRID):
-        wanted = [RunKey(model, seed) for seed in seeds or every for model in names]
+        wanted = [RunKey(model, seed) for seed in dict.fromkeys(seeds or every) for model in names]
         former = block_folder.former_machine()
         target, params = prepared(settings, block)
         if block and planned:
@@ -104,7 +104,7 @@ def rows_named(models: Sequence[str], block: Block | None, settings: JsonDict) -
     """Return the rows that these names stand for, all without one. Raises UserError for a name that is none."""
     if block is None:
         cli.known(models, settings["grid"]["models"], "entry of grid.models")
-        return list(models or settings["grid"]["models"])
+        return list(dict.fromkeys(models or settings["grid"]["models"]))
     cli.known(models, dict.fromkeys([*block.models, *(row.name for row in block.rows)]), "row of the block")
     return [row.name for row in block.rows if not models or row.model in models or row.name in models]
 
@@ -174,7 +174,7 @@ def machines_of_seeds(
     kept = {RunKey(row, seed) for row in rows for seed in seeds} - {*missing}
     for run_key in sorted(kept, key=lambda run_key: run_key.name):
         file = target / "runs" / f"{run_key.name}.json"
-        if not file.exists() or not is_network(run := read_json(file)):
+        if not file.exists() or not is_network(run := publish.read_run(file)):
             continue
         differing = [name for name in run["machine"] | machine if run["machine"].get(name) != machine.get(name)]
         if not differing:

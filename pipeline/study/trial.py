@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from pipeline.config import ModelParams
 from pipeline.data.fer import FerData
+from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json, write_json
 from pipeline.labels.targets import TargetSpec
 from pipeline.landmarks.truth import truth_of
@@ -57,8 +58,11 @@ def trial(
 
 
 def kept(file: Path) -> list[Trial]:
-    """Return every trial in the file, or none if it does not exist."""
-    return list(read_json(file)) if file.exists() else []
+    """Return every trial in the file, or none if it does not exist. Raises UserError if it has anything else."""
+    trials = read_json(file) if file.exists() else []
+    if not isinstance(trials, list) or not all(isinstance(one, dict) for one in trials):
+        raise UserError(f"{file} is not a list of what was tried: restore it, or remove it and begin again.")
+    return trials
 
 
 def keep(file: Path, run: JsonDict) -> None:

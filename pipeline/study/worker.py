@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from pipeline import config, fingerprint
+from pipeline.classical.saved import load_fitted
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json
 from pipeline.fingerprint import RunSettings
@@ -30,6 +31,7 @@ from pipeline.study.provenance import code_digest
 from pipeline.study.trial import kept
 from pipeline.training import autotune
 from pipeline.training.hardware import numerics_key
+from pipeline.training.saved_model import load_trained
 from pipeline.trouble import explain, in_one_sentence
 from pipeline.workspace import RunKey
 from stages import evaluate, train
@@ -110,14 +112,17 @@ def make_run(job: RunJob) -> JsonDict:
 
 
 def is_trained(run_key: RunKey, params: config.Params) -> bool:
-    """Return whether the folder has the weights of this run, by these settings, data, code and hardware."""
-    if not (run_key.models / "model.json").exists():
+    """Return whether the folder has the whole of this run, by these settings, data, code and hardware."""
+    try:
+        trained, history = run_key.facts()["inputs_digest"], run_key.read_history()
+        (load_fitted if params.model(run_key.model).classifier else load_trained)(run_key.models)
+    except (UserError, LookupError, OSError, TypeError, ValueError):  # it is missing or damaged
         return False
     settings, (targets, _) = RunSettings.of(params, run_key), read_targets(run_key)
     inputs = fingerprint.training_inputs(settings, targets)
     if not settings.model.classifier:
         inputs |= {"arithmetic": numerics_key(autotune.choose(params.machine), 1)}
-    return bool(run_key.facts()["inputs_digest"] == fingerprint.digest(inputs))
+    return bool(history) and trained == fingerprint.digest(inputs)
 
 
 def search_rate(job: SearchJob) -> JsonDict:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,6 +69,23 @@ def test_without_ray_one_sentence_says_what_to_install(monkeypatch: pytest.Monke
 def test_an_address_where_nothing_listens_is_named() -> None:
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9"), driver.connected("127.0.0.1:9", 1, 0):
         pass
+
+
+def test_what_is_not_ray_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would try for minutes."""
+    for answer in (b"HTTP/1.0 400 Bad Request", b""):
+
+        def give(listener: socket.socket, answer: bytes = answer) -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        with socket.create_server((LOOPBACK, 0)) as listener, ThreadPoolExecutor() as other:
+            other.submit(give, listener)
+            with pytest.raises(UserError, match="not Ray"):
+                driver.require_listener(f"{LOOPBACK}:{listener.getsockname()[1]}")
+    with pytest.raises(UserError, match="99999999999999999999"):
+        driver.require_listener(f"{LOOPBACK}:99999999999999999999")
 
 
 @NO_RAY
