@@ -22,7 +22,7 @@ def test_killed_evaluation_and_comparison_are_made_up_for(finished: Clone, tmp_p
 
     The copy has no database, as if it had been deleted after the training: evaluate makes one and fills it.
     """
-    clone = finished.copy(tmp_path / "fer")
+    clone = finished.copy(tmp_path / "fer", FER_TEST_PICTURES="drawn")
     stages = {("evaluate", "baseline", "0"): RunKey("baseline", 0).figures, ("compare",): REPORTS}
     for stage, folder in stages.items():
         shutil.rmtree(clone.path / folder)

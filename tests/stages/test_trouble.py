@@ -145,7 +145,7 @@ def history(clone: Clone) -> list[float]:
     ],
 )
 def test_outputs_do_not_depend_on_mlflow(finished: Clone, tmp_path: Path, environment: dict[str, str]) -> None:
-    clone = finished.copy(tmp_path / "fer")
+    clone = finished.copy(tmp_path / "fer", FER_TEST_PICTURES="drawn")
     outputs = [
         *(
             "outputs/models/baseline-0/history.csv",
