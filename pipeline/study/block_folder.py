@@ -7,6 +7,7 @@ alone. Fetch, prepare, landmarks and embed run again only if their settings, the
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -61,9 +62,21 @@ def entered(name: str) -> Iterator[Path]:
         raise UserError(f"{STUDY / name} is in use by another `fer sweep` or `fer search`: wait for it.") from None
     try:
         with set_environment({"DVC_ROOT": str(root), "FER_TRACKING": "off"}), contextlib.chdir(folder):
-            yield root
+            try:
+                yield root
+            except UserError as error:
+                raise UserError(from_repository(str(error))) from error
     finally:
         lock.release()
+
+
+def from_repository(sentence: str) -> str:
+    """Return a sentence with the paths of this folder's outputs as a user in the repository has them.
+
+    A user has outputs/ too, and would look there, or remove what is not meant.
+    """
+    folder = Path.cwd().relative_to(repository()).as_posix()
+    return re.sub(r"(?<![\w./-])outputs/", f"{folder}/outputs/", sentence)
 
 
 def former_machine() -> JsonDict:

@@ -26,6 +26,7 @@ from pipeline.files import JsonDict, read_json
 from pipeline.fingerprint import RunSettings
 from pipeline.labels.truth import read_targets
 from pipeline.study import lr_search, numerics, publish
+from pipeline.study.block_folder import from_repository
 from pipeline.study.jobs import Job, MeasureJob, RunJob, SearchJob, job_of
 from pipeline.study.provenance import code_digest
 from pipeline.study.trial import kept
@@ -74,7 +75,7 @@ def answered(job: Job) -> JsonDict:
             traceback.print_exc()
             sentence = f"{type(error).__name__}: {error}"
         print(f"error: {sentence}", flush=True)
-        return {"error": sentence}
+        return {"error": from_repository(sentence)}
     return {"found": found}
 
 

@@ -110,6 +110,14 @@ def test_a_kept_file_of_another_form_is_named(content: object, tmp_path: Path) -
             trial.kept(trials)
 
 
+def test_a_sentence_names_the_outputs_that_it_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    said = "outputs/prepared, not /a/outputs/prepared, is damaged"
+    expected = r"^\.study/T/outputs/prepared, not /a/outputs/prepared, is damaged$"
+    with pytest.raises(UserError, match=expected), block_folder.entered("T"):
+        raise UserError(said)
+
+
 def test_a_name_that_is_given_twice_counts_once() -> None:
     settings = {"grid": {"models": ["a", "b"]}}
     assert sweep.rows_named(["b", "a", "b"], None, settings) == ["b", "a"]
