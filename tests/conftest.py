@@ -33,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if "TMPDIR" not in os.environ and has_room(MEMORY):
         os.environ["TMPDIR"] = tempfile.tempdir = config.stash[OURS] = tempfile.mkdtemp(prefix="fer-tests-", dir=MEMORY)
+        Path(tempfile.tempdir).chmod(0o711)  # PostgreSQL, which refuses to run as root, has its folder there too
     if config.getoption("numprocesses", None):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         config.option.loadscopereorder = False  # which would put the groups with the most tests first
