@@ -74,9 +74,10 @@ class Share(click.ParamType[float, str | float]):
 
     def convert(self, value: str | float, param: Parameter | None, ctx: Context | None) -> float:
         found = float(value) if re.fullmatch(r"[0-9]*\.?[0-9]+", str(value)) else -1.0
-        if found < 0 or (found > 1 and found != int(found)) or found >= 10_000:
-            self.fail(f"must be from 0 to 1 or a whole number below 10000, not '{value}'", param, ctx)
-        return round(found, 4)  # as Ray counts
+        counted = round(found, 4)  # as Ray counts
+        if found < 0 or (found > 1 and found != int(found)) or found >= 10_000 or (found > 0 and counted == 0):
+            self.fail(f"must be 0, from 0.0001 to 1 or a whole number below 10000, not '{value}'", param, ctx)
+        return counted
 
 
 class Readable(click.Path):

@@ -218,6 +218,7 @@ def test_a_wrong_argument_is_named_in_a_sentence_and_nothing_starts(
         ("pipeline sweep --cluster auto --gpus-per-run 1.5", "1.5"),
         ("pipeline sweep --cluster auto --gpus-per-run 10000", "10000"),
         ("pipeline sweep --cluster auto --gpus-per-run 1.", "1."),
+        ("pipeline sweep --cluster auto --gpus-per-run 0.00004", "0.00004"),
         ("pipeline sweep --cluster auto --workers 2", "--workers"),
         ("pipeline sweep --gpus-per-run 0.5", "--gpus-per-run is for the nodes"),
         ("pipeline search --block B --cpus-per-run 2", "--cpus-per-run is for the nodes"),

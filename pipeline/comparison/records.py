@@ -116,7 +116,7 @@ class RunRecord:
         for file in (description, arrays):
             if not file.is_file():
                 raise UserError(f"{file} is missing, half of a run: restore it, or remove what is left of {key}.")
-        metrics = read_json(description)
+        metrics = read_run(description)
         with _opened(arrays) as archive:
             if "actual" not in archive:
                 raise UserError(
@@ -145,6 +145,14 @@ def _opened(path: Path) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
             yield archive
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}): restore it, or publish the run again.") from error
+
+
+def read_run(file: Path) -> JsonDict:
+    """Read the measurements of a kept run. Raises UserError if the file has others or none."""
+    run = read_json(file)
+    if not isinstance(run, dict) or not {"seed", "settings", "machine"} <= run.keys():
+        raise UserError(f"{file} is not what a run was kept as: restore it, or remove it and make the run again.")
+    return run
 
 
 def is_network(metrics: JsonDict) -> bool:

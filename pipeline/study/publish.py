@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 import yaml
 
 from pipeline import config
-from pipeline.comparison.records import RunRecord, is_network
+from pipeline.comparison.records import RunRecord, is_network, read_run
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, read_json, replacing, write_text
 from pipeline.fingerprint import RunSettings, evaluation_digest, settings_digest, training_inputs
@@ -79,14 +79,6 @@ def is_kept(folder: Path, run_key: RunKey, params: config.Params) -> bool:
     """Return whether the folder has this run with the requested settings."""
     file = folder / "runs" / f"{run_key.name}.json"
     return file.exists() and as_configured(read_run(file), run_key, params)
-
-
-def read_run(file: Path) -> JsonDict:
-    """Read the measurements of a kept run. Raises UserError if the file has others or none."""
-    run = read_json(file)
-    if not isinstance(run, dict) or not {"seed", "settings", "machine"} <= run.keys():
-        raise UserError(f"{file} is not what a run was kept as: restore it, or remove it and make the run again.")
-    return run
 
 
 def numerics_in(folder: Path, seeds: Container[int] = ()) -> JsonDict:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline import cli
-from pipeline.comparison.records import is_network
+from pipeline.comparison.records import is_network, read_run
 from pipeline.config import Params
 from pipeline.errors import UserError
 from pipeline.files import JsonDict, repository
@@ -174,7 +174,7 @@ def machines_of_seeds(
     kept = {RunKey(row, seed) for row in rows for seed in seeds} - {*missing}
     for run_key in sorted(kept, key=lambda run_key: run_key.name):
         file = target / "runs" / f"{run_key.name}.json"
-        if not file.exists() or not is_network(run := publish.read_run(file)):
+        if not file.exists() or not is_network(run := read_run(file)):
             continue
         differing = [name for name in run["machine"] | machine if run["machine"].get(name) != machine.get(name)]
         if not differing:

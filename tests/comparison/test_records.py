@@ -31,6 +31,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_json(
         RUN_KEY.metrics,
         {
+            "seed": RUN_KEY.seed,
+            "settings": {},
+            "machine": {},
             "settings_digest": "0123456789ab",
             "decoder": "argmax",
             "decoders": {"crm.human": {"test": {"accuracy": 2 / 3}}},

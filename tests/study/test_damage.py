@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from pipeline import config
+from pipeline.comparison.records import RunRecord
 from pipeline.errors import UserError
 from pipeline.study import block_folder, publish, sweep, trial, worker
 from pipeline.workspace import RunKey
@@ -104,6 +105,9 @@ def test_a_kept_file_of_another_form_is_named(content: object, tmp_path: Path) -
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"runs/baseline-0\.json is not what"):
         publish.numerics_in(tmp_path)
+    file.with_suffix(".npz").touch()
+    with pytest.raises(UserError, match=r"runs/baseline-0\.json is not what"):
+        RunRecord.kept(file.parent, RUN.name)
     if content != []:
         trials.write_text(json.dumps(content))
         with pytest.raises(UserError, match=r"learning_rates\.json is not a list"):
