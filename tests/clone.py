@@ -143,14 +143,15 @@ class Clone:
 
 
 def clone_of_working_tree(path: Path, changes: dict[str, Any], warm: dict[str, str] | None = None) -> Clone:
-    """This repository as it is in the working tree, with these parameters, committed: less dvc.lock and published runs.
+    """This repository as it is in the working tree, less dvc.lock and the published results, with these parameters.
 
-    They are three quarters of all files, and DVC reads git's list of files dozens of times a command.
+    Those results are three quarters of all files, and DVC reads git's list of files dozens of times a command.
     """
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    apart = [":!dvc.lock", ":!results/fer2013"]
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".", *apart]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
     for name in filter(None, names):
-        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("results/fer2013/"):
+        if (ROOT / name).is_file():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, path / name)
     clone = Clone(path, warm=warm or {})
